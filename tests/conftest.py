@@ -1,0 +1,5 @@
+"""Shared set-up: two threads and no more, so that results repeat."""
+
+import torch
+
+torch.set_num_threads(2)

@@ -1,0 +1,23 @@
+"""The symmetry group of an architecture's weights: its specification, its elements, how it is found and how it is proved."""
+
+from wsl.symmetry.discover import permutation_spec, verify
+from wsl.symmetry.grammar import Atom, Axes, Axis, Segment, SpecError, format_axes, format_axis, parse_axes
+from wsl.symmetry.permutation import Permutation
+from wsl.symmetry.spec import Group, Occurrence, PermutationSpec
+
+__all__ = [
+    "Atom",
+    "Axes",
+    "Axis",
+    "Group",
+    "Occurrence",
+    "Permutation",
+    "PermutationSpec",
+    "Segment",
+    "SpecError",
+    "format_axes",
+    "format_axis",
+    "parse_axes",
+    "permutation_spec",
+    "verify",
+]

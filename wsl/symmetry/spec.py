@@ -1,0 +1,194 @@
+"""`PermutationSpec`: which axes of which tensors a symmetry of the architecture permutes together.
+
+For a network f and weights theta, a specification names groups G_1 x ... x G_k of permutations and says how they act on
+every axis of every parameter and buffer, so that f_{g.theta} = f_theta for each g. It is a value: frozen, hashable,
+without tensors, equal to what its own text parses to. Hecht-Nielsen (1990); Ainsworth et al. (2023), arXiv 2209.04836.
+
+    c1 = 16, c2 = 32                     # sizes first, then one line per tensor
+    conv1.weight: c1 1 3 3
+    fc.weight: 10 (c2 49)
+
+``dk = 16 per head`` declares a family: one permutation of 16 for every index of group ``head``, carried along when
+``head`` permutes (the wreath product S_16 wr S_head). This module never looks at a network: see `discover` and `verify`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+
+from wsl.symmetry.grammar import NAME, Axes, Axis, Segment, SpecError, format_axes, format_axis, parse_axes
+
+_GROUP = re.compile(rf"\s*({NAME})\s*=\s*(\d+)(?:\s+per\s+({NAME}))?\s*$")
+
+
+class Group(NamedTuple):
+    """A permutation group S_size, or with ``per`` a family of them, one for each index of the group named there."""
+
+    name: str
+    size: int
+    per: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.size}" + (f" per {self.per}" if self.per else "")
+
+
+class Occurrence(NamedTuple):
+    """Where a group acts: tensor, axis, segment of the concatenation, position in the product."""
+
+    tensor: str
+    axis: int
+    segment: int
+    factor: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PermutationSpec:
+    """One annotation per tensor, over named groups; build it with `parse` or `wsl.permutation_spec`.
+
+    ``pinned`` maps ``"tensor axis i"`` to the reason why that axis could not move; it is a note, not part of the value.
+    Raises `SpecError` when an annotation names an undeclared group, or a group is declared and used nowhere.
+    """
+
+    declared: tuple[Group, ...]
+    annotations: tuple[tuple[str, Axes], ...]
+    pinned: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pinned", MappingProxyType(dict(self.pinned)))
+        object.__setattr__(self, "_groups", MappingProxyType({g.name: g.size for g in self.declared}))
+        object.__setattr__(self, "_axes", MappingProxyType(dict(self.annotations)))
+        _check(self)
+
+    @classmethod
+    def parse(cls, text: str) -> PermutationSpec:
+        """Read a specification from its text; ``#`` starts a comment. Raises `SpecError` naming the line."""
+        declared: list[Group] = []
+        annotations: list[tuple[str, Axes]] = []
+        for number, line in enumerate(text.splitlines(), 1):
+            line = line.split("#")[0].strip()
+            try:
+                if ":" in line:
+                    name, _, axes = line.rpartition(":")
+                    annotations.append((name.strip(), parse_axes(axes)))
+                elif line:
+                    declared.extend(_parse_groups(line))
+            except SpecError as error:
+                raise SpecError(f"line {number}, '{line}': {error}") from None
+        return cls(tuple(declared), tuple(annotations))
+
+    def __str__(self) -> str:
+        sizes = [", ".join(map(str, self.declared))] if self.declared else []
+        return "\n".join([*sizes, *(f"{name}: {format_axes(axes)}".rstrip() for name, axes in self.annotations)])
+
+    @property
+    def groups(self) -> Mapping[str, int]:
+        """Size of each group, by name."""
+        return self._groups  # type: ignore[attr-defined]
+
+    @property
+    def axes(self) -> Mapping[str, Axes]:
+        """Annotation of each tensor, by name, in state-dict order."""
+        return self._axes  # type: ignore[attr-defined]
+
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """Shape of each tensor, by name."""
+        return {name: torch.Size(map(self.axis_size, axes)) for name, axes in self.annotations}
+
+    @property
+    def log10_order(self) -> float:
+        """log10 of the number of elements of the whole group."""
+        count = {g.name: self.groups[g.per] if g.per else 1 for g in self.declared}
+        return sum(count[g.name] * math.lgamma(g.size + 1) for g in self.declared) / math.log(10)
+
+    def axis_size(self, axis: Axis) -> int:
+        """Length of an axis."""
+        return sum(map(self.segment_size, axis))
+
+    def segment_size(self, segment: Segment) -> int:
+        """Length of one product of atoms."""
+        return math.prod(atom if isinstance(atom, int) else self.groups[atom] for atom in segment)
+
+    def occurrences(self, group: str) -> Iterator[Occurrence]:
+        """Every place where ``group`` acts, in the order of the tensors."""
+        for name, axes in self.annotations:
+            for i, axis in enumerate(axes):
+                for j, segment in enumerate(axis):
+                    for k, atom in enumerate(segment):
+                        if atom == group:
+                            yield Occurrence(name, i, j, k)
+
+    def validate(self, params: Mapping[str, torch.Tensor]) -> torch.Size:
+        """Check names and shapes of ``params``; leading axes, equal for all tensors, are batch and are returned.
+
+        Raises `SpecError`, for example ``2.weight: axis 1 has size 9, but group 'h1' has size 8 (from 0.weight)``.
+        """
+        missing = [name for name in self.axes if name not in params]
+        unknown = [name for name in params if name not in self.axes]
+        if missing or unknown:
+            raise SpecError(f"{_names('missing', missing)}{'; ' * bool(missing and unknown)}{_names('unknown', unknown)}; "
+                            "the specification and the weights must come from the same architecture")  # fmt: skip
+        batch = None
+        for name, axes in self.annotations:
+            lead = self._validate_tensor(name, axes, params[name])
+            if batch is not None and lead != batch:
+                raise SpecError(f"{name}: leading (batch) axes {tuple(lead)}, but the tensors before have {tuple(batch)}")
+            batch = lead
+        return torch.Size() if batch is None else batch
+
+    def _validate_tensor(self, name: str, axes: Axes, tensor: torch.Tensor) -> torch.Size:
+        lead = tensor.dim() - len(axes)
+        if lead < 0:
+            raise SpecError(f"{name}: has {tensor.dim()} axes, but '{format_axes(axes)}' needs at least {len(axes)}")
+        for i, axis in enumerate(axes):
+            if tensor.shape[lead + i] != self.axis_size(axis):
+                raise SpecError(f"{name}: axis {i} has size {tensor.shape[lead + i]}, but {self._expected(axis, name)}")
+        return tensor.shape[:lead]
+
+    def _expected(self, axis: Axis, name: str) -> str:
+        text, size = format_axis(axis), self.axis_size(axis)
+        if text not in self.groups:
+            return f"it must have size {size}" if text == str(size) else f"'{text}' has size {size}"
+        first = next(self.occurrences(text)).tensor
+        return f"group '{text}' has size {size}" + (f" (from {first})" if first != name else "")
+
+
+def _parse_groups(line: str) -> Iterator[Group]:
+    for part in line.split(","):
+        found = _GROUP.match(part)
+        if not found:
+            raise SpecError(f"'{part.strip()}' is neither 'name = size' nor 'name = size per group'; tensors need a ':'")
+        yield Group(found[1], int(found[2]), found[3])
+
+
+def _names(what: str, names: list[str]) -> str:
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{what}: {shown}" if names else ""
+
+
+def _check(spec: PermutationSpec) -> None:
+    if len(spec.groups) != len(spec.declared) or len(spec.axes) != len(spec.annotations):
+        raise SpecError("a group or a tensor is declared twice; keep one line for each")
+    used: set[str] = set()
+    per = {group.name: group.per for group in spec.declared}
+    for name, axes in spec.annotations:
+        for segment in (segment for axis in axes for segment in axis):
+            for k, atom in enumerate(segment):
+                if isinstance(atom, int):
+                    continue
+                if atom not in per:
+                    raise SpecError(f"{name}: group '{atom}' has no size; add '{atom} = SIZE' to the first line")
+                if per[atom] is not None and per[atom] not in segment[:k]:
+                    raise SpecError(f"{name}: '{atom}' is per '{per[atom]}', which must stand before it in the same product")
+                used.add(atom)
+    if unused := [group.name for group in spec.declared if group.name not in used]:
+        raise SpecError(f"group '{unused[0]}' is declared but acts on no tensor; remove it")
+    if empty := [group.name for group in spec.declared if group.size < 1]:
+        raise SpecError(f"group '{empty[0]}' has size 0; a group needs at least one element")
