@@ -1,4 +1,4 @@
-"""The architecture: a module imports only from strictly lower layers, siblings never import each other, third parties stay in their room."""
+"""The architecture: imports go to strictly lower layers, siblings never meet, third parties stay in their room."""
 
 import ast
 import subprocess
@@ -24,7 +24,7 @@ CONFINED = {
     "scipy.optimize": ["matching/"],
     "torch_geometric": ["nn/graph.py"],
     "matplotlib": ["plots.py"],
-    "lightning_fabric": ["training.py"],
+    "lightning_fabric": ["training/"],
     "diffusers": ["generative/"],
     "sklearn": ["zoo/", "nn/"],
 }
@@ -75,6 +75,6 @@ def test_rooms_are_entered_by_their_door(path):
 
 def test_import_is_light():
     heavy = ["hydra", "torch_geometric", "h5py", "scipy.optimize", "matplotlib", "lightning_fabric", "diffusers", "sklearn"]
-    code = f"import wsl, sys; sys.exit(' '.join(m for m in {heavy} if m in sys.modules))"
+    code = f"import wsl, sys; sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

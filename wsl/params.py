@@ -41,8 +41,10 @@ def stack(members: Sequence[Mapping[str, Tensor]]) -> Params:
     names = list(members[0])
     for i, member in enumerate(members):
         if set(member) != set(names):
-            raise ValueError(f"stack: member {i} differs in {sorted(set(member) ^ set(names))[0]!r} from member 0; "
-                             "only weights of one architecture can be stacked")  # fmt: skip
+            raise ValueError(
+                f"stack: member {i} differs in {sorted(set(member) ^ set(names))[0]!r} from member 0; "
+                "only weights of one architecture can be stacked"
+            )
     return {name: torch.stack([member[name] for member in members]) for name in names}
 
 
@@ -55,8 +57,10 @@ def unstack(params: Mapping[str, Tensor]) -> list[Params]:
 def ravel(params: Mapping[str, Tensor], batch_dims: int = 0) -> Tensor:
     """All weights as one vector, shape (*batch, P), in the order of the dict; integer tensors are cast to the float type."""
     dtype = next((t.dtype for t in params.values() if t.is_floating_point()), torch.float32)
-    return torch.cat([t.flatten(batch_dims).to(dtype) if t.dim() > batch_dims else t.unsqueeze(-1).to(dtype)
-                      for t in params.values()], dim=-1)  # fmt: skip
+    return torch.cat(
+        [t.flatten(batch_dims).to(dtype) if t.dim() > batch_dims else t.unsqueeze(-1).to(dtype) for t in params.values()],
+        dim=-1,
+    )
 
 
 def unravel(vector: Tensor, shapes: Shapes) -> Params:

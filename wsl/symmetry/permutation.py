@@ -124,8 +124,12 @@ class Permutation:
 
     def save(self, path: str | Path) -> None:
         """Write the element and its specification as JSON text."""
-        content = {"format": "wsl.Permutation", "version": 1, "spec": str(self.spec),
-                   "indices": {name: index.tolist() for name, index in self.indices.items()}}  # fmt: skip
+        content = {
+            "format": "wsl.Permutation",
+            "version": 1,
+            "spec": str(self.spec),
+            "indices": {name: index.tolist() for name, index in self.indices.items()},
+        }
         Path(path).write_text(json.dumps(content))
 
     @classmethod

@@ -133,8 +133,10 @@ class PermutationSpec:
         missing = [name for name in self.axes if name not in params]
         unknown = [name for name in params if name not in self.axes]
         if missing or unknown:
-            raise SpecError(f"{_names('missing', missing)}{'; ' * bool(missing and unknown)}{_names('unknown', unknown)}; "
-                            "the specification and the weights must come from the same architecture")  # fmt: skip
+            raise SpecError(
+                f"{_names('missing', missing)}{'; ' * bool(missing and unknown)}{_names('unknown', unknown)}; "
+                "the specification and the weights must come from the same architecture"
+            )
         batch = None
         for name, axes in self.annotations:
             lead = self._validate_tensor(name, axes, params[name])

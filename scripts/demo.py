@@ -1,0 +1,170 @@
+"""All three jobs of wsl on real data, through the public commands: populations, functionals, alignment, generated weights.
+
+    python scripts/demo.py --output demo
+
+Two lanes of commands run side by side, one thread each. Every step is skipped when its result is already there. Writes
+``report.html`` (self-contained), ``summary.json`` (every number) and prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from demo_report import write_report
+
+ROOT = Path(__file__).resolve().parent.parent
+LANES = {
+    "populations and functionals on CNNs, generation": [
+        "zoo build datasets=digits_cnn output={out}/digits_cnn.h5",
+        "train models=unf datasets=digits_cnn zoo={out}/digits_cnn.h5 output={out}/cnn-unf",
+        "train models=statnet datasets=digits_cnn zoo={out}/digits_cnn.h5 output={out}/cnn-statnet",
+        "generate models=weight_diffusion datasets=digits_cnn zoo={out}/digits_cnn.h5 output={out}/generated samples=16",
+    ],
+    "implicit representations, alignment and merging": [
+        "zoo build datasets=digits_inr output={out}/digits_inr.h5",
+        "train models=unf datasets=digits_inr zoo={out}/digits_inr.h5 output={out}/inr-unf",
+        "train models=statnet datasets=digits_inr zoo={out}/digits_inr.h5 output={out}/inr-statnet",
+        "zoo build datasets=digits_mlp output={out}/digits_mlp.h5",
+        "zoo export {out}/digits_mlp.h5 --rows 0 1 -o {out}/mlp",
+        "zoo build datasets=digits_cnn_bn output={out}/digits_cnn_bn.h5",
+        "zoo export {out}/digits_cnn_bn.h5 --rows 0 1 -o {out}/cnn_bn",
+        "match {mlp} -o {out}/mlp/matched.safetensors",
+        "connect {mlp} -o {out}/mlp-path",
+        "merge {mlp} -o {out}/mlp/merged.safetensors",
+        "connect {cnn_bn} --reset-batch-norm -o {out}/cnn_bn-path",
+        "merge {cnn_bn} --reset-batch-norm -o {out}/cnn_bn/merged.safetensors",
+    ],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", default="demo", type=Path)
+    out = parser.parse_args().output
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(len(LANES)) as pool:
+        seconds = {
+            name: s
+            for lane in pool.map(lambda commands: [step(command, out) for command in commands], LANES.values())
+            for name, s in lane
+        }
+    summary = summarise(out, seconds)
+    summary["wall_seconds"] = round(time.perf_counter() - started, 1)
+    summary["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_report(out, summary)
+    print(table(summary))
+    print(f"\n{out / 'report.html'} and {out / 'summary.json'} hold every figure and number; {summary['wall_seconds']:.0f} s")
+
+
+def step(command: str, out: Path) -> tuple[str, float]:
+    """Run ``wsl COMMAND`` and say so; the demo ends if it fails."""
+    words = [word for part in command.split() for word in expand(part, out)]
+    started = time.perf_counter()
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "wsl", *words], env=env, capture_output=True, text=True, cwd=Path.cwd(), check=False
+    )
+    seconds = time.perf_counter() - started
+    print(f"{seconds:6.1f} s  wsl {' '.join(words)}\n          {' / '.join(done.stdout.strip().splitlines()[-2:])}", flush=True)
+    if done.returncode:
+        sys.exit(f"wsl {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return " ".join(words[:2] if words[0] == "zoo" else words[:1]) + " " + Path(words[-1]).stem, seconds
+
+
+def expand(part: str, out: Path) -> list[str]:
+    """Fill in the output folder, and ``{mlp}`` by the two checkpoints exported to that folder."""
+    if part in {"{mlp}", "{cnn_bn}"}:
+        return sorted(str(path) for path in (out / part.strip("{}")).glob("member-*.safetensors"))
+    return [part.format(out=out)]
+
+
+def summarise(out: Path, seconds: dict[str, float]) -> dict:
+    """Every number of the demo, read from the result files of its steps."""
+    zoos = {name: rows(out, name) for name in ("digits_cnn", "digits_inr")}
+    trained = {name: read(out / name / "result.json") for name in ("cnn-unf", "cnn-statnet", "inr-unf", "inr-statnet")}
+    return {
+        "zoos": {
+            name: {
+                "members": len({row["member"] for row in table}),
+                "checkpoints": len(table),
+                **members_per_second(name, table, seconds),
+            }
+            for name, table in zoos.items()
+        },
+        "functionals": {
+            name: {"seed": done["config"]["seed"], "parameters": done["parameters"], **done["test"]}
+            for name, done in trained.items()
+        },
+        "paths": {name: read(out / f"{name}-path" / "result.json")["paths"] for name in ("mlp", "cnn_bn")},
+        "merged": {
+            name: {key: value for key, value in read(out / name / "merged.result.json").items() if "accuracy" in key}
+            for name in ("mlp", "cnn_bn")
+        },
+        "generated": read(out / "generated" / "result.json")["scores"],
+        "seconds": {name: round(s, 1) for name, s in seconds.items()},
+    }
+
+
+def members_per_second(name: str, table: list[dict], seconds: dict[str, float]) -> dict[str, float]:
+    spent = next((s for key, s in seconds.items() if key.endswith(name)), 0.0)
+    return {"members_per_second": round(len({row["member"] for row in table}) / spent, 2)} if spent else {}
+
+
+def rows(out: Path, name: str) -> list[dict]:
+    """The table of a zoo, through ``wsl zoo info``'s library call."""
+    from wsl import Zoo
+
+    zoo = Zoo(out / f"{name}.h5")
+    return [{"member": int(member)} for member in zoo.table["member"]]
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def table(summary: dict) -> str:
+    """The numbers that matter, as text."""
+    f, p, g = summary["functionals"], summary["paths"], summary["generated"]
+    lines = [("zoos", "")]
+    lines += [
+        (f"  {name}", f"{z['members']} members, {z['checkpoints']} checkpoints, {z.get('members_per_second', 0):.1f} members/s")
+        for name, z in summary["zoos"].items()
+    ]
+    lines += [("test accuracy of unseen CNNs, Kendall's tau / R2", "")]
+    lines += [
+        (f"  {name}", f"{f[f'cnn-{name}']['kendall_tau']:.3f} / {f[f'cnn-{name}']['r2']:.3f}") for name in ("unf", "statnet")
+    ]
+    lines += [("digit shown by unseen INRs, accuracy", "")]
+    lines += [(f"  {name}", f"{f[f'inr-{name}']['accuracy']:.3f}") for name in ("unf", "statnet")]
+    for name, paths in p.items():
+        lines += [
+            (
+                f"{name}: loss barrier naive / matched",
+                f"{paths['naive']['loss_barrier']:.3f} / {paths['matched']['loss_barrier']:.3f}",
+            ),
+            (
+                f"{name}: midpoint accuracy naive / matched",
+                f"{paths['naive']['midpoint_accuracy']:.3f} / {paths['matched']['midpoint_accuracy']:.3f}",
+            ),
+            (f"{name}: merged network, test accuracy", f"{summary['merged'][name]['accuracy']:.3f}"),
+        ]
+    lines += [
+        (f"generated: {key.replace('_', ' ')}", f"{value:.3f}" if isinstance(value, float) else str(value))
+        for key, value in g.items()
+    ]
+    width = max(len(name) for name, _ in lines) + 2
+    return "\n".join(f"{name:<{width}}{value}" for name, value in lines)
+
+
+if __name__ == "__main__":
+    main()

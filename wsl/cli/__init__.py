@@ -1,0 +1,55 @@
+"""The command line, a thin layer over the library: experiment verbs take Hydra overrides, file verbs take files and flags.
+
+Every verb is a function ``run(arguments) -> None`` in a module of its own, imported when it is called. A user's error ends
+with one line on stderr and exit code 2; nothing that was there before is touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from wsl.cli.terminal import say
+
+VERBS = {
+    "zoo": ("wsl.cli.zoo", "build, inspect, check and export a population of checkpoints"),
+    "train": ("wsl.cli.train", "train a neural functional: models=NAME datasets=NAME"),
+    "evaluate": ("wsl.cli.evaluate", "score a trained functional on a split"),
+    "spec": ("wsl.cli.spec", "print the permutation symmetry of a network, with its proof"),
+    "match": ("wsl.cli.match", "bring checkpoint B to checkpoint A by permuting its units"),
+    "connect": ("wsl.cli.connect", "loss along the straight line between two checkpoints"),
+    "merge": ("wsl.cli.merge", "align and average checkpoints"),
+    "generate": ("wsl.cli.generate", "train a weight generator and sample initial weights"),
+}
+
+USAGE = "usage: wsl VERB ...    (wsl VERB --help tells more)\n\n" + "\n".join(
+    f"  {verb:<9} {what}" for verb, (_, what) in VERBS.items()
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``wsl VERB ...``; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in {"-h", "--help"}:
+        say(USAGE)
+        return 0 if words else 2
+    verb, rest = words[0], words[1:]
+    if verb not in VERBS:
+        say(f"wsl: '{verb}' is not a verb; choose one of {', '.join(VERBS)}", error=True)
+        return 2
+    try:
+        importlib.import_module(VERBS[verb][0]).run(rest)
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        say(f"wsl {verb}: {' '.join(str(error).split())}", error=True)
+        return 2
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2 if stop.code else 0
+    return 0
+
+
+__all__ = ["VERBS", "main"]

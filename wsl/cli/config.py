@@ -1,0 +1,148 @@
+"""Recipes and overrides: composed by Hydra, checked before anything runs.
+
+Recipes live in ``datasets/`` and ``models/`` of the package (or a ``--config-dir`` of the user's with the same folders).
+They may only instantiate what is defined in ``wsl`` or in a package that registered the entry-point group ``wsl.recipes``,
+unless ``--trust-config`` is given: a recipe is data, and data must not run code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONF = Path(__file__).parent / "conf"
+
+
+class ConfigError(ValueError):
+    """A recipe or an override is wrong."""
+
+
+def recipes(group: str, config_dir: str | None = None) -> list[str]:
+    """Names of the recipes of a group, ``datasets`` or ``models``."""
+    folders = [CONF / group, *([Path(config_dir) / group] if config_dir else [])]
+    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+
+
+def compose(config: str, words: Sequence[str]) -> dict[str, Any]:
+    """Compose ``conf/<config>.yaml`` with the overrides in ``words``; raises `ConfigError` with a suggestion.
+
+    Understands the flags ``--config-dir DIR`` and ``--trust-config`` among the overrides.
+    """
+    overrides, config_dir, trusted = _flags(words)
+    choices = _choices(config, overrides, config_dir)
+    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            base = _plain(hydra.compose(config, overrides=[*choices, *search]))
+            _check_keys(base, [word for word in overrides if word not in choices])
+            full = _plain(hydra.compose(config, overrides=[*overrides, *search]))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{error}") from None
+    _check_types(base, full)
+    if not trusted:
+        _check_targets(full)
+    return {**full, **{word.partition("=")[0]: word.partition("=")[2] for word in choices}}
+
+
+def instantiate(description: Mapping[str, Any], **more: Any) -> Any:
+    """Build the object that ``_target_`` names, nested descriptions untouched; raises `ConfigError` naming the target."""
+    target, arguments = description["_target_"], {k: v for k, v in description.items() if not k.startswith("_")}
+    try:
+        return _locate(target)(**arguments, **more)
+    except TypeError as error:
+        raise ConfigError(f"{target}: {error}") from None
+
+
+def _flags(words: Sequence[str]) -> tuple[list[str], str | None, bool]:
+    overrides, config_dir, trusted = [], None, False
+    rest = iter(words)
+    for word in rest:
+        if word == "--trust-config":
+            trusted = True
+        elif word == "--config-dir":
+            config_dir = next(rest, None)
+            if config_dir is None or not Path(config_dir).is_dir():
+                raise ConfigError(f"--config-dir needs a folder that exists, got {config_dir}")
+        elif "=" not in word:
+            raise ConfigError(f"'{word}' is not an override; write key=value, for example seed=1")
+        else:
+            overrides.append(word)
+    return overrides, config_dir, trusted
+
+
+def _choices(config: str, overrides: Sequence[str], config_dir: str | None) -> list[str]:
+    """The group choices among the overrides, such as ``datasets=digits_cnn``, checked against the recipes there are."""
+    given = {word.partition("=")[0]: word for word in overrides}
+    chosen = []
+    for group in OmegaConf.load(CONF / f"{config}.yaml").get("groups", []):
+        names = recipes(group, config_dir)
+        if group not in given:
+            raise ConfigError(f"choose a recipe: {group}=NAME, one of {', '.join(names)}")
+        name = given[group].partition("=")[2]
+        if name not in names:
+            raise ConfigError(f"no recipe {group}={name}{_suggest(name, names)}; there are {', '.join(names)}")
+        chosen.append(given[group])
+    return chosen
+
+
+def _check_keys(base: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    keys = [key for key, _ in _flatten(base)]
+    for word in overrides:
+        key = word.partition("=")[0]
+        if not key.startswith(("+", "~")) and key not in keys:
+            raise ConfigError(f"unknown key '{key}'{_suggest(key, keys)}; to add a key write +{word}")
+
+
+def _check_types(base: Mapping[str, Any], full: Mapping[str, Any]) -> None:
+    before = dict(_flatten(base))
+    for key, value in _flatten(full):
+        number = isinstance(before.get(key), int | float) and not isinstance(before.get(key), bool)
+        if number and not isinstance(value, int | float):
+            raise ConfigError(f"{key} must be a number, got '{value}'")
+
+
+def _check_targets(config: Mapping[str, Any]) -> None:
+    allowed = ("wsl", *(point.value.split(":")[0].split(".")[0] for point in entry_points(group="wsl.recipes")))
+    for key, value in _flatten(config):
+        if key.split(".")[-1] != "_target_":
+            continue
+        root = str(value).split(".")[0]
+        if root not in allowed or getattr(_locate(value), "__module__", "").split(".")[0] != root:
+            raise ConfigError(
+                f"{key}: '{value}' is not part of wsl, and a recipe may not run other code; "
+                "if you trust this recipe, add --trust-config"
+            )
+
+
+def _locate(target: str) -> Any:
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        raise ConfigError(f"_target_ '{target}' does not exist; check its spelling") from None
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+
+
+def _flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if prefix:
+        yield prefix, config
+    items = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
+    for key, value in items:
+        yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _suggest(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,46 @@
+"""``wsl evaluate RUN``: score a functional that ``wsl train`` left in a folder, on a split of its zoo or of another."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from wsl.cli.config import ConfigError, instantiate
+from wsl.cli.population import default_path
+from wsl.cli.results import result, write_json
+from wsl.cli.terminal import say
+from wsl.cli.train import build_network
+from wsl.training import evaluate
+from wsl.zoo import Zoo
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Load, score, write ``evaluation-SPLIT.json``."""
+    parser = argparse.ArgumentParser(prog="wsl evaluate", description="Score a trained functional on a split of a zoo.")
+    parser.add_argument("run", help="folder that wsl train wrote")
+    parser.add_argument("--zoo", help="zoo file; default: the recipe's own")
+    parser.add_argument("--split", default="test", choices=["train", "val", "test"])
+    options = parser.parse_args(arguments)
+    folder = Path(options.run)
+    if not (folder / "result.json").exists():
+        raise ConfigError(f"{folder}: no result.json; name a folder that wsl train has finished")
+    config = json.loads((folder / "result.json").read_text())["config"]
+    zoo = Zoo(options.zoo or default_path(config))
+    objective = instantiate(config["objective"])
+    network = build_network(config, zoo, objective)
+    _load(network, folder / "network.safetensors")
+    scores, _ = evaluate(network, zoo, objective, split=options.split)
+    head = result("evaluate", {"split": options.split}, {"zoo": zoo.path, "network": folder / "network.safetensors"})
+    write_json(folder / f"evaluation-{options.split}.json", {**head, "scores": scores})
+    say(f"{folder}: {options.split} " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+
+
+def _load(network, path: Path) -> None:
+    try:
+        network.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise ConfigError(f"{path} does not fit this zoo: the network was trained for another architecture ({error})") from None

@@ -1,0 +1,42 @@
+"""The zoo that a recipe describes: built where it is missing, opened where it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wsl.cli.config import ConfigError, instantiate
+from wsl.cli.terminal import progress, say
+from wsl.zoo import Zoo
+
+
+def build(config: Mapping[str, Any], path: str | Path | None = None) -> Zoo:
+    """Build the population of ``config`` into ``path``; a finished file of the same recipe is left as it is."""
+    target = Path(path or default_path(config))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return instantiate(config["population"]).build(target, progress=progress("member"))
+
+
+def open_or_build(config: Mapping[str, Any]) -> Zoo:
+    """The zoo named by ``zoo=FILE``, else the recipe's own in its default place, built first if need be."""
+    if config["zoo"]:
+        return Zoo(config["zoo"])
+    if not default_path(config).exists():
+        say(f"building {default_path(config)} first; wsl zoo build does only that", error=True)
+    return build(config)
+
+
+def default_path(config: Mapping[str, Any]) -> Path:
+    """Where the recipe's zoo lies unless told otherwise."""
+    return Path("runs") / "zoos" / f"{config['datasets']}.h5"
+
+
+def part(config: Mapping[str, Any], name: str, *, verb: str) -> Mapping[str, Any]:
+    """A part that a verb needs from its recipes; raises `ConfigError` that says which verb they are for."""
+    if config.get(name) is None:
+        kinds = {"network": "wsl train", "generator": "wsl generate", "objective": "a population with a target to predict"}
+        has = [kinds[key] for key in ("network", "generator") if config.get(key)]
+        hint = f"models={config['models']} is for {has[0]}" if has and name != "objective" else f"{verb} needs {kinds[name]}"
+        raise ConfigError(f"models={config['models']} datasets={config['datasets']} has no '{name}': {hint}")
+    return config[name]

@@ -1,0 +1,82 @@
+"""Result files: written whole or not at all, without times or paths that differ between equal runs.
+
+``result.json`` names the verb, the resolved configuration, the hashes of its inputs, the seed and every number. A verb
+whose folder already holds the result of the same configuration and inputs has nothing to do.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import wsl
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def result(verb: str, config: Mapping[str, Any], inputs: Mapping[str, str | Path]) -> dict[str, Any]:
+    """The head of a result: what was asked for, on which inputs, by which version."""
+    head = {
+        "verb": verb,
+        "wsl": wsl.__version__,
+        "config": dict(config),
+        "inputs": {name: {"file": Path(path).name, "sha256": file_hash(path)} for name, path in inputs.items()},
+    }
+    return {"hash": content_hash(head), **head}
+
+
+def finished(folder: Path, head: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result that ``folder`` already holds for this configuration and these inputs, if any."""
+    try:
+        done = json.loads((folder / "result.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return done if isinstance(done, dict) and done.get("hash") == head["hash"] else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, indented, atomically."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write columns of equal length as CSV, atomically; numbers in full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    write_text(path, text.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file through a temporary name."""
+    write_with(path, lambda temporary: temporary.write_text(text))
+
+
+def write_with(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` make a temporary file of the same ending, then put it in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

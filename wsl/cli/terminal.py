@@ -1,0 +1,27 @@
+"""What the command line says: results on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Write a line."""
+    (sys.stderr if error else sys.stdout).write(text + "\n")
+
+
+def progress(unit: str) -> Callable[[int, int], None]:
+    """A callback ``(done, total)`` that draws one bar on stderr, and nothing where stderr is not a terminal."""
+    bar: list[tqdm] = []
+
+    def show(done: int, total: int) -> None:
+        if not bar:
+            bar.append(tqdm(total=total, unit=unit, disable=None))
+        bar[0].update(done - bar[0].n)
+        if done >= total:
+            bar[0].close()
+
+    return show

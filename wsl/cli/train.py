@@ -1,0 +1,74 @@
+"""``wsl train models=NAME datasets=NAME``: train a neural functional on a zoo and score it on the test members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from wsl.cli.config import compose, instantiate, recipes
+from wsl.cli.population import open_or_build, part
+from wsl.cli.results import finished, result, write_csv, write_json, write_with
+from wsl.cli.terminal import say
+from wsl.plots import scatter_figure
+from wsl.training import Objective, evaluate, fit
+from wsl.zoo import Zoo
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Train, keep the best epoch by the validation members, report the test members."""
+    if not arguments or set(arguments) & {"-h", "--help"}:
+        say(
+            "usage: wsl train models=NAME datasets=NAME [seed=0] [settings.epochs=30] [network.KEY=VALUE] [zoo=FILE]\n"
+            f"models: {', '.join(recipes('models'))}\ndatasets: {', '.join(recipes('datasets'))}"
+        )
+        return
+    config = compose("train", arguments)
+    part(config, "network", verb="train"), part(config, "objective", verb="train")
+    zoo = open_or_build(config)
+    folder = Path(config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}")
+    kept = {key: config[key] for key in ("models", "datasets", "seed", "network", "objective", "settings")}
+    head = result("train", kept, {"zoo": zoo.path})
+    done = finished(folder, head) or _train(config, zoo, folder, head)
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in done["test"].items())
+    say(f"{folder}: test {scores} (best of {done['epochs']} epochs: {done['best_epoch']}, seed {config['seed']})")
+
+
+def build_network(config: Mapping[str, Any], zoo: Zoo, objective: Objective) -> nn.Module:
+    """The network of a recipe for a zoo, initialised from the configuration's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])
+        return instantiate(config["network"], spec=zoo.spec, out_features=objective.out_features)
+
+
+def _train(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:
+    objective = instantiate(config["objective"])
+    network = build_network(config, zoo, objective)
+    trained = fit(network, zoo, objective, settings=instantiate(config["settings"]), folder=folder, progress=True)
+    scores, table = evaluate(network, zoo, objective)
+    done = {
+        **head,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "epochs": len(trained.history),
+        "best_epoch": trained.best_epoch,
+        "val": {objective.monitor: trained.best_score},
+        "test": scores,
+    }
+    write_csv(folder / "history.csv", {name: [row[name] for row in trained.history] for name in trained.history[0]})
+    write_csv(folder / "predictions.csv", {name: column.tolist() for name, column in table.items()})
+    write_with(folder / "network.safetensors", lambda path: save_file(_weights(network), path, metadata={"hash": head["hash"]}))
+    figure = scatter_figure(
+        table["target"].tolist(), table["prediction"].tolist(), label=f"{config['models']}: {objective.column}"
+    )
+    write_with(folder / "predictions.png", lambda path: figure.savefig(path, metadata={"Software": None}))
+    write_json(folder / "result.json", done)
+    (folder / "last.pt").unlink(missing_ok=True)
+    return done
+
+
+def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}

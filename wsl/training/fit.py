@@ -1,0 +1,225 @@
+"""`fit`: train a neural functional on a zoo. One loop on Lightning Fabric; early stop, best checkpoint, exact resume.
+
+    theta ~ zoo,  minimise E loss(f(theta), y)  with AdamW, linear warm-up and a cosine to zero
+
+Everything random depends on (seed, epoch) alone, so a run that was interrupted and resumed equals one that was not, bit for
+bit at a fixed thread count. Selection uses the validation members only; the test members are read by `evaluate`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from wsl.params import Params
+from wsl.training.objective import Objective
+from wsl.zoo import Zoo
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to train. ``patience`` epochs without a better validation score end the run; ``precision`` is Fabric's."""
+
+    epochs: int = 30
+    batch_size: int = 32
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.1
+    clip: float = 1.0
+    patience: int | None = None
+    seed: int = 0
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: Any = "32-true"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Evidence of a training run: a row per epoch, and which epoch's weights were kept."""
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    best_score: float
+
+
+def fit(
+    network: nn.Module,
+    zoo: Zoo,
+    objective: Objective,
+    *,
+    settings: Settings = Settings(),
+    folder: str | Path | None = None,
+    augment: Callable[[Params, torch.Generator], Params] | None = None,
+    progress: bool = False,
+) -> Fit:
+    """Train ``network`` on the zoo's training members and leave the best epoch's weights in it.
+
+    With ``folder``, every epoch is saved to ``last.pt`` there and an interrupted run with equal settings goes on from it.
+    Raises ValueError when the folder holds a run with other settings, or when the loss stops being finite.
+    """
+    normalizer = getattr(network, "normalizer", None)
+    if normalizer is not None:
+        normalizer.fit(zoo.statistics("train"))
+    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision)
+    fabric.launch()
+    wrapped, optimizer = fabric.setup(network, _optimizer(network, settings))
+    run = _Run(network, optimizer, settings, None if folder is None else Path(folder) / "last.pt")
+    run.resume()
+    epochs = tqdm(
+        range(run.epoch, settings.epochs), disable=not progress, initial=run.epoch, total=settings.epochs, unit="epoch"
+    )
+    for epoch in epochs:
+        if run.stopped:
+            break
+        loss = _train_epoch(fabric, wrapped, optimizer, zoo, objective, settings, epoch, augment)
+        scores, _ = evaluate(network, zoo, objective, split="val", batch_size=settings.batch_size)
+        run.record(loss, scores, scores[objective.monitor])
+        epochs.set_postfix({objective.monitor: f"{scores[objective.monitor]:.3f}"})
+    network.load_state_dict(run.best)
+    return Fit(run.history, run.best_epoch, run.best_score)
+
+
+def evaluate(
+    network: nn.Module, zoo: Zoo, objective: Objective, *, split: str | None = "test", batch_size: int = 256
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Metrics of ``network`` on a split, and per row: ``row``, ``target`` and ``prediction``."""
+    device = next(network.parameters()).device
+    rows = zoo.indices(split)
+    if not len(rows):
+        raise ValueError(f"{zoo.path}: split '{split}' has no members; build the zoo with more members or other fractions")
+    outputs, targets = [], []
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        for theta, metadata in _batches(zoo, rows, batch_size):
+            outputs.append(network(_to(theta, device)).float().cpu())
+            targets.append(metadata)
+    network.train(training)
+    output = torch.cat(outputs)
+    metadata = {name: torch.cat([batch[name] for batch in targets]) for name in targets[0]}
+    table = {"row": torch.as_tensor(rows), "target": metadata[objective.column], "prediction": objective.predict(output)}
+    return objective.metrics(output, metadata), table
+
+
+class _Run:
+    """What survives an interruption."""
+
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, settings: Settings, path: Path | None) -> None:
+        self.network, self.optimizer, self.settings, self.path = network, optimizer, settings, path
+        self.history: list[dict[str, float]] = []
+        self.best = _copy(network)
+        self.best_epoch, self.best_score = -1, -math.inf
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history)
+
+    @property
+    def stopped(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self.epoch - 1 - self.best_epoch >= patience
+
+    def record(self, loss: float, scores: Mapping[str, float], score: float) -> None:
+        if score > self.best_score or self.best_epoch < 0:
+            self.best, self.best_epoch, self.best_score = _copy(self.network), self.epoch, score
+        self.history.append({"epoch": self.epoch, "train_loss": loss, **{f"val_{name}": v for name, v in scores.items()}})
+        if self.path is not None:
+            self._save(self.path)
+
+    def _save(self, path: Path) -> None:
+        state = {
+            "settings": dataclasses.asdict(self.settings),
+            "network": self.network.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_score": self.best_score,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+
+    def resume(self) -> None:
+        if self.path is None or not self.path.exists():
+            return
+        state = torch.load(self.path, weights_only=True, map_location="cpu")
+        if state["settings"] != dataclasses.asdict(self.settings):
+            raise ValueError(f"{self.path} belongs to a run with other settings; choose another folder or delete the file")
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history, self.best = state["history"], state["best"]
+        self.best_epoch, self.best_score = state["best_epoch"], state["best_score"]
+
+
+def _train_epoch(
+    fabric: Fabric,
+    network: Any,
+    optimizer: Any,
+    zoo: Zoo,
+    objective: Objective,
+    settings: Settings,
+    epoch: int,
+    augment: Callable[[Params, torch.Generator], Params] | None,
+) -> float:
+    rng = torch.Generator().manual_seed(_mix(settings.seed, epoch))
+    rows = zoo.indices("train")[torch.randperm(len(zoo.indices("train")), generator=rng).numpy()]
+    rows = rows[fabric.global_rank :: fabric.world_size]
+    steps = math.ceil(len(rows) / settings.batch_size)
+    network.train()
+    total = 0.0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_mix(settings.seed, epoch) + 1)
+        for step, (theta, metadata) in enumerate(_batches(zoo, rows, settings.batch_size)):
+            _set_lr(optimizer, settings, (epoch + step / steps) / settings.epochs)
+            theta = augment(theta, rng) if augment is not None else theta
+            loss = objective.loss(network(_to(theta, fabric.device)), metadata)
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            norm = fabric.clip_gradients(network, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
+            if norm is None or not bool(torch.isfinite(norm)):
+                raise ValueError(f"the gradient is not finite in epoch {epoch}, step {step}; lower the learning rate")
+            optimizer.step()
+            total += float(loss.detach())
+    return total / steps
+
+
+def _batches(zoo: Zoo, rows: np.ndarray, batch_size: int) -> Iterator[tuple[Params, dict[str, Tensor]]]:
+    for start in range(0, len(rows), batch_size):
+        yield zoo.__getitems__(rows[start : start + batch_size])
+
+
+def _optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    matrices = [p for p in network.parameters() if p.dim() >= 2]
+    vectors = [p for p in network.parameters() if p.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr)
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, done: float) -> None:
+    """Linear warm-up, then a cosine to zero; ``done`` in [0, 1)."""
+    factor = min(1.0, (done + 1e-3) / settings.warmup) if settings.warmup else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = settings.lr * factor * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _mix(seed: int, epoch: int) -> int:
+    return seed * 1_000_003 + 2 * epoch
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+
+
+def _to(theta: Mapping[str, Tensor], device: torch.device) -> Params:
+    return {name: tensor.to(device) for name, tensor in theta.items()}
