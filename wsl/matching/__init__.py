@@ -1,0 +1,7 @@
+"""Find the group element that aligns two networks."""
+
+from wsl.matching.match import match
+from wsl.matching.result import Match, Matcher
+from wsl.matching.weight import WeightMatching
+
+__all__ = ["Match", "Matcher", "WeightMatching", "match"]
