@@ -47,7 +47,7 @@ class Ascent:
         self.kept: dict[tuple[str, tuple[str, ...]], Scores] = {}
 
     def anchor(self) -> None:
-        """Solve each block once by its known terms alone, most known weight per unit first; undone if the identity is better."""
+        """Solve each block once by its known terms, most known weight per unit first; undone if the identity is better."""
         indices, b = self.indices.copy(), self.b.copy()
         solved: dict[str, None] = {}
         while len(solved) < len(self.plan.blocks):

@@ -20,6 +20,7 @@ from wsl.matching.weight import WeightMatching, voters
 from wsl.symmetry import PermutationSpec, SpecError
 
 
+@torch.no_grad()
 def aligned_distance(
     spec: PermutationSpec,
     a: Mapping[str, Tensor],
@@ -27,12 +28,13 @@ def aligned_distance(
     *,
     matcher: WeightMatching | None = None,
 ) -> float:
-    """Euclidean distance of ``b`` from ``a`` after matching, over the floating tensors that vote; see `wsl.match` for errors."""
+    """Euclidean distance of ``b`` from ``a`` after matching, over the tensors that vote; errors as in `wsl.match`."""
     matcher = matcher or WeightMatching()
     moved = match(spec, a, b, matcher).permutation(b)
     return float(sum(_squared(a[name], moved[name]) for name in voters(a, matcher.ignore)) ** 0.5)
 
 
+@torch.no_grad()
 def nearest(
     spec: PermutationSpec,
     a: Mapping[str, Tensor],

@@ -49,6 +49,7 @@ class WeightMatching:
         if self.max_sweeps < 1:
             raise ValueError(f"WeightMatching: max_sweeps is {self.max_sweeps}, but at least one sweep is needed")
 
+    @torch.no_grad()
     def solve(self, spec: PermutationSpec, a: Mapping[str, Tensor], b: Mapping[str, Tensor], /) -> Match:
         """Find a permutation that brings ``b`` to ``a``; see `wsl.match`, which checks its inputs first."""
         names = voters(a, self.ignore)

@@ -48,10 +48,11 @@ def path_losses(
         raise ValueError(f"path_losses: points is {points}, but a path needs at least its 2 ends")
     grid = torch.linspace(0, 1, points, dtype=torch.float64)
     rows = []
-    for t in grid.tolist():
-        theta = lerp(a, b, t)
-        loss, accuracy = evaluate(prepare(theta) if prepare else theta)
-        rows.append((float(loss), float(accuracy)))
+    with torch.no_grad():
+        for t in grid.tolist():
+            theta = lerp(a, b, t)
+            loss, accuracy = evaluate(prepare(theta) if prepare else theta)
+            rows.append((float(loss), float(accuracy)))
     loss, accuracy = torch.tensor(rows, dtype=torch.float64).T
     return PathLosses(grid, loss, accuracy)
 

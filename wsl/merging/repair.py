@@ -46,6 +46,10 @@ def reset_batch_norm(model: nn.Module, params: Mapping[str, Tensor], batches: It
 
 
 def _restart(params: Params, prefix: str) -> None:
+    if f"{prefix}running_mean" not in params:
+        raise ValueError(
+            f"{prefix}running_mean: the model has it, but the weights do not; include buffers, see params.from_module"
+        )
     params[f"{prefix}running_mean"].zero_()
     params[f"{prefix}running_var"].fill_(1)
     params[f"{prefix}num_batches_tracked"].zero_()
