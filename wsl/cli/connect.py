@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wsl.cli import checkpoints
-from wsl.cli.results import finished, result, write_csv, write_json, write_with
+from wsl.cli.results import finished, result, write_figure, write_json, write_table
 from wsl.cli.terminal import say
 from wsl.matching import WeightMatching, match
-from wsl.merging import PathLosses, loss_barrier, path_losses, reset_batch_norm
+from wsl.merging import PathLosses, accuracy_barrier, loss_barrier, path_losses, reset_batch_norm
 from wsl.params import Params
-from wsl.plots import path_figure
+from wsl.plots import path_figure, path_table
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> None:
 
 def resetter(pair: checkpoints.Pair) -> Callable[[Params], Params]:
     """``params -> params`` with batch-norm statistics recomputed on the task's training inputs."""
-    model, inputs = pair.network(), pair.task().inputs("train")
+    model, inputs = pair.network(), pair.task().train.images
     return lambda theta: reset_batch_norm(model, theta, inputs.split(256))
 
 
@@ -53,22 +53,19 @@ def _connect(options: argparse.Namespace, folder: Path, head: dict) -> dict:
         for name, b in {"naive": pair.b, "matched": aligned}.items()
     }
     done = {**head, "paths": {name: _scores(path) for name, path in paths.items()}}
-    columns = {f"{name}_{kind}": getattr(path, kind) for name, path in paths.items() for kind in ("loss", "accuracy")}
-    write_csv(folder / "path.csv", {"t": paths["naive"].t, **columns})
-    figure = path_figure(paths)
-    write_with(folder / "path.png", lambda path: figure.savefig(path, metadata={"Software": None}))
+    write_table(folder / "path.csv", path_table(paths))
+    write_figure(folder / "path.png", path_figure(paths))
     write_json(folder / "result.json", done)
     return done
 
 
 def _scores(path: PathLosses) -> dict[str, float]:
-    middle = len(path.t) // 2
+    loss, accuracy, middle = path.loss.tolist(), path.accuracy.tolist(), len(path.t) // 2
     return {
-        "loss_barrier": loss_barrier(path.loss),
-        "midpoint_loss": path.loss[middle],
-        "midpoint_accuracy": path.accuracy[middle],
-        "end_accuracy_a": path.accuracy[0],
-        "end_accuracy_b": path.accuracy[-1],
-        "end_loss_a": path.loss[0],
-        "end_loss_b": path.loss[-1],
+        "loss_barrier": loss_barrier(path),
+        "accuracy_barrier": accuracy_barrier(path),
+        "midpoint_loss": loss[middle],
+        "midpoint_accuracy": accuracy[middle],
+        "end_losses": [loss[0], loss[-1]],
+        "end_accuracies": [accuracy[0], accuracy[-1]],
     }

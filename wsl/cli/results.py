@@ -6,9 +6,7 @@ whose folder already holds the result of the same configuration and inputs has n
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import wsl
+from wsl.plots import write_csv
 
 
 def file_hash(path: str | Path) -> str:
@@ -57,13 +56,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write columns of equal length as CSV, atomically; numbers in full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    write_text(path, text.getvalue())
+def write_table(path: Path, table: Mapping[str, Sequence[Any]]) -> None:
+    """Write columns of equal length as CSV, atomically."""
+    write_with(path, lambda temporary: write_csv(temporary, table))
+
+
+def write_figure(path: Path, figure: Any) -> None:
+    """Write a figure, atomically and without the writing program's version."""
+    write_with(path, lambda temporary: figure.savefig(temporary, dpi=150, metadata={"Software": None}))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,9 +12,9 @@ from torch import nn
 
 from wsl.cli.config import compose, instantiate, recipes
 from wsl.cli.population import open_or_build, part
-from wsl.cli.results import finished, result, write_csv, write_json, write_with
+from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.terminal import say
-from wsl.plots import scatter_figure
+from wsl.plots import Figure, bar_figure, scatter_figure
 from wsl.training import Objective, evaluate, fit
 from wsl.zoo import Zoo
 
@@ -58,13 +58,10 @@ def _train(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str,
         "val": {objective.monitor: trained.best_score},
         "test": scores,
     }
-    write_csv(folder / "history.csv", {name: [row[name] for row in trained.history] for name in trained.history[0]})
-    write_csv(folder / "predictions.csv", {name: column.tolist() for name, column in table.items()})
+    write_table(folder / "history.csv", {name: [row[name] for row in trained.history] for name in trained.history[0]})
+    write_table(folder / "predictions.csv", {name: column.tolist() for name, column in table.items()})
     write_with(folder / "network.safetensors", lambda path: save_file(_weights(network), path, metadata={"hash": head["hash"]}))
-    figure = scatter_figure(
-        table["target"].tolist(), table["prediction"].tolist(), label=f"{config['models']}: {objective.column}"
-    )
-    write_with(folder / "predictions.png", lambda path: figure.savefig(path, metadata={"Software": None}))
+    write_figure(folder / "predictions.png", _figure(objective.column, table["prediction"], table["target"]))
     write_json(folder / "result.json", done)
     (folder / "last.pt").unlink(missing_ok=True)
     return done
@@ -72,3 +69,11 @@ def _train(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str,
 
 def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+
+
+def _figure(column: str, prediction: torch.Tensor, target: torch.Tensor) -> Figure:
+    """Predicted against true for a score, accuracy by class for a label."""
+    if prediction.is_floating_point():
+        return scatter_figure(prediction, target, label=column.replace("_", " "))
+    hits = {int(label): (prediction == label)[target == label].double().mean() for label in target.unique()}
+    return bar_figure({f"{column} {label}": float(rate) for label, rate in hits.items()}, label="accuracy")
