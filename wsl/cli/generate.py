@@ -1,0 +1,188 @@
+"""``wsl generate models=NAME datasets=NAME``: train a weight generator on a zoo, draw networks, try them beside every baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from wsl.cli.config import ConfigError, compose, instantiate, recipes
+from wsl.cli.population import open_or_build, part
+from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
+from wsl.cli.terminal import progress, say
+from wsl.generative import (
+    Behaviour,
+    Trial,
+    WeightDiffusion,
+    aligned_nearest,
+    dispersion_ratio,
+    gaussian_baseline,
+    leave_one_out,
+    mean_baseline,
+    noise_baseline,
+    retrieval_baseline,
+    round_trip,
+    trial,
+)
+from wsl.params import Params, unstack
+from wsl.plots import bar_figure
+from wsl.zoo import Classification, Zoo, build_architecture, initial_population, task, write_checkpoint
+
+
+class Population(NamedTuple):
+    """What a generator learns from and is tried on."""
+
+    zoo: Zoo
+    model: nn.Module
+    data: Classification
+    params: Params
+    condition: Tensor
+    member: Tensor
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Fit on the training members, sample, score, write."""
+    if not arguments or set(arguments) & {"-h", "--help"}:
+        say(f"usage: wsl generate models=NAME datasets=NAME [samples=16] [seed=0] [zoo=FILE] [output=DIR]\nmodels: "
+            f"{', '.join(recipes('models'))}\ndatasets: {', '.join(recipes('datasets'))}")  # fmt: skip
+        return
+    config = compose("generate", arguments)
+    part(config, "generator", verb="wsl generate")
+    zoo = open_or_build(config)
+    folder = Path(config["output"] or f"runs/generate/{config['datasets']}-{config['models']}-{config['seed']}")
+    kept = {key: config[key] for key in ("models", "datasets", "seed", "samples", "condition", "generator", "fit", "trial")}
+    head = result("generate", kept, {"zoo": zoo.path})
+    done = finished(folder, head) or _generate(config, zoo, folder, head)
+    for name, score in done["scores"].items():
+        say(f"{name.replace('_', ' ')}: {score if isinstance(score, int) else f'{score:.4f}'}")
+
+
+def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:
+    population = _population(zoo, config["condition"])
+    generator = _fit(config, population)
+    wanted = float(population.condition.quantile(config["fit"]["quantile"]))
+    rng = torch.Generator().manual_seed(config["seed"])
+    drawn = generator.sample(config["samples"], condition=wanted, generator=rng)
+    arms = {"generated": drawn, **_baselines(config, population, generator, rng)}
+    trials = trial(population.model, arms, population.data, seed=config["seed"], **config["trial"])
+    done = {**head, "wanted": wanted, "scores": _scores(population, generator, trials, arms), "arms": _arms(trials)}
+    for i, theta in enumerate(unstack(drawn)):
+        about = {"spec": str(zoo.spec), "architecture": zoo.architecture, "task": zoo.provenance["task"]}
+        write_with(
+            folder / f"sample-{i:02d}.safetensors", lambda path, theta=theta, about=about: write_checkpoint(path, theta, about)
+        )
+    write_with(folder / "generator.safetensors", generator.save)
+    write_table(folder / "generated.csv", _table(trials))
+    write_figure(folder / "generated.png", _figure(trials))
+    write_json(folder / "result.json", done)
+    return done
+
+
+def _population(zoo: Zoo, column: str) -> Population:
+    if zoo.architecture is None or "task" not in zoo.provenance:
+        raise ConfigError(f"{zoo.path} does not say its architecture and task, so generated weights could not be tried")
+    data = task(zoo.provenance["task"])
+    if not isinstance(data, Classification):
+        raise ConfigError(f"{zoo.path} holds no classifiers; wsl generate scores networks by their accuracy")
+    params, metadata = zoo.__getitems__(zoo.indices("train"))
+    if column not in metadata:
+        raise ConfigError(f"condition={column} is not a numeric column of {zoo.path}; it has {', '.join(metadata)}")
+    return Population(zoo, build_architecture(zoo.architecture), data, params, metadata[column].float(), metadata["member"])
+
+
+def _fit(config: Mapping[str, Any], population: Population) -> WeightDiffusion:
+    generator = instantiate(config["generator"], spec=population.zoo.spec, seed=config["seed"])
+    options = config["fit"]
+    total = options["code_steps"] + options["steps"]
+    bar = progress("step")
+    return generator.fit(
+        population.params,
+        population.condition[:, None],
+        reference=int(population.condition.argmax()),
+        member=population.member,
+        behaviour=Behaviour(population.model, population.data.train.images, weight=options["behaviour"]),
+        code_steps=options["code_steps"],
+        steps=options["steps"],
+        seed=config["seed"],
+        progress=lambda step, loss: bar(step, total),
+    )
+
+
+def _baselines(
+    config: Mapping[str, Any], population: Population, generator: WeightDiffusion, rng: torch.Generator
+) -> dict[str, Params]:
+    """Arms that learn nothing, each of as many networks; good members are those that reach the wanted condition."""
+    count, good = config["samples"], _good(population, config["fit"]["quantile"])
+    seeds = [config["seed"] * 1_000_003 + i for i in range(count)]
+    description = population.zoo.architecture or {}
+    held_out, _ = population.zoo.__getitems__(_best_rows(population.zoo, "val", config["condition"], count))
+    return {
+        "default_init": initial_population(lambda: build_architecture(description), seeds),
+        "retrieval": retrieval_baseline(good, count, generator=rng),
+        "noise": noise_baseline(good, count, scale=0.5, generator=rng),
+        "gaussian": gaussian_baseline(_canonical(generator, good), count, generator=rng),
+        "mean": mean_baseline(_canonical(generator, good), count),
+        "round_trip": round_trip(generator, held_out),
+    }
+
+
+def _good(population: Population, quantile: float) -> Params:
+    rows = population.condition >= population.condition.quantile(quantile)
+    return {name: tensor[rows] for name, tensor in population.params.items()}
+
+
+def _best_rows(zoo: Zoo, split: str, column: str, count: int) -> Any:
+    rows = zoo.indices(split)
+    return rows[zoo.table[column][rows].argsort(kind="stable")[::-1][:count]]
+
+
+def _canonical(generator: WeightDiffusion, params: Params) -> Params:
+    return generator.canonicalizer(params)
+
+
+def _scores(
+    population: Population, generator: WeightDiffusion, trials: Mapping[str, Trial], arms: Mapping[str, Params]
+) -> dict[str, float]:
+    spec, drawn = population.zoo.spec, arms["generated"]
+    near = aligned_nearest(spec, drawn, population.params).distance
+    rows = population.condition.argsort(descending=True)[: len(near)]
+    own = leave_one_out(spec, population.params, rows=rows, member=population.member).distance
+    return {
+        "networks": len(near),
+        "accuracy_as_drawn": float(trials["generated"].drawn.mean()),
+        "accuracy_as_drawn_spread": float(trials["generated"].drawn.std()),
+        "accuracy_tuned": float(trials["generated"].tuned.mean()),
+        "accuracy_tuned_from_default_init": float(trials["default_init"].tuned.mean()),
+        "accuracy_tuned_from_retrieval": float(trials["retrieval"].tuned.mean()),
+        "nearest_member_distance": float(near.median()),
+        "nearest_member_distance_min": float(near.min()),
+        "distance_between_good_members": float(own.median()),
+        "dispersion_ratio": dispersion_ratio(_canonical(generator, drawn), _canonical(generator, _good(population, 0.9))),
+    }
+
+
+def _arms(trials: Mapping[str, Trial]) -> dict[str, dict[str, float]]:
+    return {name: {"drawn": float(t.drawn.mean()), "drawn_spread": float(t.drawn.std()), "tuned": float(t.tuned.mean()),
+                   "tuned_spread": float(t.tuned.std()), "lr": t.lr} for name, t in trials.items()}  # fmt: skip
+
+
+def _table(trials: Mapping[str, Trial]) -> dict[str, list]:
+    table: dict[str, list] = {"arm": [], "network": [], "drawn": [], "tuned": []}
+    for name, t in trials.items():
+        table["arm"] += [name] * len(t.drawn)
+        table["network"] += range(len(t.drawn))
+        table["drawn"] += t.drawn.tolist()
+        table["tuned"] += t.tuned.tolist()
+    return table
+
+
+def _figure(trials: Mapping[str, Trial]) -> Any:
+    values, errors = {}, {}
+    for name, t in trials.items():
+        for kind in ("drawn", "tuned"):
+            label = f"{name.replace('_', ' ')}, {kind}"
+            values[label], errors[label] = float(getattr(t, kind).mean()), float(getattr(t, kind).std())
+    return bar_figure(values, label="test accuracy, mean and standard deviation", errors=errors)
