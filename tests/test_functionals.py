@@ -1,0 +1,174 @@
+"""Networks on weights: what their class attribute claims holds over the market; they learn; statistics are what they say."""
+
+import pytest
+import torch
+from networks import BY_NAME, NETWORKS
+
+from wsl.nn import UNF, DWSNet, FlatMLP, InputNormalizer, InvariantPool, StatNet, weight_statistics
+from wsl.symmetry import Permutation, SpecError
+from wsl.testing import act, assert_invariant
+
+TYPES = [UNF, DWSNet, StatNet, FlatMLP]
+INVARIANT = [cls for cls in TYPES if cls.equivariance == "invariant"]
+
+
+def build(cls, network, *, dtype=torch.float64, **kwargs):
+    """A network whose weights, biases too, are random."""
+    torch.manual_seed(0)
+    net = cls(network.spec, **{"hidden": 4, "out_features": 3, **kwargs}).to(dtype).eval()
+    for weight in net.parameters():
+        if weight.dim() == 1:
+            weight.data += 0.1 * torch.randn_like(weight)
+    return net
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("cls", INVARIANT)
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
+def test_invariant_networks_are_invariant_over_the_market(network, cls, dtype):
+    net = build(cls, network, dtype=dtype)
+    theta = network.weights(2, dtype=dtype)
+    assert net(theta).shape == (2, 3)
+    assert_invariant(net, network.spec, theta, trials=2)
+
+
+@pytest.mark.parametrize("cls", [UNF, DWSNet])
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
+def test_equivariant_engines_see_when_one_occurrence_moves_alone(network, cls):
+    """Statistics of a tensor cannot see it; a functional that could not would not read the wiring."""
+    net, theta = build(cls, network), network.weights(2, dtype=torch.float64)
+    alone = next(next(network.spec.occurrences(g)) for g in network.spec.groups if len(list(network.spec.occurrences(g))) > 1)
+    index = torch.randperm(theta[alone.tensor].shape[1 + alone.axis], generator=torch.Generator().manual_seed(0))
+    moved = {**theta, alone.tensor: theta[alone.tensor].index_select(1 + alone.axis, index)}
+    assert (net(moved) - net(theta)).abs().max() > 1e-5
+    torch.testing.assert_close(weight_statistics(moved), weight_statistics(theta))
+
+
+def test_flat_networks_claim_nothing_and_are_not_invariant():
+    network = BY_NAME["mlp"]
+    assert FlatMLP.equivariance == "none"
+    with pytest.raises(AssertionError, match="the network is not invariant"):
+        assert_invariant(build(FlatMLP, network), network.spec, network.weights(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("cls", TYPES)
+def test_members_of_a_batch_do_not_see_each_other(cls):
+    network = BY_NAME["cnn"]
+    net, theta = build(cls, network), network.weights(3, dtype=torch.float64)
+    alone = torch.cat([net({n: t[i : i + 1] for n, t in theta.items()}) for i in range(3)])
+    torch.testing.assert_close(net(theta), alone)
+
+
+@pytest.mark.parametrize("cls", TYPES)
+def test_every_weight_of_a_network_gets_a_gradient(cls):
+    network = BY_NAME["gru"]
+    net = build(cls, network)
+    net(network.weights(4, dtype=torch.float64)).square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.abs().max() > 0 for weight in net.parameters())
+
+
+@pytest.mark.parametrize("cls", TYPES)
+def test_a_seed_fixes_the_network(cls):
+    network = BY_NAME["siren"]
+    theta = network.weights(2, dtype=torch.float64)
+    assert torch.equal(build(cls, network)(theta), build(cls, network)(theta))
+
+
+@pytest.mark.parametrize("cls", TYPES)
+def test_weights_that_do_not_fit_are_named(cls):
+    network = BY_NAME["mlp"]
+    theta = network.weights(2)
+    with pytest.raises(SpecError, match=r"2\.bias: axis 0 has size 9"):
+        build(cls, network, dtype=torch.float32)({**theta, "2.bias": torch.zeros(2, 9)})
+
+
+def test_unf_learns_what_the_statistics_of_tensors_cannot_show():
+    """Sum over hidden units of incoming bias times outgoing weight: the coupling of two tensors along one axis."""
+    network = BY_NAME["mlp_without_bias"]
+    theta = network.weights(256)
+    target = torch.einsum("bhi,boh->b", theta["0.weight"], theta["2.weight"]).div(140**0.5).unsqueeze(1)
+    errors = {}
+    for cls in (UNF, StatNet):
+        net = build(cls, network, dtype=torch.float32, hidden=16, out_features=1)
+        optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+        for step in range(60):
+            rows = torch.randperm(192, generator=torch.Generator().manual_seed(step))[:64]
+            loss = (net({n: t[rows] for n, t in theta.items()}) - target[rows]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        held_out = {n: t[192:] for n, t in theta.items()}
+        errors[cls] = ((net(held_out) - target[192:]).square().mean() / target[192:].var()).item()
+    assert errors[UNF] < 0.5 < errors[StatNet]
+
+
+def test_dwsnet_refuses_large_inputs_and_points_to_unf():
+    with pytest.raises(ValueError, match=r"need 2,784 weights .* more than max_parameters=2,000; use UNF"):
+        DWSNet(BY_NAME["siren"].spec, hidden=4, max_parameters=2_000)
+
+
+def test_weight_statistics_are_mean_variance_and_quantiles():
+    theta = BY_NAME["cnn"].weights(3, dtype=torch.float64)
+    found = weight_statistics(theta).view(3, len(theta), 7)
+    for i, tensor in enumerate(theta.values()):
+        flat = tensor.flatten(1)
+        quantiles = flat.quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64), 1).T
+        torch.testing.assert_close(
+            found[:, i], torch.cat([flat.mean(1, True), flat.var(1, correction=0, keepdim=True), quantiles], 1)
+        )
+
+
+def test_normalizer_standardises_each_tensor_and_casts_counters():
+    network = BY_NAME["residual"]
+    theta = network.weights(50)
+    statistics = {n: (t.double().mean(), t.double().std(correction=0)) for n, t in theta.items()}
+    normalizer = InputNormalizer(network.spec).fit(statistics)
+    for name, tensor in normalizer(theta).items():
+        assert tensor.dtype == torch.float32
+        assert abs(tensor.mean()) < 1e-5
+        assert tensor.std(correction=0) == pytest.approx(0 if theta[name].dtype == torch.long else 1, abs=1e-4)
+
+
+def test_normalizer_is_part_of_the_state_dict():
+    network = BY_NAME["siren"]
+    fitted = build(UNF, network)
+    fitted.normalizer.fit(dict.fromkeys(network.spec.axes, (0.5, 2.0)))
+    other = build(UNF, network)
+    other.load_state_dict(fitted.state_dict())
+    theta = network.weights(2, dtype=torch.float64)
+    assert torch.equal(other(theta), fitted(theta))
+    assert not torch.equal(build(UNF, network)(theta), fitted(theta))
+
+
+def test_normalizer_refuses_missing_and_infinite_statistics():
+    spec = BY_NAME["siren"].spec
+    normalizer = InputNormalizer(spec)
+    with pytest.raises(ValueError, match=r"statistics lack 'layers\.0\.weight'"):
+        normalizer.fit({})
+    with pytest.raises(ValueError, match=r"statistics of 'layers\.1\.bias' are not finite"):
+        normalizer.fit({name: (0.0, float("nan") if name == "layers.1.bias" else 1.0) for name in spec.axes})
+
+
+def test_unf_without_normaliser_is_unf_with_the_identity():
+    network = BY_NAME["mlp"]
+    theta = network.weights(2, dtype=torch.float64)
+    bare = build(UNF, network, normalize=False)
+    assert bare.normalizer is None
+    torch.testing.assert_close(bare(theta), build(UNF, network)(theta))
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
+def test_invariant_pool_is_invariant(network):
+    layer = InvariantPool(network.spec, 2)
+    theta = {n: torch.randn((2, *shape, 2), dtype=torch.float64) for n, shape in network.spec.shapes.items()}
+    assert layer(theta).shape == (2, layer.features)
+    g = Permutation.random(network.spec, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer(act(g, theta)), layer(theta))
+
+
+def test_invariant_pool_has_the_trace_of_a_tied_square():
+    network = BY_NAME["tied"]
+    theta = {n: torch.randn((2, *shape, 1)) for n, shape in network.spec.shapes.items()}
+    pooled = InvariantPool(network.spec, 1, maximum=False)(theta)
+    trace = theta["mix.weight"][..., 0].diagonal(dim1=1, dim2=2).mean(-1)
+    assert any(torch.allclose(pooled[:, i], trace) for i in range(pooled.shape[1]))

@@ -1,0 +1,22 @@
+"""Equivariant layers and the networks built from them; `forward` takes weights as plain dicts."""
+
+from wsl.nn.basis import layer_dimension
+from wsl.nn.dwsnet import DWSNet
+from wsl.nn.flat import FlatMLP
+from wsl.nn.linear import EquivariantLinear
+from wsl.nn.normalize import InputNormalizer
+from wsl.nn.pool import InvariantPool
+from wsl.nn.statnet import StatNet, weight_statistics
+from wsl.nn.unf import UNF
+
+__all__ = [
+    "UNF",
+    "DWSNet",
+    "EquivariantLinear",
+    "FlatMLP",
+    "InputNormalizer",
+    "InvariantPool",
+    "StatNet",
+    "layer_dimension",
+    "weight_statistics",
+]

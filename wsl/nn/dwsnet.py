@@ -1,0 +1,70 @@
+"""`DWSNet`: deep weight-space network with exact input and output axes.
+
+    f(theta) = MLP(pool(H_L(... relu(H_1(x)))))     H_l all affine maps equivariant to the hidden permutations
+
+Navon et al. (2023), Equivariant Architectures for Learning in Deep Weight Spaces, arXiv 2301.12780; also the HNP variant of
+Zhou et al. (2023), arXiv 2302.14040. Each position of a fixed axis has features of its own, so the number of weights grows
+with the square of the sizes of inputs and outputs: right for implicit neural representations, impossible for classifiers
+of images, where `UNF` is. Unlike the released code, complete for every specification: any architecture, several outputs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from wsl.nn.flat import mlp
+from wsl.nn.layout import Layout
+from wsl.nn.linear import BlockLinear
+from wsl.nn.normalize import InputNormalizer
+from wsl.nn.plan import compile_plan
+from wsl.nn.pool import BlockPool
+from wsl.symmetry import PermutationSpec
+
+
+class DWSNet(nn.Module):
+    """Weights (batch, *shape) to (batch, out_features).
+
+    Raises ValueError if the layers would have more than ``max_parameters`` weights.
+    """
+
+    equivariance = "invariant"
+
+    def __init__(
+        self,
+        spec: PermutationSpec,
+        *,
+        hidden: int = 16,
+        layers: int = 3,
+        out_features: int = 1,
+        head_hidden: int = 64,
+        dropout: float = 0.0,
+        max_parameters: int = 20_000_000,
+    ):
+        super().__init__()
+        self.normalizer = InputNormalizer(spec)
+        self.spec, self.layout = spec, Layout(spec)
+        widths = [self.layout.widths(channels) for channels in (1, *[hidden] * layers)]
+        self._check_size(widths, max_parameters)
+        spaces, steps = self.layout.spaces, list(itertools.pairwise(widths))
+        self.maps = nn.ModuleList(BlockLinear(spaces, spaces, in_channels=a, out_channels=b) for a, b in steps)
+        self.pool = BlockPool(spaces, widths[-1])
+        self.head = mlp(self.pool.features, head_hidden, out_features, dropout=dropout)
+
+    def _check_size(self, widths: list[tuple[int, ...]], limit: int) -> None:
+        plan = compile_plan(self.layout.spaces, self.layout.spaces)
+        count = sum(sum(plan.count(a, b)) for a, b in itertools.pairwise(widths))
+        if count > limit:
+            raise ValueError(f"DWSNet: exact fixed axes need {count:,} weights for this specification, more than "
+                             f"max_parameters={limit:,}; use UNF, which folds fixed axes into its channels, or fewer hidden "
+                             "channels")  # fmt: skip
+
+    def forward(self, params: Mapping[str, Tensor]) -> Tensor:
+        """Raises `SpecError` for tensors that do not fit."""
+        self.spec.validate(params)
+        pieces = self.layout.split({name: t.unsqueeze(-1) for name, t in self.normalizer(params).items()})
+        for layer in self.maps:
+            pieces = [piece.relu() for piece in layer(pieces)]
+        return self.head(self.pool(pieces))

@@ -1,0 +1,43 @@
+"""`FlatMLP`: all weights as one vector into a multilayer perceptron, the baseline without symmetry.
+
+    f(theta) = MLP(ravel(x)),     x the normalised weights
+
+It changes under permutations, as it must: a first layer on P weights has no reason to treat two orders alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from wsl.nn.normalize import InputNormalizer
+from wsl.params import ravel
+from wsl.symmetry import PermutationSpec
+
+
+def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers with GELU and dropout between them."""
+    layers: list[nn.Module] = []
+    for i in range(len(widths) - 1):
+        layers += [nn.GELU(), nn.Dropout(dropout)] if i else []
+        layers.append(nn.Linear(widths[i], widths[i + 1]))
+    return nn.Sequential(*layers)
+
+
+class FlatMLP(nn.Module):
+    """Weights (batch, *shape) to (batch, out_features), two hidden layers."""
+
+    equivariance = "none"
+
+    def __init__(self, spec: PermutationSpec, *, out_features: int = 1, hidden: int = 128, dropout: float = 0.0):
+        super().__init__()
+        self.normalizer = InputNormalizer(spec)
+        self.spec, count = spec, sum(math.prod(shape) for shape in spec.shapes.values())
+        self.mlp = mlp(count, hidden, hidden, out_features, dropout=dropout)
+
+    def forward(self, params: Mapping[str, Tensor]) -> Tensor:
+        """Raises `SpecError` for tensors that do not fit."""
+        self.spec.validate(params)
+        return self.mlp(ravel(self.normalizer(params), batch_dims=1))

@@ -1,0 +1,49 @@
+"""`InputNormalizer`: weights on a common scale, one mean and one deviation for each tensor.
+
+    x = (theta - mean_t) / std_t,      mean, std of tensor t over a whole zoo, positions and members together
+
+One pair per tensor keeps every permutation symmetry and, since it is the same for all members, the differences of scale
+between them. A constant tensor (a counter) is only centred. Before `fit` the map is the identity, up to the type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from wsl.params import Params
+from wsl.symmetry import PermutationSpec
+
+
+class InputNormalizer(nn.Module):
+    """Centres and scales each tensor and casts it, integers too, to the type of its own buffers."""
+
+    equivariance = "equivariant"
+
+    def __init__(self, spec: PermutationSpec):
+        super().__init__()
+        self.names = list(spec.axes)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.zeros(len(self.names)))
+        self.register_buffer("std", torch.ones(len(self.names)))
+
+    def fit(self, statistics: Mapping[str, tuple[Tensor | float, Tensor | float]]) -> InputNormalizer:
+        """Take (mean, std) of every tensor, as `Zoo.statistics` gives them; returns itself. ValueError if one is missing."""
+        if missing := [name for name in self.names if name not in statistics]:
+            raise ValueError(f"statistics lack {missing[0]!r}; give (mean, std) for every tensor of the specification")
+        pairs = torch.tensor([[float(value) for value in statistics[name]] for name in self.names], dtype=torch.float64)
+        if not pairs.isfinite().all():
+            name = self.names[int((~pairs.isfinite()).any(1).nonzero()[0])]
+            raise ValueError(f"statistics of {name!r} are not finite; remove members that diverged")
+        self.mean.copy_(pairs[:, 0])
+        self.std.copy_(torch.where(pairs[:, 1] > 1e-12, pairs[:, 1], 1.0))
+        return self
+
+    def forward(self, params: Mapping[str, Tensor]) -> Params:
+        """(theta - mean) / std, tensor by tensor."""
+        scale, shift = 1 / self.std, -self.mean / self.std
+        cast = {name: params[name].to(self.mean.dtype) for name in self.names}
+        return {name: torch.addcmul(shift[i], cast[name], scale[i]) for i, name in enumerate(self.names)}
