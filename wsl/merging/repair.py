@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wsl.params import Params
+from wsl.params import Params, call
 
 
 def reset_batch_norm(model: nn.Module, params: Mapping[str, Tensor], batches: Iterable[Tensor | tuple[Tensor, ...]]) -> Params:
-    """``params`` with batch-norm statistics measured on ``batches``; neither ``model`` nor ``params`` is changed.
+    """``params`` of one checkpoint with batch-norm statistics measured on ``batches``; nothing is changed in place.
 
     A batch is a tensor of inputs, or a tuple or list that starts with it, as data loaders yield.
     Raises ValueError when there is batch norm and no batch.
@@ -38,7 +38,7 @@ def reset_batch_norm(model: nn.Module, params: Mapping[str, Tensor], batches: It
     seen = 0
     with torch.no_grad():
         for batch in batches:
-            torch.func.functional_call(network, fresh, (batch if isinstance(batch, Tensor) else batch[0],))
+            call(network, fresh, batch if isinstance(batch, Tensor) else batch[0])
             seen += 1
     if not seen:
         raise ValueError("reset_batch_norm: no batches were given, so there is nothing to measure; was an iterator used up?")

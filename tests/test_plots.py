@@ -1,0 +1,107 @@
+"""Figures draw what their tables say, without a display, and are saved with them."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from wsl import plots
+from wsl.merging import PathLosses
+
+
+def curves():
+    t = torch.linspace(0, 1, 5, dtype=torch.float64)
+    return {"naive": PathLosses(t, 1 + t * (1 - t), 1 - t / 2), "aligned": PathLosses(t, 1 + 0 * t, 1 - t / 4)}
+
+
+def scatter():
+    rng = torch.Generator().manual_seed(0)
+    true = torch.rand(20, generator=rng)
+    return true + 0.1 * torch.randn(20, generator=rng), true
+
+
+def samples():
+    return {"a": torch.linspace(0, 1, 11), "b": torch.linspace(0, 2, 7)}
+
+
+FIGURES = {
+    "path": (lambda: plots.path_figure(curves()), lambda: plots.path_table(curves())),
+    "scatter": (lambda: plots.scatter_figure(*scatter()), lambda: plots.scatter_table(*scatter())),
+    "histogram": (
+        lambda: plots.histogram_figure(samples(), label="loss", bins=5),
+        lambda: plots.histogram_table(samples(), bins=5),
+    ),
+    "bar": (
+        lambda: plots.bar_figure({"wm": 0.5, "none": 2.0}, label="barrier", errors={"wm": 0.1}),
+        lambda: plots.bar_table({"wm": 0.5, "none": 2.0}, errors={"wm": 0.1}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("figure", "table"), FIGURES.values(), ids=FIGURES)
+@pytest.mark.parametrize("suffix", [".png", ".pdf"])
+def test_a_figure_is_saved_with_its_table(figure, table, suffix, tmp_path):
+    made = figure()
+    assert isinstance(made, Figure)
+    assert all(axes.get_xlabel() for axes in made.axes)
+    plots.save_figure(tmp_path / f"figure{suffix}", made, table())
+    assert (tmp_path / f"figure{suffix}").stat().st_size > 1000
+    header, *rows = list(csv.reader((tmp_path / "figure.csv").read_text().splitlines()))
+    assert header == list(table())
+    assert [list(map(str, row)) for row in zip(*table().values(), strict=True)] == rows
+    assert rows
+
+
+def test_a_path_is_drawn_as_its_table_says():
+    figure, table = plots.path_figure(curves()), plots.path_table(curves())
+    loss, accuracy = figure.axes
+    drawn = [line.get_ydata().tolist() for line in loss.lines]
+    assert drawn[0] + drawn[1] == table["loss"]
+    assert [y for line in accuracy.lines for y in line.get_ydata().tolist()] == table["accuracy"]
+    assert table["path"] == ["naive"] * 5 + ["aligned"] * 5
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["naive (barrier 0.25)", "aligned (barrier 0)"]
+
+
+def test_a_scatter_puts_the_truth_on_the_horizontal_axis():
+    predicted, true = scatter()
+    axes = plots.scatter_figure(predicted, true, label="loss").axes[0]
+    points = torch.tensor(axes.collections[0].get_offsets())
+    torch.testing.assert_close(points, torch.stack([true, predicted], 1).double())
+    assert axes.get_xlabel() == "true loss"
+    assert axes.get_title().startswith("tau 0.")
+
+
+def test_histograms_share_their_bins_and_have_area_one():
+    table = plots.histogram_table(samples(), bins=4)
+    assert table["low"][:4] == table["low"][4:] == [0, 0.5, 1, 1.5]
+    assert table["count"] == [5, 5, 1, 0, 2, 1, 2, 2]
+    for rows in (slice(0, 4), slice(4, 8)):
+        assert sum(d * 0.5 for d in table["density"][rows]) == pytest.approx(1)
+    same = plots.histogram_table({"a": torch.ones(3)}, bins=2)
+    assert sum(same["count"]) == 3
+
+
+def test_bars_keep_their_order_and_errors():
+    table = plots.bar_table({"b": 2.0, "a": 1.0}, errors={"a": 0.5})
+    assert table == {"name": ["b", "a"], "value": [2.0, 1.0], "error": ["", 0.5]}
+    axes = plots.bar_figure({"b": 2.0, "a": 1.0}, label="loss").axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [2.0, 1.0]
+    assert axes.yaxis_inverted()
+
+
+def test_columns_of_unequal_length_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"columns of a table must be equally long, but they have \{'a': 1, 'b': 2\}"):
+        plots.write_csv(tmp_path / "x.csv", {"a": [1], "b": [1, 2]})
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_figures_need_no_display_and_no_pyplot():
+    code = (
+        "import sys, torch, wsl.plots as p; p.bar_figure({'a': 1.0}, label='x');"
+        "sys.exit(' '.join(m for m in ('matplotlib.pyplot', 'tkinter') if m in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
