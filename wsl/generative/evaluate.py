@@ -39,8 +39,8 @@ def aligned_nearest(
 ) -> Nearest:
     """Nearest member of ``zoo`` (N, ...) to each of ``samples`` (n, ...) over all orders of units that matching finds.
 
-    0 up to rounding for a permuted copy of a member. Costs up to n N matchings; ``shortlist`` limits them to that many members per
-    sample, the closest as given, which is only sound when both are aligned to one reference. Compare it with `leave_one_out`.
+    0 up to rounding for a permuted copy of a member. Costs up to n N matchings; ``shortlist`` limits them to that many members
+    per sample, the closest as given: only sound when both are aligned to one reference. Compare it with `leave_one_out`.
     """
     rows = _closest(samples, zoo, shortlist)
     found = [nearest(spec, theta, {name: t[row] for name, t in zoo.items()}, matcher=matcher)

@@ -4,8 +4,9 @@
     v_t = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0
 
 DDPM: Ho et al. (2020), arXiv 2006.11239, with its schedule as p-diff uses it, Wang et al. (2024), arXiv 2402.13144. DDIM:
-Song et al. (2020), arXiv 2010.02502. v: Salimans and Ho (2022), arXiv 2202.00512. The steps back are those of diffusers, imported
-with the first sample since that costs seconds. Nothing here is learned: given the exact v, samples follow q(x_0) up to step size.
+Song et al. (2020), arXiv 2010.02502. v: Salimans and Ho (2022), arXiv 2202.00512. The steps back are those of diffusers,
+imported with the first sample since that costs seconds. Nothing here is learned: given the exact v, samples follow q(x_0) up to
+the error of finite steps.
 """
 
 from __future__ import annotations
