@@ -11,6 +11,7 @@ depend on how many members are trained together.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,7 +34,7 @@ class MLP(nn.Module):
     def __init__(self, widths: Sequence[int], activation: str) -> None:
         super().__init__()
         self.activation = _activation(activation)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) -> (B, widths[-1])."""
@@ -46,7 +47,9 @@ class MLP(nn.Module):
 class CNN(nn.Module):
     """3x3 convolutions, global average pool, linear head."""
 
-    def __init__(self, channels: Sequence[int], classes: int, *, activation: str, strides: Sequence[int], batch_norm: bool) -> None:
+    def __init__(
+        self, channels: Sequence[int], classes: int, *, activation: str, strides: Sequence[int], batch_norm: bool
+    ) -> None:
         super().__init__()
         self.activation = _activation(activation)
         pairs = zip(channels[:-1], channels[1:], strides, strict=True)
@@ -103,7 +106,7 @@ class Siren(nn.Module):
     def __init__(self, widths: Sequence[int], omega_0: float) -> None:
         super().__init__()
         self.omega_0 = float(omega_0)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         for i, layer in enumerate(self.layers):
             bound = 1 / widths[i] if i == 0 else math.sqrt(6 / widths[i]) / self.omega_0
             nn.init.uniform_(layer.weight, -bound, bound)  # type: ignore[arg-type]
@@ -122,7 +125,7 @@ def mlp(widths: Sequence[int], activation: str = "relu") -> nn.Module:
 
 def cnn(in_channels: int, channels: Sequence[int], classes: int, *, activation: str = "relu",
         strides: Sequence[int] | None = None, batch_norm: bool = False) -> nn.Module:  # fmt: skip
-    """Convolutional classifier; ``strides`` (one per convolution) are 1 unless given. With batch norm, convolutions have no bias."""
+    """Convolutional classifier; ``strides``, one per convolution, default to 1; batch norm replaces biases."""
     strides = [1] * len(channels) if strides is None else strides
     if len(strides) != len(channels):
         raise ZooError(f"cnn: {len(channels)} channels but {len(strides)} strides; give one stride per convolution")

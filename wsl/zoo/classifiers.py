@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,8 +37,8 @@ class ClassifierPopulation(Recipe):
     data_fraction: tuple[float, ...] = (1.0,)
     optimizer: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"_target_": "wsl.zoo.AdamW"})
 
-    columns = {**dict.fromkeys(METRICS, float), "lr": float, "weight_decay": float, "init_scale": float,
-               "data_fraction": float, "seed": int}  # fmt: skip
+    columns: ClassVar[Mapping[str, type]] = {**dict.fromkeys(METRICS, float), "lr": float, "weight_decay": float,
+                                             "init_scale": float, "data_fraction": float, "seed": int}  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +61,9 @@ class ClassifierPopulation(Recipe):
 
     def _train(self, members: Tensor) -> Rows:
         data, model, hyper = task(self.task), build_architecture(self.architecture), self.hyper_parameters(members)
-        start = initial_population(lambda: build_architecture(self.architecture), hyper["seed"].tolist(), scale=hyper["init_scale"])
+        start = initial_population(
+            lambda: build_architecture(self.architecture), hyper["seed"].tolist(), scale=hyper["init_scale"]
+        )
         batches = SampledBatches(*data.train, seeds=hyper["seed"], batch_size=self.batch_size, fraction=hyper["data_fraction"])
         trained = train_population(model, start, F.cross_entropy, batches=batches, optimizer=build_optimizer(self.optimizer),
                                    lr=hyper["lr"], weight_decay=hyper["weight_decay"], steps=self.steps,

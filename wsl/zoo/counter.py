@@ -15,7 +15,7 @@ from torch import Tensor
 
 def uniform(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
     """Float64 in [0, 1), one per element of the broadcast arguments, which are integers."""
-    return bits(seed, *counters) / 2.0**53
+    return bits(seed, *counters).double() / 2.0**53
 
 
 def bits(seed: int | Tensor, *counters: int | Tensor) -> Tensor:

@@ -10,6 +10,8 @@ knowing their symmetry. psnr = -10 log10(mean squared error), for pixels in [0, 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,12 +31,14 @@ class FieldPopulation(Recipe):
 
     lr: float
 
-    columns = {"label": int, "image": int, "loss": float, "psnr": float, "seed": int}
+    columns: ClassVar[Mapping[str, type]] = {"label": int, "image": int, "loss": float, "psnr": float, "seed": int}
 
     def _example_input(self) -> Tensor:
         data = task(self.task)
         if self.members > len(data.values):
-            raise ZooError(f"members: {self.members} asked for, but the task has {len(data.values)} images, one for each member")
+            raise ZooError(
+                f"members: {self.members} asked for, but the task has {len(data.values)} images, one for each member"
+            )
         return data.coordinates
 
     def _train(self, members: Tensor) -> Rows:

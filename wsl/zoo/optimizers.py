@@ -39,11 +39,11 @@ class Optimizer(abc.ABC):
         """Move ``weights`` (N, ...) in place; ``count`` is 1 at the first step."""
         for i, (weight, grad) in enumerate(zip(weights, grads, strict=True)):
             shape = (-1, *[1] * (weight.dim() - 1))
-            hyper = lr.to(weight).view(shape), weight_decay.to(weight).view(shape)
-            self._update(weight, grad, [slot[i] for slot in state], count, *hyper)
+            rate, decay = lr.to(weight).view(shape), weight_decay.to(weight).view(shape)
+            self._update(weight, grad, state=[slot[i] for slot in state], count=count, lr=rate, decay=decay)
 
     @abc.abstractmethod
-    def _update(self, weight: Tensor, grad: Tensor, state: list[Tensor], count: int, lr: Tensor, decay: Tensor) -> None: ...
+    def _update(self, weight: Tensor, grad: Tensor, *, state: list[Tensor], count: int, lr: Tensor, decay: Tensor) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,8 @@ class SGD(Optimizer):
     momentum: float = 0.9
     slots = 1
 
-    def _update(self, weight: Tensor, grad: Tensor, state: list[Tensor], count: int, lr: Tensor, decay: Tensor) -> None:
+    def _update(self, weight: Tensor, grad: Tensor, *, state: list[Tensor], count: int, lr: Tensor, decay: Tensor) -> None:
+        del count  # heavy-ball momentum has no start-up correction
         (velocity,) = state
         velocity.mul_(self.momentum).add_(grad).addcmul_(weight, decay)
         weight.addcmul_(velocity, lr, value=-1)
@@ -67,7 +68,7 @@ class AdamW(Optimizer):
     eps: float = 1e-8
     slots = 2
 
-    def _update(self, weight: Tensor, grad: Tensor, state: list[Tensor], count: int, lr: Tensor, decay: Tensor) -> None:
+    def _update(self, weight: Tensor, grad: Tensor, *, state: list[Tensor], count: int, lr: Tensor, decay: Tensor) -> None:
         first, second = state
         b1, b2 = self.betas
         weight.mul_(1 - lr * decay)

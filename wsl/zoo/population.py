@@ -47,7 +47,7 @@ class Trained:
 class SampledBatches:
     """Batches drawn with replacement, member i's at step t a function of (seeds[i], t) alone.
 
-    ``inputs`` and ``targets`` (M, ...) are shared; member i draws from its own subset of ceil(fraction[i] M) of them, again
+    ``inputs`` and ``targets`` (M, ...) are shared; member i draws from its own subset of fraction[i] M of them, rounded, again
     a function of its seed. ``seeds`` (N,) int64, ``fraction`` (N,) in (0, 1].
     """
 
@@ -62,7 +62,7 @@ class SampledBatches:
             raise ZooError(f"fraction: {self.fraction.min():g} to {self.fraction.max():g} given, but it must lie in (0, 1]")
         rank = counter.uniform(self.seeds[:, None], _SUBSET, torch.arange(len(self.inputs)))
         object.__setattr__(self, "_order", rank.argsort(1))
-        object.__setattr__(self, "_sizes", (self.fraction * len(self.inputs)).ceil().long())
+        object.__setattr__(self, "_sizes", (self.fraction * len(self.inputs)).round().long().clamp(min=1))
 
     def indices(self, step: int) -> Tensor:
         """(N, B) positions in ``inputs`` that the members read at ``step``."""
@@ -126,16 +126,15 @@ def train_population(model: nn.Module, params: Mapping[str, Tensor], loss: Calla
 
 def finite_members(params: Mapping[str, Tensor]) -> Tensor:
     """(N,) bool on the CPU: which rows of the stacked tensors hold neither NaN nor infinity."""
-    return torch.stack([tensor.isfinite().flatten(1).all(1).cpu() for tensor in params.values()]).all(0)
+    return torch.stack([tensor.isfinite().reshape(len(tensor), -1).all(1).cpu() for tensor in params.values()]).all(0)
 
 
 def _leaves(model: nn.Module, params: Mapping[str, Tensor]) -> tuple[Params, Params]:
     """Fresh copies: parameters as leaves that want a gradient, buffers as they are."""
     own = {name for name, _ in model.named_parameters()}
     known = own | {name for name, _ in model.named_buffers()}
-    if set(params) != set(model.state_dict()) or not set(params) <= known:
-        odd = sorted(set(params) ^ known)
-        raise ZooError(f"params: {odd} do not match the model's own parameters and buffers; tied tensors cannot be stacked")
+    if odd := (set(params) ^ set(model.state_dict())) | (set(params) - known):
+        raise ZooError(f"params: {', '.join(sorted(odd))}: must be the names in the state dict, none of them tied")
     weights = {name: params[name].detach().clone().requires_grad_() for name in params if name in own}
     return weights, {name: params[name].detach().clone() for name in params if name not in own}
 

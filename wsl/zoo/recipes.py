@@ -4,8 +4,8 @@
 
 Every number of member i (seed, learning rate, ...) is a function of (recipe seed, i). A chunk is a task whose key is the
 content hash of the recipe and the chunk's range: an interrupted build, started again, trains only what is missing, and a
-finished file of the same recipe is left alone. Members that diverge are dropped; provenance keeps the recipe, so
-``recipe["members"]`` minus the members in the file is their number, also written as ``provenance["diverged"]``.
+finished file of the same recipe is left alone. Members that diverge are dropped: they are the numbers below
+``zoo.provenance["recipe"]["members"]`` that the file lacks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from wsl.zoo import counter
 from wsl.zoo.architectures import build_architecture
 from wsl.zoo.dataset import Zoo
 from wsl.zoo.error import ZooError
-from wsl.zoo.population import Trained
+from wsl.zoo.population import Trained, finite_members
 from wsl.zoo.writer import ZooWriter
 
 Progress = Callable[[int, int], None]
@@ -48,7 +48,9 @@ class Rows(NamedTuple):
         times = len(trained.steps)
         params = {name: torch.cat([snapshot[name] for snapshot in trained.snapshots]) for name in trained.snapshots[0]}
         epoch = torch.tensor(trained.steps).repeat_interleave(len(members))
-        return cls(params, members.repeat(times), epoch, {**metrics, **{name: value.repeat(times) for name, value in own.items()}})
+        return cls(
+            params, members.repeat(times), epoch, {**metrics, **{name: value.repeat(times) for name, value in own.items()}}
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class Recipe(abc.ABC):
     seed: int = 0
     chunk: int = 64
 
-    columns = {}
+    columns: ClassVar[Mapping[str, type]] = {}
     """Metadata columns and their types."""
 
     def __post_init__(self) -> None:
@@ -96,18 +98,21 @@ class Recipe(abc.ABC):
         model, inputs = build_architecture(self.architecture), self._example_input()
         spec: PermutationSpec = permutation_spec(model.eval(), inputs)
         provenance = {"recipe": self.description, "hash": self.hash, "task": dict(self.task)}
-        with ZooWriter(path, spec=spec, like=from_module(model), buffers=[name for name, _ in model.named_buffers()],
-                       architecture=dict(self.architecture), provenance=provenance, columns=self.columns) as writer:  # fmt: skip
-            for start in range(0, self.members, self.chunk):
-                stop = min(start + self.chunk, self.members)
-                key = _digest({**self.description, "range": [start, stop]})
-                if not writer.has(key):
-                    rows = _without_diverged(self._train(torch.arange(start, stop)))
-                    writer.append(key, rows.params, member=rows.member, epoch=rows.epoch, metadata=rows.metadata)
-                if progress is not None:
-                    progress(stop, self.members)
-            writer.finalize(seed=self.seed)
-        return Zoo(path)
+        writer = ZooWriter(path, spec=spec, like=from_module(model), architecture=dict(self.architecture),
+                           provenance=provenance, columns=self.columns, buffers=[name for name, _ in model.named_buffers()])  # fmt: skip
+        for members in torch.arange(self.members).split(self.chunk):
+            self._append(writer, members)
+            if progress is not None:
+                progress(int(members[-1]) + 1, self.members)
+        return Zoo(writer.finalize(seed=self.seed))
+
+    def _append(self, writer: ZooWriter, members: Tensor) -> None:
+        key = _digest({**self.description, "range": [int(members[0]), int(members[-1])]})
+        if writer.has(key):
+            return
+        rows = _without_diverged(self._train(members))
+        if len(rows.member):
+            writer.append(key, rows.params, member=rows.member, epoch=rows.epoch, metadata=rows.metadata)
 
     def seeds(self, members: Tensor) -> Tensor:
         """Seed of each member, below 2^31."""
@@ -126,9 +131,7 @@ class Recipe(abc.ABC):
 
 def _without_diverged(rows: Rows) -> Rows:
     """Without every member that has a number which is not finite, in weights or metadata, at any snapshot."""
-    finite = torch.stack([t.flatten(1).isfinite().all(1) if t.dim() > 1 else t.isfinite()
-                          for t in (*rows.params.values(), *rows.metadata.values())]).all(0)  # fmt: skip
-    keep = ~torch.isin(rows.member, rows.member[~finite])
+    keep = ~torch.isin(rows.member, rows.member[~finite_members(rows.params | rows.metadata)])
     return Rows({name: t[keep] for name, t in rows.params.items()}, rows.member[keep], rows.epoch[keep],
                 {name: t[keep] for name, t in rows.metadata.items()})  # fmt: skip
 

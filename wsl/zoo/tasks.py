@@ -54,7 +54,7 @@ class Classification:
 
     def evaluate(self, model: nn.Module, params: Mapping[str, Tensor], split: str = "test", *,
                  chunk: int = 32) -> dict[str, Tensor]:  # fmt: skip
-        """``{"loss": (N,), "accuracy": (N,)}`` of stacked members ``params`` (N, ...) in eval mode; ``chunk`` members at once."""
+        """``{"loss": (N,), "accuracy": (N,)}`` of stacked members (N, ...) in eval mode, ``chunk`` of them at once."""
         if split not in ("train", "val", "test"):
             raise ZooError(f"split: {split!r} is not one of 'train', 'val', 'test'")
         images, labels = getattr(self, split)
@@ -76,7 +76,9 @@ class Fields:
     values: Tensor
     labels: Tensor
 
-    def evaluate(self, model: nn.Module, params: Mapping[str, Tensor], images: Tensor, *, chunk: int = 128) -> dict[str, Tensor]:
+    def evaluate(
+        self, model: nn.Module, params: Mapping[str, Tensor], images: Tensor, *, chunk: int = 128
+    ) -> dict[str, Tensor]:
         """``{"loss": (N,), "psnr": (N,)}`` of stacked members against the images they represent, ``images`` (N,) int64."""
         parts = []
         for part, which in zip(_chunks(params, chunk), images.split(chunk), strict=True):
@@ -111,8 +113,8 @@ def task(description: Mapping[str, Any]) -> Any:
 def _digits() -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits  # a second to import, needed by no other function
 
-    data = load_digits()
-    return torch.tensor(data.images / 16, dtype=torch.float32), torch.tensor(data.target, dtype=torch.int64)
+    pixels, labels = load_digits(return_X_y=True)
+    return torch.tensor(pixels / 16, dtype=torch.float32).view(-1, 8, 8), torch.tensor(labels, dtype=torch.int64)
 
 
 def _chunks(params: Mapping[str, Tensor], size: int) -> Iterator[Params]:
