@@ -8,8 +8,8 @@ statistics stacked like the weights, vmap lets the module update each member's o
 
 Guarantees: what member i becomes depends on its own weights, seed and hyper-parameters, and not on N or on its neighbours,
 to rounding; a member that diverges turns to NaN in its own row and is reported. It does not clip gradients, schedule
-learning rates, or know dropout (vmap refuses its draws). Convolutions run as torch lowers them, to grouped ones: measured on
-8x8 inputs with oneDNN, three to seven times faster than im2col with batched matrix products.
+learning rates, or know dropout (vmap refuses its draws). Convolutions run as torch lowers them, to grouped ones, fed channels-last: on 8x8
+images with oneDNN, several times faster than im2col with batched matrix products.
 """
 
 from __future__ import annotations
@@ -117,11 +117,17 @@ def train_population(model: nn.Module, params: Mapping[str, Tensor], loss: Calla
             kept.append({name: (weights | buffers)[name].detach().clone() for name in params})
             finite &= finite_members(kept[-1])
         if count < steps:
-            losses = torch.vmap(one)(weights, buffers, *batches(count))
+            inputs, targets = batches(count)
+            losses = torch.vmap(one)(weights, buffers, _channels_last(inputs), targets)
             grads = torch.autograd.grad(losses.sum(), list(weights.values()))
             optimizer.step(list(weights.values()), grads, state=state, count=count + 1, lr=lr, weight_decay=weight_decay)
     model.train(training)
     return Trained(keep, tuple(kept), finite)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """The same images (N, B, C, H, W), members and channels innermost in memory: the grouped convolution's channels-last."""
+    return x.permute(1, 3, 4, 0, 2).contiguous().permute(3, 0, 4, 1, 2) if x.dim() == 5 else x
 
 
 def finite_members(params: Mapping[str, Tensor]) -> Tensor:
