@@ -1,0 +1,46 @@
+"""What is known about rows besides their weights (member, epoch, checksum, columns), checked on the way into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsl.zoo.columns import column, complete
+from wsl.zoo.create import Block, create, row_checksums
+from wsl.zoo.error import ZooError
+from wsl.zoo.format import Header
+from wsl.zoo.split import split_members
+
+Records = dict[str, np.ndarray]
+"""Arrays of one length: member, epoch, crc32, and the columns of the header."""
+Fractions = tuple[float, float, float]
+"""Of the members: train, val, test."""
+
+
+def records_of(header: Header, rows: np.ndarray, *, member: Any, epoch: Any, metadata: Mapping[str, Any]) -> Records:
+    """The records of ``rows`` (n, P); raises `ZooError` naming the column that does not fit."""
+    place = {"member": _ordinals("member", member, len(rows)), "epoch": _ordinals("epoch", epoch, len(rows))}
+    return {**place, "crc32": row_checksums(rows), **complete(header.columns, metadata, len(rows))}
+
+
+def check_finite(header: Header, rows: np.ndarray, records: Records) -> None:
+    """Raise `ZooError` naming member and tensor of the first weight that is NaN or infinite."""
+    for row, place in np.argwhere(~np.isfinite(rows))[:1]:
+        where = f"member {records['member'][row]}, epoch {records['epoch'][row]}: {header.layout.tensor_at(int(place))}"
+        raise ZooError(f"{where} holds {rows[row, place]}; leave diverged members out, or pass allow_nonfinite=True")
+
+
+def write(path: Path, header: Header, records: Records, blocks: Iterable[Block], *, split: Fractions, seed: int) -> None:
+    """Draw the splits of the members and write the file; ``records`` are sorted by (member, epoch)."""
+    codes = split_members(len(np.unique(records["member"])), split, seed)
+    create(path, header, {**records, "split": codes}, blocks)
+
+
+def _ordinals(name: str, values: Any, count: int) -> np.ndarray:
+    numbers = column(name, values, count=count, kind="int64")
+    if count and (numbers.min() < 0 or numbers.max() >= 2**31):
+        raise ZooError(f"{name}: must lie in 0..2^31-1, got {numbers.min()}..{numbers.max()}")
+    return numbers.astype("<i4")

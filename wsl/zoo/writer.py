@@ -1,0 +1,158 @@
+"""`ZooWriter`: collect checkpoints as small crash-safe shards, then merge them into one zoo file.
+
+    <path>.shards/<key>.npz     rows, member, epoch, crc32, columns of one task, and the build it belongs to; whole or absent
+    <path>                      all rows sorted by (member, epoch); replaces an older file in one step
+
+Any number of processes may append, one finalizes. Killed at any moment, the build is started again: tasks whose key is
+present are skipped, and `finalize` may be repeated. A failing build leaves an existing file as it was.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import zipfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from wsl.symmetry import PermutationSpec
+from wsl.zoo.atomic import replacing, sync
+from wsl.zoo.columns import kind_of
+from wsl.zoo.error import ZooError
+from wsl.zoo.format import Header
+from wsl.zoo.layout import Layout
+from wsl.zoo.reader import read
+from wsl.zoo.records import Fractions, check_finite, records_of, write
+
+_KEY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""What numpy raises on a broken shard."""
+
+
+class ZooWriter:
+    """A build of the zoo file ``path``.
+
+    ``like`` is one member (shapes and dtypes), ``buffers`` the names in it that are not trained (default: batch-norm
+    statistics and integers), ``columns`` maps each metadata column to float, int, bool or str. Raises `ZooError` when
+    these do not fit together, or when the shards already there belong to another build.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        spec: PermutationSpec,
+        like: Mapping[str, Tensor],
+        columns: Mapping[str, type],
+        architecture: dict[str, Any] | None = None,
+        provenance: dict[str, Any] | None = None,
+        buffers: Collection[str] | None = None,
+    ) -> None:
+        kinds = {name: kind_of(name, kind) for name, kind in columns.items()}
+        self.path = Path(path).absolute()
+        self.header = Header(spec, Layout.of(like, buffers), kinds, architecture, provenance or {}).checked()
+        self.shards = self.path.with_name(self.path.name + ".shards")
+        for shard in self._present()[:1]:
+            self._load(shard, [])
+
+    @property
+    def complete(self) -> bool:
+        """Whether ``path`` is a finished file with this very spec, layout, columns, architecture and provenance."""
+        try:
+            return read(self.path).header.identity == self.header.identity
+        except ZooError:
+            return False
+
+    def has(self, key: str) -> bool:
+        """Whether a shard ``key`` waits to be merged."""
+        return self._shard(key).exists()
+
+    def append(
+        self,
+        key: str,
+        params: Mapping[str, Tensor],
+        *,
+        member: int | Sequence[int] | np.ndarray | Tensor,
+        epoch: int | Sequence[int] | np.ndarray | Tensor,
+        metadata: Mapping[str, Any],
+        allow_nonfinite: bool = False,
+    ) -> None:
+        """Store n >= 0 checkpoints, tensors (n, *shape), as one shard; a key that is present is skipped.
+
+        ``member``, ``epoch`` and each metadata column hold n values, or one for all. Raises `ZooError` naming the tensor or
+        column that does not fit; NaN and infinite weights are refused unless ``allow_nonfinite``.
+        """
+        if self.has(key):
+            return
+        rows = self.header.layout.pack(params)
+        records = records_of(self.header, rows, member=member, epoch=epoch, metadata=metadata)
+        if not allow_nonfinite:
+            check_finite(self.header, rows, records)
+        arrays = {"build": np.array(self.header.identity), "weights": rows, **{f"_{name}": a for name, a in records.items()}}
+        self.shards.mkdir(parents=True, exist_ok=True)
+        unique = self.shards / f"{key}.{secrets.token_hex(4)}.tmp"
+        with replacing(self._shard(key), unique) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    def finalize(self, split: Fractions = (0.8, 0.1, 0.1), seed: int = 0) -> Path:
+        """Merge the shards into the zoo file, remove them, and return its path; a finished build is left as it is.
+
+        Splits are drawn by member from ``seed``. Raises `ZooError` naming a damaged shard, or two with the same checkpoint.
+        """
+        shards = self._present()
+        if not shards and self.complete:
+            return self.path
+        parts = [
+            self._load(shard, ["_member", "_epoch", "_crc32", *(f"_{name}" for name in self.header.columns)])
+            for shard in shards
+        ]
+        lengths = [len(part["_member"]) for part in parts]
+        if not sum(lengths):
+            raise ZooError(f"{self.shards}: nothing was appended; append at least one checkpoint before finalize")
+        records = {name[1:]: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        order = np.lexsort((records["epoch"], records["member"]))
+        _check_unique(records, order, np.repeat([shard.stem for shard in shards], lengths))
+        positions = np.split(np.argsort(order), np.cumsum(lengths)[:-1])
+        blocks = ((where, self._load(shard, ["weights"])["weights"]) for shard, where in zip(shards, positions, strict=True))
+        write(self.path, self.header, {name: values[order] for name, values in records.items()}, blocks, split=split, seed=seed)
+        self._remove_shards()
+        return self.path
+
+    def _present(self) -> list[Path]:
+        return sorted(self.shards.glob("*.npz"))
+
+    def _shard(self, key: str) -> Path:
+        if not 1 <= len(key) <= 128 or not _KEY.issuperset(key):
+            raise ZooError(f"key {key!r}: use 1 to 128 letters, digits, '_' and '-', such as a hexadecimal hash")
+        return self.shards / f"{key}.npz"
+
+    def _load(self, shard: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Arrays of a shard of this build; the zip container checks its own checksums."""
+        try:
+            with np.load(shard, allow_pickle=False) as arrays:
+                build, loaded = str(arrays["build"]), {name: arrays[name] for name in names}
+        except _DAMAGED as error:
+            raise ZooError(f"{shard}: is damaged ({error}); remove it and run the build again") from None
+        if build != self.header.identity:
+            raise ZooError(f"{shard}: belongs to another build (other spec, tensors, columns, architecture or provenance); "
+                           f"finish that one, remove {self.shards.name}, or choose another path")  # fmt: skip
+        return loaded
+
+    def _remove_shards(self) -> None:
+        """Out of the way in one step, so that after a kill no part of the shards is taken for all."""
+        removed = self.shards.with_name(self.shards.name + ".removed")
+        shutil.rmtree(removed, ignore_errors=True)
+        self.shards.rename(removed)
+        sync(self.path.parent)
+        shutil.rmtree(removed)
+
+
+def _check_unique(records: Mapping[str, np.ndarray], order: np.ndarray, keys: np.ndarray) -> None:
+    places = np.stack([records["member"], records["epoch"]], 1)[order]
+    for i in np.flatnonzero((places[1:] == places[:-1]).all(1))[:1]:
+        raise ZooError(f"member {places[i][0]}, epoch {places[i][1]}: is in shards {keys[order][i]} and {keys[order][i + 1]}; "
+                       "each checkpoint may occur once")  # fmt: skip
