@@ -1,0 +1,136 @@
+"""Abstract interpretation of an exported graph: every node is a `Value`, every operation a rule.
+
+An operation without a rule, or one whose rule does not describe its arguments, pins every axis of every operand and of its
+outputs, and gives its name as the reason. In-place operations follow the rule of their functional form; the result moves as
+the tensor that was overwritten. Shapes are static: a shape that depends on data is refused.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import fx
+from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
+from torch.fx.node import map_arg
+
+from wsl.symmetry.axes import Axis, DoesNotFit, Value, atoms, fixed, pin, shape, unite
+from wsl.symmetry.grammar import SpecError
+from wsl.symmetry.rules import RULES, Call, Rule
+from wsl.symmetry.rules.call import is_value
+
+_TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
+
+
+class Overwritten(Exception):
+    """A constant was written into: it is not uniform for good, and the graph must be read again without that notion."""
+
+
+class Step(NamedTuple):
+    """The operands and the results of one operation."""
+
+    operands: list[Value]
+    results: list[Value]
+
+
+def interpret(module: fx.GraphModule, inputs: Sequence[Any], constant: Callable[[int], Axis]) -> tuple[Any, list[Step]]:
+    """Values of the graph's outputs, in the structure of its output node, and every step on the way.
+
+    ``constant`` makes the axis of a tensor filled with one value: `uniform`, or `fresh` after `Overwritten`.
+    """
+    values: dict[fx.Node, Any] = {}
+    steps: list[Step] = []
+    arguments = iter(inputs)
+    for node in module.graph.nodes:
+        args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
+        if node.op == "placeholder":
+            values[node] = next(arguments)
+        elif node.op == "get_attr":
+            values[node] = operator.attrgetter(node.target)(module)
+        elif node.op == "output":
+            return args[0], steps
+        elif node.target is operator.getitem and isinstance(args[0], list):
+            values[node] = args[0][args[1]]
+        elif isinstance(node.target, HigherOrderOperator) and node.target.name() in _TRANSPARENT:
+            place = next(i for i, arg in enumerate(args) if isinstance(arg, fx.GraphModule))
+            result, inner = interpret(args[place], args[place + 1 :], constant)
+            values[node] = list(result) if isinstance(result, (list, tuple)) else result
+            steps += inner
+        else:
+            values[node] = _apply(node, args, kwargs, constant)
+            steps.append(Step(list(_values([args, kwargs])), list(_values(values[node]))))
+    raise AssertionError("an exported graph ends in an output node")
+
+
+def _apply(node: fx.Node, args: Any, kwargs: Any, constant: Callable[[int], Axis]) -> Any:
+    operands, shapes = list(_values([list(args), kwargs])), _shapes(node)
+    mutates = isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+    if mutates and any(atom.uniform for value in operands for axis in value for atom in atoms(axis)):
+        raise Overwritten
+    if not shapes and not mutates:
+        return None
+    results = _by_rule(node, args, kwargs, Call(_packet(node), shapes, constant))
+    if results is None:
+        reason = f"{node.target} has no rule"
+        for axis in (axis for value in operands for axis in value):
+            pin(axis, reason)
+        results = [tuple(fixed(n, reason) for n in lengths) for lengths in shapes]
+    return results if isinstance(node.meta["val"], (list, tuple)) else results[0]
+
+
+def _by_rule(node: fx.Node, args: Any, kwargs: Any, call: Call) -> list[Value] | None:
+    """Outputs by the operation's rule, or None where there is none for these arguments."""
+    rule = _rule(node.target)
+    if rule is None:
+        return None
+    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
+    bound = dict(zip(names, args, strict=False)) | kwargs
+    try:
+        result = rule(**bound, at=call)
+        if result is NotImplemented:
+            return None
+        results = result if isinstance(result, list) else [result]
+        if [shape(value) for value in results] != list(call.shapes):
+            return None
+        if node.target._schema.is_mutable:  # type: ignore[union-attr]
+            results = [tuple(map(unite, bound[names[0]], results[0]))]
+    except DoesNotFit:
+        return None
+    return results
+
+
+def _rule(target: Any) -> Rule | None:
+    """The row of the table; ``relu_`` follows ``relu``; another operation that writes into its operands has none."""
+    if not isinstance(target, OpOverload):
+        return None
+    packet: OpOverloadPacket = target.overloadpacket
+    if target._schema.is_mutable:
+        name = packet.__name__
+        packet = getattr(torch.ops.aten, name[:-1], packet) if name.endswith("_") else packet
+        return RULES.get(packet) if name.endswith("_") else None
+    return RULES.get(packet)
+
+
+def _packet(node: fx.Node) -> str:
+    return str(getattr(node.target, "overloadpacket", node.target))
+
+
+def _shapes(node: fx.Node) -> list[tuple[int, ...]]:
+    """Shapes of the tensors that a node returns."""
+    value = node.meta.get("val")
+    tensors = value if isinstance(value, (list, tuple)) else [value]
+    shapes = [tuple(t.shape) for t in tensors if isinstance(t, torch.Tensor)]
+    if any(not isinstance(n, int) for lengths in shapes for n in lengths):
+        raise SpecError(f"{node.name} ({node.target}): its shape depends on data; only networks with static shapes can be read")
+    return shapes
+
+
+def _values(item: Any) -> Iterator[Value]:
+    """Every tensor in nested arguments; a tuple is a tensor, lists and dicts are structure."""
+    if is_value(item):
+        yield item
+    elif isinstance(item, (list, dict)):
+        for part in item.values() if isinstance(item, dict) else item:
+            yield from _values(part)

@@ -1,0 +1,72 @@
+"""Matrix products: contracted axes move alike, batch axes are elementwise, the others pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wsl.symmetry.axes import Value, unite
+from wsl.symmetry.rules.call import Rules, broadcast, rows
+
+
+def linear(input: Value, weight: Value, bias: Value | None = None, **_: Any) -> Value:
+    """y = x W^T + b."""
+    unite(input[-1], weight[-1])
+    out = (*input[:-1], *weight[:-1])
+    return out if bias is None else broadcast(out, bias)
+
+
+def product(a: Value, b: Value) -> Value:
+    """The product of `torch.matmul`; a vector is a row on the left and a column on the right."""
+    batch = broadcast(a[:-2], b[:-2])
+    unite(a[-1], b[-min(len(b), 2)])
+    return (*batch, *a[-2:-1], *b[max(len(b) - 1, 1) :])
+
+
+def matmul(self: Value, other: Value, **_: Any) -> Value:
+    """Batched matrix product."""
+    return product(self, other)
+
+
+def mm(self: Value, mat2: Value, **_: Any) -> Value:
+    """Matrix product."""
+    return product(self, mat2)
+
+
+def mv(self: Value, vec: Value, **_: Any) -> Value:
+    """Matrix times vector."""
+    return product(self, vec)
+
+
+def dot(self: Value, tensor: Value, **_: Any) -> Value:
+    """Vector times vector."""
+    return product(self, tensor)
+
+
+def addmm(self: Value, mat1: Value, mat2: Value, **_: Any) -> Value:
+    """beta C + alpha A B."""
+    return broadcast(self, product(mat1, mat2))
+
+
+def baddbmm(self: Value, batch1: Value, batch2: Value, **_: Any) -> Value:
+    """beta C + alpha A B in batches."""
+    return broadcast(self, product(batch1, batch2))
+
+
+def bilinear(input1: Value, input2: Value, weight: Value, bias: Value | None = None, **_: Any) -> Value:
+    """y_o = x_i W_oij z_j."""
+    unite(input1[-1], weight[1])
+    unite(input2[-1], weight[2])
+    out = (*broadcast(input1[:-1], input2[:-1]), weight[0])
+    return out if bias is None else broadcast(out, bias)
+
+
+RULES: Rules = {
+    **rows(linear, "linear"),
+    **rows(matmul, "matmul"),
+    **rows(mm, "mm bmm"),
+    **rows(mv, "mv"),
+    **rows(dot, "dot"),
+    **rows(addmm, "addmm"),
+    **rows(baddbmm, "baddbmm"),
+    **rows(bilinear, "bilinear"),
+}

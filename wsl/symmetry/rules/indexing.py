@@ -1,0 +1,97 @@
+"""Joining and cutting: a concatenation is a sum of segments, a slice is one of them; an index pins what it points into."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+from wsl.symmetry.axes import Value, concat, fixed, fresh, multiply, narrow, pin, size, split, unite
+from wsl.symmetry.rules.call import Call, Rules, replace, rows
+
+
+def cat(at: Call, tensors: list[Value], dim: int = 0, **_: Any) -> Value:
+    """Axes other than ``dim`` move alike."""
+    tensors = [t for t in tensors if len(t) == len(at.shape)]
+    dim %= len(at.shape)
+    rest = reduce(lambda a, b: tuple(map(unite, a, b)), [replace(t, dim, ((),)) for t in tensors])
+    return replace(rest, dim, concat(t[dim] for t in tensors))
+
+
+def stack(at: Call, tensors: list[Value], dim: int = 0, **_: Any) -> Value:
+    """The new axis is fixed, all others move alike."""
+    rest = reduce(lambda a, b: tuple(map(unite, a, b)), tensors)
+    dim %= len(at.shape)
+    return (*rest[:dim], fixed(len(tensors), f"place in {at.name}"), *rest[dim:])
+
+
+def parts(at: Call, self: Value, dim: int = 0, **_: Any) -> list[Value]:
+    """split, chunk and their kin: consecutive parts of one axis."""
+    sizes = [shape[dim] for shape in at.shapes]
+    return [replace(self, dim, part) for part in split(self[dim], sizes)]
+
+
+def unbind(at: Call, self: Value, dim: int = 0, **_: Any) -> list[Value]:
+    """Every position of one axis."""
+    split(self[dim], [1] * len(at.shapes))
+    return [replace(self, dim)] * len(at.shapes)
+
+
+def select(self: Value, dim: int, index: int, **_: Any) -> Value:
+    """One position; the others may still move among themselves."""
+    narrow(self[dim], index % size(self[dim]), 1)
+    return replace(self, dim)
+
+
+def slice_(
+    at: Call, self: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1, **_: Any
+) -> Value:
+    """A range of positions; with a step, one position of every block of ``step``."""
+    first, last = slice(start, end).indices(size(self[dim]))[:2]
+    length, count = last - first, at.shape[dim]
+    if step == 1:
+        return replace(self, dim, narrow(self[dim], first, length) if length > 0 else fixed(0, "empty"))
+    if first < step and size(self[dim]) == count * step:
+        blocks = fresh(count)
+        unite(self[dim], multiply(blocks, fixed(step, f"step of {at.name}")))
+        return replace(self, dim, blocks)
+    pin(self[dim], f"step of {at.name}")
+    return replace(self, dim, *at.fixed("step", [count]))
+
+
+def take(at: Call, self: Value, dim: int, index: Value, **_: Any) -> Value:
+    """Positions given by a tensor: the axis is pinned, the tensor's axes take its place."""
+    pin(self[dim], f"index of {at.name}")
+    return replace(self, dim, *index)
+
+
+def index(at: Call, self: Value, indices: list[Value | None], **_: Any) -> Any:
+    """Advanced indexing by one tensor of positions; no rule for several of them, or for masks."""
+    places = [i for i, value in enumerate(indices) if value is not None]
+    if len(places) != 1 or len(at.shape) != len(self) - 1 + len(indices[places[0]] or ()):
+        return NotImplemented
+    return take(at, self, places[0], indices[places[0]] or ())
+
+
+def embedding(at: Call, weight: Value, indices: Value, **_: Any) -> Value:
+    """Rows of a table."""
+    return take(at, weight, 0, indices)
+
+
+def glu(at: Call, self: Value, dim: int = -1, **_: Any) -> Value:
+    """One half gates the other: they move alike."""
+    half = at.shape[dim]
+    return replace(self, dim, unite(*split(self[dim], (half, half))))
+
+
+RULES: Rules = {
+    **rows(cat, "cat concat concatenate"),
+    **rows(stack, "stack"),
+    **rows(parts, "split chunk split_with_sizes tensor_split hsplit unsafe_split unsafe_chunk"),
+    **rows(unbind, "unbind"),
+    **rows(select, "select"),
+    **rows(slice_, "slice"),
+    **rows(index, "index"),
+    **rows(take, "index_select"),
+    **rows(embedding, "embedding"),
+    **rows(glu, "glu"),
+}

@@ -1,0 +1,48 @@
+"""Normalizations: statistics are symmetric functions along an axis; affine parameters and running statistics move with it.
+
+A group norm's channel axis is G x (C / G): statistics are shared inside a group, so only that product may move.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wsl.symmetry.axes import Value, fresh, multiply, size, unite
+from wsl.symmetry.rules.call import Rules, replace, rows
+
+
+def channel_norm(
+    input: Value,
+    weight: Value | None = None,
+    bias: Value | None = None,
+    running_mean: Value | None = None,
+    running_var: Value | None = None,
+    **_: Any,
+) -> Value:
+    """Batch norm and instance norm: statistics of each channel on axis 1."""
+    channels = input[1]
+    for own in (weight, bias, running_mean, running_var):
+        channels = channels if own is None else unite(channels, own[0])
+    return replace(input, 1, channels)
+
+
+def layer_norm(input: Value, weight: Value | None = None, bias: Value | None = None, **_: Any) -> Value:
+    """Layer norm and RMS norm: statistics over the last axes, one affine parameter for each of their positions."""
+    result = input
+    for own in (weight, bias):
+        if own is not None:
+            result = (*result[: -len(own)], *map(unite, result[-len(own) :], own))
+    return result
+
+
+def group_norm(input: Value, num_groups: int, weight: Value | None = None, bias: Value | None = None, **_: Any) -> Value:
+    """Statistics over the channels of each group."""
+    unite(input[1], multiply(fresh(num_groups), fresh(size(input[1]) // num_groups)))
+    return channel_norm(input, weight, bias)
+
+
+RULES: Rules = {
+    **rows(channel_norm, "batch_norm instance_norm"),
+    **rows(layer_norm, "layer_norm rms_norm"),
+    **rows(group_norm, "group_norm"),
+}

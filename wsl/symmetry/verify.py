@@ -1,0 +1,193 @@
+"""`verify`: does a specification's group preserve the function of a network? A numerical proof, in float64.
+
+    error(g) = || f_{g.theta}(x) - f_theta(x) || / || f_theta(x) ||
+
+for theta drawn at random, buffers included: at their defaults (batch norm 0 and 1, layer norm 1, biases 0) many wrong
+specifications pass. A true symmetry gives rounding error, about 1e-15; a wrong one an error of order one. The negative control
+unties one occurrence of a group at a time: it must break the function, or else that occurrence did not need the tie.
+
+It tells whether each permutation in the specification is a symmetry, not whether the specification holds all there are.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from wsl.params import Params
+from wsl.symmetry.grammar import Axes, Segment, SpecError
+from wsl.symmetry.permutation import Permutation
+from wsl.symmetry.spec import Group, Occurrence, PermutationSpec
+
+BROKEN = 1e-3
+"""An untied occurrence must change the output by more than this, relatively."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """Evidence about a specification: relative errors of a random element of the whole group, and of each group alone.
+
+    ``loose`` lists occurrences whose untying did not change the function; it is empty unless controls were asked for.
+    """
+
+    whole: float
+    groups: Mapping[str, float]
+    tolerance: float
+    loose: tuple[Occurrence, ...] = ()
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Groups that do not preserve the function."""
+        return tuple(name for name, error in self.groups.items() if not error <= self.tolerance)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every group, and all of them together, preserve the function."""
+        return self.whole <= self.tolerance and not self.broken
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        head = f"{'preserves' if self.ok else 'DOES NOT preserve'} the function: relative error {self.whole:.1e}, float64"
+        lines = [f"  {name}: {error:.1e}{'  BROKEN' * (name in self.broken)}" for name, error in self.groups.items()]
+        loose = [f"  {o.tensor} axis {o.axis}: moves or stays without effect" for o in self.loose]
+        return "\n".join([head, *lines, *loose])
+
+
+def verify(
+    spec: PermutationSpec, model: nn.Module, *inputs: Any, seed: int = 0, tolerance: float = 1e-9, controls: bool = False
+) -> Verification:
+    """Measure whether ``spec`` preserves the function of ``model`` at ``inputs``.
+
+    A float64 copy in evaluation mode gets random weights and buffers; integer buffers are kept. ``controls`` adds the negative
+    control of every occurrence, one more forward pass each. The caller's model and random state stay untouched.
+
+    Raises `SpecError` if the specification does not fit the model, if weights are on the meta device, or if the output is zero
+    or not finite for random weights, so that nothing can be told.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    f = _Function(model, inputs, seed)
+    spec.validate(f.state)
+    theta = f.randomize(generator)
+    error = f.error_against(theta)
+    alone = {name: _alone(spec, name, generator) for name in spec.groups}
+    groups = {name: error(g(theta)) for name, g in alone.items()}
+    whole = error(Permutation.random(spec, generator)(theta))
+    loose = _loose(spec, alone, f, theta) if controls else ()
+    return Verification(whole, MappingProxyType(groups), tolerance, loose)
+
+
+class _Function:
+    """A float64 copy of a model as a function of its weights."""
+
+    def __init__(self, model: nn.Module, inputs: tuple[Any, ...], seed: int) -> None:
+        if meta := [name for name, t in model.state_dict().items() if t.is_meta]:
+            raise SpecError(f"{meta[0]}: is on the meta device; verify needs weights, build the model on a real device")
+        self.model = copy.deepcopy(model).double().eval()
+        self.inputs = tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
+        self.seed = seed
+        self.state = {name: t for name, t in self.model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
+
+    @torch.no_grad()
+    def randomize(self, generator: torch.Generator) -> Params:
+        """Weights of unit gain, vectors away from 0 and 1, positive buffers; returns a copy of them all."""
+        for tensor in self.state.values():
+            if not tensor.is_floating_point():
+                continue
+            if isinstance(tensor, nn.Parameter):
+                scale = (tensor[0].numel() ** -0.5, 0.0) if tensor.dim() > 1 else (0.5, 0.5)
+                drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * scale[0] + scale[1]
+            else:
+                drawn = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.5
+            tensor.copy_(drawn)
+        return {name: tensor.detach().clone() for name, tensor in self.state.items()}
+
+    @torch.no_grad()
+    def __call__(self, theta: Params) -> Tensor:
+        """Every floating-point output, as one vector."""
+        for name, tensor in self.state.items():
+            tensor.copy_(theta[name])
+        for name, tensor in self.state.items():
+            if not torch.equal(tensor, theta[name]):
+                raise SpecError(f"{name}: shares its memory with another tensor, but the specification moves them differently")
+        devices = [t.device for t in self.state.values() if t.is_cuda]
+        with torch.random.fork_rng(devices=sorted(set(devices), key=str)):
+            torch.manual_seed(self.seed)
+            outputs = self.model(*tree_map_only(Tensor, torch.clone, self.inputs))
+        leaves = _tensors(outputs)
+        if not leaves:
+            raise SpecError(f"verify: the model returns {type(outputs).__name__} without any tensor")
+        return torch.cat([t.double().flatten() for t in leaves])
+
+    def error_against(self, theta: Params) -> Any:
+        """The relative error of other weights against these."""
+        reference = self(theta)
+        norm = float(reference.norm())
+        if not 0 < norm < float("inf"):
+            raise SpecError(f"verify: the output has norm {norm} for random weights, so nothing can be told; try another seed")
+        return lambda moved: float((self(moved) - reference).norm()) / norm
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def _alone(spec: PermutationSpec, name: str, generator: torch.Generator) -> Permutation:
+    """A random element that moves one group and nothing else; not the identity, unless the group has one element."""
+    identity = Permutation.identity(spec)
+    while True:
+        index = Permutation.random(spec, generator).indices[name]
+        if spec.groups[name] < 2 or not torch.equal(index, identity.indices[name]):
+            return Permutation(spec, {**identity.indices, name: index})
+
+
+def _loose(spec: PermutationSpec, alone: Mapping[str, Permutation], f: _Function, theta: Params) -> tuple[Occurrence, ...]:
+    error = f.error_against(theta)
+    return tuple(
+        occurrence
+        for name, g in alone.items()
+        for occurrence in spec.occurrences(name)
+        if spec.groups[name] > 1 and error(_untied(spec, g, name, _sharing(f.state, occurrence))(theta)) <= BROKEN
+    )
+
+
+def _sharing(state: Mapping[str, Tensor], occurrence: Occurrence) -> frozenset[Occurrence]:
+    """The same place in every tensor that shares the memory: one tensor cannot be untied from itself."""
+    own = state[occurrence.tensor]
+    return frozenset(occurrence._replace(tensor=name) for name, t in state.items()
+                     if t.data_ptr() == own.data_ptr() and t.shape == own.shape)  # fmt: skip
+
+
+def _untied(spec: PermutationSpec, g: Permutation, name: str, places: frozenset[Occurrence]) -> Permutation:
+    """``g`` with the group standing still at some places; families inside it stand still there too."""
+    inner = [group.name for group in spec.declared if group.per == name]
+    still = {old: f"{old}~" for old in (name, *inner)}
+    copies = [Group(still[d.name], d.size, still.get(d.per or "", d.per)) for d in spec.declared if d.name in still]
+    axes = tuple((tensor, tuple(_rename_axes(tensor, axes, places, still))) for tensor, axes in spec.annotations)
+    used = {atom for _, value in axes for axis in value for segment in axis for atom in segment}
+    declared = tuple(group for group in (*spec.declared, *copies) if group.name in used)
+    identity = Permutation.identity(PermutationSpec(declared, axes))
+    return Permutation(identity.spec, {n: g.indices.get(n, index) for n, index in identity.indices.items()})
+
+
+def _rename_axes(tensor: str, axes: Axes, places: frozenset[Occurrence], still: Mapping[str, str]) -> Iterator[Any]:
+    for i, axis in enumerate(axes):
+        yield tuple(
+            tuple(_rename(segment, {o.factor for o in places if o[:3] == (tensor, i, j)}, still))
+            for j, segment in enumerate(axis)
+        )
+
+
+def _rename(segment: Segment, factors: set[int], still: Mapping[str, str]) -> Iterator[Any]:
+    first = next(iter(still))
+    for k, atom in enumerate(segment):
+        here = k in factors or (bool(factors) and atom != first)
+        yield still.get(str(atom), atom) if here else atom
