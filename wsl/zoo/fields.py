@@ -1,0 +1,53 @@
+"""`FieldPopulation`: one implicit neural representation per image, all fitted at once to their own pixels.
+
+    min_theta_i  mean_p |f_theta_i(x_p) - image_i(x_p)|^2,     full batch, Adam, one random start per member
+
+The INR data sets of Navon et al. (2023), arXiv 2301.12780, and Zhou et al. (2023), arXiv 2302.14040, were fitted one by
+one. Member i represents image i; each has its own start, since with a shared one the weights could be read without
+knowing their symmetry. psnr = -10 log10(mean squared error), for pixels in [0, 1].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsl.zoo.architectures import build_architecture
+from wsl.zoo.error import ZooError
+from wsl.zoo.optimizers import AdamW
+from wsl.zoo.population import initial_population, train_population
+from wsl.zoo.recipes import Recipe, Rows
+from wsl.zoo.tasks import task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FieldPopulation(Recipe):
+    """A zoo of implicit neural representations, member i of image i; ``lr`` is Adam's, the same for all."""
+
+    lr: float
+
+    columns: ClassVar[Mapping[str, type]] = {"label": int, "image": int, "loss": float, "psnr": float, "seed": int}
+
+    def _example_input(self) -> Tensor:
+        data = task(self.task)
+        if self.members > len(data.values):
+            raise ZooError(
+                f"members: {self.members} asked for, but the task has {len(data.values)} images, one for each member"
+            )
+        return data.coordinates
+
+    def _train(self, members: Tensor) -> Rows:
+        data, model, seeds = task(self.task), build_architecture(self.architecture), self.seeds(members)
+        start = initial_population(lambda: build_architecture(self.architecture), seeds.tolist())
+        batch = data.coordinates.expand(len(members), -1, -1), data.values[members]
+        trained = train_population(model, start, F.mse_loss, batches=lambda _: batch, optimizer=AdamW(),
+                                   lr=torch.full((len(members),), self.lr), weight_decay=torch.zeros(len(members)),
+                                   steps=self.steps, snapshots=self.snapshots)  # fmt: skip
+        metrics = [data.evaluate(model, params, members) for params in trained.snapshots]
+        fitted = {name: torch.cat([metric[name] for metric in metrics]) for name in ("loss", "psnr")}
+        return Rows.of(trained, members, fitted, {"label": data.labels[members], "image": members, "seed": seeds})
