@@ -255,7 +255,7 @@ def test_the_result_does_not_depend_on_the_hash_seed():
     runs = [
         subprocess.run(
             [sys.executable, "-c", code, folder],
-            env={**os.environ, "PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
             cwd=os.path.dirname(folder),
             capture_output=True,
             text=True,
