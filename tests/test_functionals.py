@@ -4,8 +4,9 @@ import pytest
 import torch
 from networks import BY_NAME, NETWORKS
 
-from wsl.nn import UNF, DWSNet, FlatMLP, InputNormalizer, InvariantPool, StatNet, weight_statistics
-from wsl.symmetry import Permutation, SpecError
+from wsl.nn import UNF, DWSNet, FlatMLP, InputNormalizer, InvariantPool, StatNet, canonical_signs, weight_statistics
+from wsl.params import call
+from wsl.symmetry import Permutation, PermutationSpec, SpecError
 from wsl.testing import act, assert_invariant
 
 TYPES = [UNF, DWSNet, StatNet, FlatMLP]
@@ -90,8 +91,8 @@ def test_unf_learns_what_the_statistics_of_tensors_cannot_show():
     errors = {}
     for cls in (UNF, StatNet):
         net = build(cls, network, dtype=torch.float32, hidden=16, out_features=1)
-        optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
-        for step in range(60):
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+        for step in range(30):
             rows = torch.randperm(192, generator=torch.Generator().manual_seed(step))[:64]
             loss = (net({n: t[rows] for n, t in theta.items()}) - target[rows]).square().mean()
             optimizer.zero_grad()
@@ -127,6 +128,57 @@ def test_normalizer_standardises_each_tensor_and_casts_counters():
         assert tensor.dtype == torch.float32
         assert abs(tensor.mean()) < 1e-5
         assert tensor.std(correction=0) == pytest.approx(0 if theta[name].dtype == torch.long else 1, abs=1e-4)
+
+
+def flip(theta, units):
+    """Negate the first hidden units of a SIREN, and what leaves them."""
+    signs = torch.ones(7, dtype=torch.float64)
+    signs[units] = -1
+    flipped = {"layers.0.weight": theta["layers.0.weight"] * signs[:, None], "layers.0.bias": theta["layers.0.bias"] * signs,
+               "layers.1.weight": theta["layers.1.weight"] * signs}  # fmt: skip
+    return {**theta, **flipped}
+
+
+@pytest.mark.parametrize("cls", TYPES)
+def test_odd_groups_make_a_network_invariant_to_sign_flips(cls):
+    network = BY_NAME["siren"]
+    theta = network.weights(2, dtype=torch.float64)
+    net, plain = build(cls, network, odd=("h1", "h2")), build(cls, network)
+    assert torch.equal(net(flip(theta, [0, 3])), net(theta))
+    assert not torch.allclose(plain(flip(theta, [0, 3])), plain(theta))
+    if cls in INVARIANT:
+        assert_invariant(net, network.spec, theta)
+
+
+def test_canonical_signs_keep_the_function_and_leave_no_negative_bias():
+    network = BY_NAME["siren"]
+    theta, x = network.weights(dtype=torch.float64), network.inputs().double()
+    canonical = canonical_signs(network.spec, {n: t[None] for n, t in theta.items()}, ["h1", "h2"])
+    assert all(canonical[name].min() >= 0 for name in ("layers.0.bias", "layers.1.bias"))
+    assert not torch.equal(canonical["layers.1.weight"][0], theta["layers.1.weight"])
+    model = network.make().double()
+    torch.testing.assert_close(call(model, {n: t[0] for n, t in canonical.items()}, x), call(model, theta, x))
+
+
+def test_signs_follow_a_group_through_products_and_concatenations():
+    spec = PermutationSpec.parse("a = 2, b = 3\nbias: a\nw: b+a (a 2)\nu: b")
+    theta = {"bias": torch.tensor([[-1.0, 1.0]]), "w": torch.ones(1, 5, 4), "u": torch.ones(1, 3)}
+    moved = canonical_signs(spec, theta, ["a"])
+    assert moved["bias"].tolist() == [[1, 1]]
+    assert moved["w"][0, :, 0].tolist() == [-1, -1, -1, 1, -1]
+    assert moved["w"][0, 0].tolist() == [-1, -1, 1, 1]
+
+
+def test_odd_groups_need_a_bias_and_the_normaliser():
+    with pytest.raises(SpecError, match="odd group 'h1': no tensor has it as its only axis"):
+        UNF(BY_NAME["mlp_without_bias"].spec, odd=["h1"])
+    with pytest.raises(ValueError, match="leave normalize=True"):
+        UNF(BY_NAME["siren"].spec, odd=["h1"], normalize=False)
+
+
+def test_gated_layers_are_invariant_too():
+    network = BY_NAME["attention"]
+    assert_invariant(build(UNF, network, gated=True), network.spec, network.weights(2, dtype=torch.float64))
 
 
 def test_normalizer_is_part_of_the_state_dict():

@@ -11,7 +11,7 @@ of images, where `UNF` is. Unlike the released code, complete for every specific
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -41,10 +41,11 @@ class DWSNet(nn.Module):
         out_features: int = 1,
         head_hidden: int = 64,
         dropout: float = 0.0,
+        odd: Sequence[str] = (),
         max_parameters: int = 20_000_000,
     ):
         super().__init__()
-        self.normalizer = InputNormalizer(spec)
+        self.normalizer = InputNormalizer(spec, odd=odd)
         self.spec, self.layout = spec, Layout(spec)
         widths = [self.layout.widths(channels) for channels in (1, *[hidden] * layers)]
         self._check_size(widths, max_parameters)

@@ -8,23 +8,29 @@ between them. A constant tensor (a counter) is only centred. Before `fit` the ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from wsl.nn.signs import bias_of, canonical_signs
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
 
 class InputNormalizer(nn.Module):
-    """Centres and scales each tensor and casts it, integers too, to the type of its own buffers."""
+    """Centres and scales each tensor and casts it, integers too, to the type of its own buffers.
+
+    ``odd`` names groups of units with an odd activation (sin, tanh): their signs are made canonical first (see `signs`).
+    """
 
     equivariance = "equivariant"
 
-    def __init__(self, spec: PermutationSpec):
+    def __init__(self, spec: PermutationSpec, *, odd: Sequence[str] = ()):
         super().__init__()
-        self.names = list(spec.axes)
+        self.spec, self.odd, self.names = spec, tuple(odd), list(spec.axes)
+        for group in self.odd:
+            bias_of(spec, group)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.zeros(len(self.names)))
@@ -46,4 +52,5 @@ class InputNormalizer(nn.Module):
         """(theta - mean) / std, tensor by tensor."""
         scale, shift = 1 / self.std, -self.mean / self.std
         cast = {name: params[name].to(self.mean.dtype) for name in self.names}
+        cast = canonical_signs(self.spec, cast, self.odd)
         return {name: torch.addcmul(shift[i], cast[name], scale[i]) for i, name in enumerate(self.names)}

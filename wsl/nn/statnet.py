@@ -8,7 +8,7 @@ symmetry: any rearrangement of the entries inside a tensor leaves it unchanged, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +42,10 @@ class StatNet(nn.Module):
 
     equivariance = "invariant"
 
-    def __init__(self, spec: PermutationSpec, *, out_features: int = 1, hidden: int = 128, dropout: float = 0.0):
+    def __init__(self, spec: PermutationSpec, *, out_features: int = 1, hidden: int = 128, dropout: float = 0.0,
+                 odd: Sequence[str] = ()):  # fmt: skip
         super().__init__()
-        self.spec, self.normalizer = spec, InputNormalizer(spec)
+        self.spec, self.normalizer = spec, InputNormalizer(spec, odd=odd)
         self.mlp = mlp(STATISTICS * len(spec.axes), hidden, hidden, out_features, dropout=dropout)
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
