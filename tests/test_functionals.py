@@ -5,6 +5,7 @@ import torch
 from networks import BY_NAME, NETWORKS
 
 from wsl.nn import UNF, DWSNet, FlatMLP, InputNormalizer, InvariantPool, StatNet, canonical_signs, weight_statistics
+from wsl.nn.head import Standardize
 from wsl.params import call
 from wsl.symmetry import Permutation, PermutationSpec, SpecError
 from wsl.testing import act, assert_invariant
@@ -190,6 +191,33 @@ def test_normalizer_is_part_of_the_state_dict():
     theta = network.weights(2, dtype=torch.float64)
     assert torch.equal(other(theta), fitted(theta))
     assert not torch.equal(build(UNF, network)(theta), fitted(theta))
+
+
+def test_normalizer_centres_what_canonical_signs_have_moved():
+    network = BY_NAME["siren"]
+    theta = {n: t + 0.5 for n, t in network.weights(400).items()}
+    normalizer = InputNormalizer(network.spec, odd=["h1", "h2"]).fit({n: (t.mean(), t.std()) for n, t in theta.items()})
+    for name, tensor in normalizer(theta).items():
+        assert abs(tensor.mean()) < 0.5, name
+        assert tensor.std() == pytest.approx(1, abs=0.2), name
+
+
+@pytest.mark.parametrize("cls", INVARIANT)
+def test_a_batch_of_one_can_be_trained_on(cls):
+    network = BY_NAME["siren"]
+    net = build(cls, network).train()
+    before = net(network.weights(1, dtype=torch.float64))
+    assert before.isfinite().all()
+    torch.testing.assert_close(before, net.eval()(network.weights(1, dtype=torch.float64)))
+
+
+def test_heads_standardise_features_over_the_training_batch():
+    layer = Standardize(3)
+    z = 5 + 2 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    y = layer(z)
+    torch.testing.assert_close((y.mean(0), y.std(0, correction=0)), (torch.zeros(3), torch.ones(3)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(layer.mean, 0.1 * z.mean(0))
+    assert torch.equal(layer.eval()(z)[:1], layer(z[:1]))
 
 
 def test_normalizer_refuses_missing_and_infinite_statistics():

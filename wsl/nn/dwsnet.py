@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from wsl.nn.flat import mlp
+from wsl.nn.head import head
 from wsl.nn.layout import Layout
 from wsl.nn.linear import BlockLinear
 from wsl.nn.normalize import InputNormalizer
@@ -52,7 +52,7 @@ class DWSNet(nn.Module):
         spaces, steps = self.layout.spaces, list(itertools.pairwise(widths))
         self.maps = nn.ModuleList(BlockLinear(spaces, spaces, in_channels=a, out_channels=b) for a, b in steps)
         self.pool = BlockPool(spaces, widths[-1])
-        self.head = mlp(self.pool.features, head_hidden, out_features, dropout=dropout)
+        self.head = head(self.pool.features, head_hidden, out_features, dropout=dropout)
 
     def _check_size(self, widths: list[tuple[int, ...]], limit: int) -> None:
         plan = compile_plan(self.layout.spaces, self.layout.spaces)

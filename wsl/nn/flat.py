@@ -12,18 +12,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from wsl.nn.head import mlp
 from wsl.nn.normalize import InputNormalizer
 from wsl.params import ravel
 from wsl.symmetry import PermutationSpec
-
-
-def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers with GELU and dropout between them."""
-    layers: list[nn.Module] = []
-    for i in range(len(widths) - 1):
-        layers += [nn.GELU(), nn.Dropout(dropout)] if i else []
-        layers.append(nn.Linear(widths[i], widths[i + 1]))
-    return nn.Sequential(*layers)
 
 
 class FlatMLP(nn.Module):

@@ -44,9 +44,17 @@ class InputNormalizer(nn.Module):
         if not pairs.isfinite().all():
             name = self.names[int((~pairs.isfinite()).any(1).nonzero()[0])]
             raise ValueError(f"statistics of {name!r} are not finite; remove members that diverged")
+        for i, name in enumerate(self.names):
+            if any(o.tensor == name for group in self.odd for o in self.spec.occurrences(group)):
+                pairs[i] = self._after_signs(name, float(pairs[i].square().sum().sqrt()))
         self.mean.copy_(pairs[:, 0])
         self.std.copy_(torch.where(pairs[:, 1] > 1e-12, pairs[:, 1], 1.0))
         return self
+
+    def _after_signs(self, name: str, rms: float) -> Tensor:
+        """Mean and deviation once signs are canonical: |b| is taken between half-normal (0.80 rms) and uniform (0.87 rms)."""
+        mean = 0.83 * rms if name in [bias_of(self.spec, group) for group in self.odd] else 0.0
+        return torch.tensor([mean, (rms**2 - mean**2) ** 0.5], dtype=torch.float64)
 
     def forward(self, params: Mapping[str, Tensor]) -> Params:
         """(theta - mean) / std, tensor by tensor."""

@@ -4,8 +4,8 @@
 
 The signs are chosen so that the bias of each unit is not negative; Shamsian et al. (2024), arXiv 2402.04081, draw them at
 random as an augmentation instead. Exact, and equivariant to permutations; a unit with bias zero stays as it is, and near
-zero the choice jumps. The caller declares which groups are odd: every tensor on which the group acts must be a weight or bias of a
-plain linear map, not a normalisation, and the activation between them odd. Nothing here checks that.
+zero the choice jumps. The caller declares which groups are odd: every tensor on which the group acts must be a weight or
+bias of a plain linear map, not a normalisation, and the activation between them odd. Nothing here checks that.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from wsl.nn.flat import mlp
+from wsl.nn.head import head
 from wsl.nn.normalize import InputNormalizer
 from wsl.symmetry import PermutationSpec
 
@@ -46,9 +46,9 @@ class StatNet(nn.Module):
                  odd: Sequence[str] = ()):  # fmt: skip
         super().__init__()
         self.spec, self.normalizer = spec, InputNormalizer(spec, odd=odd)
-        self.mlp = mlp(STATISTICS * len(spec.axes), hidden, hidden, out_features, dropout=dropout)
+        self.head = head(STATISTICS * len(spec.axes), hidden, hidden, out_features, dropout=dropout)
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
         self.spec.validate(params)
-        return self.mlp(weight_statistics(self.normalizer(params)))
+        return self.head(weight_statistics(self.normalizer(params)))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.basis import Space
-from wsl.nn.flat import mlp
+from wsl.nn.head import head
 from wsl.nn.layout import Layout
 from wsl.nn.linear import BlockLinear
 from wsl.nn.normalize import InputNormalizer
@@ -110,7 +110,7 @@ class UNF(nn.Module):
         self.layers = nn.Sequential(*(Residual(self.spaces, hidden, gated=gated) for _ in range(layers)))
         self.pool = BlockPool(self.spaces, [hidden] * len(self.spaces))
         width = self.pool.features + STATISTICS * len(spec.axes)
-        self.head = mlp(width, head_hidden, head_hidden, out_features, dropout=dropout)
+        self.head = head(width, head_hidden, head_hidden, out_features, dropout=dropout)
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
