@@ -111,10 +111,8 @@ class Recipe(abc.ABC):
 
     def _append(self, writer: ZooWriter, members: Tensor) -> None:
         key = _digest({**self.description, "range": [int(members[0]), int(members[-1])]})
-        if writer.has(key):
-            return
-        rows = _without_diverged(self._train(members))
-        if len(rows.member):
+        if not writer.has(key):
+            rows = _without_diverged(self._train(members))
             writer.append(key, rows.params, member=rows.member, epoch=rows.epoch, metadata=rows.metadata)
 
     def seeds(self, members: Tensor) -> Tensor:
