@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from networks import BY_NAME
 from torch import nn
@@ -670,3 +671,35 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, legacy):
     with pytest.raises(ZooError, match=r"refused .* it would run code"):
         read_checkpoint(tmp_path / "c.pt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_foreign_note_of_order_is_left_alone(tmp_path):
+    params = {"b": torch.ones(1), "a": torch.zeros(2)}
+    for order in ("ascending", '["a", "a"]', "[1, 2]", "[" * 100_000, "{}"):
+        safetensors.torch.save_file(params, tmp_path / "c.safetensors", {"order": order})
+        back, about = read_checkpoint(tmp_path / "c.safetensors")
+        assert about == {"order": order}
+        assert equal(dict(sorted(back.items())), dict(sorted(params.items())))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol", "ignore:Defining your")
+@pytest.mark.parametrize("name", ["zip.pt", "legacy.pt", "plain.safetensors"])
+def test_damaged_checkpoints_are_read_or_refused_and_never_crash(tmp_path, name):
+    whole, damaged = tmp_path / name, tmp_path / f"damaged-{name}"
+    state = NETWORK.make().state_dict()
+    if name.endswith("pt"):
+        torch.save({"state_dict": state}, whole, _use_new_zipfile_serialization=name == "zip.pt")
+    else:
+        write_checkpoint(whole, state, {"a": "b"})
+    data, random, refused = whole.read_bytes(), np.random.default_rng(0), []
+    for _ in range(100):
+        broken = bytearray(data)
+        for place in random.integers(len(data), size=3):
+            broken[place] = random.integers(256)
+        damaged.write_bytes(broken if random.random() < 0.7 else broken[: random.integers(len(data))])
+        try:
+            read_checkpoint(damaged)
+        except ZooError as error:
+            refused.append(str(error))
+    assert len(refused) > 30
+    assert all(message.startswith(f"{damaged}: ") for message in refused)
