@@ -62,7 +62,7 @@ def test_a_path_is_drawn_as_its_table_says():
     assert drawn[0] + drawn[1] == table["loss"]
     assert [y for line in accuracy.lines for y in line.get_ydata().tolist()] == table["accuracy"]
     assert table["path"] == ["naive"] * 5 + ["aligned"] * 5
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["naive (barrier 0.25)", "aligned (barrier 0)"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["naive (barrier 0.25)", "aligned (barrier 0)"]
 
 
 def test_a_scatter_puts_the_truth_on_the_horizontal_axis():

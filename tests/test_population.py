@@ -86,7 +86,6 @@ def test_members_differ_by_seed_learning_rate_and_data():
 
 
 def test_running_statistics_are_those_of_batch_norm_in_train_mode():
-    model = MAKERS["batch-norm"]().double()
     trained = train(MAKERS["batch-norm"], SGD(), torch.arange(3), dtype=torch.float64, steps=1)
     x, _ = batches(torch.arange(3), torch.float64)(0)
     for i, theta in enumerate(params.unstack(start(MAKERS["batch-norm"], torch.arange(3), torch.float64))):
@@ -94,7 +93,6 @@ def test_running_statistics_are_those_of_batch_norm_in_train_mode():
         norm(F.conv2d(x[i], theta["convs.0.weight"], padding=1))
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             torch.testing.assert_close(trained.snapshots[0][f"norms.0.{name}"][i], norm.state_dict()[name])
-    assert model.training
 
 
 def test_a_divergent_member_is_reported_and_touches_no_other(make, optimizer):

@@ -28,7 +28,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 
 def path_figure(curves: Mapping[str, PathLosses]) -> Figure:
     """Loss and accuracy along linear paths, one line per name; the legend gives each path's loss barrier."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     for i, (name, path) in enumerate(curves.items()):
         style = {"color": COLORS[i % len(COLORS)], "marker": "o", "markersize": 3}
@@ -36,7 +36,7 @@ def path_figure(curves: Mapping[str, PathLosses]) -> Figure:
         accuracy.plot(path.t, path.accuracy, label=name, **style)
     for axes, label in ((loss, "loss"), (accuracy, "accuracy")):
         _label(axes, "t, from a to b", label)
-    loss.legend(frameon=False)
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
@@ -56,7 +56,7 @@ def scatter_figure(predicted: Tensor, true: Tensor, *, label: str = "accuracy") 
     axes = figure.subplots()
     low, high = float(torch.minimum(predicted, true).min()), float(torch.maximum(predicted, true).max())
     axes.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0)
-    axes.scatter(true.tolist(), predicted.tolist(), s=8, alpha=0.6, color=COLORS[0], linewidths=0)
+    axes.scatter(true.tolist(), predicted.tolist(), s=12, alpha=0.6, color=COLORS[0], linewidths=0)
     axes.set_title(f"tau {kendall_tau(predicted, true):.3f}, R² {r2(predicted, true):.3f}")
     _label(axes, f"true {label}", f"predicted {label}")
     return figure

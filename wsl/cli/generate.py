@@ -1,7 +1,8 @@
-"""``wsl generate models=NAME datasets=NAME``: train a weight generator on a zoo, draw networks, try them beside every baseline."""
+"""``wsl generate models=NAME datasets=NAME``: train a weight generator, draw networks, try them beside every baseline."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,7 +71,7 @@ def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[s
     trials = trial(population.model, arms, population.data, seed=config["seed"], **config["trial"])
     done = {**head, "wanted": wanted, "scores": _scores(population, generator, trials, arms), "arms": _arms(trials)}
     for i, theta in enumerate(unstack(drawn)):
-        about = {"spec": str(zoo.spec), "architecture": zoo.architecture, "task": zoo.provenance["task"]}
+        about = {"spec": str(zoo.spec), "architecture": json.dumps(zoo.architecture), "task": json.dumps(zoo.provenance["task"])}
         write_with(
             folder / f"sample-{i:02d}.safetensors", lambda path, theta=theta, about=about: write_checkpoint(path, theta, about)
         )
@@ -107,7 +108,7 @@ def _fit(config: Mapping[str, Any], population: Population) -> WeightDiffusion:
         code_steps=options["code_steps"],
         steps=options["steps"],
         seed=config["seed"],
-        progress=lambda step, loss: bar(step, total),
+        progress=lambda step, _: bar(step, total),
     )
 
 

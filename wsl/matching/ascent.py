@@ -23,6 +23,7 @@ from wsl.matching.pieces import Block, Piece, Plan, Site, unfold
 Scores = dict[str, Tensor]
 """The matrix A of a block's group (n, n), and of each of its families (n k, n k), by name."""
 _PULLS = (0.0, 0.1, 0.3, 0.9)
+"""How strongly to hold a step back that the gradient promises and the objective refuses; at 1 nothing would move."""
 
 
 class Step(NamedTuple):

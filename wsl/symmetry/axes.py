@@ -37,6 +37,10 @@ class Atom:
         """Neither pinned nor uniform."""
         return self.reason is None and not self.uniform
 
+    def settled(self) -> bool:
+        """Whether this is the atom's last form, as far as is known now."""
+        return self.bound is None
+
     def like(self, size: int) -> Atom:
         """A new atom of another size and the same kind."""
         return Atom(size, self.reason, self.uniform)
@@ -80,7 +84,7 @@ def atoms(axis: Axis) -> Iterator[Atom]:
 
 def resolve(axis: Axis) -> Axis:
     """The axis with every bound atom replaced by what it is bound to."""
-    if all(atom.bound is None for segment in axis for atom in segment):
+    if all(atom.settled() for segment in axis for atom in segment):
         return axis
     segments: list[Segment] = []
     for segment in axis:

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map_only
 
 from wsl.symmetry.axes import Axis, Value, fixed, fresh, pin, uniform, unite
 from wsl.symmetry.families import families
-from wsl.symmetry.interpret import Overwritten, Step, interpret
+from wsl.symmetry.interpret import Interpreter, Overwritten
 from wsl.symmetry.naming import write
 from wsl.symmetry.spec import PermutationSpec
 
@@ -44,20 +44,26 @@ def permutation_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> Permutati
     program = _export(model, inputs, kwargs)
     state = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     try:
-        weights, steps = _read(program, state, uniform)
+        weights, reading = _read(program, state, uniform)
     except Overwritten:
-        weights, steps = _read(program, state, fresh)
-    return write(weights, families(list(weights.values()), steps))
+        weights, reading = _read(program, state, fresh)
+    return write(weights, families(list(weights.values()), reading.steps), reading.labels)
 
 
 def _read(
     program: torch.export.ExportedProgram, state: Mapping[str, Tensor], constant: Callable[[int], Axis]
-) -> tuple[dict[str, Value], list[Step]]:
+) -> tuple[dict[str, Value], Interpreter]:
     """Axes of every tensor of the state dict after all equations of the graph."""
     weights = _weights(state)
-    inputs = [_input(spec, node, weights, program) for spec, node in _placeholders(program)]
+    inputs = [
+        _constant(str(spec.target), program.constants[str(spec.target)], constant)
+        if spec.target in program.constants and spec.target not in weights
+        else _input(spec, node, weights)
+        for spec, node in _placeholders(program)
+    ]
     used = {spec.target for spec, node in _placeholders(program) if node.users}
-    outputs, steps = interpret(program.graph_module, inputs, constant)
+    reading = Interpreter(constant)
+    outputs = reading.run(program.graph_module, inputs)
     for spec, value in zip(program.graph_signature.output_specs, outputs, strict=True):
         if spec.kind == OutputKind.BUFFER_MUTATION and spec.target in weights:
             tuple(map(unite, weights[str(spec.target)], value))
@@ -68,7 +74,7 @@ def _read(
             tuple(map(unite, weights[names[0]], weights[name]))
             if not used.intersection(names):
                 _pin(weights[name], "unused")
-    return weights, steps
+    return weights, reading
 
 
 def _weights(state: Mapping[str, Tensor]) -> dict[str, Value]:
@@ -86,26 +92,24 @@ def _placeholders(program: torch.export.ExportedProgram) -> list[tuple[InputSpec
     return list(zip(program.graph_signature.input_specs, nodes, strict=True))
 
 
-def _input(spec: InputSpec, node: torch.fx.Node, weights: Mapping[str, Value], program: torch.export.ExportedProgram) -> Any:
-    """The value of a placeholder: a weight, a constant, or an input."""
+def _input(spec: InputSpec, node: torch.fx.Node, weights: Mapping[str, Value]) -> Any:
+    """The value of a placeholder: a weight, or an input, which may be no tensor at all."""
     if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in weights:
         return weights[str(spec.target)]
     example = node.meta["val"]
-    if not isinstance(example, Tensor):
-        return example
-    if spec.kind == InputKind.USER_INPUT:
-        return tuple(fixed(n, "input") for n in example.shape)
-    content = program.constants.get(spec.target or "")
-    return tuple(_constant(spec, content, i) if isinstance(content, Tensor) else fixed(n, f"constant {spec.target}")
-                 for i, n in enumerate(example.shape))  # fmt: skip
+    return tuple(fixed(n, "input") for n in example.shape) if isinstance(example, Tensor) else example
 
 
-def _constant(spec: InputSpec, content: Tensor, dim: int) -> Axis:
-    """A constant's axis: uniform if the values say so, and pinned otherwise."""
-    length = content.shape[dim]
-    if not content.is_meta and length and bool((content == content.narrow(dim, 0, 1)).all()):
-        return uniform(length)
-    return fixed(length, f"constant {spec.target}")
+def _constant(name: str, content: Any, uniform: Callable[[int], Axis]) -> Any:
+    """A constant's axes: uniform where the values say so, pinned elsewhere."""
+    if not isinstance(content, Tensor):
+        return content
+
+    def axis(dim: int, length: int) -> Axis:
+        same = not content.is_meta and length > 0 and bool((content == content.narrow(dim, 0, 1)).all())
+        return uniform(length) if same else fixed(length, f"constant {name}")
+
+    return tuple(axis(dim, length) for dim, length in enumerate(content.shape))
 
 
 def _tied(state: Mapping[str, Tensor]) -> list[list[str]]:

@@ -76,7 +76,7 @@ def fit(
     run = _Run(network, optimizer, settings, None if folder is None else Path(folder) / "last.pt")
     run.resume()
     epochs = tqdm(
-        range(run.epoch, settings.epochs), disable=not progress, initial=run.epoch, total=settings.epochs, unit="epoch"
+        range(run.epoch, settings.epochs), disable=None if progress else True, initial=run.epoch, total=settings.epochs, unit="epoch"
     )
     for epoch in epochs:
         if run.stopped:

@@ -1,8 +1,42 @@
-"""Populations of checkpoints: one HDF5 file each, read in batches, written crash-safe, exported and checked."""
+"""Populations of checkpoints: one HDF5 file each, read in batches and written crash-safe; trained as stacked members."""
 
+from wsl.zoo import architectures
+from wsl.zoo.architectures import build_architecture
+from wsl.zoo.classifiers import ClassifierPopulation
+from wsl.zoo.convert import export, read_checkpoint, write_checkpoint
 from wsl.zoo.dataset import Zoo
 from wsl.zoo.error import ZooError
+from wsl.zoo.fields import FieldPopulation
 from wsl.zoo.loader import Loader
+from wsl.zoo.optimizers import SGD, AdamW, Optimizer
+from wsl.zoo.population import SampledBatches, Trained, initial_population, train_population
+from wsl.zoo.recipes import Recipe
+from wsl.zoo.tasks import Classification, Fields, digits, digits_fields, task
 from wsl.zoo.writer import ZooWriter
 
-__all__ = ["Loader", "Zoo", "ZooError", "ZooWriter"]
+__all__ = [
+    "SGD",
+    "AdamW",
+    "Classification",
+    "ClassifierPopulation",
+    "FieldPopulation",
+    "Fields",
+    "Loader",
+    "Optimizer",
+    "Recipe",
+    "SampledBatches",
+    "Trained",
+    "Zoo",
+    "ZooError",
+    "ZooWriter",
+    "architectures",
+    "build_architecture",
+    "digits",
+    "digits_fields",
+    "export",
+    "initial_population",
+    "read_checkpoint",
+    "task",
+    "train_population",
+    "write_checkpoint",
+]

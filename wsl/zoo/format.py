@@ -148,9 +148,7 @@ def _read_spec(text: str) -> PermutationSpec:
     for line in text.splitlines():
         name, colon, axes = line.rpartition(":")
         if colon and (len(axes) > _MAX_LINE or _NESTED.search(axes)):
-            raise ZooError(
-                f"spec: {name.strip()[:80]}: is not in the form that str(spec) writes, products of names and numbers"
-            )
+            raise ZooError(f"spec: {name.strip()[:80]}: is not in the normal form that str(spec) writes")
     try:
         return PermutationSpec.parse(text)
     except (SpecError, ValueError, RecursionError) as error:

@@ -54,7 +54,7 @@ class Entry:
             raise ZooError(f"layout: entry {str(name)[:80]!r} needs a name and a list of at most {_MAX_AXES} sizes as shape")
         if any(type(size) is not int or size < 1 for size in shape):
             raise ZooError(f"layout: {name}: shape {shape} must hold positive integers")
-        if content["dtype"] not in DTYPES or content["kind"] not in ("param", "buffer"):
+        if content["dtype"] not in list(DTYPES) or content["kind"] not in ("param", "buffer"):
             raise ZooError(f"layout: {name}: dtype {content['dtype']!r} or kind {content['kind']!r} is unknown")
         if content["start"] != start or content["end"] != start + math.prod(shape):
             raise ZooError(f"layout: {name}: lies at {content['start']}..{content['end']}, not at {start}.."
@@ -127,7 +127,9 @@ class Layout:
         count = params[self.entries[0].name].shape[0] if params[self.entries[0].name].dim() else 0
         rows = torch.empty(count, self.size, dtype=torch.float32)
         for entry in self.entries:
-            rows[:, entry.start : entry.end] = _as_float32(entry, params[entry.name], count).reshape(count, -1)
+            rows[:, entry.start : entry.end] = _as_float32(entry, params[entry.name], count).reshape(
+                count, entry.end - entry.start
+            )
         return rows.numpy()
 
     def unpack(self, rows: Tensor) -> Params:

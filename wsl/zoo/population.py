@@ -8,8 +8,8 @@ statistics stacked like the weights, vmap lets the module update each member's o
 
 Guarantees: what member i becomes depends on its own weights, seed and hyper-parameters, and not on N or on its neighbours,
 to rounding; a member that diverges turns to NaN in its own row and is reported. It does not clip gradients, schedule
-learning rates, or know dropout (vmap refuses its draws). Convolutions run as torch lowers them, to grouped ones, fed channels-last: on 8x8
-images with oneDNN, several times faster than im2col with batched matrix products.
+learning rates, or know dropout (vmap refuses its draws). Convolutions run as torch lowers them, to grouped ones, fed
+channels-last: on 8x8 images with oneDNN, several times faster than im2col with batched matrix products.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from wsl.params import Params, from_module
-from wsl.symmetry import PermutationSpec, permutation_spec
+from wsl.symmetry import permutation_spec
 from wsl.zoo import counter
 from wsl.zoo.architectures import build_architecture
 from wsl.zoo.dataset import Zoo
@@ -95,23 +95,24 @@ class Recipe(abc.ABC):
         path = Path(path)
         if path.exists():
             return _finished(path, self.hash)
-        model, inputs = build_architecture(self.architecture), self._example_input()
-        spec: PermutationSpec = permutation_spec(model.eval(), inputs)
-        provenance = {"recipe": self.description, "hash": self.hash, "task": dict(self.task)}
-        writer = ZooWriter(path, spec=spec, like=from_module(model), architecture=dict(self.architecture),
-                           provenance=provenance, columns=self.columns, buffers=[name for name, _ in model.named_buffers()])  # fmt: skip
+        writer = self._writer(path)
         for members in torch.arange(self.members).split(self.chunk):
             self._append(writer, members)
             if progress is not None:
                 progress(int(members[-1]) + 1, self.members)
         return Zoo(writer.finalize(seed=self.seed))
 
+    def _writer(self, path: Path) -> ZooWriter:
+        model, inputs = build_architecture(self.architecture), self._example_input()
+        buffers = [name for name, _ in model.named_buffers()]
+        provenance = {"recipe": self.description, "hash": self.hash, "task": dict(self.task)}
+        return ZooWriter(path, spec=permutation_spec(model.eval(), inputs), like=from_module(model), buffers=buffers,
+                         architecture=dict(self.architecture), provenance=provenance, columns=self.columns)  # fmt: skip
+
     def _append(self, writer: ZooWriter, members: Tensor) -> None:
         key = _digest({**self.description, "range": [int(members[0]), int(members[-1])]})
-        if writer.has(key):
-            return
-        rows = _without_diverged(self._train(members))
-        if len(rows.member):
+        if not writer.has(key):
+            rows = _without_diverged(self._train(members))
             writer.append(key, rows.params, member=rows.member, epoch=rows.epoch, metadata=rows.metadata)
 
     def seeds(self, members: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from wsl.zoo.format import SPLITS
 
 def split_members(count: int, fractions: Sequence[float], seed: int) -> np.ndarray:
     """Code of the split (0 train, 1 val, 2 test) of each of ``count`` members, drawn by ``seed``; u1 of shape (count,)."""
-    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or not abs(sum(fractions) - 1) < 1e-6:
         raise ZooError(f"split {tuple(fractions)}: give three fractions for {', '.join(SPLITS)} that sum to 1")
     exact = np.array(fractions) * count
     counts = np.floor(exact + 1e-9).astype(int)

@@ -52,6 +52,8 @@ class ZooWriter:
         provenance: dict[str, Any] | None = None,
         buffers: Collection[str] | None = None,
     ) -> None:
+        if not isinstance(columns, Mapping):
+            raise ZooError(f"columns {columns!r}: map each name to float, int, bool or str")
         kinds = {name: kind_of(name, kind) for name, kind in columns.items()}
         self.path = Path(path).absolute()
         self.header = Header(spec, Layout.of(like, buffers), kinds, architecture, provenance or {}).checked()
@@ -133,7 +135,7 @@ class ZooWriter:
     def _load(self, shard: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         """Arrays of a shard of this build; the zip container checks its own checksums."""
         try:
-            with np.load(shard, allow_pickle=False) as arrays:
+            with shard.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 build, loaded = str(arrays["build"]), {name: arrays[name] for name in names}
         except _DAMAGED as error:
             raise ZooError(f"{shard}: is damaged ({error}); remove it and run the build again") from None

@@ -22,11 +22,12 @@ def rows(rule: Rule, names: str) -> Rules:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One node of the graph: the operation's name, the shapes of its outputs, and how to make a constant axis."""
+    """One node of the graph: the operation's name, the shapes of its outputs, how to make a constant axis, how to name one."""
 
     name: str
     shapes: Sequence[tuple[int, ...]]
     uniform: Callable[[int], Axis]
+    label: Callable[[Axis, str], None]
 
     @property
     def shape(self) -> tuple[int, ...]:

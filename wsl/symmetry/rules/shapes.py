@@ -6,7 +6,8 @@ from itertools import accumulate
 from operator import mul
 from typing import Any
 
-from wsl.symmetry.axes import Value, fresh, multiply, shape, unite
+from wsl.symmetry.axes import Value, multiply, shape
+from wsl.symmetry.lazy import factor
 from wsl.symmetry.rules.call import Call, Rules, rows
 
 
@@ -18,9 +19,7 @@ def reshape(at: Call, self: Value, **_: Any) -> Value:
         if len(before) == 1 == new[1] - new[0]:
             result += before
             continue
-        after = [fresh(n) for n in at.shape[slice(*new)]]
-        unite(multiply(*before), multiply(*after))
-        result += after
+        result += factor(multiply(*before), at.shape[slice(*new)]) if new[0] < new[1] else []
     return tuple(result)
 
 

@@ -1,0 +1,157 @@
+"""Recipes: one file from one value, resumed where it stopped, left alone when finished."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from wsl.symmetry import permutation_spec
+from wsl.zoo import ClassifierPopulation, FieldPopulation, Zoo, ZooError, build_architecture, classifiers, task
+
+CNN = {"_target_": "wsl.zoo.architectures.cnn", "in_channels": 1, "channels": [2], "classes": 10, "strides": [4]}
+SIREN = {"_target_": "wsl.zoo.architectures.siren", "widths": [2, 4, 1]}
+DIGITS, FIELDS = {"_target_": "wsl.zoo.digits"}, {"_target_": "wsl.zoo.digits_fields"}
+RECIPES = sorted((Path(__file__).parent.parent / "datasets").glob("*.yaml"))
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Number of members in each stacked training that a recipe asks for."""
+    calls, train = [], classifiers.train_population
+
+    def counted(model, start, loss, **options):
+        calls.append(len(options["lr"]))
+        return train(model, start, loss, **options)
+
+    monkeypatch.setattr(classifiers, "train_population", counted)
+    return calls
+
+
+def classifier(**changes):
+    fields = {"architecture": CNN, "task": DIGITS, "members": 5, "steps": 4, "snapshots": (0, 4),
+              "batch_size": 8, "chunk": 2, "lr": (1e-3, 1e-1), "weight_decay": (1e-4, 1e-2), "init_scale": (0.5, 2.0),
+              "data_fraction": (0.1, 1.0)}  # fmt: skip
+    return ClassifierPopulation(**(fields | changes))
+
+
+def field(**changes):
+    fields = {"architecture": SIREN, "task": FIELDS, "members": 5, "steps": 4, "snapshots": (4,), "lr": 1e-3, "chunk": 3}
+    return FieldPopulation(**(fields | changes))
+
+
+def test_a_classifier_zoo_holds_every_member_at_every_snapshot_with_its_metadata(tmp_path):
+    recipe, seen = classifier(), []
+    zoo = recipe.build(tmp_path / "zoo.h5", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+    assert zoo.table["member"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert zoo.table["epoch"].tolist() == [0, 4] * 5
+    hyper = recipe.hyper_parameters(torch.arange(5))
+    weights, columns = zoo[range(10)]
+    for name, value in hyper.items():
+        torch.testing.assert_close(columns[name], value.to(columns[name]).repeat_interleave(2))
+    model, data = build_architecture(zoo.architecture), task(zoo.provenance["task"])
+    for split in ("train", "test"):
+        for name, value in data.evaluate(model, weights, split).items():
+            torch.testing.assert_close(value, columns[f"{split}_{name}"].to(value))
+    assert zoo.spec == permutation_spec(model.eval(), data.test.images[:2])
+    zoo.verify()
+
+
+def test_a_field_zoo_pairs_each_member_with_its_image(tmp_path):
+    zoo = field().build(tmp_path / "zoo.h5")
+    weights, columns = zoo[range(5)]
+    data = task(zoo.provenance["task"])
+    assert columns["image"].tolist() == [0, 1, 2, 3, 4]
+    assert columns["label"].tolist() == data.labels[:5].tolist()
+    found = data.evaluate(build_architecture(zoo.architecture), weights, torch.arange(5))
+    torch.testing.assert_close(columns["psnr"].float(), found["psnr"])
+    assert len(set(columns["seed"].tolist())) == 5
+
+
+def test_members_do_not_depend_on_chunks_or_on_how_many_there_are(tmp_path):
+    many, few = classifier(chunk=5).build(tmp_path / "a.h5"), classifier(members=3, chunk=2).build(tmp_path / "b.h5")
+    for name, tensor in few[range(6)][0].items():
+        torch.testing.assert_close(many[range(6)][0][name], tensor, rtol=1e-5, atol=1e-6)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_build_resumes_and_ends_in_the_same_bytes(tmp_path, trainings):
+    def stop(done, total):
+        raise Interrupted
+
+    whole = classifier().build(tmp_path / "whole.h5")
+    trainings.clear()
+    with pytest.raises(Interrupted):
+        classifier().build(tmp_path / "zoo.h5", progress=stop)
+    assert trainings == [2]
+    resumed = classifier().build(tmp_path / "zoo.h5")
+    assert trainings == [2, 2, 1]
+    assert resumed.path.read_bytes() == whole.path.read_bytes()
+
+
+def test_a_finished_zoo_is_left_alone_and_another_recipe_refused(tmp_path, trainings):
+    before = classifier().build(tmp_path / "zoo.h5").path.read_bytes()
+    trainings.clear()
+    assert classifier().build(tmp_path / "zoo.h5").path.read_bytes() == before
+    assert trainings == []
+    with pytest.raises(ZooError, match=r"zoo\.h5: holds a zoo of another recipe .* choose another path or remove the file"):
+        classifier(seed=1).build(tmp_path / "zoo.h5")
+
+
+def test_members_that_diverge_are_dropped_whole(tmp_path):
+    sgd = {"_target_": "wsl.zoo.SGD"}
+    recipe = classifier(optimizer=sgd, lr=(1e-4, 1e4), weight_decay=(10, 10), members=8, chunk=1, steps=12, snapshots=(0, 12))
+    zoo = recipe.build(tmp_path / "zoo.h5")
+    left = sorted(set(zoo.table["member"].tolist()))
+    lr = recipe.hyper_parameters(torch.arange(8))["lr"]
+    assert 0 < len(left) < 8
+    assert lr[left].max() < lr[[i for i in range(8) if i not in left]].min()
+    assert zoo.table["epoch"].tolist() == [0, 12] * len(left)
+    assert zoo.provenance["recipe"]["members"] == 8
+    assert np.isfinite(zoo.table["test_loss"]).all()
+
+
+def test_the_hash_covers_every_field():
+    assert classifier().hash == classifier().hash
+    assert classifier(lr=[1e-3, 1e-1]).hash == classifier().hash
+    for change in ({"seed": 1}, {"members": 6}, {"lr": (1e-3, 2e-1)}, {"architecture": {**CNN, "strides": [2]}}, {"chunk": 3}):
+        assert classifier(**change).hash != classifier().hash
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: classifier(members=0), "members: is 0, but at least 1 is needed"),
+        (lambda: classifier(lr=(0.1, 0.01)), r"lr: the range \(0.1, 0.01\) must have 0 < low <= high, or be \(0, 0\)"),
+        (lambda: classifier(architecture={"_target_": "os.getcwd"}).build("never.h5"), "'_target_: os.getcwd' is not one of"),
+        (lambda: field(members=1798).build("never.h5"), "members: 1798 asked for, but the task has 1797 images"),
+    ],
+)
+def test_a_wrong_recipe_is_one_clear_error(make, message):
+    with pytest.raises(ZooError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_file_is_its_own_description_and_has_a_card(path, tmp_path):
+    written = OmegaConf.to_container(OmegaConf.load(path))["population"]
+    recipe = instantiate(written, _recursive_=False, _convert_="all")
+    assert path.with_suffix(".md").exists()
+    assert written.items() <= recipe.description.items()
+    build_architecture(recipe.architecture)
+    assert (
+        type(recipe)(**{**recipe.__dict__, "members": 2, "steps": 1, "snapshots": (1,)})
+        .build(tmp_path / "zoo.h5")
+        .path.exists()
+    )
+    assert len(RECIPES) >= 4
+
+
+def test_zoo_opens_by_path(tmp_path):
+    assert len(Zoo(field(members=2).build(tmp_path / "zoo.h5").path)) == 2

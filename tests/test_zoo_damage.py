@@ -1,0 +1,331 @@
+"""A zoo file that is damaged, cut short or made with intent is one clear error: no crash, no wrong weights, no waste."""
+
+import json
+import resource
+import shutil
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from networks import BY_NAME
+
+from wsl.params import stack
+from wsl.zoo import Zoo, ZooError, ZooWriter
+from wsl.zoo.format import TEXTS, checksum
+
+NETWORK = BY_NAME["residual"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("zoo") / "zoo.h5"
+    columns = {"loss": float, "seed": int, "good": bool, "name": str}
+    writer = ZooWriter(path, spec=NETWORK.spec, like=NETWORK.weights(), columns=columns, provenance={"note": "x" * 50})
+    for epoch in (0, 9):
+        params = stack([NETWORK.weights(seed=m + epoch) for m in range(6)])
+        about = {"loss": np.linspace(0, 1, 6), "seed": range(6), "good": True, "name": list("abcdef")}
+        writer.append(f"e{epoch}", params, member=range(6), epoch=epoch, metadata=about)
+    return writer.finalize()
+
+
+@pytest.fixture
+def path(whole, tmp_path):
+    return shutil.copy(whole, tmp_path / "zoo.h5")
+
+
+def flip(path, place, bit=0):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1 << bit
+    path.write_bytes(data)
+
+
+def data_areas(path):
+    return {
+        name: range(e.offset, e.offset + int(np.prod(e.shape)) * e.dtype.itemsize)
+        for name, e in Zoo(path)._contents.extents.items()
+    }
+
+
+def test_every_flipped_byte_of_weights_is_caught_and_the_row_named(path):
+    area, size = data_areas(path)["weights"], 4 * 525
+    for place in np.random.default_rng(0).choice(len(area), 150, replace=False).tolist():
+        flip(path, area[place], place % 8)
+        member, epoch = divmod(place // size, 2)
+        with pytest.raises(
+            ZooError, match=rf"row {place // size} \(member {member}, epoch {epoch * 9}\) does not match its checksum"
+        ):
+            Zoo(path).verify()
+        flip(path, area[place], place % 8)
+    Zoo(path).verify()
+
+
+def test_every_flipped_byte_of_metadata_is_caught_and_the_column_named(path):
+    for name, area in data_areas(path).items():
+        if name == "weights":
+            continue
+        for place in np.random.default_rng(len(name)).choice(area, min(len(area), 20), replace=False).tolist():
+            flip(path, place, place % 8)
+            with pytest.raises(ZooError, match=f"/{name} does not match its checksum"):
+                Zoo(path).verify()
+            if name != "crc32":
+                with pytest.raises(ZooError, match=f"/{name} does not match its checksum"):
+                    _ = Zoo(path).table
+            flip(path, place, place % 8)
+
+
+def test_a_flipped_byte_anywhere_is_caught_or_changes_nothing(path, whole):
+    intact = Zoo(whole)
+    used = {place for area in data_areas(path).values() for place in area}
+    places = [place for place in range(path.stat().st_size) if place not in used]
+    caught = 0
+    for place in np.random.default_rng(1).choice(places, 200, replace=False).tolist():
+        flip(path, place, place % 8)
+        try:
+            zoo = Zoo(path)
+            zoo.verify()
+        except ZooError:
+            caught += 1
+        else:
+            assert all(torch.equal(a, b) for a, b in zip(zoo[:][0].values(), intact[:][0].values(), strict=True))
+            assert np.array_equal(zoo.table, intact.table)
+            assert (zoo.spec, zoo.architecture, zoo.provenance) == (intact.spec, intact.architecture, intact.provenance)
+        flip(path, place, place % 8)
+    assert caught > 50
+
+
+def test_a_file_cut_short_is_refused_wherever_it_is_cut(path, whole):
+    data = whole.read_bytes()
+    for size in {0, 1, 8, 47, len(data) - 1, *np.random.default_rng(2).integers(0, len(data), 100).tolist()}:
+        path.write_bytes(data[:size])
+        with pytest.raises(ZooError, match=r"zoo\.h5: "):
+            Zoo(path)
+
+
+def test_damage_after_opening_is_found_by_verify(path):
+    zoo = Zoo(path)
+    zoo.verify()
+    flip(path, data_areas(path)["weights"][5000])
+    with pytest.raises(ZooError, match=r"row 2 .* does not match its checksum"):
+        zoo.verify()
+
+
+def test_what_is_no_zoo_is_refused(tmp_path):
+    with pytest.raises(ZooError, match=r"none\.h5: no such file; build one with"):
+        Zoo(tmp_path / "none.h5")
+    with pytest.raises(ZooError, match="no such file"):
+        Zoo(tmp_path)
+    (tmp_path / "text.h5").write_text("weights" * 1000)
+    with pytest.raises(ZooError, match="is not an HDF5 file"):
+        Zoo(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["weights"] = np.zeros(3)
+    with pytest.raises(ZooError, match="is HDF5, but not a zoo"):
+        Zoo(tmp_path / "other.h5")
+
+
+def sign(file):
+    """Make the attributes agree with their checksum again: what a careful adversary does."""
+    texts = {name: file.attrs[name].decode() for name in TEXTS}
+    file.attrs.modify("checksum", np.int64(checksum("complete", int(file.attrs["P"]), texts)))
+
+
+def set_text(file, name, text):
+    data = text.encode()
+    file.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", len(data)))
+    if name in TEXTS:
+        sign(file)
+
+
+def edit_json(name, edit):
+    def change(file):
+        content = json.loads(file.attrs[name])
+        set_text(file, name, json.dumps(edit(content) or content))
+
+    return change
+
+
+def replaced(name, **options):
+    def change(file):
+        values = file[name][()]
+        del file[name]
+        file.create_dataset(name, **{"data": values, **options})
+
+    return change
+
+
+def linked(name, link):
+    def change(file):
+        del file[name]
+        file[name] = link
+
+    return change
+
+
+def hard_linked(name, target):
+    def change(file):
+        del file[name]
+        file[name] = file[target]
+
+    return change
+
+
+def raw_text(name, text):
+    return lambda file: file.attrs.create(name, np.bytes_(text), dtype=h5py.string_dtype("utf-8", len(text)))
+
+
+def attribute(name, value):
+    return lambda file: file.attrs.create(name, value)
+
+
+def resized(name, shape):
+    """A dataset that claims more than there is, without storage of its own."""
+
+    def change(file):
+        dtype = file[name].dtype
+        del file[name]
+        file.create_dataset(name, shape, dtype)
+
+    return change
+
+
+def outside(file):
+    del file["weights"]
+    file.create_dataset("weights", (12, 525), "f4", external=[("/etc/passwd", 0, 12 * 525 * 4)])
+
+
+def renamed(file):
+    file.move("columns/loss", "columns/lost")
+
+
+HOSTILE = {
+    "newer version": (attribute("version", 2), "has format version 2, but this wsl reads version 1; update wsl"),
+    "interrupted": (lambda f: set_text(f, "state", "writing"), "is in state 'writing', not complete: its build"),
+    "wrong format": (lambda f: set_text(f, "format", "zoo"), "not a zoo: its attribute format is not 'wslzoo'"),
+    "edited text": (raw_text("provenance", b"{}"), "the attributes do not match their checksum"),
+    "text of varying length": (attribute("spec", "h = 3"), "attribute spec must be fixed-length text"),
+    "number as text": (attribute("spec", 3), "attribute spec must be fixed-length text"),
+    "text as number": (attribute("P", "525"), "attribute P must be an integer"),
+    "list of numbers": (attribute("P", [525, 525]), "attribute P is an array"),
+    "no spec": (lambda f: f.attrs.__delitem__("spec"), "attribute spec is missing"),
+    "not UTF-8": (raw_text("spec", b"\xff\xfe"), "attribute spec is not UTF-8 text"),
+    "huge text": (lambda f: set_text(f, "spec", "#" * (5 << 20)), "attribute spec must be fixed-length text of at most"),
+    "deep JSON": (lambda f: set_text(f, "provenance", "[" * 100_000), "provenance: is not readable JSON"),
+    "huge number": (lambda f: set_text(f, "provenance", '{"x": ' + "9" * 10_000 + "}"), "provenance: is not readable JSON"),
+    "bad JSON": (lambda f: set_text(f, "layout", "[{"), "layout: is not readable JSON"),
+    "JSON list": (lambda f: set_text(f, "provenance", "[]"), "architecture, provenance: must be JSON objects"),
+    "layout object": (lambda f: set_text(f, "layout", "{}"), "layout: must be a non-empty list"),
+    "overlap": (edit_json("layout", lambda c: c[1].update(start=c[1]["start"] - 1)), "stem.bias: lies at 89..95, not at 90"),
+    "gap": (edit_json("layout", lambda c: c.pop(1) and None), "layout: inner.weight: lies at 95..410, not at 90..405"),
+    "short layout": (edit_json("layout", lambda c: c.pop() and None), "spec: head.bias: is annotated but not stored"),
+    "huge shape": (edit_json("layout", lambda c: c[0].update(shape=[2**62, 2**62])), "stem.weight: lies at"),
+    "negative shape": (edit_json("layout", lambda c: c[0].update(shape=[-90])), "shape .* must hold positive integers"),
+    "float shape": (edit_json("layout", lambda c: c[0].update(shape=[90.0])), "must hold positive integers"),
+    "bool shape": (edit_json("layout", lambda c: c[0].update(shape=[True])), "must hold positive integers"),
+    "many axes": (edit_json("layout", lambda c: c[0].update(shape=[1] * 99)), "at most 16 sizes"),
+    "unknown dtype": (edit_json("layout", lambda c: c[0].update(dtype="object")), "dtype 'object'"),
+    "listed dtype": (edit_json("layout", lambda c: c[0].update(dtype=["float32"])), "dtype"),
+    "extra key": (edit_json("layout", lambda c: c[0].update(x=1)), "layout: an entry is not an object of"),
+    "named twice": (edit_json("layout", lambda c: c[1].update(name="stem.weight")), "layout: a tensor is named twice"),
+    "renamed tensor": (edit_json("layout", lambda c: c[0].update(name="stem.width")), "spec: stem.w[a-z]+: is"),
+    "other spec": (lambda f: set_text(f, "spec", BY_NAME["mlp"].golden), "spec: 0.bias: is annotated but not stored"),
+    "wrong shape in spec": (lambda f: set_text(f, "spec", NETWORK.golden.replace("c2 = 7", "c2 = 8")), "annotation has shape"),
+    "spec bomb": (lambda f: set_text(f, "spec", "a = 1, b = 1\nw: (2000000000 (a+b))"), "spec: w: is not in the normal form"),
+    "spec tower": (lambda f: set_text(f, "spec", "w: " + "(" * 10_000), "spec: w: is not in the normal form"),
+    "endless line": (lambda f: set_text(f, "spec", "w: " + "1 " * 100_000), "spec: w: is not in the normal form"),
+    "huge group": (lambda f: set_text(f, "spec", "h = " + "9" * 5000 + "\nw: h"), "spec: "),
+    "no spec text": (lambda f: set_text(f, "spec", "what"), "spec: line 1, 'what'"),
+    "columns object": (lambda f: set_text(f, "columns", "{}"), "columns: must be a list"),
+    "unknown kind": (edit_json("columns", lambda c: c[0].update(dtype="object")), "columns: a dtype is not one of"),
+    "column path": (edit_json("columns", lambda c: c[0].update(name="../weights")), "column '../weights': use a name"),
+    "number as name": (edit_json("columns", lambda c: c[0].update(name=3)), "column 3: use a name"),
+    "column twice": (edit_json("columns", lambda c: c.append(c[0])), "columns: a column is named twice"),
+    "other kind": (edit_json("columns", lambda c: c[0].update(dtype="int64")), "/columns/loss is stored as float64; int64"),
+    "checksums list": (lambda f: set_text(f, "checksums", "[]"), "checksums: must hold one number for each of member"),
+    "checksum text": (edit_json("checksums", lambda c: c.update(member="0")), "checksums: must be integers"),
+    "no weights": (lambda f: f.__delitem__("weights"), "/ has 5 members, not the 6 of"),
+    "something else": (lambda f: f.create_group("more"), "/ has 7 members"),
+    "another column": (renamed, "/columns lacks 'loss'"),
+    "soft link": (linked("weights", h5py.SoftLink("/member")), "'weights' in / is a link"),
+    "soft column": (linked("columns/loss", h5py.SoftLink("/member")), "'loss' in /columns is a link"),
+    "external link": (linked("weights", h5py.ExternalLink("/etc/passwd", "/x")), "'weights' in / is a link"),
+    "external column": (linked("columns/loss", h5py.ExternalLink("other.h5", "/x")), "'loss' in /columns is a link"),
+    "external storage": (outside, "/weights must be stored contiguously in this file"),
+    "compressed": (replaced("weights", compression="gzip"), "/weights must be stored contiguously"),
+    "chunked": (replaced("member", chunks=(4,)), "/member must be stored contiguously"),
+    "group as array": (hard_linked("member", "/columns"), "/member is a GroupID; a DatasetID is required"),
+    "array as group": (hard_linked("columns", "/member"), "/columns is a DatasetID; a GroupID is required"),
+    "endless group": (hard_linked("columns/loss", "/"), "/columns/loss is a GroupID"),
+    "compound": (replaced("member", data=np.zeros(12, dtype="i4,i4")), "/member is of type TypeCompoundID"),
+    "texts": (replaced("columns/name", data=["x"] * 12, dtype=h5py.string_dtype()), "/columns/name is of type TypeStringID"),
+    "lists": (replaced("member", data=None, shape=(12,), dtype=h5py.vlen_dtype("i4")), "/member is of type TypeVlenID"),
+    "references": (replaced("member", data=None, shape=(12,), dtype=h5py.ref_dtype), "/member is of type TypeReferenceID"),
+    "arrays": (replaced("member", data=None, shape=(12,), dtype=np.dtype("(3,)i4")), "/member is of type TypeArrayID"),
+    "doubles": (replaced("weights", dtype="f8"), "/weights is stored as float64; <f4 is required"),
+    "big end": (replaced("weights", dtype=">f4"), "/weights is stored as >f4"),
+    "half integers": (replaced("member", dtype="i2"), "/member is stored as int16"),
+    "scalar": (replaced("member", data=np.int32(3)), r"/member has shape \(\)"),
+    "empty": (replaced("weights", data=np.zeros((0, 525), "f4")), r"/weights has shape \(0, 525\); at least one row"),
+    "null": (replaced("member", data=h5py.Empty("i4")), "/member has shape None"),
+    "fewer members": (replaced("member", data=np.zeros(11, "i4")), r"/member has shape \(11,\); \(12,\) is required"),
+    "wide rows": (replaced("weights", data=np.zeros((12, 526), "f4")), r"/weights has shape \(12, 526\); \(12, 525\) is"),
+    "many splits": (replaced("split", data=np.zeros(13, "u1")), r"/split has shape \(13,\)"),
+    "absurd rows": (resized("weights", (2**40, 525)), r"/weights claims \(1099511627776, 525\) values of float32"),
+    "absurd column": (resized("columns/loss", (2**45,)), "/columns/loss claims"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_file_is_refused_with_the_reason(path, change, message):
+    with h5py.File(path, "r+") as file:
+        change(file)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ZooError, match=message) as caught:
+        Zoo(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value)) < 1000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200_000  # KiB
+
+
+def resealed(name, values):
+    """Other data under a checksum that fits."""
+
+    def change(file):
+        file[name][...] = values
+        set_text(
+            file, "checksums", json.dumps({**json.loads(file.attrs["checksums"]), name: zlib.crc32(file[name][:].tobytes())})
+        )
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (resealed("split", 3), "/split must hold one code below 3 for each of 6 members"),
+        (resealed("member", np.arange(12)), "/split must hold one code below 3 for each of 12 members"),
+        (resealed("member", np.arange(12)[::-1]), "rows are not sorted by member and epoch"),
+        (resealed("epoch", 0), "rows are not sorted by member and epoch, or one occurs twice"),
+        (resealed("columns/good", 2), "column 'good': holds values other than 0 and 1"),
+        (resealed("columns/name", np.bytes_(b"\xff")), "column 'name': holds bytes that are not UTF-8"),
+    ],
+)
+def test_metadata_that_contradict_the_format_are_refused(path, change, message):
+    with h5py.File(path, "r+") as file:
+        change(file)
+    zoo = Zoo(path)
+    for read in (lambda: zoo.table, lambda: zoo[0], lambda: zoo.loader(batch_size=1), zoo.verify):
+        with pytest.raises(ZooError, match=message) as caught:
+            read()
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_file_that_vanishes_is_one_clear_error(path):
+    zoo = Zoo(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ZooError, match="it was moved or cut short after it was opened"):
+        zoo[0]
+    path.unlink()
+    with pytest.raises(ZooError, match="it was moved or cut short after it was opened"):
+        zoo[0]
