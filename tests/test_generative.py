@@ -1,5 +1,7 @@
 """Generating weights: canonical forms keep functions, what is generated works, is new, and a memoriser is caught."""
 
+from functools import partial
+
 import pytest
 import safetensors.torch
 import torch
@@ -94,10 +96,10 @@ def training(population, member):
 @pytest.fixture(scope="module")
 def fitted(training, member):
     condition = accuracy(training)[:, None]
-    model = WeightDiffusion(SPEC, latent=32, hidden=128, blocks=2)
+    model = WeightDiffusion(SPEC, latent=32, hidden=128, blocks=2, code=partial(WeightAutoencoder, hidden=128))
     behaviour = Behaviour(mlp(), digits()[0])
     return model.fit(training, condition, reference=int(condition.argmax()), member=member[: len(condition)],
-                     behaviour=behaviour, code_steps=400, steps=600)  # fmt: skip
+                     behaviour=behaviour, code_steps=250, steps=300)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -256,8 +258,8 @@ def test_unseen_members_survive_the_round_trip(fitted, population, member):
 
 
 def test_a_code_trained_for_behaviour_keeps_more_accuracy_of_unseen_members(training, fitted, population, member):
-    blind = WeightDiffusion(SPEC, latent=32, hidden=128, blocks=2)
-    blind.fit(training, torch.zeros(len(training["0.bias"]), 1), member=member[:128], code_steps=400, steps=1)
+    blind = WeightDiffusion(SPEC, latent=32, hidden=128, blocks=2, code=partial(WeightAutoencoder, hidden=128))
+    blind.fit(training, torch.zeros(len(training["0.bias"]), 1), member=member[:128], code_steps=250, steps=1)
     held_out = take(population, (member >= 64) & (torch.arange(len(member)) % 2 == 1))
     assert accuracy(round_trip(fitted, held_out)).mean() > accuracy(round_trip(blind, held_out)).mean() + 0.03
 
@@ -387,9 +389,10 @@ def test_dispersion_is_one_for_the_zoo_itself_and_zero_for_one_network_repeated(
 def test_baselines_are_what_they_say_and_leave_the_zoo_alone(training):
     before = {name: t.clone() for name, t in training.items()}
     flat = ravel(training, 1)
-    assert torch.cdist(ravel(retrieval_baseline(training, 5, generator=rng()), 1), flat).amin(1).max() < 1e-3
+    found = ravel(retrieval_baseline(training, 5, generator=rng()), 1)
+    assert (found[:, None] == flat).all(2).any(1).all()
     still = noise_baseline(training, 5, scale=0.0, generator=rng())
-    assert torch.equal(ravel(still, 1), ravel(retrieval_baseline(training, 5, generator=rng()), 1))
+    assert torch.equal(ravel(still, 1), found)
     everyone = mean_baseline(training, 2, members=128, generator=rng())
     torch.testing.assert_close(ravel(everyone, 1), flat.mean(0).expand(2, -1), rtol=0, atol=1e-5)
     many = ravel(gaussian_baseline(training, 4000, generator=rng()), 1)
@@ -401,8 +404,9 @@ def test_baselines_are_what_they_say_and_leave_the_zoo_alone(training):
 def test_noise_has_the_stated_size(training):
     clean = retrieval_baseline(training, 50, generator=rng())
     noisy = noise_baseline(training, 50, scale=0.5, generator=rng())
-    ratio = (noisy["0.weight"] - clean["0.weight"]).std() / clean["0.weight"].flatten(1).std(1).mean()
-    assert float(ratio) == pytest.approx(0.5, rel=0.05)
+    ratio = (noisy["0.weight"] - clean["0.weight"]).flatten(1).std(1) / clean["0.weight"].flatten(1).std(1)
+    torch.testing.assert_close(ratio, torch.full((50,), 0.5), rtol=0.2, atol=0)
+    assert float(ratio.mean()) == pytest.approx(0.5, rel=0.02)
 
 
 def test_baselines_keep_counters_and_variances_legal():
