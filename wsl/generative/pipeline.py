@@ -3,8 +3,8 @@
     theta -> canonical -> standardised x -> code z -> diffusion p(z | condition);     a sample goes the same way back
 
 Latent diffusion of weights as in D2NWG, Soro et al. (2024), arXiv 2402.18153, on weights aligned first as in Gupta et al.
-(2026), arXiv 2601.05052. Every part can be replaced; what is fitted lives in buffers and parameters, so that a state dict or the
-file of `save` is the whole generator. Only training members belong in `fit`: nothing here splits for you.
+(2026), arXiv 2601.05052. Every part can be replaced; all that is fitted is in the state dict, so that the file of `save` is the
+whole generator. Only training members belong in `fit`: nothing here splits for you.
 
 Not promised: that samples are new, or differ as much as the population does. `evaluate` measures both, beside baselines.
 """
