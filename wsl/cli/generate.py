@@ -32,7 +32,6 @@ from wsl.params import Params, unstack
 from wsl.plots import bar_figure
 from wsl.zoo import Classification, Zoo, build_architecture, initial_population, task, write_checkpoint
 
-
 SHORTLIST = 32
 """Members that a sample is matched with, the closest after both are brought to the generator's reference."""
 
