@@ -1,6 +1,7 @@
-"""Discovery reads the golden specifications off the graph, pins what it does not know and says why, and ties nothing by size."""
+"""Discovery reads the golden specifications off the graph, pins what it does not know and says why; size ties nothing."""
 
 import itertools
+import math
 import textwrap
 
 import pytest
@@ -35,12 +36,12 @@ def weight(*shape):
     return nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))))
 
 
-def found(model, *inputs):
+def found(model, *inputs, loose=()):
     """The specification of a network, proved before it is looked at: every group preserves the function, and needs each tie."""
     spec = permutation_spec(model, *inputs)
     proof = verify(spec, model, *inputs, controls=True)
     assert proof.ok, f"{spec}\n{proof}"
-    assert not proof.loose, f"{spec}\n{proof}"
+    assert {occurrence.tensor for occurrence in proof.loose} == set(loose), f"{spec}\n{proof}"
     return spec
 
 
@@ -54,7 +55,8 @@ def text(string):
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
 def test_discovery_gives_the_golden_text(network):
-    spec = found(network.make(), network.inputs())
+    # Softmax does not see a bias of the keys, so that nothing can depend on how it moves.
+    spec = found(network.make(), network.inputs(), loose={"qkv.bias"} if network.name == "attention" else ())
     assert str(spec) == network.golden
     assert spec == network.spec
 
@@ -93,6 +95,13 @@ def test_the_model_is_left_as_it_was():
     assert all(held[name] is parameter for name, parameter in model.named_parameters())
 
 
+def test_a_recurrent_model_is_left_as_it_was():
+    model = nn.GRU(5, 7)
+    held = list(model._flat_weights)
+    permutation_spec(model, torch.randn(4, 3, 5))
+    assert all(a is b is c for a, b, c in zip(held, model._flat_weights, model.parameters(), strict=True))
+
+
 def test_equal_sizes_do_not_unite():
     model = nn.Sequential(nn.Linear(7, 7), nn.ReLU(), nn.Linear(7, 7), nn.ReLU(), nn.Linear(7, 7))
     assert lines(found(model, torch.randn(7, 7))) == [
@@ -128,7 +137,8 @@ def resnet(blocks=(2, 2, 2, 2), widths=(5, 7, 11, 13)):
 
 
 def test_residual_network_has_one_group_per_stream_and_one_per_block():
-    spec = found(resnet(), torch.randn(2, 3, 24, 24))
+    spec = permutation_spec(resnet(), torch.randn(2, 3, 16, 16))
+    assert verify(spec, resnet(), torch.randn(2, 3, 16, 16)).ok
     assert len(spec.groups) == 4 + 8
     streams = [name for name in spec.groups if len({o.tensor.split(".")[0] for o in spec.occurrences(name)}) > 2]
     assert sorted(spec.groups[name] for name in streams) == [5, 7, 11, 13]
@@ -182,9 +192,8 @@ def test_batched_matrix_products_contract_their_last_axes():
     ],
 )
 def test_an_operation_without_rule_pins_its_operands_and_is_named(op, name):
-    model = Net(
-        lambda m, x: m.c(op(m.b(m.a(x).relu()))), a=nn.Linear(5, 11), b=nn.Linear(11, 7), c=nn.Linear(len(op(torch.zeros(7))), 3)
-    )
+    last = nn.Linear(len(op(torch.zeros(7))), 3)
+    model = Net(lambda m, x: m.c(op(m.b(m.a(x).relu()))), a=nn.Linear(5, 11), b=nn.Linear(11, 7), c=last)
     spec = found(model, torch.randn(2, 5))
     assert spec.pinned["b.weight axis 0"] == spec.pinned["c.weight axis 1"] == f"{name} has no rule"
     assert spec.groups == {"h1": 11}
@@ -336,7 +345,8 @@ def test_tied_weights_move_alike_under_every_name():
 
 
 def test_unused_weights_are_fixed_and_say_so():
-    spec = found(Net(lambda m, x: m.b(m.a(x).relu()), a=nn.Linear(5, 7), b=nn.Linear(7, 2), spare=weight(7, 3)), torch.randn(3, 5))
+    model = Net(lambda m, x: m.b(m.a(x).relu()), a=nn.Linear(5, 7), b=nn.Linear(7, 2), spare=weight(7, 3))
+    spec = found(model, torch.randn(3, 5))
     assert spec.pinned["spare axis 0"] == "unused"
     assert spec.groups == {"h1": 7}
 
@@ -348,13 +358,137 @@ def test_an_embedding_moves_its_features_and_not_its_vocabulary():
     assert spec.pinned["0.weight axis 0"] == "index of aten.embedding"
 
 
+class Heads(nn.Module):
+    """Attention written out, with separate projections and fewer heads for keys and values."""
+
+    def __init__(self, heads, kv_heads, fused):
+        super().__init__()
+        self.embed, self.head, self.fused = nn.Linear(5, 7), nn.Linear(7, 2), fused
+        self.q, self.k = nn.Linear(7, heads * 4, bias=False), nn.Linear(7, kv_heads * 4, bias=False)
+        self.v, self.out = nn.Linear(7, kv_heads * 3, bias=False), nn.Linear(heads * 3, 7)
+        self.heads, self.kv_heads = heads, kv_heads
+
+    def forward(self, x):
+        x = self.embed(x)
+        q = self.q(x).unflatten(-1, (self.heads, 4)).transpose(1, 2)
+        k = self.k(x).unflatten(-1, (self.kv_heads, 4)).transpose(1, 2)
+        v = self.v(x).unflatten(-1, (self.kv_heads, 3)).transpose(1, 2)
+        if self.fused:
+            y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+        else:
+            k, v = (torch.repeat_interleave(t, self.heads // self.kv_heads, 1) for t in (k, v))
+            y = torch.softmax(q @ k.mT / 2, -1) @ v
+        return self.head(x + self.out(y.transpose(1, 2).flatten(2)))
+
+
+def test_heads_are_blocks_whose_inside_moves_on_its_own():
+    spec = found(Heads(3, 3, True), torch.randn(2, 6, 5))
+    assert lines(spec)[0] == "h1 = 7, head1 = 3, dk1 = 4 per head1, dv1 = 3 per head1"
+    assert "q.weight: (head1 dk1) h1" in lines(spec)
+    assert "out.weight: h1 (head1 dv1)" in lines(spec)
+    written = found(Heads(3, 3, False), torch.randn(2, 6, 5))
+    assert [group[1:2] for group in written.declared] == [group[1:2] for group in spec.declared]
+    assert written.log10_order == spec.log10_order
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_shared_key_heads_carry_a_block_of_query_heads(fused):
+    spec = found(Heads(6, 3, fused), torch.randn(2, 6, 5))
+    names = list(spec.groups)
+    assert list(spec.groups.values()) == [7, 3, 2, 4, 3]
+    assert [group.per for group in spec.declared] == [None, None, names[1], names[1], names[1]]
+    assert spec.log10_order == pytest.approx(math.log10(5040 * 6 * 2**3 * 24**3 * 6**3))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_multihead_attention_of_torch(batch_first):
+    def forward(m, x):
+        x = m.embed(x)
+        return m.head(m.attention(x, x, x, need_weights=False)[0])
+
+    attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+    model = Net(forward, embed=nn.Linear(5, 8), attention=attention, head=nn.Linear(8, 3))
+    spec = found(model, torch.randn(3, 6, 5), loose={"attention.in_proj_bias"})
+    assert "attention.in_proj_weight: (head1 dk1)+(head1 dk1)+(head1 dv1) h1" in lines(spec)
+
+
+def test_transformer_layer_of_torch():
+    layer = nn.TransformerEncoderLayer(8, 2, 11, batch_first=True, dropout=0.1)
+    model = nn.Sequential(nn.Linear(5, 8), layer, nn.Linear(8, 3))
+    spec = found(model, torch.randn(3, 6, 5), loose={"1.self_attn.in_proj_bias"})
+    assert lines(spec)[0] == "h1 = 8, head1 = 2, dk1 = 4 per head1, dv1 = 4 per head1, h2 = 11"
+
+
+def test_rotated_queries_and_keys_stand_still_and_values_move():
+    def forward(m, x):
+        q, k, v = (t.unflatten(-1, (2, 4)).transpose(1, 2) for t in m.qkv(x).chunk(3, -1))
+        angle = torch.arange(6.0)[:, None] * torch.tensor([1.0, 0.1, 1.0, 0.1])
+        turn = lambda t: t * angle.cos() + torch.cat([-t[..., 2:], t[..., :2]], -1) * angle.sin()  # noqa: E731
+        y = F.scaled_dot_product_attention(turn(q), turn(k), v, is_causal=True)
+        return m.out(y.transpose(1, 2).flatten(2))
+
+    spec = found(Net(forward, qkv=nn.Linear(5, 24, bias=False), out=nn.Linear(8, 3)), torch.randn(3, 6, 5))
+    assert lines(spec)[:2] == ["head1 = 2, dv1 = 4 per head1", "qkv.weight: (head1 4)+(head1 4)+(head1 dv1) 5"]
+
+
+def recurrent(kind, **options):
+    return Net(lambda m, x: m.head(m.rnn(x)[0].amax(1)), rnn=kind(5, 7, batch_first=True, **options),
+               head=nn.Linear((options.get("proj_size") or 7) * (1 + options.get("bidirectional", False)), 3))  # fmt: skip
+
+
+def test_lstm_gates_stand_still_and_units_move_in_all_of_them():
+    spec = found(recurrent(nn.LSTM), torch.randn(2, 4, 5))
+    assert lines(spec)[1:3] == ["rnn.weight_ih_l0: (4 h1) 5", "rnn.weight_hh_l0: (4 h1) h1"]
+    assert "rnn.weight_hr_l0: h2 h1" in lines(found(recurrent(nn.LSTM, proj_size=3), torch.randn(2, 4, 5)))
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_every_layer_and_direction_of_a_recurrent_network_has_its_own_group(kind):
+    spec = found(recurrent(kind, num_layers=2, bidirectional=True), torch.randn(2, 4, 5))
+    assert list(spec.groups.values()) == [7, 7, 7, 7]
+    assert lines(spec)[-2] == "head.weight: 3 h3+h4"
+
+
+def test_last_states_of_all_layers_stay_apart_when_one_is_taken():
+    model = Net(lambda m, x: m.head(m.rnn(x)[1][-1]), rnn=nn.GRU(5, 7, 2, batch_first=True), head=nn.Linear(7, 3))
+    assert found(model, torch.randn(2, 4, 5)).groups == {"h1": 7, "h2": 7}
+    summed = Net(lambda m, x: m.head(m.rnn(x)[1].sum(0)), rnn=nn.GRU(5, 7, 2, batch_first=True), head=nn.Linear(7, 3))
+    assert found(summed, torch.randn(2, 4, 5)).groups == {"h1": 7}
+
+
+def test_einsum_is_read_by_its_letters():
+    model = Net(lambda m, x: torch.einsum("...h,ho->...o", torch.einsum("b t i, i h -> b t h", x, m.w).relu(), m.v),
+                w=weight(5, 7), v=weight(7, 3))  # fmt: skip
+    assert str(found(model, torch.randn(2, 4, 5))) == "h1 = 7\nw: 5 h1\nv: h1 3"
+
+
+@pytest.mark.parametrize(
+    ("stacked", "axis"),
+    [
+        (lambda h: h, "h1+h2"),
+        (lambda h: h.relu(), "h1+h2"),
+        (lambda h: h.transpose(1, 2).mT, "h1+h2"),
+        (lambda h: h.softmax(1), "h1+h1"),
+        (lambda h: h + h.mean(1, keepdim=True), "h1+h1"),
+    ],
+    ids=["cut", "activated", "transposed", "normalized", "mixed"],
+)
+def test_stacked_parts_that_are_cut_open_move_on_their_own(stacked, axis):
+    def forward(m, x):
+        left, right = stacked(m.a(x).unflatten(-1, (2, 7))).unbind(1)
+        return m.b(left) + m.c(right.relu())
+
+    model = Net(forward, a=nn.Linear(5, 14), b=nn.Linear(7, 2), c=nn.Linear(7, 2))
+    assert lines(found(model, torch.randn(3, 5)))[1] == f"a.weight: {axis} 5"
+
+
 def test_an_axis_that_becomes_batch_is_reshaped_back():
     model = Net(lambda m, x: m.b(m.a(x).relu().reshape(-1, 7)).reshape(3, 4, 2), a=nn.Linear(5, 7), b=nn.Linear(7, 2))
     assert found(model, torch.randn(3, 4, 5)).groups == {"h1": 7}
 
 
 def test_a_reshape_that_does_not_respect_blocks_pins():
-    model = Net(lambda m, x: m.b(m.a(x).relu().reshape(-1, 4, 3).transpose(1, 2).reshape(-1, 6)), a=nn.Linear(5, 6), b=nn.Linear(6, 2))
+    model = Net(lambda m, x: m.b(m.a(x).relu().reshape(-1, 4)), a=nn.Linear(5, 6), b=nn.Linear(4, 2))
     spec = found(model, torch.randn(4, 5))
     assert not spec.groups
     assert "does not respect its blocks" in spec.pinned["a.weight axis 0"]

@@ -18,6 +18,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 CONF = Path(__file__).parent / "conf"
 
@@ -45,7 +46,7 @@ def compose(config: str, words: Sequence[str]) -> dict[str, Any]:
             base = _plain(hydra.compose(config, overrides=[*choices, *search]))
             _check_keys(base, [word for word in overrides if word not in choices])
             full = _plain(hydra.compose(config, overrides=[*overrides, *search]))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"{error}") from None
     _check_types(base, full)
     if not trusted:

@@ -32,6 +32,9 @@ from wsl.params import Params, unstack
 from wsl.plots import bar_figure
 from wsl.zoo import Classification, Zoo, build_architecture, initial_population, task, write_checkpoint
 
+SHORTLIST = 32
+"""Members that a sample is matched with, the closest after both are brought to the generator's reference."""
+
 
 class Population(NamedTuple):
     """What a generator learns from and is tried on."""
@@ -71,7 +74,11 @@ def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[s
     trials = trial(population.model, arms, population.data, seed=config["seed"], **config["trial"])
     done = {**head, "wanted": wanted, "scores": _scores(population, generator, trials, arms), "arms": _arms(trials)}
     for i, theta in enumerate(unstack(drawn)):
-        about = {"spec": str(zoo.spec), "architecture": json.dumps(zoo.architecture), "task": json.dumps(zoo.provenance["task"])}
+        about = {
+            "spec": str(zoo.spec),
+            "architecture": json.dumps(zoo.architecture),
+            "task": json.dumps(zoo.provenance["task"]),
+        }
         write_with(
             folder / f"sample-{i:02d}.safetensors", lambda path, theta=theta, about=about: write_checkpoint(path, theta, about)
         )
@@ -147,10 +154,13 @@ def _canonical(generator: WeightDiffusion, params: Params) -> Params:
 def _scores(
     population: Population, generator: WeightDiffusion, trials: Mapping[str, Trial], arms: Mapping[str, Params]
 ) -> dict[str, float]:
-    spec, drawn = population.zoo.spec, arms["generated"]
-    near = aligned_nearest(spec, drawn, population.params).distance
+    spec, member = population.zoo.spec, population.member
+    drawn = _canonical(generator, arms["generated"])
+    real = generator.canonicalizer(population.params, member=member)
+    near = aligned_nearest(spec, drawn, real, shortlist=SHORTLIST).distance
     rows = population.condition.argsort(descending=True)[: len(near)]
-    own = leave_one_out(spec, population.params, rows=rows, member=population.member).distance
+    own = leave_one_out(spec, real, rows=rows, member=member, shortlist=SHORTLIST).distance
+    good = {name: tensor[rows] for name, tensor in real.items()}
     return {
         "networks": len(near),
         "accuracy_as_drawn": float(trials["generated"].drawn.mean()),
@@ -161,7 +171,7 @@ def _scores(
         "nearest_member_distance": float(near.median()),
         "nearest_member_distance_min": float(near.min()),
         "distance_between_good_members": float(own.median()),
-        "dispersion_ratio": dispersion_ratio(_canonical(generator, drawn), _canonical(generator, _good(population, 0.9))),
+        "dispersion_ratio": dispersion_ratio(drawn, good),
     }
 
 

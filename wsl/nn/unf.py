@@ -82,7 +82,7 @@ class UNF(nn.Module):
     ``normalize=False`` leaves out the normaliser, for weights that are already standardised. ``odd`` names groups of units
     with an odd activation, whose signs are made canonical first: the network is then invariant to sign flips too.
     ``gated`` multiplies two equivariant maps in each layer: a weight meets the features of its units, and the pooling that
-    follows is a matrix-vector product. Slower by half and quicker to learn what networks compute.
+    follows is a matrix-vector product. About twice the cost.
     """
 
     equivariance = "invariant"

@@ -3,7 +3,7 @@
 A reshape (24) -> (3 2 4) followed by ``unbind`` is a concatenation of three axes (2 4), each free to move on its own; the
 same reshape followed by anything that looks across the 3 is one product. Which of the two it is shows later. So the factors
 stay undecided until an operation reads them (`resolve` settles them as a product) or takes one position of the first (`take`).
-Transposes and copies pass undecided factors on; every other rule gets them settled.
+Transposes and elementwise functions pass undecided factors on; every other rule gets them settled.
 """
 
 from __future__ import annotations

@@ -64,9 +64,15 @@ class Verification:
 
 
 def verify(
-    spec: PermutationSpec, model: nn.Module, *inputs: Any, seed: int = 0, tolerance: float = 1e-9, controls: bool = False
+    spec: PermutationSpec,
+    model: nn.Module,
+    *inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    tolerance: float = 1e-9,
+    controls: bool = False,
 ) -> Verification:
-    """Measure whether ``spec`` preserves the function of ``model`` at ``inputs``.
+    """Measure whether ``spec`` preserves the function of ``model``, called as ``model(*inputs, **kwargs)``.
 
     A float64 copy in evaluation mode gets random weights and buffers; integer buffers are kept. ``controls`` adds the negative
     control of every occurrence, one more forward pass each. The caller's model and random state stay untouched.
@@ -75,7 +81,7 @@ def verify(
     or not finite for random weights, so that nothing can be told.
     """
     generator = torch.Generator().manual_seed(seed)
-    f = _Function(model, inputs, seed)
+    f = _Function(model, (inputs, dict(kwargs or {})), seed)
     spec.validate(f.state)
     theta = f.randomize(generator)
     error = f.error_against(theta)
@@ -89,7 +95,7 @@ def verify(
 class _Function:
     """A float64 copy of a model as a function of its weights."""
 
-    def __init__(self, model: nn.Module, inputs: tuple[Any, ...], seed: int) -> None:
+    def __init__(self, model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]], seed: int) -> None:
         if meta := [name for name, t in model.state_dict().items() if t.is_meta]:
             raise SpecError(f"{meta[0]}: is on the meta device; verify needs weights, build the model on a real device")
         self.model = copy.deepcopy(model).double().eval()
@@ -101,7 +107,7 @@ class _Function:
     def randomize(self, generator: torch.Generator) -> Params:
         """Matrices of unit gain; vectors and buffers away from 0 and 1, positive where they were. Returns a copy of all."""
         for tensor in self.state.values():
-            if not tensor.is_floating_point():
+            if not tensor.is_floating_point() or not tensor.numel():
                 continue
             drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
             if isinstance(tensor, nn.Parameter) and tensor.dim() > 1:
@@ -124,7 +130,8 @@ class _Function:
         devices = [t.device for t in self.state.values() if t.is_cuda]
         with torch.random.fork_rng(devices=sorted(set(devices), key=str)), _default_dtype(torch.float64):
             torch.manual_seed(self.seed)
-            outputs = self.model(*tree_map_only(Tensor, torch.clone, self.inputs))
+            args, kwargs = tree_map_only(Tensor, torch.clone, self.inputs)
+            outputs = self.model(*args, **kwargs)
         leaves = _tensors(outputs)
         if not leaves:
             raise SpecError(f"verify: the model returns {type(outputs).__name__} without any tensor")

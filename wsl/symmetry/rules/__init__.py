@@ -41,8 +41,8 @@ RULES: Rules = {
 
 LAZY = frozenset(
     RULES[getattr(torch.ops.aten, name)]
-    for name in ["clone", "view", "permute", "transpose", "t", "mT", "movedim", "expand", "unbind", "select"]
+    for name in ["relu", "clone", "view", "permute", "transpose", "t", "mT", "movedim", "expand", "unbind", "select"]
 )
-"""Rules that only reorder axes or take positions of them: they may see factors that are not yet decided."""
+"""Rules that commute with taking one position of any axis: they may see factors that are not yet decided."""
 
 __all__ = ["LAZY", "RULES", "Call", "Rule", "Rules"]
