@@ -344,6 +344,29 @@ def test_tied_weights_move_alike_under_every_name():
     assert lines(found(tied, torch.randn(3, 5)))[3:7:2] == ["2.weight: h1 h1", "4.weight: h1 h1"]
 
 
+def test_one_memory_in_two_layouts_stands_still():
+    model = Net(lambda m, x: m.b(m.a(x).relu()), a=nn.Linear(7, 7, bias=False), b=nn.Linear(7, 7, bias=False))
+    model.b.weight = nn.Parameter(model.a.weight.data.T)
+    spec = permutation_spec(model, torch.randn(3, 7))
+    assert not spec.groups
+    assert spec.pinned["a.weight axis 0"] == "a.weight and b.weight share memory in different layouts"
+
+
+def test_a_normalization_across_blocks_forbids_a_family():
+    model = Net(lambda m, x: m.b(m.a(x).unflatten(-1, (2, 3)).softmax(1).flatten(1)), a=nn.Linear(5, 6), b=nn.Linear(6, 2))
+    assert lines(found(model, torch.randn(4, 5)))[0] == "h1 = 2, h2 = 3"
+
+
+def test_branches_without_rule_pin_what_they_read():
+    def forward(m, x):
+        return m.b(torch.cond(x.sum() > 0, lambda h: h.relu(), lambda h: h.tanh(), (m.a(x),)))
+
+    model = Net(forward, a=nn.Linear(5, 7), b=nn.Linear(7, 2))
+    spec = permutation_spec(model, torch.randn(4, 5))
+    assert not spec.groups
+    assert spec.pinned["a.weight axis 0"] == "cond has no rule"
+
+
 def test_unused_weights_are_fixed_and_say_so():
     model = Net(lambda m, x: m.b(m.a(x).relu()), a=nn.Linear(5, 7), b=nn.Linear(7, 2), spare=weight(7, 3))
     spec = found(model, torch.randn(3, 5))

@@ -19,13 +19,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+from torch.export.graph_signature import OutputKind
 from torch.utils._pytree import tree_map_only
 
-from wsl.symmetry.axes import Axis, Value, fixed, fresh, pin, uniform, unite
+from wsl.symmetry.axes import Axis, Value, atoms, fresh, pin, uniform, unite
 from wsl.symmetry.families import families
 from wsl.symmetry.interpret import Interpreter, Overwritten
 from wsl.symmetry.naming import write
+from wsl.symmetry.rules import is_value
+from wsl.symmetry.sources import inputs_of, placeholders, weights_of
 from wsl.symmetry.spec import PermutationSpec
 
 
@@ -54,71 +56,20 @@ def _read(
     program: torch.export.ExportedProgram, state: Mapping[str, Tensor], constant: Callable[[int], Axis]
 ) -> tuple[dict[str, Value], Interpreter]:
     """Axes of every tensor of the state dict after all equations of the graph."""
-    weights = _weights(state)
-    inputs = [
-        _constant(str(spec.target), program.constants[str(spec.target)], constant)
-        if spec.target in program.constants and spec.target not in weights
-        else _input(spec, node, weights)
-        for spec, node in _placeholders(program)
-    ]
-    used = {spec.target for spec, node in _placeholders(program) if node.users}
+    weights = weights_of(state)
     reading = Interpreter(constant)
-    outputs = reading.run(program.graph_module, inputs)
+    outputs = reading.run(program.graph_module, inputs_of(program, weights, constant))
     for spec, value in zip(program.graph_signature.output_specs, outputs, strict=True):
         if spec.kind == OutputKind.BUFFER_MUTATION and spec.target in weights:
             tuple(map(unite, weights[str(spec.target)], value))
-        elif isinstance(value, tuple):
+        elif is_value(value):
             _pin(value, "output")
-    for names in _tied(state):
-        for name in names:
-            tuple(map(unite, weights[names[0]], weights[name]))
-            if not used.intersection(names):
-                _pin(weights[name], "unused")
+    used = [weights[str(spec.target)] for spec, node in placeholders(program) if node.users and spec.target in weights]
+    met = {atom for value in used for axis in value for atom in atoms(axis)}
+    for axis in (axis for value in weights.values() for axis in value):
+        if met.isdisjoint(atoms(axis)):
+            pin(axis, "unused")
     return weights, reading
-
-
-def _weights(state: Mapping[str, Tensor]) -> dict[str, Value]:
-    """Unknown axes for every floating-point tensor; integers count or index, and stay."""
-    return {
-        name: tuple(
-            fresh(n) if tensor.is_floating_point() or tensor.is_complex() else fixed(n, "integers") for n in tensor.shape
-        )
-        for name, tensor in state.items()
-    }
-
-
-def _placeholders(program: torch.export.ExportedProgram) -> list[tuple[InputSpec, torch.fx.Node]]:
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
-    return list(zip(program.graph_signature.input_specs, nodes, strict=True))
-
-
-def _input(spec: InputSpec, node: torch.fx.Node, weights: Mapping[str, Value]) -> Any:
-    """The value of a placeholder: a weight, or an input, which may be no tensor at all."""
-    if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in weights:
-        return weights[str(spec.target)]
-    example = node.meta["val"]
-    return tuple(fixed(n, "input") for n in example.shape) if isinstance(example, Tensor) else example
-
-
-def _constant(name: str, content: Any, uniform: Callable[[int], Axis]) -> Any:
-    """A constant's axes: uniform where the values say so, pinned elsewhere."""
-    if not isinstance(content, Tensor):
-        return content
-
-    def axis(dim: int, length: int) -> Axis:
-        same = not content.is_meta and length > 0 and bool((content == content.narrow(dim, 0, 1)).all())
-        return uniform(length) if same else fixed(length, f"constant {name}")
-
-    return tuple(axis(dim, length) for dim, length in enumerate(content.shape))
-
-
-def _tied(state: Mapping[str, Tensor]) -> list[list[str]]:
-    """Names that hold one tensor, shared by object or by memory."""
-    groups: dict[Any, list[str]] = {}
-    for name, t in state.items():
-        key = (t.untyped_storage()._cdata, t.storage_offset(), t.shape, t.stride()) if t.numel() else name
-        groups.setdefault(key, []).append(name)
-    return list(groups.values())
 
 
 def _pin(value: Value, reason: str) -> None:

@@ -19,8 +19,7 @@ from torch.fx.node import map_arg
 from wsl.symmetry.axes import Axis, DoesNotFit, Value, atoms, fixed, pin, shape, unite
 from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.lazy import settle
-from wsl.symmetry.rules import LAZY, RULES, Call, Rule
-from wsl.symmetry.rules.call import is_value
+from wsl.symmetry.rules import LAZY, RULES, Call, Operand, Rule, is_value
 
 _TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
@@ -30,7 +29,7 @@ class Overwritten(Exception):
 
 
 class Step(NamedTuple):
-    """The operands and the results of one operation."""
+    """The operands of one operation, and its results with what lies between."""
 
     operands: list[Value]
     results: list[Value]
@@ -72,12 +71,14 @@ class Interpreter:
         operands, shapes = list(_values([*args, kwargs])), _shapes(node)
         if _mutates(node.target) and any(atom.uniform for value in operands for axis in value for atom in atoms(axis)):
             raise Overwritten
-        if not shapes and not _mutates(node.target):
+        if not shapes and isinstance(node.target, OpOverload) and not _mutates(node.target):
             return None
-        call = Call(_packet(node), shapes, self.constant, lambda axis, role: self.labels.append((axis, role)))
-        results = _by_rule(node, args, kwargs, call) or _without_rule(node, operands, shapes)
-        self.steps.append(Step(operands, results))
-        return results if isinstance(node.meta["val"], (list, tuple)) else results[0]
+        between: list[Value] = []
+        label = lambda axis, role: self.labels.append((axis, role))  # noqa: E731
+        call = Call(_packet(node), shapes, self.constant, label, between.append)
+        results = [*map(Operand, _by_rule(node, args, kwargs, call) or _without_rule(node, operands, shapes))]
+        self.steps.append(Step(operands, [*between, *results]))
+        return results[0] if isinstance(node.meta.get("val"), torch.Tensor) else results
 
 
 def _without_rule(node: fx.Node, operands: list[Value], shapes: list[tuple[int, ...]]) -> list[Value]:
@@ -142,9 +143,9 @@ def _shapes(node: fx.Node) -> list[tuple[int, ...]]:
 
 
 def _values(item: Any) -> Iterator[Value]:
-    """Every tensor in nested arguments; a tuple is a tensor, lists and dicts are structure."""
+    """Every tensor in nested arguments."""
     if is_value(item):
         yield item
-    elif isinstance(item, (list, dict)):
+    elif isinstance(item, (list, tuple, dict)):
         for part in item.values() if isinstance(item, dict) else item:
             yield from _values(part)

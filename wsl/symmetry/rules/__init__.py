@@ -23,7 +23,7 @@ from wsl.symmetry.rules import (
     shapes,
     spatial,
 )
-from wsl.symmetry.rules.call import Call, Rule, Rules
+from wsl.symmetry.rules.call import Call, Operand, Rule, Rules, is_value
 
 RULES: Rules = {
     **attention.RULES,
@@ -45,4 +45,4 @@ LAZY = frozenset(
 )
 """Rules that commute with taking one position of any axis: they may see factors that are not yet decided."""
 
-__all__ = ["LAZY", "RULES", "Call", "Rule", "Rules"]
+__all__ = ["LAZY", "RULES", "Call", "Operand", "Rule", "Rules", "is_value"]

@@ -26,8 +26,8 @@ def attention(
     if is_causal:
         for axis in (query[-2], positions):
             pin(axis, f"causal mask of {at.name}")
-    if attn_mask is not None:
-        broadcast((*batch, query[-2], positions), attn_mask)
+    scores = (*batch, query[-2], positions)
+    at.between(scores if attn_mask is None else broadcast(scores, attn_mask))
     for role, axis in (("head", batch[-1]), ("dk", inside), ("dv", value[-1])):
         at.label(axis, role)
     return (*batch, query[-2], value[-1])

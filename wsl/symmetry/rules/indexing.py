@@ -85,7 +85,7 @@ def glu(at: Call, self: Value, dim: int = -1, **_: Any) -> Value:
 RULES: Rules = {
     **rows(cat, "cat concat concatenate"),
     **rows(stack, "stack"),
-    **rows(parts, "split chunk split_with_sizes tensor_split hsplit unsafe_split unsafe_chunk"),
+    **rows(parts, "split chunk split_with_sizes tensor_split unsafe_split unsafe_chunk"),
     **rows(unbind, "unbind"),
     **rows(select, "select"),
     **rows(slice_, "slice"),

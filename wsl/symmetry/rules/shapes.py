@@ -13,8 +13,10 @@ from wsl.symmetry.lazy import factor
 from wsl.symmetry.rules.call import Call, Rules, rows
 
 
-def reshape(at: Call, self: Value, **_: Any) -> Value:
+def reshape(at: Call, self: Value, **_: Any) -> Any:
     """Row-major: axes between two positions where the products of sizes agree are multiplied and factored anew."""
+    if math.prod(at.shape) != math.prod(shape(self)):
+        return NotImplemented
     if math.prod(at.shape) == 0:
         return at.fixed("empty result", at.shape)
     old, new = [axis for axis in self if size(axis) > 1], [n for n in at.shape if n > 1]
