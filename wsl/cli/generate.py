@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
     part(config, "generator", verb="wsl generate")
     zoo = open_or_build(config)
     folder = Path(config["output"] or f"runs/generate/{config['datasets']}-{config['models']}-{config['seed']}")
-    kept = {key: config[key] for key in ("models", "datasets", "seed", "samples", "condition", "generator", "fit", "trial")}
+    kept = {key: config[key] for key in ("models", "datasets", "seed", "samples", "generator", "fit", "trial")}
     head = result("generate", kept, {"zoo": zoo.path})
     done = finished(folder, head) or _generate(config, zoo, folder, head)
     for name, score in done["scores"].items():
@@ -65,7 +65,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:
-    population = _population(zoo, config["condition"])
+    population = _population(zoo)
     generator = _fit(config, population)
     wanted = float(population.condition.quantile(config["fit"]["quantile"]))
     rng = torch.Generator().manual_seed(config["seed"])
@@ -89,16 +89,16 @@ def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[s
     return done
 
 
-def _population(zoo: Zoo, column: str) -> Population:
+def _population(zoo: Zoo) -> Population:
+    """Training members, with their accuracy on the validation images as condition: the test images only score."""
     if zoo.architecture is None or "task" not in zoo.provenance:
         raise ConfigError(f"{zoo.path} does not say its architecture and task, so generated weights could not be tried")
     data = task(zoo.provenance["task"])
     if not isinstance(data, Classification):
         raise ConfigError(f"{zoo.path} holds no classifiers; wsl generate scores networks by their accuracy")
     params, metadata = zoo.__getitems__(zoo.indices("train"))
-    if column not in metadata:
-        raise ConfigError(f"condition={column} is not a numeric column of {zoo.path}; it has {', '.join(metadata)}")
-    return Population(zoo, build_architecture(zoo.architecture), data, params, metadata[column].float(), metadata["member"])
+    model = build_architecture(zoo.architecture)
+    return Population(zoo, model, data, params, data.evaluate(model, params, "val")["accuracy"], metadata["member"])
 
 
 def _fit(config: Mapping[str, Any], population: Population) -> WeightDiffusion:
@@ -126,25 +126,21 @@ def _baselines(
     count, good = config["samples"], _good(population, config["fit"]["quantile"])
     seeds = [config["seed"] * 1_000_003 + i for i in range(count)]
     description = population.zoo.architecture or {}
-    held_out, _ = population.zoo.__getitems__(_best_rows(population.zoo, "val", config["condition"], count))
+    held_out, _ = population.zoo.__getitems__(population.zoo.indices("val"))
+    best = population.data.evaluate(population.model, held_out, "val")["accuracy"].argsort(descending=True)[:count]
     return {
         "default_init": initial_population(lambda: build_architecture(description), seeds),
         "retrieval": retrieval_baseline(good, count, generator=rng),
         "noise": noise_baseline(good, count, scale=0.5, generator=rng),
         "gaussian": gaussian_baseline(_canonical(generator, good), count, generator=rng),
         "mean": mean_baseline(_canonical(generator, good), count),
-        "round_trip": round_trip(generator, held_out),
+        "round_trip": round_trip(generator, {name: tensor[best] for name, tensor in held_out.items()}),
     }
 
 
 def _good(population: Population, quantile: float) -> Params:
     rows = population.condition >= population.condition.quantile(quantile)
     return {name: tensor[rows] for name, tensor in population.params.items()}
-
-
-def _best_rows(zoo: Zoo, split: str, column: str, count: int) -> Any:
-    rows = zoo.indices(split)
-    return rows[zoo.table[column][rows].argsort(kind="stable")[::-1][:count]]
 
 
 def _canonical(generator: WeightDiffusion, params: Params) -> Params:
