@@ -28,7 +28,8 @@ def run(arguments: Sequence[str]) -> None:
         )
         return
     config = compose("train", arguments)
-    part(config, "network", verb="train"), part(config, "objective", verb="train")
+    for need in ("network", "objective"):
+        part(config, need, verb="wsl train")
     zoo = open_or_build(config)
     folder = Path(config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}")
     kept = {key: config[key] for key in ("models", "datasets", "seed", "network", "objective", "settings")}
