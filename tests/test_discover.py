@@ -251,6 +251,25 @@ def test_a_uniform_constant_does_not_pin(forward):
     assert found(model, torch.randn(3, 5)).groups == {"h1": 7}
 
 
+@pytest.mark.parametrize(
+    ("forward", "groups"),
+    [
+        (lambda m, x: F.group_norm(x[:, 0, :3].repeat_interleave(2, 1), 2, m.s), []),
+        (lambda m, x: torch.stack([torch.cat([x.new_zeros(4, 2), x.new_ones(4, 1)], 1)] * 2, 1).flatten(1) * m.s, []),
+        (lambda m, x: F.scaled_dot_product_attention(torch.ones(1, 6, 5), x, x, is_causal=True)[..., 0] * m.s, []),
+        (lambda m, x: F.scaled_dot_product_attention(torch.ones(1, 6, 5), x, x, m.mask)[..., 0] * m.s, [6]),
+        (lambda m, x: torch.rnn_tanh(x.new_ones(4, 6, 5), x.new_zeros(1, 4, 1), [m.w, m.w[:, :1]],
+                                     False, 1, 0.0, False, False, True)[0][..., 0] * m.s, [4]),
+    ],
+    ids=["group norm", "concatenation", "causal mask", "mask", "recurrence"],
+)  # fmt: skip
+def test_a_constant_is_one_no_more_after_an_operation_that_tells_places_apart(forward, groups):
+    model = Net(lambda m, x: m.b(forward(m, x)), b=nn.Linear(6, 2), s=weight(6), w=weight(1, 5), mask=weight(6, 6))
+    spec = permutation_spec(model, torch.randn(4, 6, 5))
+    assert verify(spec, model, torch.randn(4, 6, 5)).ok
+    assert list(spec.groups.values()) == groups
+
+
 def test_one_constant_ties_nothing_that_it_meets():
     def forward(m, x):
         zero = torch.zeros(7)
@@ -357,6 +376,7 @@ def test_a_normalization_across_blocks_forbids_a_family():
     assert lines(found(model, torch.randn(4, 5)))[0] == "h1 = 2, h2 = 3"
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_branches_without_rule_pin_what_they_read():
     def forward(m, x):
         return m.b(torch.cond(x.sum() > 0, lambda h: h.relu(), lambda h: h.tanh(), (m.a(x),)))

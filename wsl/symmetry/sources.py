@@ -22,7 +22,7 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Value]:
 
     Names that share one tensor share its axes. Tensors that overlap in memory in another layout cannot move apart, and stay.
     """
-    weights = {name: Operand(_unknown(tensor, n) for n in tensor.shape) for name, tensor in state.items()}
+    weights: dict[str, Value] = {name: Operand(_unknown(tensor, n) for n in tensor.shape) for name, tensor in state.items()}
     for name, other in _overlaps(state):
         if _layout(state[name]) == _layout(state[other]):
             tuple(map(unite, weights[name], weights[other]))

@@ -45,9 +45,8 @@ def group_norm(
 ) -> Value:
     """Statistics over the channels of each group, and over space."""
     groups = fresh(num_groups)
-    unite(input[1], multiply(groups, fresh(size(input[1]) // num_groups)))
+    channels = unite(input[1], multiply(groups, fresh(size(input[1]) // num_groups)))
     at.between((input[0], groups))
-    channels = input[1]
     for own in (weight, bias):
         channels = channels if own is None else unite(channels, own[0])
     return replace(input, 1, channels)

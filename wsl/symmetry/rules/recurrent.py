@@ -6,10 +6,10 @@ recurs is the projected one, and the cell moves on its own.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
-from wsl.symmetry.axes import Axis, Value, concat, fixed, fresh, multiply, pin, size, unite
+from wsl.symmetry.axes import Axis, Value, concat, fixed, fresh, multiply, size, unite
 from wsl.symmetry.lazy import factor
 from wsl.symmetry.rules.call import Call, Rules, rows
 
@@ -26,8 +26,10 @@ def recurrent(
     **_: Any,
 ) -> list[Value]:
     """Stacked layers over (batch, time, feature) or (time, batch, feature); returns the outputs and the last states."""
-    time, batch = (input[1], input[0]) if batch_first else (input[0], input[1])
-    pin(time, f"time of {at.name}")
+    initial = hx if isinstance(hx, list) else [hx]
+    (time,) = at.fixed("time", [size(input[batch_first])])
+    unite(input[batch_first], time)
+    batch = reduce(unite, (state[1] for state in initial), input[1 - batch_first])
     directions = 1 + bidirectional
     each = len(params) // (num_layers * directions)
     cells = [params[i : i + each] for i in range(0, len(params), each)]
@@ -36,9 +38,8 @@ def recurrent(
         states = [_cell(at, inputs, weights, gates) for weights in cells[layer * directions : (layer + 1) * directions]]
         hidden, cell = hidden + [h for h, _ in states], cell + [c for _, c in states]
         inputs = concat(h for h, _ in states)
-    initial = hx if isinstance(hx, list) else [hx]
     final = [_state(given, batch, axes) for given, axes in zip(initial, (hidden, cell), strict=False)]
-    return [(*input[:-1], inputs), *final]
+    return [(*((batch, time) if batch_first else (time, batch)), inputs), *final]
 
 
 def _cell(at: Call, inputs: Axis, weights: list[Value], gates: int) -> tuple[Axis, Axis]:
@@ -59,7 +60,6 @@ def _cell(at: Call, inputs: Axis, weights: list[Value], gates: int) -> tuple[Axi
 
 def _state(given: Value, batch: Axis, axes: list[Axis]) -> Value:
     """States of all layers and directions, stacked: each part moves as its layer does."""
-    unite(given[1], batch)
     for axis in axes:
         unite(given[2], axis)
     place, units = factor(concat(axes), (len(axes), size(axes[0])))
