@@ -84,7 +84,7 @@ def _choices(config: str, overrides: Sequence[str], config_dir: str | None) -> l
     """The group choices among the overrides, such as ``datasets=digits_cnn``, checked against the recipes there are."""
     given = {word.partition("=")[0]: word for word in overrides}
     chosen = []
-    for group in OmegaConf.load(CONF / f"{config}.yaml").get("groups", []):
+    for group in _plain(OmegaConf.load(CONF / f"{config}.yaml"))["groups"]:
         names = recipes(group, config_dir)
         if group not in given:
             raise ConfigError(f"choose a recipe: {group}=NAME, one of {', '.join(names)}")
