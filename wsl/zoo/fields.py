@@ -27,9 +27,14 @@ from wsl.zoo.tasks import task
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FieldPopulation(Recipe):
-    """A zoo of implicit neural representations, member i of image i; ``lr`` is Adam's, the same for all."""
+    """A zoo of implicit neural representations, member i of image i; ``lr`` is Adam's, the same for all.
+
+    ``init_scale`` multiplies the initial weights and biases: the smaller, the more the image and the less the start decides
+    where the weights end, and the better they can be read.
+    """
 
     lr: float
+    init_scale: float = 1.0
 
     columns: ClassVar[Mapping[str, type]] = {"label": int, "image": int, "loss": float, "psnr": float, "seed": int}
 
@@ -44,6 +49,7 @@ class FieldPopulation(Recipe):
     def _train(self, members: Tensor) -> Rows:
         data, model, seeds = task(self.task), build_architecture(self.architecture), self.seeds(members)
         start = initial_population(lambda: build_architecture(self.architecture), seeds.tolist())
+        start = {name: tensor * self.init_scale for name, tensor in start.items()}
         batch = data.coordinates.expand(len(members), -1, -1), data.values[members]
         trained = train_population(model, start, F.mse_loss, batches=lambda _: batch, optimizer=AdamW(),
                                    lr=torch.full((len(members),), self.lr), weight_decay=torch.zeros(len(members)),
