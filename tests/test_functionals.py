@@ -4,8 +4,10 @@ import pytest
 import torch
 from networks import BY_NAME, NETWORKS
 
-from wsl.nn import UNF, DWSNet, FlatMLP, InputNormalizer, InvariantPool, StatNet, weight_statistics
-from wsl.symmetry import Permutation, SpecError
+from wsl.nn import UNF, DWSNet, FlatMLP, InputNormalizer, InvariantPool, StatNet, canonical_signs, weight_statistics
+from wsl.nn.head import Standardize
+from wsl.params import call
+from wsl.symmetry import Permutation, PermutationSpec, SpecError
 from wsl.testing import act, assert_invariant
 
 TYPES = [UNF, DWSNet, StatNet, FlatMLP]
@@ -90,8 +92,8 @@ def test_unf_learns_what_the_statistics_of_tensors_cannot_show():
     errors = {}
     for cls in (UNF, StatNet):
         net = build(cls, network, dtype=torch.float32, hidden=16, out_features=1)
-        optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
-        for step in range(60):
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+        for step in range(30):
             rows = torch.randperm(192, generator=torch.Generator().manual_seed(step))[:64]
             loss = (net({n: t[rows] for n, t in theta.items()}) - target[rows]).square().mean()
             optimizer.zero_grad()
@@ -129,6 +131,57 @@ def test_normalizer_standardises_each_tensor_and_casts_counters():
         assert tensor.std(correction=0) == pytest.approx(0 if theta[name].dtype == torch.long else 1, abs=1e-4)
 
 
+def flip(theta, units):
+    """Negate the first hidden units of a SIREN, and what leaves them."""
+    signs = torch.ones(7, dtype=torch.float64)
+    signs[units] = -1
+    flipped = {"layers.0.weight": theta["layers.0.weight"] * signs[:, None], "layers.0.bias": theta["layers.0.bias"] * signs,
+               "layers.1.weight": theta["layers.1.weight"] * signs}  # fmt: skip
+    return {**theta, **flipped}
+
+
+@pytest.mark.parametrize("cls", TYPES)
+def test_odd_groups_make_a_network_invariant_to_sign_flips(cls):
+    network = BY_NAME["siren"]
+    theta = network.weights(2, dtype=torch.float64)
+    net, plain = build(cls, network, odd=("h1", "h2")), build(cls, network)
+    assert torch.equal(net(flip(theta, [0, 3])), net(theta))
+    assert not torch.allclose(plain(flip(theta, [0, 3])), plain(theta))
+    if cls in INVARIANT:
+        assert_invariant(net, network.spec, theta)
+
+
+def test_canonical_signs_keep_the_function_and_leave_no_negative_bias():
+    network = BY_NAME["siren"]
+    theta, x = network.weights(dtype=torch.float64), network.inputs().double()
+    canonical = canonical_signs(network.spec, {n: t[None] for n, t in theta.items()}, ["h1", "h2"])
+    assert all(canonical[name].min() >= 0 for name in ("layers.0.bias", "layers.1.bias"))
+    assert not torch.equal(canonical["layers.1.weight"][0], theta["layers.1.weight"])
+    model = network.make().double()
+    torch.testing.assert_close(call(model, {n: t[0] for n, t in canonical.items()}, x), call(model, theta, x))
+
+
+def test_signs_follow_a_group_through_products_and_concatenations():
+    spec = PermutationSpec.parse("a = 2, b = 3\nbias: a\nw: b+a (a 2)\nu: b")
+    theta = {"bias": torch.tensor([[-1.0, 1.0]]), "w": torch.ones(1, 5, 4), "u": torch.ones(1, 3)}
+    moved = canonical_signs(spec, theta, ["a"])
+    assert moved["bias"].tolist() == [[1, 1]]
+    assert moved["w"][0, :, 0].tolist() == [-1, -1, -1, 1, -1]
+    assert moved["w"][0, 0].tolist() == [-1, -1, 1, 1]
+
+
+def test_odd_groups_need_a_bias_and_the_normaliser():
+    with pytest.raises(SpecError, match="odd group 'h1': no tensor has it as its only axis"):
+        UNF(BY_NAME["mlp_without_bias"].spec, odd=["h1"])
+    with pytest.raises(ValueError, match="leave normalize=True"):
+        UNF(BY_NAME["siren"].spec, odd=["h1"], normalize=False)
+
+
+def test_gated_layers_are_invariant_too():
+    network = BY_NAME["attention"]
+    assert_invariant(build(UNF, network, gated=True), network.spec, network.weights(2, dtype=torch.float64))
+
+
 def test_normalizer_is_part_of_the_state_dict():
     network = BY_NAME["siren"]
     fitted = build(UNF, network)
@@ -138,6 +191,33 @@ def test_normalizer_is_part_of_the_state_dict():
     theta = network.weights(2, dtype=torch.float64)
     assert torch.equal(other(theta), fitted(theta))
     assert not torch.equal(build(UNF, network)(theta), fitted(theta))
+
+
+def test_normalizer_centres_what_canonical_signs_have_moved():
+    network = BY_NAME["siren"]
+    theta = {n: t + 0.5 for n, t in network.weights(400).items()}
+    normalizer = InputNormalizer(network.spec, odd=["h1", "h2"]).fit({n: (t.mean(), t.std()) for n, t in theta.items()})
+    for name, tensor in normalizer(theta).items():
+        assert abs(tensor.mean()) < 0.5, name
+        assert tensor.std() == pytest.approx(1, abs=0.2), name
+
+
+@pytest.mark.parametrize("cls", INVARIANT)
+def test_a_batch_of_one_can_be_trained_on(cls):
+    network = BY_NAME["siren"]
+    net = build(cls, network).train()
+    before = net(network.weights(1, dtype=torch.float64))
+    assert before.isfinite().all()
+    torch.testing.assert_close(before, net.eval()(network.weights(1, dtype=torch.float64)))
+
+
+def test_heads_standardise_features_over_the_training_batch():
+    layer = Standardize(3)
+    z = 5 + 2 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    y = layer(z)
+    torch.testing.assert_close((y.mean(0), y.std(0, correction=0)), (torch.zeros(3), torch.ones(3)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(layer.mean, 0.1 * z.mean(0))
+    assert torch.equal(layer.eval()(z)[:1], layer(z[:1]))
 
 
 def test_normalizer_refuses_missing_and_infinite_statistics():

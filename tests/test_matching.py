@@ -92,7 +92,7 @@ def test_planted_permutations_survive_noise_larger_than_the_weights():
 @each_network
 @pytest.mark.parametrize("anchored", [True, False])
 def test_the_objective_never_falls_and_is_never_below_the_identity(network, anchored):
-    for seed in range(4):
+    for seed in range(2):
         a, b = network.weights(seed=seed), network.weights(seed=100 + seed)
         path = [inner(a, b)]
         for sweeps in range(1, 8):
@@ -255,7 +255,7 @@ def test_the_result_does_not_depend_on_the_hash_seed():
     runs = [
         subprocess.run(
             [sys.executable, "-c", code, folder],
-            env={**os.environ, "PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
             cwd=os.path.dirname(folder),
             capture_output=True,
             text=True,

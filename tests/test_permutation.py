@@ -1,5 +1,8 @@
 """Group laws, bit for bit, and the spec grammar's round trip."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -39,6 +42,10 @@ def test_text_is_the_value(spec):
     assert PermutationSpec.parse(str(spec)) == spec
     assert hash(PermutationSpec.parse(str(spec))) == hash(spec)
     assert str(spec) in SPECS.values()
+
+
+def test_a_specification_survives_copying_and_pickling(spec):
+    assert copy.deepcopy(spec) == spec == pickle.loads(pickle.dumps(spec))  # noqa: S301
 
 
 def test_product_acts_as_composition_bit_for_bit(spec):
@@ -117,6 +124,7 @@ def test_normal_form_distributes_products_and_merges_fixed_factors():
         ("h = 3\nw: h\nw: h", "declared twice"),
         ("a = 2, j = 2 per a\nw: j", "'j' is per 'a', which must stand before it"),
         ("h = 0\nw: h", "group 'h' has size 0"),
+        ("a = 2, b = 3\nw: (2000000000 (a+b))", "stands for 2000000000 copies"),
     ],
 )
 def test_wrong_text_is_one_clear_error(text, message):

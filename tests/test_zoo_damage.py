@@ -12,7 +12,7 @@ import torch
 from networks import BY_NAME
 
 from wsl.params import stack
-from wsl.zoo import Zoo, ZooError, ZooWriter
+from wsl.zoo import Zoo, ZooError, ZooWriter, reader
 from wsl.zoo.format import TEXTS, checksum
 
 NETWORK = BY_NAME["residual"]
@@ -203,7 +203,7 @@ HOSTILE = {
     "newer version": (attribute("version", 2), "has format version 2, but this wsl reads version 1; update wsl"),
     "interrupted": (lambda f: set_text(f, "state", "writing"), "is in state 'writing', not complete: its build"),
     "wrong format": (lambda f: set_text(f, "format", "zoo"), "not a zoo: its attribute format is not 'wslzoo'"),
-    "edited text": (raw_text("provenance", b"{}"), "the attributes do not match their checksum"),
+    "edited text": (raw_text("provenance", b'{"note": "%s"}' % (b"y" * 50)), "the attributes do not match their checksum"),
     "text of varying length": (attribute("spec", "h = 3"), "attribute spec must be fixed-length text"),
     "number as text": (attribute("spec", 3), "attribute spec must be fixed-length text"),
     "text as number": (attribute("P", "525"), "attribute P must be an integer"),
@@ -286,6 +286,15 @@ def test_a_hostile_file_is_refused_with_the_reason(path, change, message):
     assert str(caught.value).startswith(f"{path}: ")
     assert len(str(caught.value)) < 1000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200_000  # KiB
+
+
+def test_an_array_that_claims_more_than_the_file_has_is_refused(path):
+    size = path.stat().st_size
+    with h5py.File(path) as file:
+        assert reader._extent(file, "weights", size).shape == (12, 525)
+        end = file["weights"].id.get_offset() + 12 * 525 * 4
+        with pytest.raises(ZooError, match=f"/weights claims .* which end at byte {end}, but the file has {end - 1} bytes"):
+            reader._extent(file, "weights", end - 1)
 
 
 def resealed(name, values):

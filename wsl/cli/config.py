@@ -18,6 +18,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 CONF = Path(__file__).parent / "conf"
 
@@ -45,7 +46,7 @@ def compose(config: str, words: Sequence[str]) -> dict[str, Any]:
             base = _plain(hydra.compose(config, overrides=[*choices, *search]))
             _check_keys(base, [word for word in overrides if word not in choices])
             full = _plain(hydra.compose(config, overrides=[*overrides, *search]))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"{error}") from None
     _check_types(base, full)
     if not trusted:
@@ -83,7 +84,7 @@ def _choices(config: str, overrides: Sequence[str], config_dir: str | None) -> l
     """The group choices among the overrides, such as ``datasets=digits_cnn``, checked against the recipes there are."""
     given = {word.partition("=")[0]: word for word in overrides}
     chosen = []
-    for group in OmegaConf.load(CONF / f"{config}.yaml").get("groups", []):
+    for group in _plain(OmegaConf.load(CONF / f"{config}.yaml"))["groups"]:
         names = recipes(group, config_dir)
         if group not in given:
             raise ConfigError(f"choose a recipe: {group}=NAME, one of {', '.join(names)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from wsl.cli import checkpoints
 from wsl.cli.results import finished, result, write_figure, write_json, write_table
@@ -59,7 +60,7 @@ def _connect(options: argparse.Namespace, folder: Path, head: dict) -> dict:
     return done
 
 
-def _scores(path: PathLosses) -> dict[str, float]:
+def _scores(path: PathLosses) -> dict[str, Any]:
     loss, accuracy, middle = path.loss.tolist(), path.accuracy.tolist(), len(path.t) // 2
     return {
         "loss_barrier": loss_barrier(path),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from wsl.cli.config import ConfigError, instantiate
 from wsl.cli.population import default_path
 from wsl.cli.results import result, write_json
-from wsl.cli.terminal import say
+from wsl.cli.terminal import numbers, say
 from wsl.cli.train import build_network
 from wsl.training import evaluate
 from wsl.zoo import Zoo
@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> None:
     scores, _ = evaluate(network, zoo, objective, split=options.split)
     head = result("evaluate", {"split": options.split}, {"zoo": zoo.path, "network": folder / "network.safetensors"})
     write_json(folder / f"evaluation-{options.split}.json", {**head, "scores": scores})
-    say(f"{folder}: {options.split} " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    say(f"{folder}: {options.split} {numbers(scores)}")
 
 
 def _load(network, path: Path) -> None:

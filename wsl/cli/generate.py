@@ -32,6 +32,9 @@ from wsl.params import Params, unstack
 from wsl.plots import bar_figure
 from wsl.zoo import Classification, Zoo, build_architecture, initial_population, task, write_checkpoint
 
+SHORTLIST = 32
+"""Members that a sample is matched with, the closest after both are brought to the generator's reference."""
+
 
 class Population(NamedTuple):
     """What a generator learns from and is tried on."""
@@ -54,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
     part(config, "generator", verb="wsl generate")
     zoo = open_or_build(config)
     folder = Path(config["output"] or f"runs/generate/{config['datasets']}-{config['models']}-{config['seed']}")
-    kept = {key: config[key] for key in ("models", "datasets", "seed", "samples", "condition", "generator", "fit", "trial")}
+    kept = {key: config[key] for key in ("models", "datasets", "seed", "samples", "generator", "fit", "trial")}
     head = result("generate", kept, {"zoo": zoo.path})
     done = finished(folder, head) or _generate(config, zoo, folder, head)
     for name, score in done["scores"].items():
@@ -62,7 +65,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:
-    population = _population(zoo, config["condition"])
+    population = _population(zoo)
     generator = _fit(config, population)
     wanted = float(population.condition.quantile(config["fit"]["quantile"]))
     rng = torch.Generator().manual_seed(config["seed"])
@@ -71,7 +74,11 @@ def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[s
     trials = trial(population.model, arms, population.data, seed=config["seed"], **config["trial"])
     done = {**head, "wanted": wanted, "scores": _scores(population, generator, trials, arms), "arms": _arms(trials)}
     for i, theta in enumerate(unstack(drawn)):
-        about = {"spec": str(zoo.spec), "architecture": json.dumps(zoo.architecture), "task": json.dumps(zoo.provenance["task"])}
+        about = {
+            "spec": str(zoo.spec),
+            "architecture": json.dumps(zoo.architecture),
+            "task": json.dumps(zoo.provenance["task"]),
+        }
         write_with(
             folder / f"sample-{i:02d}.safetensors", lambda path, theta=theta, about=about: write_checkpoint(path, theta, about)
         )
@@ -82,16 +89,16 @@ def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[s
     return done
 
 
-def _population(zoo: Zoo, column: str) -> Population:
+def _population(zoo: Zoo) -> Population:
+    """Training members, with their accuracy on the validation images as condition: the test images only score."""
     if zoo.architecture is None or "task" not in zoo.provenance:
         raise ConfigError(f"{zoo.path} does not say its architecture and task, so generated weights could not be tried")
     data = task(zoo.provenance["task"])
     if not isinstance(data, Classification):
         raise ConfigError(f"{zoo.path} holds no classifiers; wsl generate scores networks by their accuracy")
     params, metadata = zoo.__getitems__(zoo.indices("train"))
-    if column not in metadata:
-        raise ConfigError(f"condition={column} is not a numeric column of {zoo.path}; it has {', '.join(metadata)}")
-    return Population(zoo, build_architecture(zoo.architecture), data, params, metadata[column].float(), metadata["member"])
+    model = build_architecture(zoo.architecture)
+    return Population(zoo, model, data, params, data.evaluate(model, params, "val")["accuracy"], metadata["member"])
 
 
 def _fit(config: Mapping[str, Any], population: Population) -> WeightDiffusion:
@@ -119,25 +126,21 @@ def _baselines(
     count, good = config["samples"], _good(population, config["fit"]["quantile"])
     seeds = [config["seed"] * 1_000_003 + i for i in range(count)]
     description = population.zoo.architecture or {}
-    held_out, _ = population.zoo.__getitems__(_best_rows(population.zoo, "val", config["condition"], count))
+    held_out, _ = population.zoo.__getitems__(population.zoo.indices("val"))
+    best = population.data.evaluate(population.model, held_out, "val")["accuracy"].argsort(descending=True)[:count]
     return {
         "default_init": initial_population(lambda: build_architecture(description), seeds),
         "retrieval": retrieval_baseline(good, count, generator=rng),
         "noise": noise_baseline(good, count, scale=0.5, generator=rng),
         "gaussian": gaussian_baseline(_canonical(generator, good), count, generator=rng),
         "mean": mean_baseline(_canonical(generator, good), count),
-        "round_trip": round_trip(generator, held_out),
+        "round_trip": round_trip(generator, {name: tensor[best] for name, tensor in held_out.items()}),
     }
 
 
 def _good(population: Population, quantile: float) -> Params:
     rows = population.condition >= population.condition.quantile(quantile)
     return {name: tensor[rows] for name, tensor in population.params.items()}
-
-
-def _best_rows(zoo: Zoo, split: str, column: str, count: int) -> Any:
-    rows = zoo.indices(split)
-    return rows[zoo.table[column][rows].argsort(kind="stable")[::-1][:count]]
 
 
 def _canonical(generator: WeightDiffusion, params: Params) -> Params:
@@ -147,10 +150,13 @@ def _canonical(generator: WeightDiffusion, params: Params) -> Params:
 def _scores(
     population: Population, generator: WeightDiffusion, trials: Mapping[str, Trial], arms: Mapping[str, Params]
 ) -> dict[str, float]:
-    spec, drawn = population.zoo.spec, arms["generated"]
-    near = aligned_nearest(spec, drawn, population.params).distance
+    spec, member = population.zoo.spec, population.member
+    drawn = _canonical(generator, arms["generated"])
+    real = generator.canonicalizer(population.params, member=member)
+    near = aligned_nearest(spec, drawn, real, shortlist=SHORTLIST).distance
     rows = population.condition.argsort(descending=True)[: len(near)]
-    own = leave_one_out(spec, population.params, rows=rows, member=population.member).distance
+    own = leave_one_out(spec, real, rows=rows, member=member, shortlist=SHORTLIST).distance
+    good = {name: tensor[rows] for name, tensor in real.items()}
     return {
         "networks": len(near),
         "accuracy_as_drawn": float(trials["generated"].drawn.mean()),
@@ -161,7 +167,7 @@ def _scores(
         "nearest_member_distance": float(near.median()),
         "nearest_member_distance_min": float(near.min()),
         "distance_between_good_members": float(own.median()),
-        "dispersion_ratio": dispersion_ratio(_canonical(generator, drawn), _canonical(generator, _good(population, 0.9))),
+        "dispersion_ratio": dispersion_ratio(drawn, good),
     }
 
 

@@ -34,9 +34,9 @@ def default_path(config: Mapping[str, Any]) -> Path:
 
 def part(config: Mapping[str, Any], name: str, *, verb: str) -> Mapping[str, Any]:
     """A part that a verb needs from its recipes; raises `ConfigError` that says which verb they are for."""
-    if config.get(name) is None:
+    if "_target_" not in (config.get(name) or {}):
         kinds = {"network": "wsl train", "generator": "wsl generate", "objective": "a population with a target to predict"}
-        has = [kinds[key] for key in ("network", "generator") if config.get(key)]
+        has = [kinds[key] for key in ("network", "generator") if "_target_" in (config.get(key) or {})]
         hint = f"models={config['models']} is for {has[0]}" if has and name != "objective" else f"{verb} needs {kinds[name]}"
         raise ConfigError(f"models={config['models']} datasets={config['datasets']} has no '{name}': {hint}")
     return config[name]

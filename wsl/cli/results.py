@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -52,8 +53,8 @@ def finished(folder: Path, head: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, indented, atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write JSON, indented, atomically; a score that is not defined (NaN) becomes null."""
+    write_text(path, json.dumps(_defined(value), indent=2, allow_nan=False) + "\n")
 
 
 def write_table(path: Path, table: Mapping[str, Sequence[Any]]) -> None:
@@ -80,3 +81,11 @@ def write_with(path: Path, write: Callable[[Path], Any]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _defined(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _defined(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_defined(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tqdm import tqdm
 
@@ -11,6 +11,11 @@ from tqdm import tqdm
 def say(text: str, *, error: bool = False) -> None:
     """Write a line."""
     (sys.stderr if error else sys.stdout).write(text + "\n")
+
+
+def numbers(scores: Mapping[str, float | None]) -> str:
+    """Scores on one line; one that is not defined says so."""
+    return ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in scores.items())
 
 
 def progress(unit: str) -> Callable[[int, int], None]:

@@ -13,7 +13,7 @@ from torch import nn
 from wsl.cli.config import compose, instantiate, recipes
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
-from wsl.cli.terminal import say
+from wsl.cli.terminal import numbers, say
 from wsl.plots import Figure, bar_figure, scatter_figure
 from wsl.training import Objective, evaluate, fit
 from wsl.zoo import Zoo
@@ -28,14 +28,16 @@ def run(arguments: Sequence[str]) -> None:
         )
         return
     config = compose("train", arguments)
-    part(config, "network", verb="train"), part(config, "objective", verb="train")
+    for need in ("network", "objective"):
+        part(config, need, verb="wsl train")
     zoo = open_or_build(config)
     folder = Path(config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}")
     kept = {key: config[key] for key in ("models", "datasets", "seed", "network", "objective", "settings")}
     head = result("train", kept, {"zoo": zoo.path})
     done = finished(folder, head) or _train(config, zoo, folder, head)
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in done["test"].items())
-    say(f"{folder}: test {scores} (best of {done['epochs']} epochs: {done['best_epoch']}, seed {config['seed']})")
+    say(
+        f"{folder}: test {numbers(done['test'])} (best of {done['epochs']} epochs: {done['best_epoch']}, seed {config['seed']})"
+    )
 
 
 def build_network(config: Mapping[str, Any], zoo: Zoo, objective: Objective) -> nn.Module:

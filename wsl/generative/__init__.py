@@ -19,6 +19,7 @@ from wsl.generative.evaluate import (
 from wsl.generative.init import initialize
 from wsl.generative.pipeline import WeightDiffusion
 from wsl.generative.standard import Standardizer
+from wsl.generative.trial import Trial, trial
 
 __all__ = [
     "Behaviour",
@@ -26,6 +27,7 @@ __all__ = [
     "LatentDiffusion",
     "Nearest",
     "Standardizer",
+    "Trial",
     "WeightAutoencoder",
     "WeightCode",
     "WeightDiffusion",
@@ -40,4 +42,5 @@ __all__ = [
     "noise_baseline",
     "retrieval_baseline",
     "round_trip",
+    "trial",
 ]

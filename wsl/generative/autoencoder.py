@@ -67,7 +67,7 @@ class WeightAutoencoder(nn.Module):
         self,
         x: Tensor,
         *,
-        steps: int = 1000,
+        steps: int = 600,
         batch_size: int = 64,
         lr: float = 1e-3,
         penalty: Penalty | None = None,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 class Denoiser(nn.Module):
     """Residual MLP v(x_t, t, c): every block is scaled and shifted by an embedding of time and condition."""
 
-    def __init__(self, features: int, *, conditions: int = 0, hidden: int = 256, blocks: int = 4) -> None:
+    def __init__(self, features: int, *, conditions: int = 0, hidden: int = 256, blocks: int = 3) -> None:
         super().__init__()
         self.hidden = hidden
         self.time = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))

@@ -29,7 +29,7 @@ class LatentDiffusion(nn.Module):
     dropout: share of training rows whose condition is hidden, so that guidance and unconditional sampling are possible.
     """
 
-    def __init__(self, features: int, *, conditions: int = 0, hidden: int = 256, blocks: int = 4, dropout: float = 0.1) -> None:
+    def __init__(self, features: int, *, conditions: int = 0, hidden: int = 256, blocks: int = 3, dropout: float = 0.1) -> None:
         super().__init__()
         self.features, self.conditions, self.dropout = features, conditions, dropout
         self.denoiser = Denoiser(features, conditions=conditions, hidden=hidden, blocks=blocks)
@@ -45,7 +45,7 @@ class LatentDiffusion(nn.Module):
         x: Tensor,
         condition: Tensor | None = None,
         *,
-        steps: int = 2000,
+        steps: int = 600,
         batch_size: int = 128,
         lr: float = 1e-3,
         decay: float = 0.999,

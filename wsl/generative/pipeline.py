@@ -3,8 +3,8 @@
     theta -> canonical -> standardised x -> code z -> diffusion p(z | condition);     a sample goes the same way back
 
 Latent diffusion of weights as in D2NWG, Soro et al. (2024), arXiv 2402.18153, on weights aligned first as in Gupta et al.
-(2026), arXiv 2601.05052. Every part can be replaced; what is fitted lives in buffers and parameters, so that a state dict or the
-file of `save` is the whole generator. Only training members belong in `fit`: nothing here splits for you.
+(2026), arXiv 2601.05052. Every part can be replaced; all that is fitted is in the state dict, so that the file of `save` is the
+whole generator. Only training members belong in `fit`: nothing here splits for you.
 
 Not promised: that samples are new, or differ as much as the population does. `evaluate` measures both, beside baselines.
 """
@@ -50,7 +50,7 @@ class WeightDiffusion(nn.Module):
         conditions: int = 1,
         latent: int = 64,
         hidden: int = 256,
-        blocks: int = 4,
+        blocks: int = 3,
         code: Callable[[int, int], WeightAutoencoder | WeightPCA] = WeightAutoencoder,
         copied: tuple[str, ...] = ("num_batches_tracked",),
         matcher: Matcher | None = None,
@@ -77,8 +77,8 @@ class WeightDiffusion(nn.Module):
         reference: int = 0,
         member: Tensor | None = None,
         behaviour: Behaviour | None = None,
-        code_steps: int = 1000,
-        steps: int = 2000,
+        code_steps: int = 600,
+        steps: int = 600,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> WeightDiffusion:
@@ -86,7 +86,8 @@ class WeightDiffusion(nn.Module):
 
         reference: row that the alignment starts from, best a good one. member: (N,), rows of one run are aligned together.
         behaviour: train the code for what networks do, too; without it codes keep weights only, and decode to worse networks.
-        code_steps, steps: of the code and of the diffusion. progress: called with 1 ... code_steps + steps and the loss.
+        code_steps, steps: of the code and of the diffusion; trained for long it returns training codes.
+        progress: called with 1 ... code_steps + steps and the loss.
         Raises `SpecError` when the weights do not fit the specification, ValueError when they or the conditions are not finite.
         """
         count = self._check(params)

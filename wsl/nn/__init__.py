@@ -6,6 +6,7 @@ from wsl.nn.flat import FlatMLP
 from wsl.nn.linear import EquivariantLinear
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.pool import InvariantPool
+from wsl.nn.signs import canonical_signs
 from wsl.nn.statnet import StatNet, weight_statistics
 from wsl.nn.unf import UNF
 
@@ -17,6 +18,7 @@ __all__ = [
     "InputNormalizer",
     "InvariantPool",
     "StatNet",
+    "canonical_signs",
     "layer_dimension",
     "weight_statistics",
 ]

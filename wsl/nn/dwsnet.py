@@ -11,11 +11,11 @@ of images, where `UNF` is. Unlike the released code, complete for every specific
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from wsl.nn.flat import mlp
+from wsl.nn.head import head
 from wsl.nn.layout import Layout
 from wsl.nn.linear import BlockLinear
 from wsl.nn.normalize import InputNormalizer
@@ -41,17 +41,18 @@ class DWSNet(nn.Module):
         out_features: int = 1,
         head_hidden: int = 64,
         dropout: float = 0.0,
+        odd: Sequence[str] = (),
         max_parameters: int = 20_000_000,
     ):
         super().__init__()
-        self.normalizer = InputNormalizer(spec)
+        self.normalizer = InputNormalizer(spec, odd=odd)
         self.spec, self.layout = spec, Layout(spec)
         widths = [self.layout.widths(channels) for channels in (1, *[hidden] * layers)]
         self._check_size(widths, max_parameters)
         spaces, steps = self.layout.spaces, list(itertools.pairwise(widths))
         self.maps = nn.ModuleList(BlockLinear(spaces, spaces, in_channels=a, out_channels=b) for a, b in steps)
         self.pool = BlockPool(spaces, widths[-1])
-        self.head = mlp(self.pool.features, head_hidden, out_features, dropout=dropout)
+        self.head = head(self.pool.features, head_hidden, out_features, dropout=dropout)
 
     def _check_size(self, widths: list[tuple[int, ...]], limit: int) -> None:
         plan = compile_plan(self.layout.spaces, self.layout.spaces)

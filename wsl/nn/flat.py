@@ -8,22 +8,14 @@ It changes under permutations, as it must: a first layer on P weights has no rea
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from wsl.nn.head import mlp
 from wsl.nn.normalize import InputNormalizer
 from wsl.params import ravel
 from wsl.symmetry import PermutationSpec
-
-
-def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers with GELU and dropout between them."""
-    layers: list[nn.Module] = []
-    for i in range(len(widths) - 1):
-        layers += [nn.GELU(), nn.Dropout(dropout)] if i else []
-        layers.append(nn.Linear(widths[i], widths[i + 1]))
-    return nn.Sequential(*layers)
 
 
 class FlatMLP(nn.Module):
@@ -31,9 +23,10 @@ class FlatMLP(nn.Module):
 
     equivariance = "none"
 
-    def __init__(self, spec: PermutationSpec, *, out_features: int = 1, hidden: int = 128, dropout: float = 0.0):
+    def __init__(self, spec: PermutationSpec, *, out_features: int = 1, hidden: int = 128, dropout: float = 0.0,
+                 odd: Sequence[str] = ()):  # fmt: skip
         super().__init__()
-        self.normalizer = InputNormalizer(spec)
+        self.normalizer = InputNormalizer(spec, odd=odd)
         self.spec, count = spec, sum(math.prod(shape) for shape in spec.shapes.values())
         self.mlp = mlp(count, hidden, hidden, out_features, dropout=dropout)
 

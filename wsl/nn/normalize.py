@@ -8,23 +8,29 @@ between them. A constant tensor (a counter) is only centred. Before `fit` the ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from wsl.nn.signs import bias_of, canonical_signs
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
 
 class InputNormalizer(nn.Module):
-    """Centres and scales each tensor and casts it, integers too, to the type of its own buffers."""
+    """Centres and scales each tensor and casts it, integers too, to the type of its own buffers.
+
+    ``odd`` names groups of units with an odd activation (sin, tanh): their signs are made canonical first (see `signs`).
+    """
 
     equivariance = "equivariant"
 
-    def __init__(self, spec: PermutationSpec):
+    def __init__(self, spec: PermutationSpec, *, odd: Sequence[str] = ()):
         super().__init__()
-        self.names = list(spec.axes)
+        self.spec, self.odd, self.names = spec, tuple(odd), list(spec.axes)
+        for group in self.odd:
+            bias_of(spec, group)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.zeros(len(self.names)))
@@ -38,12 +44,21 @@ class InputNormalizer(nn.Module):
         if not pairs.isfinite().all():
             name = self.names[int((~pairs.isfinite()).any(1).nonzero()[0])]
             raise ValueError(f"statistics of {name!r} are not finite; remove members that diverged")
+        for i, name in enumerate(self.names):
+            if any(o.tensor == name for group in self.odd for o in self.spec.occurrences(group)):
+                pairs[i] = self._after_signs(name, float(pairs[i].square().sum().sqrt()))
         self.mean.copy_(pairs[:, 0])
         self.std.copy_(torch.where(pairs[:, 1] > 1e-12, pairs[:, 1], 1.0))
         return self
+
+    def _after_signs(self, name: str, rms: float) -> Tensor:
+        """Mean and deviation once signs are canonical: |b| is taken between half-normal (0.80 rms) and uniform (0.87 rms)."""
+        mean = 0.83 * rms if name in [bias_of(self.spec, group) for group in self.odd] else 0.0
+        return torch.tensor([mean, (rms**2 - mean**2) ** 0.5], dtype=torch.float64)
 
     def forward(self, params: Mapping[str, Tensor]) -> Params:
         """(theta - mean) / std, tensor by tensor."""
         scale, shift = 1 / self.std, -self.mean / self.std
         cast = {name: params[name].to(self.mean.dtype) for name in self.names}
+        cast = canonical_signs(self.spec, cast, self.odd)
         return {name: torch.addcmul(shift[i], cast[name], scale[i]) for i, name in enumerate(self.names)}

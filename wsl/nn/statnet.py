@@ -8,12 +8,12 @@ symmetry: any rearrangement of the entries inside a tensor leaves it unchanged, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from wsl.nn.flat import mlp
+from wsl.nn.head import head
 from wsl.nn.normalize import InputNormalizer
 from wsl.symmetry import PermutationSpec
 
@@ -42,12 +42,13 @@ class StatNet(nn.Module):
 
     equivariance = "invariant"
 
-    def __init__(self, spec: PermutationSpec, *, out_features: int = 1, hidden: int = 128, dropout: float = 0.0):
+    def __init__(self, spec: PermutationSpec, *, out_features: int = 1, hidden: int = 128, dropout: float = 0.0,
+                 odd: Sequence[str] = ()):  # fmt: skip
         super().__init__()
-        self.spec, self.normalizer = spec, InputNormalizer(spec)
-        self.mlp = mlp(STATISTICS * len(spec.axes), hidden, hidden, out_features, dropout=dropout)
+        self.spec, self.normalizer = spec, InputNormalizer(spec, odd=odd)
+        self.head = head(STATISTICS * len(spec.axes), hidden, hidden, out_features, dropout=dropout)
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
         self.spec.validate(params)
-        return self.mlp(weight_statistics(self.normalizer(params)))
+        return self.head(weight_statistics(self.normalizer(params)))

@@ -7,7 +7,8 @@ Functionals, arXiv 2402.05232. Fixed axes (kernels, inputs, outputs, gates) are 
 that they are distinguished exactly and cost nothing afterwards; this is not the paper's choice, which averages over them.
 Each weight enters as its value and its signed logarithm, because trained weights span orders of magnitude; statistics of
 each tensor (Unterthiner et al. 2020, arXiv 2002.11448) reach the head directly, so nothing about scale is lost.
-Invariant to permutations by construction, and to nothing else: neither scale nor sign nor phase symmetries are used.
+Invariant to permutations by construction, to sign flips of the groups named in ``odd``, and to nothing else: scale and
+phase symmetries are not used.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.basis import Space
-from wsl.nn.flat import mlp
+from wsl.nn.head import head
 from wsl.nn.layout import Layout
 from wsl.nn.linear import BlockLinear
 from wsl.nn.normalize import InputNormalizer
@@ -42,17 +43,21 @@ def unpack(h: Tensor, spaces: Sequence[Space]) -> list[Tensor]:
 
 
 class Residual(nn.Module):
-    """h + gelu(H(norm(h))) on packed features (positions, batch, channels)."""
+    """h + gelu(H(norm(h))) on packed features (positions, batch, channels); ``gated``: h + gelu(H) * H'."""
 
-    def __init__(self, spaces: Sequence[Space], channels: int):
+    def __init__(self, spaces: Sequence[Space], channels: int, *, gated: bool = False):
         super().__init__()
-        widths = [channels] * len(spaces)
-        self.spaces, self.norm = spaces, nn.LayerNorm(channels)
-        self.map = BlockLinear(spaces, spaces, in_channels=widths, out_channels=widths)
+        self.spaces, self.gated, self.norm = spaces, gated, nn.LayerNorm(channels)
+        count = len(spaces)
+        self.map = BlockLinear(spaces, spaces, in_channels=[channels] * count, out_channels=[channels * (1 + gated)] * count)
 
     def forward(self, h: Tensor) -> Tensor:
         """One layer."""
-        return h + F.gelu(pack(self.map(unpack(self.norm(h), self.spaces))))
+        y = pack(self.map(unpack(self.norm(h), self.spaces)))
+        if not self.gated:
+            return h + F.gelu(y)
+        gate, value = y.chunk(2, -1)
+        return h + F.gelu(gate) * value
 
 
 class Lift(nn.Module):
@@ -74,7 +79,10 @@ class UNF(nn.Module):
     """Weights (batch, *shape) to (batch, out_features).
 
     ``hidden`` channels on every weight, ``layers`` equivariant maps, a head with ``head_hidden`` units and ``dropout``.
-    ``normalize=False`` leaves out the normaliser, for weights that are already standardised.
+    ``normalize=False`` leaves out the normaliser, for weights that are already standardised. ``odd`` names groups of units
+    with an odd activation, whose signs are made canonical first: the network is then invariant to sign flips too.
+    ``gated`` multiplies two equivariant maps in each layer: a weight meets the features of its units, and the pooling that
+    follows is a matrix-vector product. About twice the cost.
     """
 
     equivariance = "invariant"
@@ -88,17 +96,21 @@ class UNF(nn.Module):
         out_features: int = 1,
         head_hidden: int = 64,
         dropout: float = 0.0,
+        odd: Sequence[str] = (),
         normalize: bool = True,
+        gated: bool = False,
     ):
         super().__init__()
-        self.normalizer = InputNormalizer(spec) if normalize else None
+        if odd and not normalize:
+            raise ValueError("UNF: odd groups are made canonical by the normaliser; leave normalize=True")
+        self.normalizer = InputNormalizer(spec, odd=odd) if normalize else None
         self.spec, layout = spec, Layout(spec)
         self.spaces = layout.spaces
         self.lift = Lift(layout, hidden)
-        self.layers = nn.Sequential(*(Residual(self.spaces, hidden) for _ in range(layers)))
+        self.layers = nn.Sequential(*(Residual(self.spaces, hidden, gated=gated) for _ in range(layers)))
         self.pool = BlockPool(self.spaces, [hidden] * len(self.spaces))
         width = self.pool.features + STATISTICS * len(spec.axes)
-        self.head = mlp(width, head_hidden, head_hidden, out_features, dropout=dropout)
+        self.head = head(width, head_hidden, head_hidden, out_features, dropout=dropout)
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""

@@ -37,6 +37,10 @@ class Atom:
         """Neither pinned nor uniform."""
         return self.reason is None and not self.uniform
 
+    def settled(self) -> bool:
+        """Whether this is the atom's last form, as far as is known now."""
+        return self.bound is None
+
     def like(self, size: int) -> Atom:
         """A new atom of another size and the same kind."""
         return Atom(size, self.reason, self.uniform)
@@ -80,7 +84,7 @@ def atoms(axis: Axis) -> Iterator[Atom]:
 
 def resolve(axis: Axis) -> Axis:
     """The axis with every bound atom replaced by what it is bound to."""
-    if all(atom.bound is None for segment in axis for atom in segment):
+    if all(atom.settled() for segment in axis for atom in segment):
         return axis
     segments: list[Segment] = []
     for segment in axis:
@@ -151,11 +155,14 @@ def _axis(atom: Atom) -> Axis:
 
 
 def _lump(axis: Axis) -> Axis:
-    """A concatenation in which nothing moves is one atom: so a pinned axis may be cut and still be an inner factor."""
-    everything = tuple(atom for segment in axis for atom in segment)
-    if len(axis) < 2 or not everything or any(atom.free for atom in everything):
+    """A concatenation in which nothing moves is one atom: so a pinned axis may be cut and still be an inner factor.
+
+    It is pinned even if every part is uniform, since the parts may differ.
+    """
+    everything = [atom for segment in axis for atom in segment]
+    if len(axis) < 2 or any(atom.free for atom in everything):
         return axis
-    return _axis(_still(everything).like(size(axis)))
+    return fixed(size(axis), next((atom.reason for atom in everything if atom.reason), BLOCKED))
 
 
 def _still(segment: Segment) -> Atom:
@@ -213,8 +220,9 @@ def _unite_segments(p: Segment, q: Segment) -> Axis:
         elif f.size % g.size == 0:
             f.bound = ((f.like(g.size), f.like(f.size // g.size)),)
         else:
-            pin((q,), BLOCKED)
-            done += pin((p,), BLOCKED)[0]
+            for rest in (p, q):
+                pin((rest,), BLOCKED)
+            done.append(Atom(math.prod(atom.size for atom in p), BLOCKED))
             break
         (p,), (q,) = resolve((p,)), resolve((q,))
     return (tuple(done),)

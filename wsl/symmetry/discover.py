@@ -19,13 +19,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+from torch.export.graph_signature import OutputKind
 from torch.utils._pytree import tree_map_only
 
-from wsl.symmetry.axes import Axis, Value, fixed, fresh, pin, uniform, unite
+from wsl.symmetry.axes import Axis, Value, atoms, fresh, pin, uniform, unite
 from wsl.symmetry.families import families
-from wsl.symmetry.interpret import Overwritten, Step, interpret
+from wsl.symmetry.interpret import Interpreter, Overwritten
 from wsl.symmetry.naming import write
+from wsl.symmetry.rules import is_value
+from wsl.symmetry.sources import inputs_of, placeholders, weights_of
 from wsl.symmetry.spec import PermutationSpec
 
 
@@ -44,77 +46,30 @@ def permutation_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> Permutati
     program = _export(model, inputs, kwargs)
     state = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     try:
-        weights, steps = _read(program, state, uniform)
+        weights, reading = _read(program, state, uniform)
     except Overwritten:
-        weights, steps = _read(program, state, fresh)
-    return write(weights, families(list(weights.values()), steps))
+        weights, reading = _read(program, state, fresh)
+    return write(weights, families(list(weights.values()), reading.steps), reading.labels)
 
 
 def _read(
     program: torch.export.ExportedProgram, state: Mapping[str, Tensor], constant: Callable[[int], Axis]
-) -> tuple[dict[str, Value], list[Step]]:
+) -> tuple[dict[str, Value], Interpreter]:
     """Axes of every tensor of the state dict after all equations of the graph."""
-    weights = _weights(state)
-    inputs = [_input(spec, node, weights, program) for spec, node in _placeholders(program)]
-    used = {spec.target for spec, node in _placeholders(program) if node.users}
-    outputs, steps = interpret(program.graph_module, inputs, constant)
+    weights = weights_of(state)
+    reading = Interpreter(constant)
+    outputs = reading.run(program.graph_module, inputs_of(program, weights, constant))
     for spec, value in zip(program.graph_signature.output_specs, outputs, strict=True):
         if spec.kind == OutputKind.BUFFER_MUTATION and spec.target in weights:
             tuple(map(unite, weights[str(spec.target)], value))
-        elif isinstance(value, tuple):
+        elif is_value(value):
             _pin(value, "output")
-    for names in _tied(state):
-        for name in names:
-            tuple(map(unite, weights[names[0]], weights[name]))
-            if not used.intersection(names):
-                _pin(weights[name], "unused")
-    return weights, steps
-
-
-def _weights(state: Mapping[str, Tensor]) -> dict[str, Value]:
-    """Unknown axes for every floating-point tensor; integers count or index, and stay."""
-    return {
-        name: tuple(
-            fresh(n) if tensor.is_floating_point() or tensor.is_complex() else fixed(n, "integers") for n in tensor.shape
-        )
-        for name, tensor in state.items()
-    }
-
-
-def _placeholders(program: torch.export.ExportedProgram) -> list[tuple[InputSpec, torch.fx.Node]]:
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
-    return list(zip(program.graph_signature.input_specs, nodes, strict=True))
-
-
-def _input(spec: InputSpec, node: torch.fx.Node, weights: Mapping[str, Value], program: torch.export.ExportedProgram) -> Any:
-    """The value of a placeholder: a weight, a constant, or an input."""
-    if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in weights:
-        return weights[str(spec.target)]
-    example = node.meta["val"]
-    if not isinstance(example, Tensor):
-        return example
-    if spec.kind == InputKind.USER_INPUT:
-        return tuple(fixed(n, "input") for n in example.shape)
-    content = program.constants.get(spec.target or "")
-    return tuple(_constant(spec, content, i) if isinstance(content, Tensor) else fixed(n, f"constant {spec.target}")
-                 for i, n in enumerate(example.shape))  # fmt: skip
-
-
-def _constant(spec: InputSpec, content: Tensor, dim: int) -> Axis:
-    """A constant's axis: uniform if the values say so, and pinned otherwise."""
-    length = content.shape[dim]
-    if not content.is_meta and length and bool((content == content.narrow(dim, 0, 1)).all()):
-        return uniform(length)
-    return fixed(length, f"constant {spec.target}")
-
-
-def _tied(state: Mapping[str, Tensor]) -> list[list[str]]:
-    """Names that hold one tensor, shared by object or by memory."""
-    groups: dict[Any, list[str]] = {}
-    for name, t in state.items():
-        key = (t.untyped_storage()._cdata, t.storage_offset(), t.shape, t.stride()) if t.numel() else name
-        groups.setdefault(key, []).append(name)
-    return list(groups.values())
+    used = [weights[str(spec.target)] for spec, node in placeholders(program) if node.users and spec.target in weights]
+    met = {atom for value in used for axis in value for atom in atoms(axis)}
+    for axis in (axis for value in weights.values() for axis in value):
+        if met.isdisjoint(atoms(axis)):
+            pin(axis, "unused")
+    return weights, reading
 
 
 def _pin(value: Value, reason: str) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from wsl.symmetry.axes import Atom, Segment, Value, resolve
 from wsl.symmetry.interpret import Step
+from wsl.symmetry.lazy import undecided
 
 
 def families(weights: Sequence[Value], steps: Sequence[Step]) -> dict[Atom, Atom]:
@@ -24,7 +25,7 @@ def families(weights: Sequence[Value], steps: Sequence[Step]) -> dict[Atom, Atom
     candidates = dict.fromkeys(_candidates(weights))
     if not candidates:
         return {}
-    steps = [Step([*map(_resolve, step.operands)], [*map(_resolve, step.results)]) for step in steps]
+    steps = [Step(_decided(step.operands), _decided(step.results)) for step in steps]
     parents: dict[Atom, Atom] = {}
     for a, b in candidates:
         taken = b in parents or b in parents.values() or a in parents
@@ -35,6 +36,11 @@ def families(weights: Sequence[Value], steps: Sequence[Step]) -> dict[Atom, Atom
 
 def _resolve(value: Value) -> Value:
     return tuple(map(resolve, value))
+
+
+def _decided(values: Sequence[Value]) -> list[Value]:
+    """Values without undecided factors: what is still undecided at the end was only reordered, and mixed nothing."""
+    return [_resolve(value) for value in values if not any(map(undecided, value))]
 
 
 def _segments(values: Iterable[Value]) -> Iterator[Segment]:

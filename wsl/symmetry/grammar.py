@@ -23,6 +23,7 @@ Axes = tuple[Axis, ...]
 """One tensor's annotation."""
 
 NAME = r"[A-Za-z_][\w.]*"
+_MOST_COPIES = 4096
 _TOKEN = re.compile(rf"\s*(?:({NAME})|(\d+)|([()+]))")
 
 
@@ -129,4 +130,6 @@ def _copies(outer: Segment) -> list[Segment]:
         if not isinstance(atom, int):
             raise SpecError(f"a sum inside a product must come first or follow fixed sizes, but it follows group '{atom}'")
         count *= atom
+    if count > _MOST_COPIES:
+        raise SpecError(f"a sum inside a product stands for {count} copies; at most {_MOST_COPIES} are written out")
     return [()] * count

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import fx
-from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx.node import map_arg
 
 from wsl.symmetry.axes import Axis, DoesNotFit, Value, atoms, fixed, pin, shape, unite
 from wsl.symmetry.grammar import SpecError
-from wsl.symmetry.rules import RULES, Call, Rule
-from wsl.symmetry.rules.call import is_value
+from wsl.symmetry.lazy import settle
+from wsl.symmetry.rules import LAZY, RULES, Call, Operand, Rule, is_value
 
 _TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
@@ -29,55 +29,63 @@ class Overwritten(Exception):
 
 
 class Step(NamedTuple):
-    """The operands and the results of one operation."""
+    """The operands of one operation, and its results with what lies between."""
 
     operands: list[Value]
     results: list[Value]
 
 
-def interpret(module: fx.GraphModule, inputs: Sequence[Any], constant: Callable[[int], Axis]) -> tuple[Any, list[Step]]:
-    """Values of the graph's outputs, in the structure of its output node, and every step on the way.
+class Interpreter:
+    """One reading of a graph; ``constant`` makes the axis of a tensor filled with one value.
 
-    ``constant`` makes the axis of a tensor filled with one value: `uniform`, or `fresh` after `Overwritten`.
+    It keeps every ``steps`` it took, and the ``labels`` that rules gave to axes whose role they know.
     """
-    values: dict[fx.Node, Any] = {}
-    steps: list[Step] = []
-    arguments = iter(inputs)
-    for node in module.graph.nodes:
-        args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
-        if node.op == "placeholder":
-            values[node] = next(arguments)
-        elif node.op == "get_attr":
-            values[node] = operator.attrgetter(node.target)(module)
-        elif node.op == "output":
-            return args[0], steps
-        elif node.target is operator.getitem and isinstance(args[0], list):
-            values[node] = args[0][args[1]]
-        elif isinstance(node.target, HigherOrderOperator) and node.target.name() in _TRANSPARENT:
-            place = next(i for i, arg in enumerate(args) if isinstance(arg, fx.GraphModule))
-            result, inner = interpret(args[place], args[place + 1 :], constant)
-            values[node] = list(result) if isinstance(result, (list, tuple)) else result
-            steps += inner
-        else:
-            values[node] = _apply(node, args, kwargs, constant)
-            steps.append(Step(list(_values([args, kwargs])), list(_values(values[node]))))
-    raise AssertionError("an exported graph ends in an output node")
+
+    def __init__(self, constant: Callable[[int], Axis]) -> None:
+        self.constant = constant
+        self.steps: list[Step] = []
+        self.labels: list[tuple[Axis, str]] = []
+
+    def run(self, module: fx.GraphModule, inputs: Sequence[Any]) -> Any:
+        """Values of the graph's outputs, in the structure of its output node."""
+        values: dict[fx.Node, Any] = {}
+        arguments = iter(inputs)
+        for node in module.graph.nodes:
+            args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
+            if node.op == "output":
+                return args[0]
+            if node.op == "placeholder":
+                values[node] = next(arguments)
+            elif node.op == "get_attr":
+                values[node] = operator.attrgetter(node.target)(module)
+            elif node.target is operator.getitem and isinstance(args[0], list):
+                values[node] = args[0][args[1]]
+            elif isinstance(node.target, HigherOrderOperator) and node.target.name() in _TRANSPARENT:
+                place = next(i for i, arg in enumerate(args) if isinstance(arg, fx.GraphModule))
+                values[node] = list(self.run(args[place], args[place + 1 :]))
+            else:
+                values[node] = self._apply(node, args, kwargs)
+        raise AssertionError("an exported graph ends in an output node")
+
+    def _apply(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        operands, shapes = list(_values([*args, kwargs])), _shapes(node)
+        if _mutates(node.target) and any(atom.uniform for value in operands for axis in value for atom in atoms(axis)):
+            raise Overwritten
+        if not shapes and isinstance(node.target, OpOverload) and not _mutates(node.target):
+            return None
+        between: list[Value] = []
+        label = lambda axis, role: self.labels.append((axis, role))  # noqa: E731
+        call = Call(_packet(node), shapes, self.constant, label, between.append)
+        results = [*map(Operand, _by_rule(node, args, kwargs, call) or _without_rule(node, operands, shapes))]
+        self.steps.append(Step(operands, [*between, *results]))
+        return results[0] if isinstance(node.meta.get("val"), torch.Tensor) else results
 
 
-def _apply(node: fx.Node, args: Any, kwargs: Any, constant: Callable[[int], Axis]) -> Any:
-    operands, shapes = list(_values([list(args), kwargs])), _shapes(node)
-    mutates = isinstance(node.target, OpOverload) and node.target._schema.is_mutable
-    if mutates and any(atom.uniform for value in operands for axis in value for atom in atoms(axis)):
-        raise Overwritten
-    if not shapes and not mutates:
-        return None
-    results = _by_rule(node, args, kwargs, Call(_packet(node), shapes, constant))
-    if results is None:
-        reason = f"{node.target} has no rule"
-        for axis in (axis for value in operands for axis in value):
-            pin(axis, reason)
-        results = [tuple(fixed(n, reason) for n in lengths) for lengths in shapes]
-    return results if isinstance(node.meta["val"], (list, tuple)) else results[0]
+def _without_rule(node: fx.Node, operands: list[Value], shapes: list[tuple[int, ...]]) -> list[Value]:
+    reason = f"{node.target} has no rule"
+    for axis in (axis for value in operands for axis in value):
+        pin(axis, reason)
+    return [tuple(fixed(n, reason) for n in lengths) for lengths in shapes]
 
 
 def _by_rule(node: fx.Node, args: Any, kwargs: Any, call: Call) -> list[Value] | None:
@@ -87,6 +95,9 @@ def _by_rule(node: fx.Node, args: Any, kwargs: Any, call: Call) -> list[Value] |
         return None
     names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
     bound = dict(zip(names, args, strict=False)) | kwargs
+    for value in _values([*args, kwargs]):
+        if rule not in LAZY:
+            settle(value)
     try:
         result = rule(**bound, at=call)
         if result is NotImplemented:
@@ -94,8 +105,8 @@ def _by_rule(node: fx.Node, args: Any, kwargs: Any, call: Call) -> list[Value] |
         results = result if isinstance(result, list) else [result]
         if [shape(value) for value in results] != list(call.shapes):
             return None
-        if node.target._schema.is_mutable:  # type: ignore[union-attr]
-            results = [tuple(map(unite, bound[names[0]], results[0]))]
+        if _mutates(node.target):
+            results = [tuple(unite(old, new) for old, new in zip(bound[names[0]], results[0], strict=True))]
     except DoesNotFit:
         return None
     return results
@@ -105,12 +116,16 @@ def _rule(target: Any) -> Rule | None:
     """The row of the table; ``relu_`` follows ``relu``; another operation that writes into its operands has none."""
     if not isinstance(target, OpOverload):
         return None
-    packet: OpOverloadPacket = target.overloadpacket
+    packet = target.overloadpacket
     if target._schema.is_mutable:
         name = packet.__name__
-        packet = getattr(torch.ops.aten, name[:-1], packet) if name.endswith("_") else packet
-        return RULES.get(packet) if name.endswith("_") else None
+        return RULES.get(getattr(torch.ops.aten, name[:-1], packet)) if name.endswith("_") else None
     return RULES.get(packet)
+
+
+def _mutates(target: Any) -> bool:
+    """Whether an operation writes into its operands; ``detach_`` only says so."""
+    return isinstance(target, OpOverload) and target._schema.is_mutable and target != torch.ops.aten.detach_.default
 
 
 def _packet(node: fx.Node) -> str:
@@ -128,9 +143,9 @@ def _shapes(node: fx.Node) -> list[tuple[int, ...]]:
 
 
 def _values(item: Any) -> Iterator[Value]:
-    """Every tensor in nested arguments; a tuple is a tensor, lists and dicts are structure."""
+    """Every tensor in nested arguments."""
     if is_value(item):
         yield item
-    elif isinstance(item, (list, dict)):
+    elif isinstance(item, (list, tuple, dict)):
         for part in item.values() if isinstance(item, dict) else item:
             yield from _values(part)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from wsl.symmetry import grammar
-from wsl.symmetry.axes import Atom, Axis, Value, resolve, size
+from wsl.symmetry.axes import Atom, Axis, Value, atoms, resolve, size
 from wsl.symmetry.spec import Group, PermutationSpec
 
 ALONE = "cut into single positions"
 
 
-def write(weights: Mapping[str, Value], parents: Mapping[Atom, Atom]) -> PermutationSpec:
+def write(weights: Mapping[str, Value], parents: Mapping[Atom, Atom], labels: Sequence[tuple[Axis, str]]) -> PermutationSpec:
     """The specification of solved axes: names are given in the order of tensors and axes."""
     axes = {name: tuple(map(resolve, value)) for name, value in weights.items()}
-    names = _names(axes)
+    names = _names(axes, {atom: role for axis, role in reversed(labels) for atom in atoms(axis)})
     declared = [Group(name, atom.size, names[parents[atom]] if atom in parents else None) for atom, name in names.items()]
     annotations = [(tensor, tuple(_axis(axis, names) for axis in value)) for tensor, value in axes.items()]
     return PermutationSpec(tuple(declared), tuple(annotations), _pinned(axes))
 
 
-def _names(axes: Mapping[str, Value]) -> dict[Atom, str]:
+def _names(axes: Mapping[str, Value], roles: Mapping[Atom, str]) -> dict[Atom, str]:
     names: dict[Atom, str] = {}
     counts: dict[str, int] = {}
     for value in axes.values():
         for atom in (atom for axis in value for segment in axis for atom in segment if atom.free):
             if atom not in names:
-                kind = "c" if len(value) >= 3 else "h"
+                kind = roles.get(atom, "c" if len(value) >= 3 else "h")
                 counts[kind] = counts.get(kind, 0) + 1
                 names[atom] = f"{kind}{counts[kind]}"
     return names
@@ -41,7 +41,7 @@ def _pinned(axes: Mapping[str, Value]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for tensor, value in axes.items():
         for i, axis in enumerate(value):
-            atoms = [atom for segment in axis for atom in segment]
-            if size(axis) > 1 and not any(atom.free for atom in atoms):
-                reasons[f"{tensor} axis {i}"] = "; ".join(dict.fromkeys(atom.reason or ALONE for atom in atoms)) or ALONE
+            found = list(atoms(axis))
+            if size(axis) > 1 and not any(atom.free for atom in found):
+                reasons[f"{tensor} axis {i}"] = "; ".join(dict.fromkeys(atom.reason or ALONE for atom in found)) or ALONE
     return reasons

@@ -66,6 +66,9 @@ class PermutationSpec:
         object.__setattr__(self, "_axes", MappingProxyType(dict(self.annotations)))
         _check(self)
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.declared, self.annotations, dict(self.pinned))
+
     @classmethod
     def parse(cls, text: str) -> PermutationSpec:
         """Read a specification from its text; ``#`` starts a comment. Raises `SpecError` naming the line."""

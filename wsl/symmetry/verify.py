@@ -11,6 +11,7 @@ It tells whether each permutation in the specification is a symmetry, not whethe
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -63,9 +64,15 @@ class Verification:
 
 
 def verify(
-    spec: PermutationSpec, model: nn.Module, *inputs: Any, seed: int = 0, tolerance: float = 1e-9, controls: bool = False
+    spec: PermutationSpec,
+    model: nn.Module,
+    *inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    tolerance: float = 1e-9,
+    controls: bool = False,
 ) -> Verification:
-    """Measure whether ``spec`` preserves the function of ``model`` at ``inputs``.
+    """Measure whether ``spec`` preserves the function of ``model``, called as ``model(*inputs, **kwargs)``.
 
     A float64 copy in evaluation mode gets random weights and buffers; integer buffers are kept. ``controls`` adds the negative
     control of every occurrence, one more forward pass each. The caller's model and random state stay untouched.
@@ -74,21 +81,21 @@ def verify(
     or not finite for random weights, so that nothing can be told.
     """
     generator = torch.Generator().manual_seed(seed)
-    f = _Function(model, inputs, seed)
+    f = _Function(model, (inputs, dict(kwargs or {})), seed)
     spec.validate(f.state)
     theta = f.randomize(generator)
     error = f.error_against(theta)
     alone = {name: _alone(spec, name, generator) for name in spec.groups}
     groups = {name: error(g(theta)) for name, g in alone.items()}
     whole = error(Permutation.random(spec, generator)(theta))
-    loose = _loose(spec, alone, f, theta) if controls else ()
+    loose = _loose(spec, alone, f, generator) if controls else ()
     return Verification(whole, MappingProxyType(groups), tolerance, loose)
 
 
 class _Function:
     """A float64 copy of a model as a function of its weights."""
 
-    def __init__(self, model: nn.Module, inputs: tuple[Any, ...], seed: int) -> None:
+    def __init__(self, model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]], seed: int) -> None:
         if meta := [name for name, t in model.state_dict().items() if t.is_meta]:
             raise SpecError(f"{meta[0]}: is on the meta device; verify needs weights, build the model on a real device")
         self.model = copy.deepcopy(model).double().eval()
@@ -98,15 +105,17 @@ class _Function:
 
     @torch.no_grad()
     def randomize(self, generator: torch.Generator) -> Params:
-        """Weights of unit gain, vectors away from 0 and 1, positive buffers; returns a copy of them all."""
+        """Matrices of unit gain; vectors and buffers away from 0 and 1, positive where they were. Returns a copy of all."""
         for tensor in self.state.values():
-            if not tensor.is_floating_point():
+            if not tensor.is_floating_point() or not tensor.numel():
                 continue
-            if isinstance(tensor, nn.Parameter):
-                scale = (tensor[0].numel() ** -0.5, 0.0) if tensor.dim() > 1 else (0.5, 0.5)
-                drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * scale[0] + scale[1]
+            drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+            if isinstance(tensor, nn.Parameter) and tensor.dim() > 1:
+                drawn *= (2 / tensor[0].numel()) ** 0.5
+            elif bool((tensor > 0).all()):
+                drawn = 0.5 + drawn.abs()
             else:
-                drawn = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.5
+                drawn *= 0.5
             tensor.copy_(drawn)
         return {name: tensor.detach().clone() for name, tensor in self.state.items()}
 
@@ -119,9 +128,10 @@ class _Function:
             if not torch.equal(tensor, theta[name]):
                 raise SpecError(f"{name}: shares its memory with another tensor, but the specification moves them differently")
         devices = [t.device for t in self.state.values() if t.is_cuda]
-        with torch.random.fork_rng(devices=sorted(set(devices), key=str)):
+        with torch.random.fork_rng(devices=sorted(set(devices), key=str)), _default_dtype(torch.float64):
             torch.manual_seed(self.seed)
-            outputs = self.model(*tree_map_only(Tensor, torch.clone, self.inputs))
+            args, kwargs = tree_map_only(Tensor, torch.clone, self.inputs)
+            outputs = self.model(*args, **kwargs)
         leaves = _tensors(outputs)
         if not leaves:
             raise SpecError(f"verify: the model returns {type(outputs).__name__} without any tensor")
@@ -134,6 +144,17 @@ class _Function:
         if not 0 < norm < float("inf"):
             raise SpecError(f"verify: the output has norm {norm} for random weights, so nothing can be told; try another seed")
         return lambda moved: float((self(moved) - reference).norm()) / norm
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Tensors that the model makes on its way are float64 too."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _tensors(outputs: Any) -> list[Tensor]:
@@ -149,14 +170,16 @@ def _alone(spec: PermutationSpec, name: str, generator: torch.Generator) -> Perm
             return Permutation(spec, {**identity.indices, name: index})
 
 
-def _loose(spec: PermutationSpec, alone: Mapping[str, Permutation], f: _Function, theta: Params) -> tuple[Occurrence, ...]:
-    error = f.error_against(theta)
-    return tuple(
-        occurrence
-        for name, g in alone.items()
-        for occurrence in spec.occurrences(name)
-        if spec.groups[name] > 1 and error(_untied(spec, g, name, _sharing(f.state, occurrence))(theta)) <= BROKEN
-    )
+def _loose(
+    spec: PermutationSpec, alone: Mapping[str, Permutation], f: _Function, generator: torch.Generator
+) -> tuple[Occurrence, ...]:
+    """Occurrences that do not need their tie, at two draws of the weights: one draw may be blind, by a unit that is dead."""
+    suspects = [o for name, size in spec.groups.items() if size > 1 for o in spec.occurrences(name)]
+    for _ in range(2):
+        theta = f.randomize(generator)
+        error = f.error_against(theta)
+        suspects = [o for o in suspects if error(_untied(spec, alone, _sharing(f.state, o))(theta)) <= BROKEN]
+    return tuple(suspects)
 
 
 def _sharing(state: Mapping[str, Tensor], occurrence: Occurrence) -> frozenset[Occurrence]:
@@ -166,8 +189,10 @@ def _sharing(state: Mapping[str, Tensor], occurrence: Occurrence) -> frozenset[O
                      if t.data_ptr() == own.data_ptr() and t.shape == own.shape)  # fmt: skip
 
 
-def _untied(spec: PermutationSpec, g: Permutation, name: str, places: frozenset[Occurrence]) -> Permutation:
-    """``g`` with the group standing still at some places; families inside it stand still there too."""
+def _untied(spec: PermutationSpec, alone: Mapping[str, Permutation], places: frozenset[Occurrence]) -> Permutation:
+    """A group's element, with the group standing still at some places; families inside it stand still there too."""
+    place = next(iter(places))
+    name = str(spec.axes[place.tensor][place.axis][place.segment][place.factor])
     inner = [group.name for group in spec.declared if group.per == name]
     still = {old: f"{old}~" for old in (name, *inner)}
     copies = [Group(still[d.name], d.size, still.get(d.per or "", d.per)) for d in spec.declared if d.name in still]
@@ -175,7 +200,7 @@ def _untied(spec: PermutationSpec, g: Permutation, name: str, places: frozenset[
     used = {atom for _, value in axes for axis in value for segment in axis for atom in segment}
     declared = tuple(group for group in (*spec.declared, *copies) if group.name in used)
     identity = Permutation.identity(PermutationSpec(declared, axes))
-    return Permutation(identity.spec, {n: g.indices.get(n, index) for n, index in identity.indices.items()})
+    return Permutation(identity.spec, {n: alone[name].indices.get(n, index) for n, index in identity.indices.items()})
 
 
 def _rename_axes(tensor: str, axes: Axes, places: frozenset[Occurrence], still: Mapping[str, str]) -> Iterator[Any]:

@@ -75,9 +75,8 @@ def fit(
     wrapped, optimizer = fabric.setup(network, _optimizer(network, settings))
     run = _Run(network, optimizer, settings, None if folder is None else Path(folder) / "last.pt")
     run.resume()
-    epochs = tqdm(
-        range(run.epoch, settings.epochs), disable=None if progress else True, initial=run.epoch, total=settings.epochs, unit="epoch"
-    )
+    hidden = None if progress else True
+    epochs = tqdm(range(run.epoch, settings.epochs), disable=hidden, initial=run.epoch, total=settings.epochs, unit="epoch")
     for epoch in epochs:
         if run.stopped:
             break

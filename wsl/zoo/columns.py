@@ -19,7 +19,7 @@ from wsl.zoo.error import ZooError
 
 KINDS: dict[str, type] = {"float64": float, "int64": int, "bool": bool, "string": str}
 """Name of a kind in the file, and the Python type of its values."""
-RESERVED = ("member", "epoch", "split", "crc32")
+RESERVED = ("member", "epoch", "split", "crc32", "row", "file")
 MAX_TEXT = 4096
 """Longest text value, in bytes."""
 _NAME = re.compile(r"[A-Za-z_][\w.\-]{0,127}\Z", re.ASCII)

@@ -33,18 +33,8 @@ from wsl.zoo.format import to_json
 _NESTINGS = ("state_dict", "model_state_dict", "model")
 _DEPTH = 3
 _PICKLED = (".pt", ".pth", ".ckpt", ".bin")
-_DAMAGED = (
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    struct.error,
-)
+_DAMAGED = (RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+            AssertionError, MemoryError, struct.error, zipfile.BadZipFile)  # fmt: skip
 """What torch.load raises on broken files."""
 
 
@@ -58,7 +48,8 @@ def export(zoo: Zoo, rows: Iterable[int] | np.ndarray, folder: str | Path) -> li
         params, metadata = zoo[row]
         row = row % len(zoo)
         paths.append(folder / f"member-{metadata['member']:04d}-epoch-{metadata['epoch']:03d}.safetensors")
-        write_checkpoint(paths[-1], params, {**_origin(zoo), "row": str(row), **{k: str(v) for k, v in metadata.items()}})
+        about = {name: str(value) for name, value in metadata.items() if name != "order"}
+        write_checkpoint(paths[-1], params, {**about, **_origin(zoo), "row": str(row)})
         records.append({"file": paths[-1].name, "row": row, **metadata})
     with replacing(folder / "table.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, ["file", "row", "member", "epoch", "split", *zoo.columns])
@@ -122,16 +113,19 @@ def _read_safetensors(path: Path) -> tuple[Params, dict[str, Any]]:
             params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, RuntimeError) as error:
         raise ZooError(f"{path}: is not a readable safetensors file ({error})") from None
-    return _in_order(params, metadata.pop("order", "")), metadata
+    order = _names(metadata.get("order", ""))
+    if sorted(order) != sorted(params):
+        return params, metadata
+    return {name: params[name] for name in order}, {name: text for name, text in metadata.items() if name != "order"}
 
 
-def _in_order(params: Params, order: str) -> Params:
+def _names(text: str) -> list[str]:
+    """The JSON list of names in ``text``, or an empty one if it is something else: a foreign file may say anything there."""
     try:
-        names = json.loads(order)
+        names = json.loads(text)
     except (ValueError, RecursionError):
-        return params
-    known = isinstance(names, list) and len(names) == len(params) and all(isinstance(n, str) and n in params for n in names)
-    return {name: params[name] for name in names} if known else params
+        return []
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 def _read_pickled(path: Path) -> tuple[Params, dict[str, Any]]:
@@ -145,7 +139,7 @@ def _read_pickled(path: Path) -> tuple[Params, dict[str, Any]]:
                        "Save the state_dict() of a source you trust as safetensors") from None  # fmt: skip
     except ZooError:
         raise
-    except (*_DAMAGED, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise ZooError(f"{path}: is not a readable PyTorch checkpoint ({str(error)[:200]})") from None
     return _descend(path, content)
 

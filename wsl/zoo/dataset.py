@@ -95,7 +95,9 @@ class Zoo:
         """The checkpoints ``indices`` as tensors (B, *shape), views of one block, and their numbers as tensors (B,)."""
         rows = self._rows(indices)
         index = torch.from_numpy(rows)
-        return self._gather(rows), {name: values[index] for name, values in self._numbers.items()}
+        numbers = {name: values for names, matrix in self._numbers
+                   for name, values in zip(names, matrix.index_select(0, index).unbind(1), strict=True)}  # fmt: skip
+        return self._gather(rows), {name: numbers[name] for name in self._names if name in numbers}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "checksum": self._contents.checksum}
@@ -178,12 +180,15 @@ class Zoo:
         return ("member", "epoch", "split", *self.columns)
 
     @property
-    def _numbers(self) -> dict[str, Tensor]:
-        """Numeric columns as tensors: float32, int64, bool."""
+    def _numbers(self) -> list[tuple[list[str], Tensor]]:
+        """Numeric columns side by side, one matrix (rows, columns) for each of float32, int64 and bool: a gather for each."""
         if "numbers" not in self._cache:
-            columns = {name: self.table[name] for name in self._names if self.table[name].dtype.kind in _NUMBERS}
-            self._cache["numbers"] = {name: torch.from_numpy(values.copy()).to(_NUMBERS[values.dtype.kind])
-                                      for name, values in columns.items()}  # fmt: skip
+            names = {kind: [name for name in self._names if self.table[name].dtype.kind == kind] for kind in _NUMBERS}
+            self._cache["numbers"] = [
+                (names[kind], torch.stack([torch.from_numpy(self.table[name].copy()).to(dtype) for name in names[kind]], 1))
+                for kind, dtype in _NUMBERS.items()
+                if names[kind]
+            ]
         return self._cache["numbers"]
 
     def _check_same(self, checksum: int) -> None:

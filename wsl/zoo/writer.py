@@ -107,6 +107,7 @@ class ZooWriter:
         """
         shards = self._present()
         if not shards and self.complete:
+            shutil.rmtree(self._removed, ignore_errors=True)
             return self.path
         parts = [
             self._load(shard, ["_member", "_epoch", "_crc32", *(f"_{name}" for name in self.header.columns)])
@@ -123,6 +124,10 @@ class ZooWriter:
         write(self.path, self.header, {name: values[order] for name, values in records.items()}, blocks, split=split, seed=seed)
         self._remove_shards()
         return self.path
+
+    @property
+    def _removed(self) -> Path:
+        return self.shards.with_name(self.shards.name + ".removed")
 
     def _present(self) -> list[Path]:
         return sorted(self.shards.glob("*.npz"))
@@ -146,11 +151,10 @@ class ZooWriter:
 
     def _remove_shards(self) -> None:
         """Out of the way in one step, so that after a kill no part of the shards is taken for all."""
-        removed = self.shards.with_name(self.shards.name + ".removed")
-        shutil.rmtree(removed, ignore_errors=True)
-        self.shards.rename(removed)
+        shutil.rmtree(self._removed, ignore_errors=True)
+        self.shards.rename(self._removed)
         sync(self.path.parent)
-        shutil.rmtree(removed)
+        shutil.rmtree(self._removed)
 
 
 def _check_unique(records: Mapping[str, np.ndarray], order: np.ndarray, keys: np.ndarray) -> None:

@@ -8,29 +8,41 @@ operation pairs, passes axes that it maps over, leaves out axes that it reduces 
 A new operation is a new row; an operation without a row pins everything it touches and is named in ``spec.pinned``.
 """
 
+import torch
+
 from wsl.symmetry.rules import (
+    attention,
     constants,
     contractions,
     convolutions,
     elementwise,
     indexing,
     normalizations,
+    recurrent,
     reductions,
     shapes,
     spatial,
 )
-from wsl.symmetry.rules.call import Call, Rule, Rules
+from wsl.symmetry.rules.call import Call, Operand, Rule, Rules, is_value
 
 RULES: Rules = {
+    **attention.RULES,
     **constants.RULES,
     **contractions.RULES,
     **convolutions.RULES,
     **elementwise.RULES,
     **indexing.RULES,
     **normalizations.RULES,
+    **recurrent.RULES,
     **reductions.RULES,
     **shapes.RULES,
     **spatial.RULES,
 }
 
-__all__ = ["RULES", "Call", "Rule", "Rules"]
+LAZY = frozenset(
+    RULES[getattr(torch.ops.aten, name)]
+    for name in ["relu", "clone", "view", "permute", "transpose", "t", "mT", "movedim", "expand", "unbind", "select"]
+)
+"""Rules that commute with taking one position of any axis: they may see factors that are not yet decided."""
+
+__all__ = ["LAZY", "RULES", "Call", "Operand", "Rule", "Rules", "is_value"]

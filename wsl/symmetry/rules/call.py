@@ -20,13 +20,25 @@ def rows(rule: Rule, names: str) -> Rules:
     return {getattr(torch.ops.aten, name): rule for name in names.split()}
 
 
+class Operand(tuple[Axis, ...]):
+    """A `Value` among the arguments of an operation, told apart from tuples that are structure."""
+
+    __slots__ = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One node of the graph: the operation's name, the shapes of its outputs, and how to make a constant axis."""
+    """One node of the graph: the operation's name and the shapes of its outputs.
+
+    ``uniform`` makes an axis along which the result is constant. ``label`` tells the role of an axis. ``between`` tells of a
+    tensor on the way to the result: of the statistics that a normalization divides by, for example.
+    """
 
     name: str
     shapes: Sequence[tuple[int, ...]]
     uniform: Callable[[int], Axis]
+    label: Callable[[Axis, str], None]
+    between: Callable[[Value], None]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,8 +61,8 @@ def broadcast(*values: Value) -> Value:
 
 
 def is_value(argument: Any) -> bool:
-    """Whether an argument is a tensor: a tuple of axes, where sizes and places come as lists or numbers."""
-    return isinstance(argument, tuple) and all(isinstance(axis, tuple) for axis in argument)
+    """Whether an argument is a tensor."""
+    return isinstance(argument, Operand)
 
 
 def pin_space(at: Call, value: Value, count: int) -> None:

@@ -60,7 +60,32 @@ def bilinear(input1: Value, input2: Value, weight: Value, bias: Value | None = N
     return out if bias is None else broadcast(out, bias)
 
 
+def einsum(equation: str, tensors: list[Value], **_: Any) -> Any:
+    """A letter is an axis. No rule for a letter that is summed in one operand alone, nor for an implicit output."""
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    terms = [_letters(term, len(tensor)) for term, tensor in zip(inputs.split(","), tensors, strict=True)]
+    dots = {letter for term in terms for letter in term if letter.startswith("...")}
+    result = _letters(output, len(output.replace("...", "")) + len(dots))
+    once = [letter for term in terms for letter in set(term)]
+    if not arrow or any(once.count(letter) == 1 and letter not in result for letter in once):
+        return NotImplemented
+    axes: dict[str, Value] = {}
+    for letter, axis in (
+        (a, b) for term, tensor in zip(terms, tensors, strict=True) for a, b in zip(term, tensor, strict=True)
+    ):
+        axes[letter] = broadcast(axes.get(letter, ()), (axis,))
+    return tuple(axes[letter][0] for letter in result)
+
+
+def _letters(term: str, rank: int) -> list[str]:
+    """Names of the axes; an ellipsis stands for as many as are missing, numbered from the right."""
+    before, dots, after = term.partition("...")
+    missing = rank - len(before) - len(after) if dots else 0
+    return [*before, *(f"...{i}" for i in reversed(range(missing))), *after]
+
+
 RULES: Rules = {
+    **rows(einsum, "einsum"),
     **rows(linear, "linear"),
     **rows(matmul, "matmul"),
     **rows(mm, "mm bmm"),

@@ -6,6 +6,7 @@ from functools import reduce
 from typing import Any
 
 from wsl.symmetry.axes import Value, concat, fixed, fresh, multiply, narrow, pin, size, split, unite
+from wsl.symmetry.lazy import take
 from wsl.symmetry.rules.call import Call, Rules, replace, rows
 
 
@@ -32,14 +33,12 @@ def parts(at: Call, self: Value, dim: int = 0, **_: Any) -> list[Value]:
 
 def unbind(at: Call, self: Value, dim: int = 0, **_: Any) -> list[Value]:
     """Every position of one axis."""
-    split(self[dim], [1] * len(at.shapes))
-    return [replace(self, dim)] * len(at.shapes)
+    return [take(self, dim, i) for i in range(len(at.shapes))]
 
 
 def select(self: Value, dim: int, index: int, **_: Any) -> Value:
-    """One position; the others may still move among themselves."""
-    narrow(self[dim], index % size(self[dim]), 1)
-    return replace(self, dim)
+    """One position."""
+    return take(self, dim, index)
 
 
 def slice_(
@@ -58,7 +57,7 @@ def slice_(
     return replace(self, dim, *at.fixed("step", [count]))
 
 
-def take(at: Call, self: Value, dim: int, index: Value, **_: Any) -> Value:
+def gather_rows(at: Call, self: Value, dim: int, index: Value, **_: Any) -> Value:
     """Positions given by a tensor: the axis is pinned, the tensor's axes take its place."""
     pin(self[dim], f"index of {at.name}")
     return replace(self, dim, *index)
@@ -69,12 +68,12 @@ def index(at: Call, self: Value, indices: list[Value | None], **_: Any) -> Any:
     places = [i for i, value in enumerate(indices) if value is not None]
     if len(places) != 1 or len(at.shape) != len(self) - 1 + len(indices[places[0]] or ()):
         return NotImplemented
-    return take(at, self, places[0], indices[places[0]] or ())
+    return gather_rows(at, self, places[0], indices[places[0]] or ())
 
 
 def embedding(at: Call, weight: Value, indices: Value, **_: Any) -> Value:
     """Rows of a table."""
-    return take(at, weight, 0, indices)
+    return gather_rows(at, weight, 0, indices)
 
 
 def glu(at: Call, self: Value, dim: int = -1, **_: Any) -> Value:
@@ -86,12 +85,12 @@ def glu(at: Call, self: Value, dim: int = -1, **_: Any) -> Value:
 RULES: Rules = {
     **rows(cat, "cat concat concatenate"),
     **rows(stack, "stack"),
-    **rows(parts, "split chunk split_with_sizes tensor_split hsplit unsafe_split unsafe_chunk"),
+    **rows(parts, "split chunk split_with_sizes tensor_split unsafe_split unsafe_chunk"),
     **rows(unbind, "unbind"),
     **rows(select, "select"),
     **rows(slice_, "slice"),
     **rows(index, "index"),
-    **rows(take, "index_select"),
+    **rows(gather_rows, "index_select"),
     **rows(embedding, "embedding"),
     **rows(glu, "glu"),
 }

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from wsl.symmetry.axes import Value, fresh, multiply, size, unite
-from wsl.symmetry.rules.call import Rules, replace, rows
+from wsl.symmetry.rules.call import Call, Rules, replace, rows
 
 
 def channel_norm(
+    at: Call,
     input: Value,
     weight: Value | None = None,
     bias: Value | None = None,
@@ -21,13 +22,17 @@ def channel_norm(
 ) -> Value:
     """Batch norm and instance norm: statistics of each channel on axis 1."""
     channels = input[1]
+    at.between((channels,))
     for own in (weight, bias, running_mean, running_var):
         channels = channels if own is None else unite(channels, own[0])
     return replace(input, 1, channels)
 
 
-def layer_norm(input: Value, weight: Value | None = None, bias: Value | None = None, **_: Any) -> Value:
+def layer_norm(
+    at: Call, input: Value, normalized_shape: list[int], weight: Value | None = None, bias: Value | None = None, **_: Any
+) -> Value:
     """Layer norm and RMS norm: statistics over the last axes, one affine parameter for each of their positions."""
+    at.between(input[: -len(normalized_shape)])
     result = input
     for own in (weight, bias):
         if own is not None:
@@ -35,10 +40,16 @@ def layer_norm(input: Value, weight: Value | None = None, bias: Value | None = N
     return result
 
 
-def group_norm(input: Value, num_groups: int, weight: Value | None = None, bias: Value | None = None, **_: Any) -> Value:
-    """Statistics over the channels of each group."""
-    unite(input[1], multiply(fresh(num_groups), fresh(size(input[1]) // num_groups)))
-    return channel_norm(input, weight, bias)
+def group_norm(
+    at: Call, input: Value, num_groups: int, weight: Value | None = None, bias: Value | None = None, **_: Any
+) -> Value:
+    """Statistics over the channels of each group, and over space."""
+    groups = fresh(num_groups)
+    channels = unite(input[1], multiply(groups, fresh(size(input[1]) // num_groups)))
+    at.between((input[0], groups))
+    for own in (weight, bias):
+        channels = channels if own is None else unite(channels, own[0])
+    return replace(input, 1, channels)
 
 
 RULES: Rules = {

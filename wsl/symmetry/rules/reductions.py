@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wsl.symmetry.axes import Value
-from wsl.symmetry.rules.call import Rules, broadcast, rows
+from wsl.symmetry.rules.call import Call, Rules, broadcast, replace, rows
 
 ONE: Value = (((),),)
 
@@ -24,8 +24,9 @@ def extremum(self: Value, dim: Any = None, other: Value | None = None, **_: Any)
     return NotImplemented if dim is not None else ()
 
 
-def along(self: Value, **_: Any) -> Value:
-    """Softmax and its kin: equivariant along the axis that is normalized."""
+def along(at: Call, self: Value, dim: int, **_: Any) -> Value:
+    """Softmax and its kin: equivariant along the axis that is normalized, by a sum over it."""
+    at.between(replace(self, dim) if self else ())
     return self
 
 

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from itertools import accumulate
 from operator import mul
 from typing import Any
 
-from wsl.symmetry.axes import Value, fresh, multiply, shape, unite
+from wsl.symmetry.axes import Axis, Value, multiply, shape, size
+from wsl.symmetry.lazy import factor
 from wsl.symmetry.rules.call import Call, Rules, rows
 
 
-def reshape(at: Call, self: Value, **_: Any) -> Value:
+def reshape(at: Call, self: Value, **_: Any) -> Any:
     """Row-major: axes between two positions where the products of sizes agree are multiplied and factored anew."""
-    result: list[Any] = []
-    for old, new in _blocks(shape(self), at.shape):
-        before = self[slice(*old)]
-        if len(before) == 1 == new[1] - new[0]:
-            result += before
-            continue
-        after = [fresh(n) for n in at.shape[slice(*new)]]
-        unite(multiply(*before), multiply(*after))
-        result += after
-    return tuple(result)
+    if math.prod(at.shape) != math.prod(shape(self)):
+        return NotImplemented
+    if math.prod(at.shape) == 0:
+        return at.fixed("empty result", at.shape)
+    old, new = [axis for axis in self if size(axis) > 1], [n for n in at.shape if n > 1]
+    result: list[Axis] = []
+    for before, after in _blocks([size(axis) for axis in old], new):
+        result += old[before] if len(new[after]) == 1 == len(old[before]) else factor(multiply(*old[before]), new[after])
+    longer = iter(result)
+    return tuple(next(longer) if n > 1 else ((),) for n in at.shape)
 
 
-def _blocks(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def _blocks(old: list[int], new: list[int]) -> Iterator[tuple[slice, slice]]:
     """Ranges of old and new axes that hold the same entries, as short as possible."""
-    ends = [list(accumulate(sizes, mul)) for sizes in (old, new)]
-    blocks, i, j = [], 0, 0
-    while i < len(old) and j < len(new):
-        a, b = i, j
-        while ends[0][a] != ends[1][b]:
-            a, b = (a + 1, b) if ends[0][a] < ends[1][b] else (a, b + 1)
-        blocks.append(((i, a + 1), (j, b + 1)))
-        i, j = a + 1, b + 1
-    return [*blocks, ((i, len(old)), (j, len(new)))]
+    ends, others = list(accumulate(old, mul)), list(accumulate(new, mul))
+    i = j = 0
+    for a, end in enumerate(ends):
+        if end in others:
+            b = others.index(end)
+            yield slice(i, a + 1), slice(j, b + 1)
+            i, j = a + 1, b + 1
 
 
 def permute(self: Value, dims: list[int], **_: Any) -> Value:

@@ -1,0 +1,51 @@
+"""`canonical_signs`: one representative of the sign symmetry of odd activations.
+
+    phi(-z) = -phi(z)  (sin, tanh):   (W_i, b_i, W_{i+1}) -> (s W_i, s b_i, W_{i+1} s),  s in {-1, 1}^n,   leaves f unchanged
+
+The signs are chosen so that the bias of each unit is not negative; Shamsian et al. (2024), arXiv 2402.04081, draw them at
+random as an augmentation instead. Exact, and equivariant to permutations; a unit with bias zero stays as it is, and near
+zero the choice jumps. The caller declares which groups are odd: every tensor on which the group acts must be a weight or
+bias of a plain linear map, not a normalisation, and the activation between them odd. Nothing here checks that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from wsl.params import Params
+from wsl.symmetry import PermutationSpec, Segment, SpecError
+
+
+def canonical_signs(spec: PermutationSpec, params: Mapping[str, Tensor], odd: Sequence[str]) -> Params:
+    """Weights (batch, *shape) with the same function and no negative bias in the groups ``odd``."""
+    moved = dict(params)
+    for group in odd:
+        signs = torch.where(params[bias_of(spec, group)] < 0, -1.0, 1.0)
+        for tensor, axis in dict.fromkeys((o.tensor, o.axis) for o in spec.occurrences(group)):
+            parts = [_segment_signs(spec, segment, group, signs) for segment in spec.axes[tensor][axis]]
+            factor = torch.cat(parts, 1).to(moved[tensor].dtype)
+            shape = [1] * len(spec.axes[tensor])
+            shape[axis] = -1
+            moved[tensor] = moved[tensor] * factor.view(len(factor), *shape)
+    return moved
+
+
+def bias_of(spec: PermutationSpec, group: str) -> str:
+    """The first tensor whose only axis is ``group``; raises `SpecError` if there is none."""
+    found = [name for name, axes in spec.annotations if axes == (((group,),),)]
+    if not found:
+        raise SpecError(f"odd group '{group}': no tensor has it as its only axis, so there is no bias to fix its signs by; "
+                        f"the groups are {sorted(spec.groups)}")  # fmt: skip
+    return found[0]
+
+
+def _segment_signs(spec: PermutationSpec, segment: Segment, group: str, signs: Tensor) -> Tensor:
+    sizes = [spec.segment_size((atom,)) for atom in segment]
+    factor = signs.new_ones(len(signs), *sizes)
+    for k, atom in enumerate(segment):
+        if atom == group:
+            factor = factor * signs.view(len(signs), *(n if i == k else 1 for i, n in enumerate(sizes)))
+    return factor.flatten(1)
