@@ -71,6 +71,13 @@ def test_a_field_zoo_pairs_each_member_with_its_image(tmp_path):
     assert len(set(columns["seed"].tolist())) == 5
 
 
+def test_the_initial_scale_of_fields_multiplies_every_weight(tmp_path):
+    start = {"steps": 1, "snapshots": (0,)}
+    full, small = field(**start).build(tmp_path / "a.h5"), field(init_scale=0.25, **start).build(tmp_path / "b.h5")
+    for name, tensor in full[range(5)][0].items():
+        assert torch.equal(small[range(5)][0][name], tensor * 0.25)
+
+
 def test_members_do_not_depend_on_chunks_or_on_how_many_there_are(tmp_path):
     many, few = classifier(chunk=5).build(tmp_path / "a.h5"), classifier(members=3, chunk=2).build(tmp_path / "b.h5")
     for name, tensor in few[range(6)][0].items():
