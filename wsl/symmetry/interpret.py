@@ -16,10 +16,11 @@ from torch import fx
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx.node import map_arg
 
-from wsl.symmetry.axes import Axis, DoesNotFit, Value, atoms, fixed, pin, shape, unite
+from wsl.symmetry.axes import Axis, Value, atoms, fixed, pin, shape
 from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.lazy import settle
 from wsl.symmetry.rules import LAZY, RULES, Call, Operand, Rule, is_value
+from wsl.symmetry.unify import DoesNotFit, unite
 
 _TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
