@@ -4,7 +4,7 @@
     split(a, sizes) a boundary of segments at every cut
 
 A cut inside a block, and factors that do not divide each other, have no form as sums of products: they are pinned, never
-guessed. This is first-order unification, Robinson (1965), over sums of products; it ends, since every binding makes atoms smaller.
+guessed. First-order unification, Robinson (1965), over sums of products; it ends, since every binding makes atoms smaller.
 """
 
 from __future__ import annotations
