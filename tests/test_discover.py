@@ -145,6 +145,37 @@ def test_residual_network_has_one_group_per_stream_and_one_per_block():
     assert str(spec).splitlines()[0].startswith("c1 = 5, c2 = 5, c3 = 5, c4 = 7, c5 = 7, c6 = 7")
 
 
+def vgg16():
+    layers, inside = [], 3
+    for width in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
+        layers += [nn.Conv2d(inside, width, 3, padding=1), nn.ReLU(True)] if width else [nn.MaxPool2d(2)]
+        inside = width or inside
+    head = [nn.Linear(512 * 49, 4096), nn.ReLU(True), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(True), nn.Linear(4096, 1000)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(7), nn.Flatten(), *head)
+
+
+def encoder():
+    layer = nn.TransformerEncoderLayer(768, 12, 3072, batch_first=True)
+    return nn.Sequential(nn.Linear(64, 768), nn.TransformerEncoder(layer, 12, enable_nested_tensor=False), nn.Linear(768, 10))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "groups", "log10_order"),
+    [
+        (lambda: resnet(widths=(64, 128, 256, 512)), (3, 32, 32), 4 + 8, 5934.5),
+        (vgg16, (3, 224, 224), 15, 35168.5),
+        (encoder, (5, 64), 1 + 12 + 12 + 12 + 12, 140226.4),
+    ],
+    ids=["resnet18", "vgg16", "transformer"],
+)
+def test_known_architectures_have_the_order_that_theory_gives(make, shape, groups, log10_order):
+    with torch.device("meta"):
+        model = make()
+    spec = permutation_spec(model, torch.randn(2, *shape))
+    assert len(spec.groups) == groups
+    assert spec.log10_order == pytest.approx(log10_order, abs=0.06)
+
+
 def test_flatten_after_convolution_blocks_the_axis():
     model = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 6, 7), nn.Tanh(), nn.Linear(7, 3))
     assert lines(found(model, torch.randn(2, 2, 4, 5)))[3] == "3.weight: h1 (c1 6)"

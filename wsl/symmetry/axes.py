@@ -5,10 +5,8 @@
     uniform  the tensor is constant along it, so that every permutation leaves it as it is
 
 The invariant that every rule keeps: for each assignment of permutations to the free atoms, permuting the parameters along
-their axes permutes every tensor of the graph along its axes, in the same way. `unite` therefore makes two axes equal. Where
-a reshape or a concatenation cuts an atom, the atom is bound to a product or a sum, and every axis that holds it follows,
-because axes are read through `resolve`. What has no such form (a cut inside a block, factors that do not divide) is pinned,
-never guessed. First-order unification: Robinson (1965); union-find with splitting.
+their axes permutes every tensor of the graph along its axes, in the same way. Where a reshape or a concatenation cuts an atom,
+the atom is bound to a product or a sum, and every axis that holds it follows, because axes are read through `resolve`.
 """
 
 from __future__ import annotations
@@ -17,10 +15,6 @@ import math
 from collections.abc import Iterable, Iterator
 
 BLOCKED = "a cut or a reshape does not respect its blocks"
-
-
-class DoesNotFit(ValueError):
-    """A rule met arguments that it does not describe; its operands are pinned."""
 
 
 class Atom:
@@ -54,17 +48,17 @@ Value = tuple[Axis, ...]
 
 def fresh(size: int) -> Axis:
     """A new axis about which nothing is known yet."""
-    return _axis(Atom(size))
+    return one(Atom(size))
 
 
 def fixed(size: int, reason: str) -> Axis:
     """An axis that cannot move."""
-    return _axis(Atom(size, reason))
+    return one(Atom(size, reason))
 
 
 def uniform(size: int) -> Axis:
     """An axis along which the tensor is constant."""
-    return _axis(Atom(size, uniform=True))
+    return one(Atom(size, uniform=True))
 
 
 def size(axis: Axis) -> int:
@@ -88,7 +82,7 @@ def resolve(axis: Axis) -> Axis:
         return axis
     segments: list[Segment] = []
     for segment in axis:
-        segments += multiply(*(_axis(atom) if atom.bound is None else resolve(atom.bound) for atom in segment))
+        segments += multiply(*(one(atom) if atom.bound is None else resolve(atom.bound) for atom in segment))
     return tuple(segments)
 
 
@@ -117,40 +111,8 @@ def pin(axis: Axis, reason: str) -> Axis:
     return resolve(axis)
 
 
-def unite(a: Axis, b: Axis) -> Axis:
-    """Make two axes of one length move alike; returns the axis of a tensor computed from both, position by position."""
-    if size(a) != size(b):
-        raise DoesNotFit(f"axes of sizes {size(a)} and {size(b)} cannot move alike")
-    done: list[Segment] = []
-    a, b = resolve(a), resolve(b)
-    while a and b:
-        left, right = size(a[:1]), size(b[:1])
-        if left == right:
-            done += _unite_segments(a[0], b[0])
-            a, b = a[1:], b[1:]
-        elif left < right:
-            b = _cut_first(b, left)
-        else:
-            a = _cut_first(a, right)
-        a, b = resolve(a), resolve(b)
-    return resolve(tuple(done))
-
-
-def split(axis: Axis, sizes: Iterable[int]) -> list[Axis]:
-    """Cut an axis into consecutive parts, whose lengths add up to its own."""
-    parts: list[Axis] = []
-    for length in sizes:
-        part, axis = _cut(axis, length)
-        parts.append(part)
-    return [resolve(part) for part in parts]
-
-
-def narrow(axis: Axis, start: int, length: int) -> Axis:
-    """The part of an axis from ``start`` on."""
-    return split(axis, (start, length, size(axis) - start - length))[1]
-
-
-def _axis(atom: Atom) -> Axis:
+def one(atom: Atom) -> Axis:
+    """An axis of one atom; length one needs none."""
     return ((),) if atom.size == 1 else ((atom,),) if atom.size else ()
 
 
@@ -165,74 +127,6 @@ def _lump(axis: Axis) -> Axis:
     return fixed(size(axis), next((atom.reason for atom in everything if atom.reason), BLOCKED))
 
 
-def _still(segment: Segment) -> Atom:
-    """An atom of the kind of a product in which nothing moves: pinned if any factor is."""
-    return next((atom for atom in segment if atom.reason), segment[0])
-
-
 def _copies(outer: Segment) -> list[Segment]:
     pin((outer,), BLOCKED)
     return [()] * math.prod(atom.size for atom in outer)
-
-
-def _cut(axis: Axis, offset: int) -> tuple[Axis, Axis]:
-    head: list[Segment] = []
-    while offset:
-        axis = resolve(axis)
-        first = size(axis[:1])
-        if first > offset:
-            axis = _cut_first(axis, offset)
-        else:
-            head.append(axis[0])
-            axis, offset = axis[1:], offset - first
-    return tuple(head), axis
-
-
-def _cut_first(axis: Axis, offset: int) -> Axis:
-    """The same axis with a boundary of segments at ``offset``, which lies inside its first segment."""
-    (outer, *rest), tail = axis[0], axis[1:]
-    if not any(atom.free for atom in axis[0]):
-        still, length = _still(axis[0]), size(axis[:1])
-        return (*_axis(still.like(offset)), *_axis(still.like(length - offset)), *tail)
-    inner: Axis = (tuple(rest),)
-    whole, beyond = divmod(offset, size(inner))
-    if beyond:
-        pin(_axis(outer), BLOCKED)
-        block = _cut_first(inner, beyond)
-        before, after = (multiply(_axis(outer.like(n)), inner) for n in (whole, outer.size - whole - 1))
-        return concat([before, block, after, tail])
-    left, right = _axis(outer.like(whole)), _axis(outer.like(outer.size - whole))
-    if outer.free:
-        outer.bound = (*left, *right)
-    return concat([multiply(left, inner), multiply(right, inner), tail])
-
-
-def _unite_segments(p: Segment, q: Segment) -> Axis:
-    """Two products of one length: align their factors, splitting an atom where the other side has a factor of it."""
-    done: list[Atom] = []
-    while p and q:
-        f, g = p[0], q[0]
-        if f.size == g.size:
-            done.append(_join(f, g))
-            p, q = p[1:], q[1:]
-        elif g.size % f.size == 0:
-            g.bound = ((g.like(f.size), g.like(g.size // f.size)),)
-        elif f.size % g.size == 0:
-            f.bound = ((f.like(g.size), f.like(f.size // g.size)),)
-        else:
-            for rest in (p, q):
-                pin((rest,), BLOCKED)
-            done.append(Atom(math.prod(atom.size for atom in p), BLOCKED))
-            break
-        (p,), (q,) = resolve((p,)), resolve((q,))
-    return (tuple(done),)
-
-
-def _join(f: Atom, g: Atom) -> Atom:
-    if f is g or g.uniform:
-        return f
-    if f.uniform:
-        return g
-    f.reason = f.reason or g.reason
-    g.bound = ((f,),)
-    return f

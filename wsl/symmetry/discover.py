@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from torch.export.graph_signature import OutputKind
 from torch.utils._pytree import tree_map_only
 
-from wsl.symmetry.axes import Axis, Value, atoms, fresh, pin, uniform, unite
+from wsl.symmetry.axes import Axis, Value, atoms, fresh, pin, uniform
 from wsl.symmetry.families import families
 from wsl.symmetry.interpret import Interpreter, Overwritten
 from wsl.symmetry.naming import write
 from wsl.symmetry.rules import is_value
 from wsl.symmetry.sources import inputs_of, placeholders, weights_of
 from wsl.symmetry.spec import PermutationSpec
+from wsl.symmetry.unify import unite
 
 
 def permutation_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> PermutationSpec:

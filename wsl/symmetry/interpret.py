@@ -16,10 +16,11 @@ from torch import fx
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx.node import map_arg
 
-from wsl.symmetry.axes import Axis, DoesNotFit, Value, atoms, fixed, pin, shape, unite
+from wsl.symmetry.axes import Axis, Value, atoms, fixed, pin, shape
 from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.lazy import settle
 from wsl.symmetry.rules import LAZY, RULES, Call, Operand, Rule, is_value
+from wsl.symmetry.unify import DoesNotFit, unite
 
 _TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
@@ -74,8 +75,7 @@ class Interpreter:
         if not shapes and isinstance(node.target, OpOverload) and not _mutates(node.target):
             return None
         between: list[Value] = []
-        label = lambda axis, role: self.labels.append((axis, role))  # noqa: E731
-        call = Call(_packet(node), shapes, self.constant, label, between.append)
+        call = Call(_packet(node), shapes, self.constant, lambda *label: self.labels.append(label), between.append)
         results = [*map(Operand, _by_rule(node, args, kwargs, call) or _without_rule(node, operands, shapes))]
         self.steps.append(Step(operands, [*between, *results]))
         return results[0] if isinstance(node.meta.get("val"), torch.Tensor) else results

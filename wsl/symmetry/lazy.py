@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from wsl.symmetry.axes import Atom, Axis, Value, fresh, multiply, narrow, resolve, size, unite
+from wsl.symmetry.axes import Atom, Axis, Value, fresh, multiply, resolve, size
+from wsl.symmetry.unify import narrow, unite
 
 
 class Undecided(Atom):

@@ -11,8 +11,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputSpec
 from torch.fx import Node
 
-from wsl.symmetry.axes import Axis, Value, fixed, fresh, pin, unite
+from wsl.symmetry.axes import Axis, Value, fixed, fresh, pin
 from wsl.symmetry.rules import Operand
+from wsl.symmetry.unify import unite
 
 Constant = Callable[[int], Axis]
 

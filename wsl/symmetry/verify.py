@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from wsl.params import Params
-from wsl.symmetry.grammar import Axes, Segment, SpecError
+from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.permutation import Permutation
-from wsl.symmetry.spec import Group, Occurrence, PermutationSpec
+from wsl.symmetry.spec import Occurrence, PermutationSpec
+from wsl.symmetry.untie import untied
 
 BROKEN = 1e-3
 """An untied occurrence must change the output by more than this, relatively."""
@@ -121,7 +122,7 @@ class _Function:
 
     @torch.no_grad()
     def __call__(self, theta: Params) -> Tensor:
-        """Every floating-point output, as one vector."""
+        """Every tensor of the output, as one vector."""
         for name, tensor in self.state.items():
             tensor.copy_(theta[name])
         for name, tensor in self.state.items():
@@ -178,7 +179,7 @@ def _loose(
     for _ in range(2):
         theta = f.randomize(generator)
         error = f.error_against(theta)
-        suspects = [o for o in suspects if error(_untied(spec, alone, _sharing(f.state, o))(theta)) <= BROKEN]
+        suspects = [o for o in suspects if error(untied(spec, alone, _sharing(f.state, o))(theta)) <= BROKEN]
     return tuple(suspects)
 
 
@@ -187,32 +188,3 @@ def _sharing(state: Mapping[str, Tensor], occurrence: Occurrence) -> frozenset[O
     own = state[occurrence.tensor]
     return frozenset(occurrence._replace(tensor=name) for name, t in state.items()
                      if t.data_ptr() == own.data_ptr() and t.shape == own.shape)  # fmt: skip
-
-
-def _untied(spec: PermutationSpec, alone: Mapping[str, Permutation], places: frozenset[Occurrence]) -> Permutation:
-    """A group's element, with the group standing still at some places; families inside it stand still there too."""
-    place = next(iter(places))
-    name = str(spec.axes[place.tensor][place.axis][place.segment][place.factor])
-    inner = [group.name for group in spec.declared if group.per == name]
-    still = {old: f"{old}~" for old in (name, *inner)}
-    copies = [Group(still[d.name], d.size, still.get(d.per or "", d.per)) for d in spec.declared if d.name in still]
-    axes = tuple((tensor, tuple(_rename_axes(tensor, axes, places, still))) for tensor, axes in spec.annotations)
-    used = {atom for _, value in axes for axis in value for segment in axis for atom in segment}
-    declared = tuple(group for group in (*spec.declared, *copies) if group.name in used)
-    identity = Permutation.identity(PermutationSpec(declared, axes))
-    return Permutation(identity.spec, {n: alone[name].indices.get(n, index) for n, index in identity.indices.items()})
-
-
-def _rename_axes(tensor: str, axes: Axes, places: frozenset[Occurrence], still: Mapping[str, str]) -> Iterator[Any]:
-    for i, axis in enumerate(axes):
-        yield tuple(
-            tuple(_rename(segment, {o.factor for o in places if o[:3] == (tensor, i, j)}, still))
-            for j, segment in enumerate(axis)
-        )
-
-
-def _rename(segment: Segment, factors: set[int], still: Mapping[str, str]) -> Iterator[Any]:
-    first = next(iter(still))
-    for k, atom in enumerate(segment):
-        here = k in factors or (bool(factors) and atom != first)
-        yield still.get(str(atom), atom) if here else atom

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsl.symmetry.axes import Value, multiply, size, unite
+from wsl.symmetry.axes import Value, multiply, size
 from wsl.symmetry.rules.call import Call, Rules, broadcast, replace, rows
+from wsl.symmetry.unify import unite
 
 
 def attention(

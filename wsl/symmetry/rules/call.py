@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch._ops import OpOverloadPacket
 
-from wsl.symmetry.axes import Axis, Value, fixed, pin, size, unite
+from wsl.symmetry.axes import Axis, Value, fixed, pin, size
+from wsl.symmetry.unify import unite
 
 Rule = Callable[..., Value | list[Value]]
 Rules = dict[OpOverloadPacket, Rule]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsl.symmetry.axes import Value, unite
+from wsl.symmetry.axes import Value
 from wsl.symmetry.rules.call import Rules, broadcast, rows
+from wsl.symmetry.unify import unite
 
 
 def linear(input: Value, weight: Value, bias: Value | None = None, **_: Any) -> Value:

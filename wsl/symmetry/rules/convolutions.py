@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from wsl.symmetry.axes import Value, fresh, multiply, pin, size, unite
+from wsl.symmetry.axes import Value, fresh, multiply, pin, size
 from wsl.symmetry.rules.call import Call, Rules, pin_space, rows
+from wsl.symmetry.unify import unite
 
 
 def convolution(

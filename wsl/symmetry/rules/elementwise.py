@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsl.symmetry.axes import Value, size, unite
+from wsl.symmetry.axes import Value, size
 from wsl.symmetry.rules.call import Rules, broadcast, is_value, replace, rows
+from wsl.symmetry.unify import unite
 
 
 def elementwise(**arguments: Any) -> Value:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any
 
-from wsl.symmetry.axes import Value, concat, fixed, fresh, multiply, narrow, pin, size, split, unite
+from wsl.symmetry.axes import Value, concat, fixed, fresh, multiply, pin, size
 from wsl.symmetry.lazy import take
 from wsl.symmetry.rules.call import Call, Rules, replace, rows
+from wsl.symmetry.unify import narrow, split, unite
 
 
 def cat(at: Call, tensors: list[Value], dim: int = 0, **_: Any) -> Value:

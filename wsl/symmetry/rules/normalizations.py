@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsl.symmetry.axes import Value, fresh, multiply, size, unite
+from wsl.symmetry.axes import Value, fresh, multiply, size
 from wsl.symmetry.rules.call import Call, Rules, replace, rows
+from wsl.symmetry.unify import unite
 
 
 def channel_norm(

@@ -9,9 +9,10 @@ from __future__ import annotations
 from functools import partial, reduce
 from typing import Any
 
-from wsl.symmetry.axes import Axis, Value, concat, fixed, fresh, multiply, size, unite
+from wsl.symmetry.axes import Axis, Value, concat, fixed, fresh, multiply, size
 from wsl.symmetry.lazy import factor
 from wsl.symmetry.rules.call import Call, Rules, rows
+from wsl.symmetry.unify import unite
 
 
 def recurrent(

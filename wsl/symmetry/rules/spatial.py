@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from wsl.symmetry.axes import Value, concat, fixed, fresh, multiply, narrow, pin, size, unite
+from wsl.symmetry.axes import Value, concat, fixed, fresh, multiply, pin, size
 from wsl.symmetry.rules.call import Call, Rules, pin_space, replace, rows
+from wsl.symmetry.unify import narrow, unite
 
 
 def window(at: Call, *, count: int, outputs: int = 1, **arguments: Any) -> Value | list[Value]:
