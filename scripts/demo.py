@@ -17,15 +17,17 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 from demo_report import write_report
 
-ROOT = Path(__file__).resolve().parent.parent
+from wsl import Zoo
+
+FAILED = Event()
 LANES = {
     "populations and functionals on CNNs, generation": [
         "zoo build datasets=digits_cnn output={out}/digits_cnn.h5",
-        "train models=unf datasets=digits_cnn zoo={out}/digits_cnn.h5 output={out}/cnn-unf",
-        "train models=statnet datasets=digits_cnn zoo={out}/digits_cnn.h5 output={out}/cnn-statnet",
+        "train models=unf network.hidden=24 settings.epochs=14 datasets=digits_cnn zoo={out}/digits_cnn.h5 output={out}/cnn-unf",
         "generate models=weight_diffusion datasets=digits_cnn zoo={out}/digits_cnn.h5 output={out}/generated samples=16",
     ],
     "implicit representations, alignment and merging": [
@@ -41,6 +43,7 @@ LANES = {
         "merge {mlp} -o {out}/mlp/merged.safetensors",
         "connect {cnn_bn} --reset-batch-norm -o {out}/cnn_bn-path",
         "merge {cnn_bn} --reset-batch-norm -o {out}/cnn_bn/merged.safetensors",
+        "train models=statnet datasets=digits_cnn zoo={out}/digits_cnn.h5 output={out}/cnn-statnet",
     ],
 }
 
@@ -52,11 +55,9 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with ThreadPoolExecutor(len(LANES)) as pool:
-        seconds = {
-            name: s
-            for lane in pool.map(lambda commands: [step(command, out) for command in commands], LANES.values())
-            for name, s in lane
-        }
+        lanes = list(pool.map(lambda commands: [step(command, out) for command in commands], LANES.values()))
+    before = read(out / "summary.json")["seconds"] if (out / "summary.json").exists() else {}
+    seconds = before | {name: round(s, 1) for lane in lanes for name, s in lane if s is not None}
     summary = summarise(out, seconds)
     summary["wall_seconds"] = round(time.perf_counter() - started, 1)
     summary["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2)
@@ -66,19 +67,30 @@ def main() -> None:
     print(f"\n{out / 'report.html'} and {out / 'summary.json'} hold every figure and number; {summary['wall_seconds']:.0f} s")
 
 
-def step(command: str, out: Path) -> tuple[str, float]:
-    """Run ``wsl COMMAND`` and say so; the demo ends if it fails."""
+def step(command: str, out: Path) -> tuple[str, float | None]:
+    """Run ``wsl COMMAND`` once its zoo is there; returns its name and seconds, None if its output was there, in part or whole."""
     words = [word for part in command.split() for word in expand(part, out)]
+    for needed in (Path(word.removeprefix("zoo=")) for word in words if word.startswith("zoo=")):
+        while not needed.exists() and not FAILED.is_set():
+            time.sleep(0.2)
+    target = output_of(words)
+    name, there = f"{' '.join(words[: 1 + (words[0] == 'zoo')])} {target.stem}", any(target.parent.glob(f"{target.name}*"))
     started = time.perf_counter()
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "wsl", *words], env=env, capture_output=True, text=True, cwd=Path.cwd(), check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "wsl", *words], env=env, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
     print(f"{seconds:6.1f} s  wsl {' '.join(words)}\n          {' / '.join(done.stdout.strip().splitlines()[-2:])}", flush=True)
     if done.returncode:
+        FAILED.set()
         sys.exit(f"wsl {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return " ".join(words[:2] if words[0] == "zoo" else words[:1]) + " " + Path(words[-1]).stem, seconds
+    return name, None if there else seconds
+
+
+def output_of(words: list[str]) -> Path:
+    """Where a command writes: after ``-o``, or ``output=``."""
+    if "-o" in words:
+        return Path(words[words.index("-o") + 1])
+    return Path(next(word.removeprefix("output=") for word in words if word.startswith("output=")))
 
 
 def expand(part: str, out: Path) -> list[str]:
@@ -90,17 +102,10 @@ def expand(part: str, out: Path) -> list[str]:
 
 def summarise(out: Path, seconds: dict[str, float]) -> dict:
     """Every number of the demo, read from the result files of its steps."""
-    zoos = {name: rows(out, name) for name in ("digits_cnn", "digits_inr")}
+    zoos = {name: Zoo(out / f"{name}.h5") for name in ("digits_cnn", "digits_inr")}
     trained = {name: read(out / name / "result.json") for name in ("cnn-unf", "cnn-statnet", "inr-unf", "inr-statnet")}
     return {
-        "zoos": {
-            name: {
-                "members": len({row["member"] for row in table}),
-                "checkpoints": len(table),
-                **members_per_second(name, table, seconds),
-            }
-            for name, table in zoos.items()
-        },
+        "zoos": {name: population(zoo, seconds.get(f"zoo build {name}")) for name, zoo in zoos.items()},
         "functionals": {
             name: {"seed": done["config"]["seed"], "parameters": done["parameters"], **done["test"]}
             for name, done in trained.items()
@@ -111,21 +116,14 @@ def summarise(out: Path, seconds: dict[str, float]) -> dict:
             for name in ("mlp", "cnn_bn")
         },
         "generated": read(out / "generated" / "result.json")["scores"],
-        "seconds": {name: round(s, 1) for name, s in seconds.items()},
+        "seconds": seconds,
     }
 
 
-def members_per_second(name: str, table: list[dict], seconds: dict[str, float]) -> dict[str, float]:
-    spent = next((s for key, s in seconds.items() if key.endswith(name)), 0.0)
-    return {"members_per_second": round(len({row["member"] for row in table}) / spent, 2)} if spent else {}
-
-
-def rows(out: Path, name: str) -> list[dict]:
-    """The table of a zoo, through ``wsl zoo info``'s library call."""
-    from wsl import Zoo
-
-    zoo = Zoo(out / f"{name}.h5")
-    return [{"member": int(member)} for member in zoo.table["member"]]
+def population(zoo: Zoo, seconds: float | None) -> dict:
+    """Size of a zoo, and members per second if it was timed."""
+    members = len(set(zoo.table["member"].tolist()))
+    return {"members": members, "checkpoints": len(zoo), "members_per_second": round(members / seconds, 1) if seconds else None}
 
 
 def read(path: Path) -> dict:
@@ -137,7 +135,7 @@ def table(summary: dict) -> str:
     f, p, g = summary["functionals"], summary["paths"], summary["generated"]
     lines = [("zoos", "")]
     lines += [
-        (f"  {name}", f"{z['members']} members, {z['checkpoints']} checkpoints, {z.get('members_per_second', 0):.1f} members/s")
+        (f"  {name}", f"{z['members']} members, {z['checkpoints']} checkpoints, {z['members_per_second']} members/s")
         for name, z in summary["zoos"].items()
     ]
     lines += [("test accuracy of unseen CNNs, Kendall's tau / R2", "")]

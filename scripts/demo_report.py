@@ -13,7 +13,7 @@ h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-top: 1px solid #ddd;
 table { border-collapse: collapse; margin: 1rem 0 }
 td, th { padding: .25rem .9rem .25rem 0; text-align: left; vertical-align: top }
 td + td { font-variant-numeric: tabular-nums }
-img { max-width: 100%; height: auto } figure { margin: 1rem 0; display: inline-block }
+img { max-width: 100%; max-height: 26rem } figure { margin: 1rem 0; display: inline-block }
 figcaption, small { color: #666 }
 """
 
@@ -91,4 +91,6 @@ def _words(name: str) -> str:
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_number, value))
     return f"{value:.4g}" if isinstance(value, float) else html.escape(str(value))

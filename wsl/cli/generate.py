@@ -72,7 +72,12 @@ def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[s
     drawn = generator.sample(config["samples"], condition=wanted, generator=rng)
     arms = {"generated": drawn, **_baselines(config, population, generator, rng)}
     trials = trial(population.model, arms, population.data, seed=config["seed"], **config["trial"])
-    done = {**head, "wanted": wanted, "scores": _scores(population, generator, trials, arms), "arms": _arms(trials)}
+    done = {
+        **head,
+        "wanted": wanted,
+        "scores": _scores(population, generator, trials, arms, steps=config["trial"]["steps"]),
+        "arms": _arms(trials),
+    }
     for i, theta in enumerate(unstack(drawn)):
         about = {
             "spec": str(zoo.spec),
@@ -148,7 +153,12 @@ def _canonical(generator: WeightDiffusion, params: Params) -> Params:
 
 
 def _scores(
-    population: Population, generator: WeightDiffusion, trials: Mapping[str, Trial], arms: Mapping[str, Params]
+    population: Population,
+    generator: WeightDiffusion,
+    trials: Mapping[str, Trial],
+    arms: Mapping[str, Params],
+    *,
+    steps: int,
 ) -> dict[str, float]:
     spec, member = population.zoo.spec, population.member
     drawn = _canonical(generator, arms["generated"])
@@ -159,6 +169,7 @@ def _scores(
     good = {name: tensor[rows] for name, tensor in real.items()}
     return {
         "networks": len(near),
+        "fine_tuning_steps": steps,
         "accuracy_as_drawn": float(trials["generated"].drawn.mean()),
         "accuracy_as_drawn_spread": float(trials["generated"].drawn.std()),
         "accuracy_tuned": float(trials["generated"].tuned.mean()),
