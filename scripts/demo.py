@@ -24,16 +24,17 @@ from demo_report import write_report
 from wsl import Zoo
 
 FAILED = Event()
+ZOOS = {"{cnns}": "digits_cnn", "{inrs}": "digits_inr"}
 LANES = {
     "populations and functionals on CNNs, generation": [
         "zoo build datasets=digits_cnn output={out}/digits_cnn.h5",
-        "train models=unf network.hidden=24 settings.epochs=14 datasets=digits_cnn zoo={out}/digits_cnn.h5 output={out}/cnn-unf",
-        "generate models=weight_diffusion datasets=digits_cnn zoo={out}/digits_cnn.h5 output={out}/generated samples=16",
+        "train models=unf network.hidden=24 settings.epochs=14 {cnns} output={out}/cnn-unf",
+        "generate models=weight_diffusion samples=16 {cnns} output={out}/generated",
     ],
     "implicit representations, alignment and merging": [
         "zoo build datasets=digits_inr output={out}/digits_inr.h5",
-        "train models=unf datasets=digits_inr zoo={out}/digits_inr.h5 output={out}/inr-unf",
-        "train models=statnet datasets=digits_inr zoo={out}/digits_inr.h5 output={out}/inr-statnet",
+        "train models=unf {inrs} output={out}/inr-unf",
+        "train models=statnet {inrs} output={out}/inr-statnet",
         "zoo build datasets=digits_mlp output={out}/digits_mlp.h5",
         "zoo export {out}/digits_mlp.h5 --rows 0 1 -o {out}/mlp",
         "zoo build datasets=digits_cnn_bn output={out}/digits_cnn_bn.h5",
@@ -43,7 +44,7 @@ LANES = {
         "merge {mlp} -o {out}/mlp/merged.safetensors",
         "connect {cnn_bn} --reset-batch-norm -o {out}/cnn_bn-path",
         "merge {cnn_bn} --reset-batch-norm -o {out}/cnn_bn/merged.safetensors",
-        "train models=statnet datasets=digits_cnn zoo={out}/digits_cnn.h5 output={out}/cnn-statnet",
+        "train models=statnet {cnns} output={out}/cnn-statnet",
     ],
 }
 
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def step(command: str, out: Path) -> tuple[str, float | None]:
-    """Run ``wsl COMMAND`` once its zoo is there; returns its name and seconds, None if its output was there, in part or whole."""
+    """Run ``wsl COMMAND`` once its zoo is there; its name and seconds, None if some output was there before."""
     words = [word for part in command.split() for word in expand(part, out)]
     for needed in (Path(word.removeprefix("zoo=")) for word in words if word.startswith("zoo=")):
         while not needed.exists() and not FAILED.is_set():
@@ -94,7 +95,9 @@ def output_of(words: list[str]) -> Path:
 
 
 def expand(part: str, out: Path) -> list[str]:
-    """Fill in the output folder, and ``{mlp}`` by the two checkpoints exported to that folder."""
+    """Fill in the output folder, ``{cnns}`` by a population and its file, ``{mlp}`` by two checkpoints exported to that folder."""
+    if part in ZOOS:
+        return [f"datasets={ZOOS[part]}", f"zoo={out / ZOOS[part]}.h5"]
     if part in {"{mlp}", "{cnn_bn}"}:
         return sorted(str(path) for path in (out / part.strip("{}")).glob("member-*.safetensors"))
     return [part.format(out=out)]
