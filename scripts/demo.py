@@ -95,7 +95,7 @@ def output_of(words: list[str]) -> Path:
 
 
 def expand(part: str, out: Path) -> list[str]:
-    """Fill in the output folder, ``{cnns}`` by a population and its file, ``{mlp}`` by two checkpoints exported to that folder."""
+    """Fill in the output folder, ``{cnns}`` by a population and its file, ``{mlp}`` by the two exported checkpoints."""
     if part in ZOOS:
         return [f"datasets={ZOOS[part]}", f"zoo={out / ZOOS[part]}.h5"]
     if part in {"{mlp}", "{cnn_bn}"}:

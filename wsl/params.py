@@ -75,17 +75,18 @@ def unravel(vector: Tensor, shapes: Shapes) -> Params:
 def call(model: nn.Module, params: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
     """f_theta(x): run ``model`` with ``params`` in place of its own weights.
 
+    A tensor that the model knows by several names (tied weights) is read under each of them.
     With one leading batch axis on every tensor of ``params`` the call is vectorised over it, all members reading the same
     ``inputs``, and the outputs gain that axis.
     """
     name, own = next(iter(model.state_dict(keep_vars=True).items()))
     extra = params[name].dim() - own.dim()
     if extra == 0:
-        return torch.func.functional_call(model, dict(params), inputs)
+        return torch.func.functional_call(model, dict(params), inputs, tie_weights=False)
     if extra != 1:
         raise ValueError(f"{name}: has {extra} axes more than in the model; one leading batch axis is allowed")
 
     def one(theta: Params) -> Tensor:
-        return torch.func.functional_call(model, theta, inputs)
+        return torch.func.functional_call(model, theta, inputs, tie_weights=False)
 
     return torch.vmap(one, randomness="different")(dict(params))
