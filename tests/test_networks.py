@@ -35,3 +35,24 @@ def test_ravel_and_unravel_are_inverse(network):
     theta = {name: t for name, t in network.weights(2, 3).items() if t.is_floating_point()}
     back = params.unravel(params.ravel(theta, 2), params.shapes(theta, 2))
     assert all(torch.equal(back[name], theta[name]) for name in theta)
+
+
+class Shared(torch.nn.Module):
+    """One layer under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(4, 4)
+        self.second = self.first
+
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+def test_tied_weights_are_called_under_both_names():
+    model, x = Shared(), torch.randn(3, 4)
+    theta = {name: tensor + 1 for name, tensor in params.from_module(model).items()}
+    moved = Shared()
+    moved.load_state_dict(theta)
+    torch.testing.assert_close(params.call(model, theta, x), moved(x))
+    torch.testing.assert_close(params.call(model, params.stack([theta, theta]), x), moved(x).expand(2, -1, -1))
