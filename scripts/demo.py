@@ -28,7 +28,7 @@ ZOOS = {"{cnns}": "digits_cnn", "{inrs}": "digits_inr"}
 LANES = {
     "populations and functionals on CNNs, generation": [
         "zoo build datasets=digits_cnn output={out}/digits_cnn.h5",
-        "train models=unf network.hidden=24 settings.epochs=14 {cnns} output={out}/cnn-unf",
+        "train models=unf {cnns} output={out}/cnn-unf",
         "generate models=weight_diffusion samples=16 {cnns} output={out}/generated",
     ],
     "implicit representations, alignment and merging": [
