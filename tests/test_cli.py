@@ -16,6 +16,9 @@ from wsl.zoo import Zoo, read_checkpoint, write_checkpoint
 TINY = ["population.members=30", "population.steps=4", "population.snapshots=[2,4]", "population.architecture.channels=[2,3,3]"]
 TRAIN = ["models=statnet", "datasets=digits_cnn", "settings.epochs=2", "zoo=zoo.h5"]
 
+GENERATE = ["models=weight_diffusion", "datasets=digits_cnn", "zoo=zoo.h5", "samples=3", "generator.latent=4"]
+GENERATE += ["fit.code_steps=5", "fit.steps=5", "trial.steps=2"]
+
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
@@ -84,13 +87,16 @@ def test_evaluate_repeats_the_score_of_training(inside):
     assert scores == pytest.approx(json.loads(Path("scored/result.json").read_text())["test"])
 
 
-@pytest.mark.parametrize("words", [["train", *TRAIN], ["connect", "A", "B", "--points", "3"]], ids=["train", "connect"])
+@pytest.mark.parametrize(
+    "words", [["train", *TRAIN], ["connect", "A", "B", "--points", "3"], ["generate", *GENERATE]], ids=lambda w: w[0]
+)
 def test_two_runs_with_other_hash_seeds_give_equal_bytes(inside, words):
     words = [checkpoints()["AB".index(word)] if word in ("A", "B") else word for word in words]
     for seed in (1, 2):
         folder = f"{words[0]}-{seed}"
-        run_elsewhere([*words, *([f"output={folder}"] if words[0] == "train" else ["-o", folder])], seed)
+        run_elsewhere([*words, *(["-o", folder] if words[0] == "connect" else [f"output={folder}"])], seed)
     assert content(f"{words[0]}-1") == content(f"{words[0]}-2")
+    assert content(f"{words[0]}-1")
 
 
 def test_a_zoo_is_built_twice_to_equal_bytes(inside):
@@ -215,8 +221,7 @@ def test_a_zoo_of_one_recipe_is_not_overwritten_by_another(inside, capsys):
 
 
 def test_generate_draws_networks_and_tries_them_beside_baselines(inside, capsys):
-    words = ["models=weight_diffusion", "datasets=digits_cnn", "zoo=zoo.h5", "samples=3", "fit.code_steps=5", "fit.steps=5"]
-    assert main(["generate", *words, "trial.steps=2", "output=drawn", "generator.latent=4"]) == 0
+    assert main(["generate", *GENERATE, "output=drawn"]) == 0
     done = json.loads(Path("drawn/result.json").read_text())
     arms = {"generated", "default_init", "retrieval", "noise", "gaussian", "mean", "round_trip"}
     assert set(done["arms"]) == arms

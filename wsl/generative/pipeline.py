@@ -30,6 +30,7 @@ from wsl.matching import Matcher
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec, SpecError
 
+FORMAT = "wsl.WeightDiffusion"
 CODES = {code.__name__: code for code in (WeightAutoencoder, WeightPCA)}
 """The codes that a file can name."""
 
@@ -128,22 +129,25 @@ class WeightDiffusion(nn.Module):
         return self._weights(self.code.decode(z))
 
     def save(self, path: str | Path) -> None:
-        """Write everything that `load` needs as one safetensors file; the matcher is not kept, it serves fitting only."""
+        """Write everything that `load` needs as one safetensors file; the matcher is not kept, it serves fitting only.
+
+        All metadata is one entry: the format keeps several in an order that changes from run to run.
+        """
         config = {**self.config, "code": type(self.code).__name__, "code_config": self.code.config}
-        metadata = {"format": "wsl.WeightDiffusion", "version": "1", "spec": str(self.spec), "config": json.dumps(config)}
-        safetensors.torch.save_file({name: t.contiguous() for name, t in self.state_dict().items()}, path, metadata)
+        about = json.dumps({"format": FORMAT, "version": 1, "spec": str(self.spec), "config": config})
+        safetensors.torch.save_file({name: t.contiguous() for name, t in self.state_dict().items()}, path, {"wsl": about})
 
     @classmethod
     def load(cls, path: str | Path) -> WeightDiffusion:
         """Read what `save` wrote; raises ValueError if the file is something else."""
         with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        if (metadata.get("format"), metadata.get("version")) != ("wsl.WeightDiffusion", "1"):
-            raise ValueError(f"{path}: not a saved WeightDiffusion of version 1 (format {metadata.get('format')!r}, "
-                             f"version {metadata.get('version')!r}); write one with WeightDiffusion.save")  # fmt: skip
-        config: dict[str, Any] = json.loads(metadata["config"])
+            about: dict[str, Any] = json.loads((file.metadata() or {}).get("wsl", "{}"))
+        if (about.get("format"), about.get("version")) != (FORMAT, 1):
+            raise ValueError(f"{path}: not a saved WeightDiffusion of version 1 (format {about.get('format')!r}, "
+                             f"version {about.get('version')!r}); write one with WeightDiffusion.save")  # fmt: skip
+        config = about["config"]
         make, arguments = CODES[config.pop("code")], config.pop("code_config")
-        model = cls(PermutationSpec.parse(metadata["spec"]), code=lambda *_: make(**arguments), **config)
+        model = cls(PermutationSpec.parse(about["spec"]), code=lambda *_: make(**arguments), **config)
         model.load_state_dict(safetensors.torch.load_file(path))
         return model
 
