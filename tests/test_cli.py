@@ -125,6 +125,23 @@ def test_an_interrupted_training_goes_on_to_the_same_result(inside, monkeypatch)
     assert content("whole") == content("parts")
 
 
+def test_an_interrupted_training_is_not_continued_with_another_network(inside, monkeypatch, capsys):
+    def stop(self, *values):
+        record(self, *values)
+        raise KeyboardInterrupt
+
+    run = sys.modules["wsl.training.fit"]._Run
+    record = run.record
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "record", stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(["train", *TRAIN, "output=other"])
+    before = content("other")
+    assert main(["train", *TRAIN, "output=other", "network.hidden=9"]) == 2
+    assert "belongs to another run" in capsys.readouterr().err
+    assert content("other") == before
+
+
 def test_match_connect_and_merge_on_exported_checkpoints(inside, capsys):
     a, b = checkpoints()
     assert main(["match", a, b, "-o", "matched.safetensors"]) == 0

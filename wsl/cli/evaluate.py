@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file
+from torch import nn
 
 from wsl.cli.config import ConfigError, instantiate
 from wsl.cli.population import default_path
@@ -39,7 +40,7 @@ def run(arguments: Sequence[str]) -> None:
     say(f"{folder}: {options.split} {numbers(scores)}")
 
 
-def _load(network, path: Path) -> None:
+def _load(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(load_file(path))
     except RuntimeError as error:

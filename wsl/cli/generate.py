@@ -78,15 +78,10 @@ def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[s
         "scores": _scores(population, generator, trials, arms, steps=config["trial"]["steps"]),
         "arms": _arms(trials),
     }
+    about = {"spec": str(zoo.spec), "architecture": json.dumps(zoo.architecture), "task": json.dumps(zoo.provenance["task"])}
+    folder.mkdir(parents=True, exist_ok=True)
     for i, theta in enumerate(unstack(drawn)):
-        about = {
-            "spec": str(zoo.spec),
-            "architecture": json.dumps(zoo.architecture),
-            "task": json.dumps(zoo.provenance["task"]),
-        }
-        write_with(
-            folder / f"sample-{i:02d}.safetensors", lambda path, theta=theta, about=about: write_checkpoint(path, theta, about)
-        )
+        write_checkpoint(folder / f"sample-{i:02d}.safetensors", theta, about)
     write_with(folder / "generator.safetensors", generator.save)
     write_table(folder / "generated.csv", _table(trials))
     write_figure(folder / "generated.png", _figure(trials))
@@ -129,6 +124,7 @@ def _baselines(
 ) -> dict[str, Params]:
     """Arms that learn nothing, each of as many networks; good members are those that reach the wanted condition."""
     count, good = config["samples"], _good(population, config["fit"]["quantile"])
+    aligned = generator.canonicalizer(good)
     seeds = [config["seed"] * 1_000_003 + i for i in range(count)]
     description = population.zoo.architecture or {}
     held_out, _ = population.zoo.__getitems__(population.zoo.indices("val"))
@@ -137,8 +133,8 @@ def _baselines(
         "default_init": initial_population(lambda: build_architecture(description), seeds),
         "retrieval": retrieval_baseline(good, count, generator=rng),
         "noise": noise_baseline(good, count, scale=0.5, generator=rng),
-        "gaussian": gaussian_baseline(_canonical(generator, good), count, generator=rng),
-        "mean": mean_baseline(_canonical(generator, good), count),
+        "gaussian": gaussian_baseline(aligned, count, generator=rng),
+        "mean": mean_baseline(aligned, count, generator=rng),
         "round_trip": round_trip(generator, {name: tensor[best] for name, tensor in held_out.items()}),
     }
 
@@ -146,10 +142,6 @@ def _baselines(
 def _good(population: Population, quantile: float) -> Params:
     rows = population.condition >= population.condition.quantile(quantile)
     return {name: tensor[rows] for name, tensor in population.params.items()}
-
-
-def _canonical(generator: WeightDiffusion, params: Params) -> Params:
-    return generator.canonicalizer(params)
 
 
 def _scores(
@@ -161,7 +153,7 @@ def _scores(
     steps: int,
 ) -> dict[str, float]:
     spec, member = population.zoo.spec, population.member
-    drawn = _canonical(generator, arms["generated"])
+    drawn = generator.canonicalizer(arms["generated"])
     real = generator.canonicalizer(population.params, member=member)
     near = aligned_nearest(spec, drawn, real, shortlist=SHORTLIST).distance
     rows = population.condition.argsort(descending=True)[: len(near)]

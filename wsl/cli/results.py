@@ -16,6 +16,7 @@ from typing import Any
 
 import wsl
 from wsl.plots import write_csv
+from wsl.zoo import replacing
 
 
 def file_hash(path: str | Path) -> str:
@@ -75,12 +76,8 @@ def write_text(path: Path, text: str) -> None:
 def write_with(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` make a temporary file of the same ending, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
+    with replacing(path, path.with_name(f".{os.getpid()}-{path.name}")) as temporary:
         write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _defined(value: Any) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from wsl.params import Params
 from wsl.training.objective import Objective
-from wsl.zoo import Zoo
+from wsl.zoo import Zoo, replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +64,7 @@ def fit(
     """Train ``network`` on the zoo's training members and leave the best epoch's weights in it.
 
     With ``folder``, every epoch is saved to ``last.pt`` there and an interrupted run with equal settings goes on from it.
-    Raises ValueError when the folder holds a run with other settings, or when the loss stops being finite.
+    Raises ValueError when the folder holds another run (settings, network, objective, zoo), or when the loss stops being finite.
     """
     normalizer = getattr(network, "normalizer", None)
     if normalizer is not None:
@@ -74,6 +73,7 @@ def fit(
     fabric.launch()
     wrapped, optimizer = fabric.setup(network, _optimizer(network, settings))
     run = _Run(network, optimizer, settings, None if folder is None else Path(folder) / "last.pt")
+    run.identity = _identity(network, zoo, objective, settings)
     run.resume()
     hidden = None if progress else True
     epochs = tqdm(range(run.epoch, settings.epochs), disable=hidden, initial=run.epoch, total=settings.epochs, unit="epoch")
@@ -115,6 +115,7 @@ class _Run:
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, settings: Settings, path: Path | None) -> None:
         self.network, self.optimizer, self.settings, self.path = network, optimizer, settings, path
+        self.identity = ""
         self.history: list[dict[str, float]] = []
         self.best = _copy(network)
         self.best_epoch, self.best_score = -1, -math.inf
@@ -137,7 +138,7 @@ class _Run:
 
     def _save(self, path: Path) -> None:
         state = {
-            "settings": dataclasses.asdict(self.settings),
+            "identity": self.identity,
             "network": self.network.state_dict(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
@@ -146,15 +147,18 @@ class _Run:
             "best_score": self.best_score,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, path.with_suffix(".tmp"))
-        os.replace(path.with_suffix(".tmp"), path)
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
 
     def resume(self) -> None:
         if self.path is None or not self.path.exists():
             return
         state = torch.load(self.path, weights_only=True, map_location="cpu")
-        if state["settings"] != dataclasses.asdict(self.settings):
-            raise ValueError(f"{self.path} belongs to a run with other settings; choose another folder or delete the file")
+        if state.get("identity") != self.identity:
+            raise ValueError(
+                f"{self.path} belongs to another run (other settings, network, objective or zoo); "
+                "choose another folder or delete the file"
+            )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history, self.best = state["history"], state["best"]
@@ -210,6 +214,12 @@ def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, done: float) -
     factor = min(1.0, (done + 1e-3) / settings.warmup) if settings.warmup else 1.0
     for group in optimizer.param_groups:
         group["lr"] = settings.lr * factor * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _identity(network: nn.Module, zoo: Zoo, objective: Objective, settings: Settings) -> str:
+    """What a saved state belongs to: settings, objective, the network's tensors, the zoo's rows and origin."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    return repr((settings, objective, type(network).__name__, shapes, str(zoo.spec), len(zoo), zoo.provenance))
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -2,6 +2,7 @@
 
 from wsl.zoo import architectures
 from wsl.zoo.architectures import build_architecture
+from wsl.zoo.atomic import replacing
 from wsl.zoo.classifiers import ClassifierPopulation
 from wsl.zoo.convert import export, read_checkpoint, write_checkpoint
 from wsl.zoo.dataset import Zoo
@@ -36,6 +37,7 @@ __all__ = [
     "export",
     "initial_population",
     "read_checkpoint",
+    "replacing",
     "task",
     "train_population",
     "write_checkpoint",
