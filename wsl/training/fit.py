@@ -64,7 +64,7 @@ def fit(
     """Train ``network`` on the zoo's training members and leave the best epoch's weights in it.
 
     With ``folder``, every epoch is saved to ``last.pt`` there and an interrupted run with equal settings goes on from it.
-    Raises ValueError when the folder holds another run (settings, network, objective, zoo), or when the loss stops being finite.
+    Raises ValueError when the folder holds another run (settings, network, zoo), or when the loss stops being finite.
     """
     normalizer = getattr(network, "normalizer", None)
     if normalizer is not None:
