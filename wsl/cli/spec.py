@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from wsl.cli.checkpoints import example, find
 from wsl.cli.config import ConfigError
 from wsl.cli.terminal import say
-from wsl.symmetry import PermutationSpec, permutation_spec, verify
+from wsl.symmetry import permutation_spec, verify
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> None:
     spec = permutation_spec(model, x)
     say(str(spec))
     say(f"\n{len(spec.groups)} groups, log10 of the group's order {spec.log10_order:.1f}")
-    say(f"{movable(spec):.1%} of the weights lie on movable axes")
+    say(f"{spec.movable:.1%} of the weights lie on movable axes")
     if options.pinned:
         say("\n".join(f"{axis}: {reason}" for axis, reason in spec.pinned.items()))
     if options.verify:
@@ -35,10 +35,3 @@ def run(arguments: Sequence[str]) -> None:
             raise ConfigError(
                 f"the specification of {options.model} does not preserve its function; please report this network"
             )
-
-
-def movable(spec: PermutationSpec) -> float:
-    """Share of the weights that lie on at least one axis a group acts on."""
-    sizes = {name: shape.numel() for name, shape in spec.shapes.items()}
-    moving = {occurrence.tensor for group in spec.groups for occurrence in spec.occurrences(group)}
-    return sum(sizes[name] for name in moving) / max(1, sum(sizes.values()))

@@ -111,6 +111,13 @@ class PermutationSpec:
         count = {g.name: self.groups[g.per] if g.per else 1 for g in self.declared}
         return sum(count[g.name] * math.lgamma(g.size + 1) for g in self.declared) / math.log(10)
 
+    @property
+    def movable(self) -> float:
+        """Share of the entries of all tensors that lie on at least one axis which a group acts on."""
+        sizes = {name: shape.numel() for name, shape in self.shapes.items()}
+        moving = {occurrence.tensor for group in self.groups for occurrence in self.occurrences(group)}
+        return sum(sizes[name] for name in moving) / max(1, sum(sizes.values()))
+
     def axis_size(self, axis: Axis) -> int:
         """Length of an axis."""
         return sum(map(self.segment_size, axis))

@@ -71,12 +71,14 @@ def verify(
     kwargs: Mapping[str, Any] | None = None,
     seed: int = 0,
     tolerance: float = 1e-9,
+    groups: bool = True,
     controls: bool = False,
 ) -> Verification:
     """Measure whether ``spec`` preserves the function of ``model``, called as ``model(*inputs, **kwargs)``.
 
-    A float64 copy in evaluation mode gets random weights and buffers; integer buffers are kept. ``controls`` adds the negative
-    control of every occurrence, one more forward pass each. The caller's model and random state stay untouched.
+    A float64 copy in evaluation mode gets random weights and buffers; integer buffers are kept. Without ``groups``, single groups
+    are measured only if all of them together do not preserve the function. ``controls`` adds the negative control of every
+    occurrence, one more forward pass each. The caller's model and random state stay untouched.
 
     Raises `SpecError` if the specification does not fit the model, if weights are on the meta device, or if the output is zero
     or not finite for random weights, so that nothing can be told.
@@ -87,10 +89,10 @@ def verify(
     theta = f.randomize(generator)
     error = f.error_against(theta)
     alone = {name: _alone(spec, name, generator) for name in spec.groups}
-    groups = {name: error(g(theta)) for name, g in alone.items()}
     whole = error(Permutation.random(spec, generator)(theta))
+    single = {name: error(g(theta)) for name, g in alone.items()} if groups or not whole <= tolerance else {}
     loose = _loose(spec, alone, f, generator) if controls else ()
-    return Verification(whole, MappingProxyType(groups), tolerance, loose)
+    return Verification(whole, MappingProxyType(single), tolerance, loose)
 
 
 class _Function:
