@@ -2,13 +2,16 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from networks import BY_NAME, NETWORKS
 from torch import nn
+from torch.nn import functional as F
 
 from wsl import params
 from wsl.symmetry import Permutation, PermutationSpec, SpecError, verify
+from wsl.symmetry.double import Double
 
 
 def changed(name, *replacements):
@@ -170,3 +173,56 @@ def test_an_output_that_says_nothing_is_refused():
 
     with pytest.raises(SpecError, match=r"the output has norm 0\.0 for random weights, so nothing can be told"):
         verify(PermutationSpec.parse("h = 3\nweight: h 2\nbias: h"), Zero(2, 3), torch.randn(4, 2))
+
+
+class Upcasts(nn.Module):
+    """A residual branch that asks for lower precision in every way that models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 3)
+        self.register_buffer("lost", torch.rand(1).half(), persistent=False)
+
+    def forward(self, x):
+        h = self.a(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            h = h + F.layer_norm(h.float(), (7,), self.norm.weight.float(), self.norm.bias.float()).type_as(h)
+        h = h + F.softmax(h, -1, dtype=torch.float32).to(torch.float16) * torch.tensor([0.1], dtype=torch.float32)
+        h = h + h.to(torch.bfloat16).half().sum(-1, keepdim=True, dtype=torch.float32) * torch.full((1,), 0.3).float()
+        h = h * self.lost + torch.zeros(h.shape, dtype=torch.float32).copy_(h)
+        return self.b((h.to(torch.complex64) * torch.ones(1, dtype=torch.complex64)).real).float()
+
+
+def test_a_network_that_asks_for_low_precision_is_proved_in_float64():
+    model, x = Upcasts(), torch.randn(4, 5)
+    spec = PermutationSpec.parse("h = 7\na.weight: h 5\na.bias: h\nnorm.weight: h\nnorm.bias: h\nb.weight: 3 h\nb.bias: 3")
+    result = verify(spec, model, x)
+    assert 0 < result.whole < 1e-13
+    assert model.a.weight.dtype == torch.float32
+
+
+def test_constants_outside_the_state_dict_are_widened_where_they_are_read():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.mixing = nn.Linear(5, 7), nn.Linear(6, 3), torch.ones(7, 6)
+
+        def forward(self, x):
+            return self.b(self.a(x).float().tanh() @ self.mixing)
+
+    spec = PermutationSpec.parse("h = 7\na.weight: h 5\na.bias: h\nb.weight: 3 6\nb.bias: 3")
+    assert verify(spec, Mixed(), torch.randn(4, 5)).whole < 1e-13
+
+
+def test_what_the_mode_does_to_each_kind_of_operation():
+    with Double():
+        assert torch.zeros(3, dtype=torch.float16).dtype == torch.float64
+        assert torch.arange(3, dtype=torch.float32).dtype == torch.float64
+        assert torch.tensor([1.0], dtype=torch.bfloat16).dtype == torch.float64
+        assert torch.ones(2, dtype=torch.long).float().dtype == torch.float64
+        assert torch.ones(2, dtype=torch.complex64).dtype == torch.complex128
+        assert torch.ones(2, dtype=torch.int32).dtype == torch.int32
+        kept = torch.from_numpy(np.zeros((2, 2), dtype=np.float32))
+        kept[0] += 1
+        assert kept.sum() == 2
+        assert torch.ones(2, dtype=torch.float64).view(torch.int64).shape == (2,)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from wsl.params import Params
+from wsl.symmetry.double import Double, widened
 from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.permutation import Permutation
 from wsl.symmetry.spec import Occurrence, PermutationSpec
@@ -101,8 +102,8 @@ class _Function:
     def __init__(self, model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]], seed: int) -> None:
         if meta := [name for name, t in model.state_dict().items() if t.is_meta]:
             raise SpecError(f"{meta[0]}: is on the meta device; verify needs weights, build the model on a real device")
-        self.model = copy.deepcopy(model).double().eval()
-        self.inputs = tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
+        self.model = copy.deepcopy(model)._apply(widened).eval()
+        self.inputs = tree_map_only(Tensor, widened, inputs)
         self.seed = seed
         self.state = {name: t for name, t in self.model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
 
@@ -110,12 +111,12 @@ class _Function:
     def randomize(self, generator: torch.Generator) -> Params:
         """Matrices of unit gain; vectors and buffers away from 0 and 1, positive where they were. Returns a copy of all."""
         for tensor in self.state.values():
-            if not tensor.is_floating_point() or not tensor.numel():
+            if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
                 continue
-            drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+            drawn = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
             if isinstance(tensor, nn.Parameter) and tensor.dim() > 1:
                 drawn *= (2 / tensor[0].numel()) ** 0.5
-            elif bool((tensor > 0).all()):
+            elif not tensor.is_complex() and bool((tensor > 0).all()):
                 drawn = 0.5 + drawn.abs()
             else:
                 drawn *= 0.5
@@ -134,11 +135,12 @@ class _Function:
         with torch.random.fork_rng(devices=sorted(set(devices), key=str)), _default_dtype(torch.float64):
             torch.manual_seed(self.seed)
             args, kwargs = tree_map_only(Tensor, torch.clone, self.inputs)
-            outputs = self.model(*args, **kwargs)
+            with Double():
+                outputs = self.model(*args, **kwargs)
         leaves = _tensors(outputs)
         if not leaves:
             raise SpecError(f"verify: the model returns {type(outputs).__name__} without any tensor")
-        return torch.cat([t.double().flatten() for t in leaves])
+        return torch.cat([_real(t) for t in leaves])
 
     def error_against(self, theta: Params) -> Any:
         """The relative error of other weights against these."""
@@ -158,6 +160,11 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """The entries as one float64 vector."""
+    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).double().flatten()
 
 
 def _tensors(outputs: Any) -> list[Tensor]:
