@@ -167,7 +167,9 @@ class Function:
         with torch.random.fork_rng(devices=sorted(devices, key=str)), contextlib.ExitStack() as off:
             for kind in {"cpu", *(device.type for device in devices)}:
                 off.enter_context(torch.autocast(kind, enabled=False))
-            torch.manual_seed(self.seed)
+            torch.default_generator.manual_seed(self.seed)
+            if devices:
+                torch.cuda.manual_seed_all(self.seed)
             torch.set_default_dtype(torch.float64)
             try:
                 yield
