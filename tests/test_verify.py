@@ -1,6 +1,7 @@
 """Verification accepts every golden specification and refuses wrong ones, among them the errors of published ones."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from wsl import params
-from wsl.symmetry import Permutation, PermutationSpec, SpecError, verify
+from wsl.symmetry import Permutation, PermutationSpec, SpecError, permutation_spec, verify
+from wsl.symmetry.calls import Example
 from wsl.symmetry.double import Double
 from wsl.symmetry.function import Function
 from wsl.symmetry.moves import moves_of
@@ -160,6 +162,17 @@ def test_a_specification_of_another_model_is_refused():
         verify(BY_NAME["cnn"].spec, BY_NAME["mlp"].make(), BY_NAME["mlp"].inputs())
     with pytest.raises(SpecError, match=r"0\.weight: axis 0 has size 7, but group 'h1' has size 8"):
         verify(changed("mlp", ("h1 = 7", "h1 = 8")), BY_NAME["mlp"].make(), BY_NAME["mlp"].inputs())
+
+
+def test_a_late_mistake_in_a_deep_network_is_not_lost_in_large_activations():
+    layers = [layer for _ in range(60) for layer in (nn.Linear(6, 6, bias=False), nn.BatchNorm1d(6))]
+    model, x = nn.Sequential(nn.Linear(5, 6), *layers, nn.Linear(6, 3)), torch.randn(4, 5)
+    spec = permutation_spec(model, x)
+    assert verify(spec, model, x).ok
+    wrong = re.sub(r"(120\.running_mean): \w+", r"\1: 6", str(spec))
+    result = verify(PermutationSpec.parse(wrong), model, x)
+    assert len(result.broken) == 1
+    assert result.whole > 1e-3
 
 
 def test_shared_memory_cannot_move_two_ways():
@@ -432,7 +445,7 @@ def test_long_reports_are_cut():
 def test_weights_are_moved_in_place_and_put_back_bit_for_bit():
     network = BY_NAME["attention"]
     f = Function(network.make(), seed=0)
-    f.randomize(torch.Generator().manual_seed(0))
+    f.randomize(torch.Generator().manual_seed(0), Example((network.inputs(),), {}))
     theta, places = {n: t.detach().clone() for n, t in f.state.items()}, {n: t.data_ptr() for n, t in f.state.items()}
     g = Permutation.random(network.spec, torch.Generator().manual_seed(1))
     with f.moved(moves_of(g)):
