@@ -43,7 +43,7 @@ def verified(row: Row, tolerance: float) -> bool:
 
 def _summary(rows: Sequence[Row], suites: Sequence[str], tolerance: float) -> str:
     lines = [
-        "| collection | networks | discovered | verified | movable, median | least | seconds, median | worst difference | control, least |",
+        "| collection | networks | discovered | verified | movable, median | least | seconds, median | worst difference | least control |",
         "|---" * 9 + "|",
     ]
     for suite in suites:
