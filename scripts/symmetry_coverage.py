@@ -160,9 +160,10 @@ def line(row: dict[str, Any]) -> str:
     if "error" in row:
         return f"{row['name']:44s} {row.get('groups', '-')!s:>5} {row.get('movable', 0):7.1%} MISSED {row['error']}"
     shown = " ".join(f"{d:.1e}" for d in row["differences"])
+    control = max(row["control"].values(), default=0)
     mark = "" if coverage_table.verified(row, TOLERANCE) else "  WRONG"
     return (
-        f"{row['name']:44s} {row['groups']:5d} {row['movable']:7.1%} {shown} control {max(row['control'].values(), default=0):.1e} "
+        f"{row['name']:44s} {row['groups']:5d} {row['movable']:7.1%} {shown} control {control:.1e} "
         f"{row['seconds']:6.1f} s {row['peak_mib']} MiB{mark}"
     )
 
