@@ -22,7 +22,7 @@ Written by `scripts/symmetry_coverage.py`, from its results alone; the script sa
 A random element of the whole group that `wsl.permutation_spec` found acts on random weights and buffers, in float64;
 *difference* is the relative change of the output. *control* is the same with one tensor left behind: it must be large.
 *groups* counts a family once for each of its copies; *movable* is the share of entries with at least one axis that a group
-permutes; *seconds* is discovery, export included, on one thread of a shared machine. Seed 0.
+permutes; *seconds* is processor time of discovery, export included, on one thread. Seed 0.
 """
 
 
@@ -42,10 +42,10 @@ def verified(row: Row, tolerance: float) -> bool:
 
 
 def _summary(rows: Sequence[Row], suites: Sequence[str], tolerance: float) -> str:
-    lines = [
-        "| collection | networks | discovered | verified | movable, median | least | seconds, median | worst difference | least control |",
-        "|---" * 9 + "|",
-    ]
+    head = (
+        "collection, networks, discovered, verified, median movable, least movable, median s, worst difference, least control"
+    )
+    lines = [f"| {head.replace(', ', ' | ')} |", "|---" * 9 + "|"]
     for suite in suites:
         mine = [row for row in rows if row["suite"] == suite]
         found = [row for row in mine if "groups" in row]
@@ -100,5 +100,5 @@ def _notes(row: Row) -> Iterator[str]:
     if row.get("movable", 1) < FEW:
         largest = list(row["pinned"].items())[:3]
         yield "fixed: " + ", ".join(f"{reason} ({count / row['parameters']:.0%})" for reason, count in largest)
-    if row.get("control") is not None and row["control"] <= 1e-3:
+    if row.get("control") is not None and row["control"] <= ROUNDING:
         yield "the control does not see the tensor left behind"

@@ -58,13 +58,15 @@ def _segmentation(name: str) -> Built:
 
 
 def _detector(name: str) -> Built:
-    return Detector(_make(name, num_classes=CLASSES, weights_backbone=None)), images(3, 128, 128), {}
+    side = 300 if name.startswith("ssd300") else 128
+    return Detector(_make(name, num_classes=CLASSES, weights_backbone=None)), images(3, side, side), {}
 
 
 def _video(name: str) -> Built:
     if name.startswith("mvit"):
         return _mvit(name), images(3, 8, 64, 64), {}
-    return _make(name, num_classes=CLASSES), images(3, 16 if name == "s3d" else 4, 64, 64), {}
+    frames, side = (16, 224) if name == "s3d" else (4, 64)
+    return _make(name, num_classes=CLASSES), images(3, frames, side, side), {}
 
 
 def _mvit(name: str) -> nn.Module:
