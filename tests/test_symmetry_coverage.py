@@ -47,8 +47,19 @@ def table_of(rows, monkeypatch):
     return importlib.import_module("coverage_table").page(rows, tolerance=1e-9)
 
 
-ROW = {"suite": "s", "name": "net", "parameters": 10**6, "groups": 3, "log10_order": 12.3, "movable": 0.5, "differences": [1e-15], "seconds": 1.0, "pinned": {"input": 500_000}, "packages": {"torch": "2"},
-       "control": {"a.weight": 0.1}}  # fmt: skip
+ROW = {
+    "suite": "s",
+    "name": "net",
+    "parameters": 10**6,
+    "groups": 3,
+    "log10_order": 12.3,
+    "movable": 0.5,
+    "differences": [1e-15],
+    "control": {"a.weight": 0.1},
+    "seconds": 1.0,
+    "pinned": {"input": 500_000},
+    "packages": {"torch": "2"},
+}
 
 
 def test_the_table_lists_misses_with_their_reasons(monkeypatch):
