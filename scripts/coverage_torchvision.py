@@ -16,6 +16,8 @@ from coverage_networks import CLASSES, Build, Built, images, torchvision
 from torch import nn
 from torch.nn import functional as F
 
+GIANTS = ("vit_h_14", "regnet_y_128gf")
+"""More than 600 million parameters: last, since their float64 copies need most of a small machine's memory."""
 SIDES = {"inception_v3": 96, "vit_h_14": 28}
 DETECTORS = (
     "fasterrcnn_mobilenet_v3_large_fpn fasterrcnn_resnet50_fpn fasterrcnn_resnet50_fpn_v2 fcos_resnet50_fpn "
@@ -26,10 +28,8 @@ SEGMENTATION = "deeplabv3_mobilenet_v3_large deeplabv3_resnet50 fcn_resnet50 lra
 
 
 def networks() -> Iterator[tuple[str, Build]]:
-    """Classification, then segmentation, detection, video and optical flow."""
+    """Segmentation, detection, video and optical flow, then classification."""
     models = torchvision().models
-    for name in models.list_models(module=models):
-        yield name, partial(_classifier, name)
     for name in SEGMENTATION.split():
         yield f"segmentation/{name}", partial(_segmentation, name)
     for name in DETECTORS.split():
@@ -38,6 +38,8 @@ def networks() -> Iterator[tuple[str, Build]]:
         yield f"video/{name}", partial(_video, name)
     for name in models.list_models(module=models.optical_flow):
         yield f"optical_flow/{name}", partial(_flow, name)
+    for name in sorted(models.list_models(module=models), key=lambda name: (name in GIANTS, name)):
+        yield name, partial(_classifier, name)
 
 
 def _make(name: str, **options: Any) -> Any:
@@ -56,13 +58,15 @@ def _segmentation(name: str) -> Built:
 
 
 def _detector(name: str) -> Built:
-    return Detector(_make(name, num_classes=CLASSES, weights_backbone=None)), images(3, 128, 128), {}
+    side = 300 if name.startswith("ssd300") else 128
+    return Detector(_make(name, num_classes=CLASSES, weights_backbone=None)), images(3, side, side), {}
 
 
 def _video(name: str) -> Built:
     if name.startswith("mvit"):
         return _mvit(name), images(3, 8, 64, 64), {}
-    return _make(name, num_classes=CLASSES), images(3, 16 if name == "s3d" else 4, 64, 64), {}
+    frames, side = (16, 224) if name == "s3d" else (4, 64)
+    return _make(name, num_classes=CLASSES), images(3, frames, side, side), {}
 
 
 def _mvit(name: str) -> nn.Module:

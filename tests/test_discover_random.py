@@ -60,6 +60,41 @@ def recur(s):
     )
 
 
+def overwrite_rows(s):
+    y = s.rng.choice([torch.zeros, torch.ones])(3, 6, s.h.shape[-1])
+    rows = torch.tensor([4, 0, 1, 5])
+    return s.rng.choice([
+        lambda: y.index_copy(1, rows, s.h), lambda: y.index_add(1, rows, s.h), lambda: y.scatter(1, s.h.argsort(1), s.h.sin()),
+        lambda: y.index_put((torch.tensor([0, 2, 2]), torch.tensor([5, 3, 1])), s.h[:, 1]),
+    ])()[:, :4]  # fmt: skip
+
+
+def mask(s):
+    y = s.h + 0
+    y[y > 1] = 0.5
+    return y
+
+
+def orders(s):
+    dim = s.rng.choice([1, -1])
+    return s.rng.choice([
+        lambda: s.h.sort(dim).values, lambda: s.h.argsort(dim) * s.h, lambda: s.h.roll(s.rng.randint(-3, 3), dim),
+        lambda: s.h.flip(dim), lambda: s.h.cumsum(dim), lambda: s.h * s.h.max(dim, keepdim=True).values,
+        lambda: s.h.gather(dim, s.h.argsort(dim)), lambda: s.h.gather(1, s.h.argsort(1)), lambda: s.h.topk(4, dim).values,
+        lambda: s.h[:, torch.tensor([1, 1, 0, 3])], lambda: s.h[..., torch.tensor([1, 1, 0, 3])],
+        lambda: s.h * F.one_hot(s.h.argmax(-1), s.h.shape[-1]),
+    ])()  # fmt: skip
+
+
+def windows(s):
+    return s.rng.choice([
+        lambda: s.h.unfold(-1, 2, 2).flatten(-2), lambda: s.h.unfold(-1, 2, 1).sum(-1), lambda: s.h.unfold(1, 1, 1)[..., 0],
+        lambda: F.conv1d(s.h, s.weight(4, 4, 1)), lambda: F.conv1d(s.h, s.weight(4, 2, 1), groups=2),
+        lambda: F.unfold(s.h.mT[..., None], (2, 1), padding=(1, 0))[..., :4].mT, lambda: torch.cdist(s.h, s.h.tanh()) @ s.h,
+        lambda: F.adaptive_avg_pool1d(s.h.mT, 1).mT * s.h, lambda: torch.fft.fft(s.h, dim=s.rng.choice([1, -1])).imag,
+    ])()  # fmt: skip
+
+
 STEPS = [
     lambda s: F.linear(s.h, s.weight(s.rng.choice([4, 6, 8, 12]), s.h.shape[-1])),
     lambda s: s.h.tanh() + s.h,
@@ -78,7 +113,7 @@ STEPS = [
     lambda s: torch.cat([s.weight(1, 1, s.h.shape[-1]).expand(3, 1, s.h.shape[-1]), s.h], 1),
     lambda s: F.conv1d(s.h.mT, s.weight(s.h.shape[-1], s.h.shape[-1] // 2, 1), groups=2).mT,
     lambda s: s.h.cumsum(-1) if s.rng.random() < 0.3 else s.h.cos(),
-    blocks, blocks, overwrite, heads, from_constant, recur,
+    blocks, blocks, overwrite, heads, from_constant, recur, overwrite_rows, mask, orders, orders, windows, windows,
 ]  # fmt: skip
 
 

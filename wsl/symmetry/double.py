@@ -19,6 +19,18 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+
+def _grouped_mm(a: Tensor, b: Tensor, offs: Tensor | None = None, bias: Tensor | None = None, *_: Any) -> Tensor:
+    """Rows up to an offset times the matrix of that offset; rows behind the last one are left zero."""
+    if (a.dim(), b.dim()) != (2, 3) or offs is None or bias is not None:
+        raise NotImplementedError("aten._grouped_mm: float64 is there for rows of one matrix times a stack of matrices only")
+    ends = [0, *offs.tolist()]
+    products = [a[start:end] @ matrix for start, end, matrix in zip(ends, ends[1:], b, strict=False)]
+    return torch.cat([*products, a.new_zeros(len(a) - ends[-1], b.shape[-1])])
+
+
+_REPLACED = {torch.ops.aten._grouped_mm.default: _grouped_mm}
+"""Operations that have no kernel for float64."""
 _AS_IT_IS = (torch.ops.aten.view.dtype,)
 _FRESH = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift.default)
 
@@ -52,6 +64,7 @@ class Double(TorchDispatchMode):
         if func in _AS_IT_IS:
             return func(*args, **kwargs)
         wide = _wide if _reads_only(func) else _wide_dtype
+        func = _REPLACED.get(func, func)
         return func(*tree_map(wide, args), **tree_map(wide, kwargs))
 
 

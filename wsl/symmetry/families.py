@@ -13,10 +13,13 @@ Sound, not complete: a family inside a family, and one that needs a parent on an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from wsl.symmetry.axes import Atom, Segment, Value, resolve
 from wsl.symmetry.interpret import Step
 from wsl.symmetry.lazy import undecided
+
+Item = TypeVar("Item")
 
 
 def families(weights: Sequence[Value], steps: Sequence[Step]) -> dict[Atom, Atom]:
@@ -25,13 +28,26 @@ def families(weights: Sequence[Value], steps: Sequence[Step]) -> dict[Atom, Atom
     candidates = dict.fromkeys(_candidates(weights))
     if not candidates:
         return {}
-    steps = [Step(_decided(step.operands), _decided(step.results)) for step in steps]
+    tensors = _by_atom({b for _, b in candidates}, [(value, [value]) for value in weights])
+    decided = [Step(_decided(step.operands), _decided(step.results)) for step in steps]
+    reads = _by_atom({b for _, b in candidates}, [(step, [*step.operands, *step.results]) for step in decided])
     parents: dict[Atom, Atom] = {}
+    inside: set[Atom] = set()
     for a, b in candidates:
-        taken = b in parents or b in parents.values() or a in parents
-        if not taken and _written(a, b, weights) and all(_local(a, b, step) for step in steps):
+        taken = b in parents or b in inside or a in parents
+        if not taken and _written(a, b, tensors[b]) and all(_local(a, b, step) for step in reads[b]):
             parents[b] = a
+            inside.add(a)
     return parents
+
+
+def _by_atom(wanted: set[Atom], items: Iterable[tuple[Item, list[Value]]]) -> dict[Atom, list[Item]]:
+    """The items in whose values each atom occurs: no other can have a say in its family."""
+    found: dict[Atom, list[Item]] = {atom: [] for atom in wanted}
+    for item, values in items:
+        for atom in {atom for segment in _segments(values) for atom in segment} & wanted:
+            found[atom].append(item)
+    return found
 
 
 def _resolve(value: Value) -> Value:

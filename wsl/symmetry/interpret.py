@@ -20,7 +20,7 @@ from torch.fx.node import map_arg
 from wsl.symmetry.axes import Axis, Value, atoms, fixed, pin, shape
 from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.lazy import settle
-from wsl.symmetry.rules import LAZY, RULES, Call, Operand, Rule, is_value, required
+from wsl.symmetry.rules import LAZY, NAMED, RULES, Call, Operand, Rule, is_value, required
 from wsl.symmetry.unify import DoesNotFit, unite
 
 _TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
@@ -114,7 +114,7 @@ def _by_rule(node: fx.Node, args: Any, kwargs: Any, call: Call) -> list[Value] |
         results = result if isinstance(result, list) else [result]
         if [shape(value) for value in results] != list(call.shapes):
             return None
-        if _mutates(node.target):
+        if _mutates(node.target) and torch.Tag.inplace_view not in node.target.tags:
             results = [tuple(unite(old, new) for old, new in zip(bound[names[0]], results[0], strict=True))]
     except DoesNotFit:
         return None
@@ -131,7 +131,7 @@ def _rule(target: Any) -> Rule | None:
         if not name.endswith("_"):
             return None
         packet = getattr(torch.ops.aten, name[:-1], packet)
-    rule = RULES.get(packet)
+    rule = RULES.get(packet) or NAMED.get(packet._qualified_op_name)
     return rule if rule and required(rule) <= {argument.name for argument in target._schema.arguments} else None
 
 

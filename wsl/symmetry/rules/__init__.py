@@ -27,6 +27,7 @@ from wsl.symmetry.rules import (
     spatial,
 )
 from wsl.symmetry.rules.call import Call, Operand, Rule, Rules, is_value, required
+from wsl.symmetry.rules.libraries import NAMED
 
 RULES: Rules = {
     **attention.RULES,
@@ -51,4 +52,4 @@ LAZY = frozenset(
 )
 """Rules that commute with taking one position of any axis: they may see factors that are not yet decided."""
 
-__all__ = ["LAZY", "RULES", "Call", "Operand", "Rule", "Rules", "is_value", "required"]
+__all__ = ["LAZY", "NAMED", "RULES", "Call", "Operand", "Rule", "Rules", "is_value", "required"]

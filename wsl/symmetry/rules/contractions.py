@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsl.symmetry.axes import Value
-from wsl.symmetry.rules.call import Rules, broadcast, rows
+from wsl.symmetry.axes import Value, pin
+from wsl.symmetry.rules.call import Call, Rules, broadcast, rows
 from wsl.symmetry.unify import unite
 
 
@@ -77,6 +77,21 @@ def distance(x1: Value, x2: Value, **_: Any) -> Value:
     return (*broadcast(x1[:-2], x2[:-2]), x1[-2], x2[-2])
 
 
+def grouped(at: Call, self: Value, mat2: Value, offs: Value | None = None, bias: Value | None = None, **_: Any) -> Any:
+    """Consecutive rows times one matrix of a stack after another, as offsets say: rows and matrices cannot move."""
+    if (len(self), len(mat2)) != (2, 3) or offs is None or bias is not None:
+        return NotImplemented
+    for axis in (self[0], mat2[0], *offs):
+        pin(axis, f"rows of {at.name}")
+    unite(self[1], mat2[1])
+    return (*at.fixed("rows", at.shape[:1]), mat2[2])
+
+
+def grouped_fallback(at: Call, input: Value, weight: Value, offs: Value, **_: Any) -> Any:
+    """The same as transformers writes it where the operation is missing."""
+    return grouped(at, input, weight, offs)
+
+
 def einsum(equation: str, tensors: list[Value], **_: Any) -> Any:
     """A letter is an axis. No rule for a letter that is summed in one operand alone, nor for an implicit output."""
     inputs, arrow, output = equation.replace(" ", "").partition("->")
@@ -113,5 +128,6 @@ RULES: Rules = {
     **rows(distance, "cdist"),
     **rows(addmm, "addmm"),
     **rows(baddbmm, "baddbmm"),
+    **rows(grouped, "_grouped_mm"),
     **rows(bilinear, "bilinear"),
 }

@@ -6,20 +6,35 @@ from functools import partial
 from typing import Any
 
 from wsl.symmetry import axes
-from wsl.symmetry.axes import Value, concat, fixed, fresh, multiply, pin
+from wsl.symmetry.axes import Axis, Value, concat, fixed, fresh, multiply, pin
 from wsl.symmetry.lazy import factor
 from wsl.symmetry.rules.call import Call, Rules, pin_space, replace, rows
 from wsl.symmetry.unify import narrow, unite
 
 
 def window(at: Call, *, count: int, outputs: int = 1, **arguments: Any) -> Value | list[Value]:
-    """A function of windows over the last ``count`` axes, channel by channel; the mean of everything sees no order."""
+    """A function of windows over the last ``count`` axes, channel by channel. Windows of one entry leave their axis alone.
+
+    Not if positions are returned too, because those count through all axes.
+    """
     value: Value = arguments.get("self", arguments.get("input", ()))
-    if "adaptive_avg" in at.name and all(n == 1 for n in at.shape[-count:]):
-        return (*value[:-count], *(((),),) * count)
-    pin_space(at, value, count)
-    result = (*value[:-count], *at.fixed("space", at.shape[-count:]))
+    lead, result = len(value) - count, value
+    for i, (old, new) in enumerate(zip(axes.shape(value)[lead:], at.shape[lead:], strict=True)):
+        if outputs > 1 or not _by_entries(i, old, new, **arguments):
+            whole = "adaptive_avg" in at.name and new == 1
+            result = replace(result, lead + i, ((),) if whole else _space(at, value[lead + i], new))
     return result if outputs == 1 else [result] * outputs
+
+
+def _by_entries(i: int, old: int, new: int, *, kernel_size: Any = None, stride: Any = (), padding: Any = 0, **_: Any) -> bool:
+    """Whether every window along an axis is one entry, in order."""
+    sides = [each if isinstance(each, int) else (each or [1])[i % len(each or [1])] for each in (kernel_size, stride, padding)]
+    return kernel_size is not None and sides == [1, 1, 0] and old == new
+
+
+def _space(at: Call, axis: Axis, length: int) -> Axis:
+    pin(axis, f"space of {at.name}")
+    return at.fixed("space", [length])[0]
 
 
 def unfold(at: Call, self: Value, dimension: int, size: int, step: int, **_: Any) -> Value:

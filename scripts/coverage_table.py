@@ -1,0 +1,105 @@
+"""The page that `symmetry_coverage.py` writes: a summary, then one table for every collection, misses with their reasons.
+
+A network counts as verified when a draw of the weights has a difference below the tolerance, and no draw before it is
+off by more than `ROUNDING`: random weights can amplify rounding far beyond the tolerance, but a wrong group is off by
+much more, at every draw. All draws are shown.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+ROUNDING = 1e-6
+FEW = 0.9
+"""Below this share of movable entries the largest reasons are named."""
+
+HEAD = """# Symmetry coverage
+
+Written by `scripts/symmetry_coverage.py`, from its results alone; the script says how each number is obtained.
+A random element of the whole group that `wsl.permutation_spec` found acts on random weights and buffers, in float64;
+*difference* is the relative change of the output. *control* is the same with one tensor left behind: it must be large.
+*groups* counts a family once for each of its copies; *movable* is the share of entries with at least one axis that a group
+permutes; *seconds* is processor time of discovery, export included, on one thread. Seed 0.
+"""
+
+
+def page(rows: Sequence[Row], *, tolerance: float) -> str:
+    """The whole page."""
+    suites = list(dict.fromkeys(row["suite"] for row in rows))
+    parts = [HEAD, _summary(rows, suites, tolerance)]
+    for suite in suites:
+        parts.append(_suite(suite, sorted((r for r in rows if r["suite"] == suite), key=lambda r: r["name"]), tolerance))
+    return "\n".join(parts)
+
+
+def verified(row: Row, tolerance: float) -> bool:
+    """Whether the group is proved to preserve the function, as far as a draw can."""
+    draws = row.get("differences") or [float("inf")]
+    return min(draws) <= tolerance and max(draws) <= ROUNDING
+
+
+def _summary(rows: Sequence[Row], suites: Sequence[str], tolerance: float) -> str:
+    head = (
+        "collection, networks, discovered, verified, median movable, least movable, median s, worst difference, least control"
+    )
+    lines = [f"| {head.replace(', ', ' | ')} |", "|---" * 9 + "|"]
+    for suite in suites:
+        mine = [row for row in rows if row["suite"] == suite]
+        found = [row for row in mine if "groups" in row]
+        proved = [row for row in found if verified(row, tolerance)]
+        movable = [row["movable"] for row in found] or [0.0]
+        seconds = [row["seconds"] for row in found] or [0.0]
+        worst = max((min(row["differences"]) for row in proved), default=float("nan"))
+        control = min((max(row["control"].values()) for row in proved if row.get("control")), default=float("nan"))
+        lines.append(
+            f"| {suite} | {len(mine)} | {len(found)} | {len(proved)} | {statistics.median(movable):.1%} | {min(movable):.1%} "
+            f"| {statistics.median(seconds):.1f} | {worst:.0e} | {control:.0e} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _suite(suite: str, rows: Sequence[Row], tolerance: float) -> str:
+    versions = sorted({f"{name} {version}" for row in rows for name, version in row.get("packages", {}).items()})
+    lines = [
+        f"## {suite}\n",
+        f"With {', '.join(versions)}.\n",
+        "| network | parameters | groups | log10 order | movable | difference | control | seconds | note |",
+        "|---" * 9 + "|",
+        *(_row(row) for row in rows),
+        "",
+    ]
+    missed = [row for row in rows if not verified(row, tolerance)]
+    lines += ["### Missed\n", *(f"- `{row['name']}`: {row.get('error', 'the function changes')}" for row in missed), ""]
+    return "\n".join(lines if missed else lines[:-2])
+
+
+def _row(row: Row) -> str:
+    draws = row.get("differences")
+    cells = [
+        f"`{row['name']}`",
+        f"{row['parameters'] / 1e6:.1f} M" if "parameters" in row else "",
+        str(row.get("groups", "")),
+        f"{row['log10_order']:.0f}" if "log10_order" in row else "",
+        f"{row['movable']:.1%}" if "movable" in row else "",
+        f"{min(draws):.0e}" if draws else "",
+        f"{max(row['control'].values()):.0e}" if row.get("control") else "",
+        f"{row['seconds']:.1f}" if "seconds" in row else "",
+        "; ".join(_notes(row)).replace("|", "\\|"),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _notes(row: Row) -> Iterator[str]:
+    if "error" in row:
+        yield row["error"]
+    if len(row.get("differences", [])) > 1:
+        yield f"draws {', '.join(f'{d:.0e}' for d in row['differences'])}"
+    if row.get("movable", 1) < FEW:
+        largest = list(row["pinned"].items())[:3]
+        yield "fixed: " + ", ".join(f"{reason} ({count / row['parameters']:.0%})" for reason, count in largest)
+    for name, difference in row.get("control", {}).items():
+        if difference <= ROUNDING:
+            yield f"control: nothing depends on how `{name}` moves"
