@@ -82,7 +82,7 @@ def resolve(axis: Axis) -> Axis:
         return axis
     segments: list[Segment] = []
     for segment in axis:
-        segments += multiply(*(one(atom) if atom.bound is None else resolve(atom.bound) for atom in segment))
+        segments += _meaning(segment[0]) if len(segment) == 1 else multiply(*map(_meaning, segment))
     return tuple(segments)
 
 
@@ -114,6 +114,14 @@ def pin(axis: Axis, reason: str) -> Axis:
 def one(atom: Atom) -> Axis:
     """An axis of one atom; length one needs none."""
     return ((),) if atom.size == 1 else ((atom,),) if atom.size else ()
+
+
+def _meaning(atom: Atom) -> Axis:
+    """What an atom is bound to in the end, or itself; the way there is remembered."""
+    if atom.settled() or atom.bound is None:
+        return one(atom)
+    atom.bound = resolve(atom.bound)
+    return atom.bound
 
 
 def _lump(axis: Axis) -> Axis:

@@ -24,8 +24,8 @@ def unite(a: Axis, b: Axis) -> Axis:
     if size(a) != size(b):
         raise DoesNotFit(f"axes of sizes {size(a)} and {size(b)} cannot move alike")
     done: list[Segment] = []
-    a, b = resolve(a), resolve(b)
     while a and b:
+        a, b = _ready(a), _ready(b)
         left, right = size(a[:1]), size(b[:1])
         if left == right:
             done += _unite_segments(a[0], b[0])
@@ -34,7 +34,6 @@ def unite(a: Axis, b: Axis) -> Axis:
             b = _cut_first(b, left)
         else:
             a = _cut_first(a, right)
-        a, b = resolve(a), resolve(b)
     return resolve(tuple(done))
 
 
@@ -52,10 +51,15 @@ def narrow(axis: Axis, start: int, length: int) -> Axis:
     return split(axis, (start, length, size(axis) - start - length))[1]
 
 
+def _ready(axis: Axis) -> Axis:
+    """The axis with its first segment resolved; the others wait, or a long concatenation would be read again at every step."""
+    return (*resolve(axis[:1]), *axis[1:])
+
+
 def _cut(axis: Axis, offset: int) -> tuple[Axis, Axis]:
     head: list[Segment] = []
     while offset:
-        axis = resolve(axis)
+        axis = _ready(axis)
         first = size(axis[:1])
         if first > offset:
             axis = _cut_first(axis, offset)
@@ -77,11 +81,11 @@ def _cut_first(axis: Axis, offset: int) -> Axis:
         pin(one(outer), BLOCKED)
         block = _cut_first(inner, beyond)
         before, after = (multiply(one(outer.like(n)), inner) for n in (whole, outer.size - whole - 1))
-        return concat([before, block, after, tail])
+        return (*concat([before, block, after]), *tail)
     left, right = one(outer.like(whole)), one(outer.like(outer.size - whole))
     if outer.free:
         outer.bound = (*left, *right)
-    return concat([multiply(left, inner), multiply(right, inner), tail])
+    return (*concat([multiply(left, inner), multiply(right, inner)]), *tail)
 
 
 def _still(segment: Segment) -> Atom:
