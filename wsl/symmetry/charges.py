@@ -121,5 +121,3 @@ class Charges:
 def lacks(meeting: Meeting, value: Any, *arguments: str) -> bool:
     """Whether a tensor is given, but without these units."""
     return isinstance(value, tuple) and not meeting.of(*arguments)
-
-

@@ -29,9 +29,7 @@ def kernel(equations: Iterable[Mapping[int, Fraction]], columns: Sequence[int], 
     order = {column: i for i, column in enumerate(columns)}
     pivots = _reduced((_field(row, modulo) for row in equations), order, modulo)
     free = [column for column in columns if column not in pivots]
-    basis = [
-        {column: Fraction(1)} | {pivot: -row[column] for pivot, row in pivots.items() if column in row} for column in free
-    ]
+    basis = [{column: Fraction(1)} | {pivot: -row[column] for pivot, row in pivots.items() if column in row} for column in free]
     return _minimal_span([_field(row, modulo) for row in basis], order, modulo)
 
 

@@ -1,9 +1,9 @@
 """Charges in fused layers: normalizations, gates, attention and recurrences.
 
-    batch norm      y = w (x - m) / sqrt(v + eps) + b         evaluation mode: m, v are weights, and v is scaled from -eps
-    layer norm      units are mixed: input 0, output w        RMS norm: as layer norm, but signs pass, x^2 does not see them
-    attention       softmax(q k^T) v                          q + k = 0, output v
-    recurrence      h' = f(W x + b + U h + c)                 W, b, U, c = h on the rows, x + W = h + U = 0 on the columns
+batch norm      y = w (x - m) / sqrt(v + eps) + b         evaluation mode: m, v are weights, and v is scaled from -eps
+layer norm      units are mixed: input 0, output w        RMS norm: as layer norm, but signs pass, x^2 does not see them
+attention       softmax(q k^T) v                          q + k = 0, output v
+recurrence      h' = f(W x + b + U h + c)                 W, b, U, c = h on the rows, x + W = h + U = 0 on the columns
 """
 
 from __future__ import annotations

@@ -75,7 +75,9 @@ def meetings(
         found = reader.learn(value, value, _counter(first[name]))
         if name not in twins:
             reader.count += len(found)
-            variables += (Variable(name, axis, [axis for axis, _ in found[:k]].count(axis)) for k, (axis, _) in enumerate(found))
+            variables += (
+                Variable(name, axis, [axis for axis, _ in found[:k]].count(axis)) for k, (axis, _) in enumerate(found)
+            )
     events = [reader.read(step.operation) for step in steps if step.operation is not None]
     return variables, [*events, *map(reader.end, written)]
 

@@ -102,7 +102,9 @@ def _places(text: str) -> Iterator[Place]:
     while position < len(text.rstrip()):
         found = _PLACE.match(text, position)
         if not found:
-            raise SpecError(f"cannot read '{text[position:].strip()}'; a place is 'tensor[axis]' or 'tensor[axis,segment,factor]'")
+            raise SpecError(
+                f"cannot read '{text[position:].strip()}'; a place is 'tensor[axis]' or 'tensor[axis,segment,factor]'"
+            )
         slash, tensor, axis, segment, factor, power, offset = found.groups()
         if slash:
             side = -1

@@ -157,5 +157,3 @@ def _occurrence(spec: PermutationSpec, tensor: str, variable: Variable) -> Occur
 
 def _atom(spec: PermutationSpec, o: Occurrence) -> str:
     return str(spec.axes[o.tensor][o.axis][o.segment][o.factor])
-
-
