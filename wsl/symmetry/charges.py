@@ -81,6 +81,11 @@ class Charges:
             if not outputs or output in outputs:
                 self._forms[charge] = form
 
+    def tie(self, meeting: Meeting) -> None:
+        """Segments that the operation treats alike have one charge."""
+        for first, other in meeting.tied:
+            self.equal(self.use(first), self.use(other))
+
     def carry(self, meeting: Meeting) -> None:
         """Results are the entries of the operands, in other places."""
         first, *others = (term.charge for term in meeting.terms)

@@ -89,7 +89,8 @@ def _insert(row: Row, pivot: int, pivots: dict[int, Row], modulo: int) -> None:
 
 
 def _minimal_span(rows: list[Row], order: Mapping[int, int], modulo: int) -> list[Row]:
-    """Distinct first columns, then distinct last ones, then shorter rows taken off those that span them."""
+    """Distinct first columns, then distinct last ones; then each row is zero where the rows inside its span begin, or where
+    they end, whichever is shorter."""
 
     def cleared(row: Row, by: Row, column: int) -> Row:
         return _field(plus(row, by, -row[column] / by[column]), modulo) if column in row else row
@@ -105,8 +106,12 @@ def _minimal_span(rows: list[Row], order: Mapping[int, int], modulo: int) -> lis
     while clash := next(((i, j) for j in range(len(rows)) for i in range(j) if ends(rows[i])[1] == ends(rows[j])[1]), None):
         i, j = clash
         rows[i] = cleared(rows[i], rows[j], ends(rows[j])[1])
-    for i, _ in enumerate(rows):
-        for other in rows[i + 1 :]:
-            if order[ends(other)[1]] < order[ends(rows[i])[1]]:
-                rows[i] = cleared(rows[i], other, ends(other)[0])
+    for i in reversed(range(len(rows))):
+        inside = [other for other in rows[i + 1 :] if order[ends(other)[1]] < order[ends(rows[i])[1]]]
+        late = rows[i]
+        for other in inside:
+            rows[i] = cleared(rows[i], other, ends(other)[0])
+        for other in sorted(inside, key=lambda other: -order[ends(other)[1]]):
+            late = cleared(late, other, ends(other)[1])
+        rows[i] = min(rows[i], late, key=len)
     return [{column: row[column] for column in sorted(row, key=order.__getitem__)} for row in rows]

@@ -117,12 +117,13 @@ def glu(c: Charges, event: Event) -> None:
     """a sigmoid(b): the first half passes."""
     dim = event.arguments.get("dim", -1) % len(event.outputs[0])
     for meeting in event.meetings:
-        if c.kind == "linear" or len(meeting.terms) != 2 or any(term.axis != dim for term in meeting.terms):
+        if c.kind == "linear" or len(meeting.terms) != 1 or len(meeting.tied) != 1 or meeting.terms[0].axis != dim:
+            c.tie(meeting)
             c.forbid(meeting)
             continue
-        first, second = (c.use(term.charge) for term in meeting.terms)
-        c.vanish(second)
-        c.give(meeting, first)
+        ((first, second),) = meeting.tied
+        c.vanish(c.use(second))
+        c.give(meeting, c.use(first))
 
 
 def attention(c: Charges, event: Event) -> None:
@@ -180,3 +181,9 @@ LAYERS: dict[str, Rule] = {
     "gru": partial(recurrent, function=Function()),
     "lstm": partial(recurrent, function=Function()),
 }
+
+UNTIED = frozenset({"glu"})
+"""Segments of one operand that meet here play different parts."""
+
+FOLDING = frozenset({"rnn_tanh", "rnn_relu", "gru", "lstm"})
+"""Rules that understand units on several axes of one operand, like those of recurrent weights."""

@@ -12,29 +12,36 @@ Where a rule cannot be followed again, every charge of its operands is forced to
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from wsl.symmetry.axes import Atom, Axis, Value, resolve
-from wsl.symmetry.interpret import Operation, Step, follow, is_lazy, mutates
+from wsl.symmetry.interpret import Operation, Step, follow, is_lazy, mutates, operands_of
 from wsl.symmetry.lazy import undecided
 from wsl.symmetry.rules import Operand, is_value
 
 
 class Term(NamedTuple):
-    """A charge that an operand brings: in which argument, at which place of a list, on which axis."""
+    """A charge that an operand brings: in which argument, at which place of a list, on which axis, in which segment."""
 
     argument: str
     index: int
     axis: int
+    segment: int
     charge: int
 
 
 class Meeting(NamedTuple):
-    """Charges of the same units, and those that they have in the results: pairs of output and charge."""
+    """Charges of the same units, and those that they have in the results: pairs of output and charge.
+
+    An operand may hold these units in several segments of one axis, which the operation treats alike: all but the first are
+    ``tied`` to it. If it holds them on several axes, it is ``folded``: the charges of one entry are not told by the terms.
+    """
 
     terms: tuple[Term, ...]
     results: tuple[tuple[int, int], ...]
+    tied: tuple[tuple[int, int], ...] = ()
+    folded: bool = False
 
     def of(self, *arguments: str) -> list[int]:
         """Charges that come from some arguments."""
@@ -78,7 +85,7 @@ def meetings(
             variables += (
                 Variable(name, axis, [axis for axis, _ in found[:k]].count(axis)) for k, (axis, _) in enumerate(found)
             )
-    events = [reader.read(step.operation) for step in steps if step.operation is not None]
+    events = [event for step in steps if step.operation is not None for event in reader.read(step.operation)]
     return variables, [*events, *map(reader.end, written)]
 
 
@@ -95,7 +102,7 @@ class _Reader:
         """Keep a copy of a value, with a charge for every moving atom that has one; returns pairs of axis and charge."""
         found: list[tuple[int, int]] = []
 
-        def copy(atom: Atom, axis: int) -> Atom:
+        def copy(atom: Atom, axis: int, _: int) -> Atom:
             new = atom.like(atom.size)
             number = charge(atom) if atom.free else None
             if number is not None:
@@ -107,61 +114,83 @@ class _Reader:
         self.known[id(recorded)] = {number for _, number in found}
         return found
 
-    def read(self, operation: Operation) -> Event:
-        """Follow an operation's rule on copies of what is known."""
+    def read(self, operation: Operation) -> Iterator[Event]:
+        """Follow an operation's rule on copies of what is known; operands whose factors it decides are decided before."""
         target, arguments = operation.target, operation.arguments
-        terms: list[tuple[Atom, Term]] = []
-        again = {name: self._argument(name, argument, terms, is_lazy(target)) for name, argument in arguments.items()}
+        if not is_lazy(target):
+            yield from map(self.decide, filter(self.undecided, operands_of(arguments)))
         call = dataclasses.replace(operation.call, label=lambda *_: None, between=lambda _: None)
+        terms: list[tuple[Atom, Term]] = []
+        copies: list[tuple[Value, Value]] = []
+        again = {name: self._argument(name, argument, terms, copies) for name, argument in arguments.items()}
         outputs = follow(target, again, call)
-        found = [(_single(atom), term) for atom, term in terms]
-        understood = outputs is not None and all(atom is not None for atom, _ in found)
-        classes: dict[Atom | None, list[Term]] = {}
-        for atom, term in found:
-            classes.setdefault(atom, []).append(term)
-        results: dict[Atom | None, list[tuple[int, int]]] = {atom: [] for atom in classes}
-        for i, recorded in enumerate(operation.outputs):
-            self._learn_output(i, recorded, outputs[i] if outputs is not None else recorded, results)
+        if decided := [old for old, new in copies if self.undecided(old) > _undecided(new)]:
+            yield from map(self.decide, {id(old): old for old in decided}.values())
+            yield from self.read(operation)
+            return
+        met = self._met(terms, operation.outputs, outputs)
         written = next(iter(arguments)) if mutates(target) else None
-        met = tuple(Meeting(tuple(classes[atom]), tuple(results[atom])) for atom in classes)
-        name = target.overloadpacket.__name__.removesuffix("_" if written else "") if understood else ""
-        return Event(name, arguments, operation.outputs, operation.floating, met, written)
+        name = target.overloadpacket.__name__.removesuffix("_" if written else "") if met is not None else ""
+        yield Event(name, arguments, operation.outputs, operation.floating, met or _apart(terms), written)
+
+    def undecided(self, recorded: Value) -> int:
+        """How many axes of a value are factors that are not yet decided."""
+        return _undecided(self.values.get(id(recorded), ()))
+
+    def decide(self, recorded: Value) -> Event:
+        """The value with its factors decided, which makes charges of parts equal that are now one axis."""
+        terms: list[tuple[Atom, Term]] = []
+        value = tuple(map(resolve, self._operand(recorded, Term("self", 0, 0, 0, 0), terms)))
+        met = self._met(terms, [recorded], [value])
+        return Event("alias" if met is not None else "", {"self": recorded}, [recorded], [True], met or _apart(terms), None)
 
     def end(self, value: Value) -> Event:
         """An event that nothing is known of."""
         charges = sorted(self.known.get(id(value), ()))
-        return Event("", {}, (), (), tuple(Meeting((Term("", 0, 0, charge),), ()) for charge in charges), None)
+        return Event("", {}, (), (), tuple(Meeting((Term("", 0, 0, 0, charge),), ()) for charge in charges), None)
 
-    def _argument(self, name: str, argument: Any, terms: list[tuple[Atom, Term]], lazy: bool) -> Any:
-        if is_value(argument):
-            return self._operand(argument, Term(name, 0, 0, 0), terms, lazy)
-        if isinstance(argument, (list, tuple)):
-            return [
-                self._operand(part, Term(name, i, 0, 0), terms, lazy) if is_value(part) else part
-                for i, part in enumerate(argument)
-            ]
-        return argument
+    def _argument(self, name: str, argument: Any, terms: list[tuple[Atom, Term]], copies: list[tuple[Value, Value]]) -> Any:
+        def copy(part: Any, index: int) -> Any:
+            if not is_value(part):
+                return part
+            copies.append((part, self._operand(part, Term(name, index, 0, 0, 0), terms)))
+            return copies[-1][1]
 
-    def _operand(self, recorded: Value, term: Term, terms: list[tuple[Atom, Term]], lazy: bool) -> Operand:
-        value = self.values.get(id(recorded), recorded)
-        if not lazy:
-            value = tuple(map(resolve, value))
+        if isinstance(argument, (list, tuple)) and not is_value(argument):
+            return [copy(part, i) for i, part in enumerate(argument)]
+        return copy(argument, 0)
 
-        def copy(atom: Atom, axis: int) -> Atom:
+    def _operand(self, recorded: Value, term: Term, terms: list[tuple[Atom, Term]]) -> Operand:
+        def copy(atom: Atom, axis: int, segment: int) -> Atom:
             new = atom.like(atom.size)
             if atom in self.charges:
-                terms.append((new, term._replace(axis=axis, charge=self.charges[atom])))
+                terms.append((new, term._replace(axis=axis, segment=segment, charge=self.charges[atom])))
             return new
 
         start = len(terms)
-        result = Operand(copied(value, copy))
+        result = Operand(copied(self.values.get(id(recorded), recorded), copy))
         lost = self.known.get(id(recorded), set()) - {term.charge for _, term in terms[start:]}
         terms += [(_broken(), term._replace(charge=number)) for number in sorted(lost)]
         return result
 
-    def _learn_output(
-        self, i: int, recorded: Value, value: Value, results: Mapping[Atom | None, list[tuple[int, int]]]
-    ) -> None:
+    def _met(
+        self, terms: Sequence[tuple[Atom, Term]], recorded: Sequence[Value], outputs: Sequence[Value] | None
+    ) -> tuple[Meeting, ...] | None:
+        """Who meets, after a rule was followed, and the charges of its outputs; None if that is not known."""
+        classes: dict[Atom, list[Term]] = {}
+        for atom, term in terms:
+            single = _single(atom)
+            if single is None or outputs is None:
+                for value in recorded:
+                    self.learn(value, value, lambda _: None)
+                return None
+            classes.setdefault(single, []).append(term)
+        results: dict[Atom, list[tuple[int, int]]] = {atom: [] for atom in classes}
+        for i, value in enumerate(recorded):
+            self._learn_output(i, value, outputs[i] if outputs is not None else value, results)
+        return tuple(_meeting(classes[atom], results[atom]) for atom in classes)
+
+    def _learn_output(self, i: int, recorded: Value, value: Value, results: Mapping[Atom, list[tuple[int, int]]]) -> None:
         mine: dict[Atom, int] = {}
 
         def charge(atom: Atom) -> int | None:
@@ -173,16 +202,35 @@ class _Reader:
         self.learn(recorded, value, charge)
 
 
-def copied(value: Value, copy: Callable[[Atom, int], Atom]) -> Value:
-    """The value with each occurrence of an atom replaced by ``copy(atom, axis)``; undecided factors stay so, together."""
+def _meeting(terms: Sequence[Term], results: Sequence[tuple[int, int]]) -> Meeting:
+    first: dict[tuple[str, int, int], Term] = {}
+    tied: list[tuple[int, int]] = []
+    places = {(term.argument, term.index, term.axis, term.segment) for term in terms}
+    for term in terms:
+        kept = first.setdefault(term[:3], term)
+        if kept is not term:
+            tied.append((kept.charge, term.charge))
+    folded = len({key[:2] for key in first}) < len(first) or len(places) < len(terms)
+    return Meeting(tuple(first.values()), tuple(results), tuple(tied), folded)
+
+
+def _apart(terms: Sequence[tuple[Atom, Term]]) -> tuple[Meeting, ...]:
+    return tuple(Meeting((term,), ()) for _, term in terms)
+
+
+def copied(value: Value, copy: Callable[[Atom, int, int], Atom]) -> Value:
+    """The value with each occurrence of an atom replaced by ``copy(atom, axis, segment)``; undecided factors stay so."""
     again: dict[int, dict[int, Any]] = {}
+
+    def inner(axis: Axis, i: int) -> Axis:
+        return tuple(tuple(copy(atom, i, j) for atom in segment) for j, segment in enumerate(resolve(axis)))
 
     def axis_of(i: int, axis: Axis) -> Axis:
         factor = undecided(axis)
         if factor is None:
-            return tuple(tuple(copy(atom, i) for atom in segment) for segment in resolve(axis))
+            return inner(axis, i)
         if id(factor.siblings) not in again:
-            source = tuple(tuple(copy(atom, i) for atom in segment) for segment in resolve(factor.source))
+            source = inner(factor.source, i)
             again[id(factor.siblings)] = factor.again(source)
         return ((again[id(factor.siblings)][factor.place],),)
 
@@ -193,6 +241,10 @@ def _single(atom: Atom) -> Atom | None:
     """The one atom that an atom is bound to now, if it is one."""
     axis = resolve(((atom,),))
     return axis[0][0] if len(axis) == 1 == len(axis[0]) else None
+
+
+def _undecided(value: Value) -> int:
+    return sum(undecided(axis) is not None for axis in value)
 
 
 def _broken() -> Atom:

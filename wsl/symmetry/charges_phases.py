@@ -57,7 +57,7 @@ def _factors(event: Event, meeting: Meeting) -> Iterator[tuple[int, float | None
     number = float(other) if isinstance(other, (int, float)) else None
     alpha = float(arguments.get("alpha", 1))
     known: dict[str, float | None] = {}
-    if event.overwrites:
+    if event.overwrites or meeting.tied or meeting.folded:
         known = {}
     elif event.name in CARRIED and len(meeting.terms) == 1:
         known = {meeting.terms[0].argument: 1.0}
@@ -77,6 +77,8 @@ def _factors(event: Event, meeting: Meeting) -> Iterator[tuple[int, float | None
         known = {"self": float(arguments.get("beta", 1))}
     for term in meeting.terms:
         yield term.charge, known.get(term.argument)
+    for _, charge in meeting.tied:
+        yield charge, None
 
 
 def _omegas(arrivals: dict[tuple[int, int], Shift], barred: set[int]) -> Iterator[tuple[int, float]]:

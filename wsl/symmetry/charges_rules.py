@@ -15,7 +15,7 @@ from typing import Any
 from wsl.symmetry.charges import Charges
 from wsl.symmetry.charges_functions import ABS, LINEAR, POSITIVE, SQUARE, Function, function_of
 from wsl.symmetry.charges_kernel import Row, plus
-from wsl.symmetry.charges_layers import LAYERS
+from wsl.symmetry.charges_layers import FOLDING, LAYERS, UNTIED
 from wsl.symmetry.charges_meetings import Event, Meeting
 from wsl.symmetry.rules import is_value
 
@@ -27,10 +27,14 @@ def read(c: Charges, events: Sequence[Event], known: bool) -> None:
     known = known and not any(event.overwrites for event in events)
     for number, event in enumerate(events):
         function = function_of(event.name, event.arguments)
+        if event.name not in UNTIED:
+            _each(event, c.tie)
         if function is not None:
             _apply(c, event, function, number)
         else:
             RULES.get(event.name, nothing)(c, event)
+        if event.name not in FOLDING:
+            _each(event._replace(meetings=tuple(meeting for meeting in event.meetings if meeting.folded)), c.forbid)
         c.finish(event)
         if known and _stays_zero(c, event):
             c.zeros |= set(map(id, event.outputs))
@@ -194,6 +198,11 @@ def _apply(c: Charges, event: Event, function: Function, number: int) -> None:
     for i, meeting in enumerate(event.meetings):
         form = c.through(function, c.total([term.charge for term in meeting.terms]))
         c.give(meeting, plus(form, c.phases.get((number, i), {})))
+
+
+def _each(event: Event, do: Callable[[Meeting], None]) -> None:
+    for meeting in event.meetings:
+        do(meeting)
 
 
 def _stays_zero(c: Charges, event: Event) -> bool:
