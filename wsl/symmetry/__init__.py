@@ -6,7 +6,8 @@ from wsl.symmetry.permutation import Permutation
 from wsl.symmetry.spec import Group, Occurrence, PermutationSpec
 from wsl.symmetry.units import Place, UnitSymmetry
 from wsl.symmetry.units_discover import symmetry_spec
-from wsl.symmetry.units_element import Rescaling, SymmetryElement
+from wsl.symmetry.units_element import SymmetryElement
+from wsl.symmetry.units_rescaling import Rescaling
 from wsl.symmetry.units_verify import UnitVerification, verify_units
 from wsl.symmetry.verify import Verification, verify
 

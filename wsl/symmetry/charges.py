@@ -10,7 +10,7 @@ charges of the weights. Every operation says which charge its result has and whi
     linear  s in GL(n), charges of vectors (1) and covectors (-1): products along the units and nonlinear functions force 0
 
 The equations are sufficient for f_{g.theta} = f_theta. An operation without a rule forces 0: sound, not complete.
-Charges are those of `meetings`; the rules of operations with several operands are in `charges_rules`.
+Charges are those of `meetings`; the rules are listed in `charges_table`.
 """
 
 from __future__ import annotations

@@ -56,8 +56,7 @@ def bounded(low: str, high: str) -> Callable[[Mapping[str, Any]], Function]:
         a, b = arguments.get(low), arguments.get(high)
         if (a, b) in ((0, None), (None, 0)):
             return POSITIVE
-        numbers = isinstance(a, (int, float)) and isinstance(b, (int, float))
-        return ODD if numbers and a == -b else NONE
+        return ODD if isinstance(a, (int, float)) and isinstance(b, (int, float)) and a == -b else NONE
 
     return function
 

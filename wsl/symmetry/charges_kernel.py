@@ -3,8 +3,8 @@
     kernel(A) = {x : A x = 0}          minimal span: no two rows begin, nor end, at the same column
 
 The minimal-span form of a space (Kschischang & Sorokine, 1995, use it for trellises) has rows as local as they can be: each
-couples unknowns that follow each other in the order of the columns, so that the symmetries before and after a normalization come
-out apart. A row of x is a dict without zeros. Exact: integers and fractions, no rounding.
+couples unknowns that follow each other in the order of the columns, so that the symmetries before and after a normalization
+come out apart. A row of x is a dict without zeros. Exact: integers and fractions, no rounding.
 """
 
 from __future__ import annotations

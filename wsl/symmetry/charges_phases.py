@@ -1,10 +1,10 @@
 """Phases: sin(z + k pi) = (-1)^k sin z, so that a bias may be shifted by k pi / omega if the next weights flip.
 
-    z = omega (W x + b):    b -> b + k pi / omega    gives    sin z -> (-1)^k sin z        Shamsian et al. (2024), arXiv 2402.04081
+    z = omega (W x + b):    b -> b + k pi / omega    gives    sin z -> (-1)^k sin z    Shamsian et al. (2024), arXiv 2402.04081
 
-A weight reaches a sine with the coefficient by which it was multiplied on the way: sums, biases, negations, reshapes and numbers
-as factors are followed. A weight that is also used in any other way has no phase. The smallest coefficient is omega, and all
-others must be multiples of it. Whether the flips can be undone is for the equations of signs to say, where each such weight
+A weight reaches a sine with the coefficient by which it was multiplied on the way: sums, biases, negations, reshapes and
+numbers as factors are followed. A weight that is also used in any other way has no phase. The smallest coefficient is omega,
+and all others must be multiples of it. Whether the flips can be undone is for the equations of signs to say, where each such weight
 is one more unknown, numbered from -1 down.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from wsl.symmetry.charges_kernel import Row
 from wsl.symmetry.charges_meetings import Event, Meeting
-from wsl.symmetry.charges_rules import CARRIED
+from wsl.symmetry.charges_table import CARRIED
 
 Shift = dict[int, float]
 """Coefficients of the weights that are added into a value."""

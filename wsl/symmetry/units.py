@@ -4,7 +4,7 @@
 
     sign    s_i in {-1, 1}                   odd functions: Chen, Lu & Hecht-Nielsen (1993)
     scale   s_i > 0                          positively homogeneous functions: Neyshabur et al. (2015), arXiv 1506.02617
-    phase   s_i = (-1)^{k_i}, k_i integer    sin(z + k pi) = (-1)^k sin z: places with e > 0 shift by k_i pi / omega, the others flip
+    phase   s_i = (-1)^{k_i}, k_i integer    sin(z + k pi) = (-1)^k sin z: where e > 0 shift by k_i pi / omega, else flip
     linear  s in GL(size)                    s acts on e = 1, its inverse transpose on e = -1: declared, not yet an element
 
 with one s_i for every unit i, or for every head and unit of a family. The constant c is zero but where the network adds one
@@ -146,10 +146,9 @@ def check_units(units: Sequence[UnitSymmetry], occurrences: dict[str, set[tuple[
 def clashes(phase: UnitSymmetry, units: Sequence[UnitSymmetry]) -> Iterator[UnitSymmetry]:
     """Other symmetries that act on a tensor which the phase shifts, signs of the same units at all its shifts excepted."""
     shifted = {place[:4] for place in phase.places if place.exponent > 0}
+    tensors = {tensor for tensor, *_ in shifted}
     for unit in units:
-        here = {place[:4] for place in unit.places if place.tensor in {tensor for tensor, *_ in shifted}}
-        harmless = unit.kind == "sign" and unit.group == phase.group and here == shifted
-        if unit is not phase and here and not harmless and unit.kind != "linear":
-            yield unit
-        elif unit is phase and here != shifted:
+        here = {place[:4] for place in unit.places if place.tensor in tensors}
+        own = unit is phase or (unit.kind == "sign" and unit.group == phase.group)
+        if here and unit.kind != "linear" and not (own and here == shifted):
             yield unit

@@ -18,9 +18,10 @@ from torch import nn
 
 from wsl.symmetry.charges import Charges
 from wsl.symmetry.charges_kernel import Row, independent, integers, kernel, remainder
-from wsl.symmetry.charges_meetings import Event, Variable, meetings
+from wsl.symmetry.charges_meetings import Event, Variable
 from wsl.symmetry.charges_phases import Phases, phases
-from wsl.symmetry.charges_rules import read
+from wsl.symmetry.charges_reader import meetings
+from wsl.symmetry.charges_table import read
 from wsl.symmetry.discover import Discovery, discover
 from wsl.symmetry.sources import twins
 from wsl.symmetry.spec import Occurrence, PermutationSpec
@@ -129,7 +130,7 @@ def _signs(places: _Places, events: Sequence[Event], known: bool, shifts: Phases
                 flips = _flips(number, equations[group], columns[group], rows[group])
                 omega = shifts.omegas[number] / (2 if flips is None else 1)
                 row = {number: 1} | dict.fromkeys(flips or (), -1)
-                yield UnitSymmetry("phase", group, places.written(row, {}), omega)
+                yield UnitSymmetry("phase", group, places.written(row, charges.offsets), omega)
 
 
 def _signs_only(row: Row) -> Row:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from wsl.params import Params
-from wsl.symmetry.permutation import Permutation
 from wsl.symmetry.spec import Occurrence, PermutationSpec
 from wsl.symmetry.units import Place, UnitSymmetry
-from wsl.symmetry.units_element import Rescaling, SymmetryElement
+from wsl.symmetry.units_element import SymmetryElement
 from wsl.symmetry.units_gauge import gauge, random_matrices
+from wsl.symmetry.units_rescaling import Rescaling
 from wsl.symmetry.verify import BROKEN, _Function, _sharing
 
 Action = Callable[[Mapping[str, Tensor]], Params]
@@ -70,7 +70,7 @@ def verify_units(
     tolerance: float = 1e-9,
     controls: bool = False,
 ) -> UnitVerification:
-    """Measure whether the unit symmetries of ``spec`` preserve the function of ``model``, called as ``model(*inputs, **kwargs)``.
+    """Measure whether the unit symmetries of ``spec`` preserve the function of ``model(*inputs, **kwargs)``.
 
     One forward pass for each symmetry, and with ``controls`` one for each place of each. The caller's model and random
     state stay untouched. Raises `SpecError` as `wsl.verify` does.
@@ -80,7 +80,7 @@ def verify_units(
     spec.validate(f.state)
     theta = f.randomize(generator)
     error = f.error_against(theta)
-    whole = error(SymmetryElement(Permutation.random(spec, generator), Rescaling.random(spec, generator))(theta))
+    whole = error(SymmetryElement.random(spec, generator)(theta))
     errors = tuple((unit, error(_alone(spec, unit, generator)(theta))) for unit in spec.units)
     loose = tuple(_loose(spec, f, generator)) if controls else ()
     return UnitVerification(whole, errors, tolerance, loose)
