@@ -1,41 +1,41 @@
-"""The networks of `symmetry_coverage.py`, by collection. Every builder returns a network, its inputs and its keyword arguments.
+"""The collections that `symmetry_coverage.py` can run, and what they share.
 
-torchvision and timm are imported for their model definitions only; their compiled operators are declared, and stay unusable.
+Each collection is a module with a function ``networks()``, which yields names and builders; a builder returns a network, its
+inputs and its keyword arguments. A module imports its package when it is asked for networks, not before: to have a collection
+in the table is no reason to install it. torchvision and timm are imported for their model definitions only.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-Build = Callable[[], tuple[nn.Module, tuple[Any, ...], dict[str, Any]]]
-SIZES = {"inception_v3": 96, "googlenet": 64, "vit_l_16": 32}
+Built = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
+Build = Callable[[], Built]
+
+CLASSES = 13
+SUITES = {"torchvision": "coverage_torchvision", "timm": "coverage_timm", "transformers": "coverage_transformers"}
 
 
-def torchvision_networks() -> Iterator[tuple[str, Build]]:
-    """Every classification network."""
-    models = torchvision().models
-    for name in models.list_models(module=models):
-        yield name, partial(_torchvision, name)
+def networks(suite: str) -> Iterator[tuple[str, Build]]:
+    """Names and builders of one collection."""
+    return importlib.import_module(SUITES[suite]).networks()
 
 
-def _torchvision(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-    extra = {"image_size": 32 if not name.endswith("14") else 28} if name.startswith("vit") else {}
-    extra |= {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    model = torchvision().models.get_model(name, num_classes=13, **extra)
-    size = extra.get("image_size", SIZES.get(name, 224 if name.startswith("maxvit") else 64))
-    return model, (torch.randn(2, 3, size, size),), {}
+def images(*shape: int) -> tuple[torch.Tensor]:
+    """A batch of two random inputs."""
+    return (torch.randn(2, *shape),)
 
 
 def torchvision() -> Any:
-    """torchvision beside a build of torch that cannot load its operators: they are declared first."""
+    """torchvision beside a build of torch that cannot load its compiled operators: they are declared, and stay unusable."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.submodule_search_locations is None:
         raise SystemExit("torchvision is missing; see scripts/README.md for the packages that this script needs")
@@ -43,13 +43,15 @@ def torchvision() -> Any:
     for name in sorted({*re.findall(r'register_meta\("([a-z_0-9]+)"\)', source), "nms", "qnms"}):
         if not hasattr(torch.ops.torchvision, name):
             _LIBRARY.define(f"{name}(Tensor a, *, int b=0) -> Tensor")
-    import torchvision as package
+    return importlib.import_module("torchvision")
 
-    return package
+
+def timm() -> Any:
+    """timm, which imports torchvision."""
+    torchvision()
+    if importlib.util.find_spec("timm") is None:
+        raise SystemExit("timm is missing; see scripts/README.md for the packages that this script needs")
+    return importlib.import_module("timm")
 
 
 _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
-
-SUITES: dict[str, Callable[[], Iterator[tuple[str, Build]]]] = {
-    "torchvision": torchvision_networks,
-}

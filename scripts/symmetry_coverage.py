@@ -43,7 +43,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for suite in options.suites:
         done = {row["name"] for row in rows(options.results) if row["suite"] == suite}
-        for name, build in coverage_networks.SUITES[suite]():
+        for name, build in coverage_networks.networks(suite):
             if name in options.only if options.only else name not in done:
                 row = {"suite": suite, "name": name, **in_a_process(build, options.seconds)}
                 with options.results.open("a") as file:

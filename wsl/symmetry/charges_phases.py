@@ -4,8 +4,8 @@
 
 A weight reaches a sine with the coefficient by which it was multiplied on the way: sums, biases, negations, reshapes and
 numbers as factors are followed. A weight that is also used in any other way has no phase. The smallest coefficient is omega,
-and all others must be multiples of it. Whether the flips can be undone is for the equations of signs to say, where each such weight
-is one more unknown, numbered from -1 down.
+and all others must be multiples of it. Whether the flips can be undone is for the equations of signs to say, where each
+such weight is one more unknown, numbered from -1 down.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ chunk split_with_sizes tensor_split unsafe_split unsafe_chunk unbind select slic
 CARRIED = frozenset(_CARRIED.split())
 """Entries of one tensor, each as it is, in other places."""
 
+AFFINE = partial(rules.polynomial, added="bias", factors="input weight")
+
 RULES: dict[str, Rule] = {
     **LAYERS,
     **dict.fromkeys(CARRIED, rules.carry),
@@ -58,10 +60,7 @@ RULES: dict[str, Rule] = {
     **_rows("baddbmm", partial(rules.polynomial, added="self", factors="batch1 batch2")),
     **_rows("addcmul", partial(rules.polynomial, added="self", factors="tensor1 tensor2")),
     **_rows("addcdiv", partial(rules.polynomial, added="self", factors="tensor1", divisors="tensor2")),
-    **_rows("linear conv1d conv2d conv3d", partial(rules.polynomial, added="bias", factors="input weight")),
-    **_rows(
-        "conv_transpose1d conv_transpose2d conv_transpose3d", partial(rules.polynomial, added="bias", factors="input weight")
-    ),
+    **_rows("linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d", AFFINE),
     **_rows("bilinear", partial(rules.polynomial, added="bias", factors="input1 input2 weight")),
     **_rows("lerp", rules.lerp),
     **_rows("where", partial(rules.choose, chooser="condition", added="self other")),

@@ -34,15 +34,21 @@ def widened(tensor: Tensor) -> Tensor:
 
 
 class Double(TorchDispatchMode):
-    """The mode; use it as a context manager around the forward pass."""
+    """The mode; use it as a context manager around the forward pass. ``random`` names the first operation that drew numbers."""
 
     supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.random: str | None = None
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Call the operation with every floating-point type replaced."""
         kwargs = kwargs or {}
+        if self.random is None and torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
+            self.random = str(func)
         if func in _AS_IT_IS:
             return func(*args, **kwargs)
         wide = _wide if _reads_only(func) else _wide_dtype

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from torch.fx.node import map_arg
 from wsl.symmetry.axes import Axis, Value, atoms, fixed, pin, shape
 from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.lazy import settle
-from wsl.symmetry.rules import LAZY, RULES, Call, Operand, Rule, is_value
+from wsl.symmetry.rules import LAZY, RULES, Call, Operand, Rule, is_value, required
 from wsl.symmetry.unify import DoesNotFit, unite
 
 _TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
@@ -86,7 +87,15 @@ class Interpreter:
         if not shapes and isinstance(node.target, OpOverload) and not mutates(node.target):
             return None
         between: list[Value] = []
-        call = Call(_packet(node), shapes, self.constant, lambda *label: self.labels.append(label), between.append)
+        call = Call(
+            _packet(node),
+            shapes,
+            uniform=self.constant,
+            label=lambda *label: self.labels.append(label),
+            between=between.append,
+            used=partial(_used, node),
+            masked=any(map(_is_mask, _listed(node))),
+        )
         bound = arguments_of(node.target, args, kwargs)
         found = follow(node.target, bound, call)
         results = [*map(Operand, found or _without_rule(node, operands, shapes))]
@@ -138,14 +147,17 @@ def is_lazy(target: Any) -> bool:
 
 
 def _rule(target: Any) -> Rule | None:
-    """The row of the table; ``relu_`` follows ``relu``; another operation that writes into its operands has none."""
+    """The row of the table, if it takes this overload's arguments; ``relu_`` follows ``relu``, other mutations have no row."""
     if not isinstance(target, OpOverload):
         return None
     packet = target.overloadpacket
     if target._schema.is_mutable:
         name = packet.__name__
-        return RULES.get(getattr(torch.ops.aten, name[:-1], packet)) if name.endswith("_") else None
-    return RULES.get(packet)
+        if not name.endswith("_"):
+            return None
+        packet = getattr(torch.ops.aten, name[:-1], packet)
+    rule = RULES.get(packet)
+    return rule if rule and required(rule) <= {argument.name for argument in target._schema.arguments} else None
 
 
 def mutates(target: Any) -> bool:
@@ -172,6 +184,21 @@ def _shapes(node: fx.Node) -> list[tuple[int, ...]]:
     if any(not isinstance(n, int) for lengths in shapes for n in lengths):
         raise SpecError(f"{node.name} ({node.target}): its shape depends on data; only networks with static shapes can be read")
     return shapes
+
+
+def _used(node: fx.Node, output: int) -> bool:
+    """Whether anything reads one output of several."""
+    return any(user.target is not operator.getitem or (user.args[1] == output and user.users) for user in node.users)
+
+
+def _listed(node: fx.Node) -> Iterator[Any]:
+    """Members of the lists among the arguments: of an indexing operation, what it indexes by."""
+    return (part for arg in (*node.args, *node.kwargs.values()) if isinstance(arg, (list, tuple)) for part in arg)
+
+
+def _is_mask(part: Any) -> bool:
+    value = part.meta.get("val") if isinstance(part, fx.Node) else None
+    return isinstance(value, torch.Tensor) and value.dtype in (torch.bool, torch.uint8)
 
 
 def operands_of(item: Any) -> Iterator[Value]:

@@ -123,6 +123,11 @@ class PermutationSpec:
         return sum(count[g.name] * math.lgamma(g.size + 1) for g in self.declared) / math.log(10)
 
     @property
+    def copies(self) -> int:
+        """How many permutations an element consists of: one for each group, and one for each member of a family."""
+        return sum(self.groups[group.per] if group.per else 1 for group in self.declared)
+
+    @property
     def movable(self) -> float:
         """Share of the entries of all tensors that lie on at least one axis which a group acts on."""
         sizes = {name: shape.numel() for name, shape in self.shapes.items()}

@@ -16,14 +16,17 @@ from wsl.symmetry.rules import (
     contractions,
     convolutions,
     elementwise,
+    frequencies,
     indexing,
     normalizations,
+    orders,
+    places,
     recurrent,
     reductions,
     shapes,
     spatial,
 )
-from wsl.symmetry.rules.call import Call, Operand, Rule, Rules, is_value
+from wsl.symmetry.rules.call import Call, Operand, Rule, Rules, is_value, required
 
 RULES: Rules = {
     **attention.RULES,
@@ -31,8 +34,11 @@ RULES: Rules = {
     **contractions.RULES,
     **convolutions.RULES,
     **elementwise.RULES,
+    **frequencies.RULES,
     **indexing.RULES,
     **normalizations.RULES,
+    **orders.RULES,
+    **places.RULES,
     **recurrent.RULES,
     **reductions.RULES,
     **shapes.RULES,
@@ -45,4 +51,4 @@ LAZY = frozenset(
 )
 """Rules that commute with taking one position of any axis: they may see factors that are not yet decided."""
 
-__all__ = ["LAZY", "RULES", "Call", "Operand", "Rule", "Rules", "is_value"]
+__all__ = ["LAZY", "RULES", "Call", "Operand", "Rule", "Rules", "is_value", "required"]

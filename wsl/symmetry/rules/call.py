@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +23,13 @@ def rows(rule: Rule, names: str) -> Rules:
     return {getattr(torch.ops.aten, name): rule for name in names.split()}
 
 
+@functools.cache
+def required(rule: Rule) -> frozenset[str]:
+    """Names of the arguments that a rule cannot do without."""
+    parameters = inspect.signature(rule).parameters.values()
+    return frozenset(p.name for p in parameters if p.default is p.empty and p.kind != p.VAR_KEYWORD) - {"at"}
+
+
 class Operand(tuple[Axis, ...]):
     """A `Value` among the arguments of an operation, told apart from tuples that are structure."""
 
@@ -32,7 +41,8 @@ class Call:
     """One node of the graph: the operation's name and the shapes of its outputs.
 
     ``uniform`` makes an axis along which the result is constant. ``label`` tells the role of an axis. ``between`` tells of a
-    tensor on the way to the result: of the statistics that a normalization divides by, for example.
+    tensor on the way to the result: of the statistics that a normalization divides by, for example. ``used`` says whether
+    anything reads an output, ``masked`` whether a list of operands holds a mask.
     """
 
     name: str
@@ -40,6 +50,8 @@ class Call:
     uniform: Callable[[int], Axis]
     label: Callable[[Axis, str], None]
     between: Callable[[Value], None]
+    used: Callable[[int], bool]
+    masked: bool
 
     @property
     def shape(self) -> tuple[int, ...]:

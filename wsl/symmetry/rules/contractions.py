@@ -43,6 +43,11 @@ def dot(self: Value, tensor: Value, **_: Any) -> Value:
     return product(self, tensor)
 
 
+def vdot(self: Value, other: Value, **_: Any) -> Value:
+    """Conjugate vector times vector."""
+    return product(self, other)
+
+
 def addmm(self: Value, mat1: Value, mat2: Value, **_: Any) -> Value:
     """beta C + alpha A B."""
     return broadcast(self, product(mat1, mat2))
@@ -59,6 +64,17 @@ def bilinear(input1: Value, input2: Value, weight: Value, bias: Value | None = N
     unite(input2[-1], weight[2])
     out = (*broadcast(input1[:-1], input2[:-1]), weight[0])
     return out if bias is None else broadcast(out, bias)
+
+
+def outer(self: Value, vec2: Value, **_: Any) -> Value:
+    """Every entry of one vector times every entry of another."""
+    return (*self, *vec2)
+
+
+def distance(x1: Value, x2: Value, **_: Any) -> Value:
+    """Between every row of one matrix and every row of another."""
+    unite(x1[-1], x2[-1])
+    return (*broadcast(x1[:-2], x2[:-2]), x1[-2], x2[-2])
 
 
 def einsum(equation: str, tensors: list[Value], **_: Any) -> Any:
@@ -92,6 +108,9 @@ RULES: Rules = {
     **rows(mm, "mm bmm"),
     **rows(mv, "mv"),
     **rows(dot, "dot"),
+    **rows(vdot, "vdot"),
+    **rows(outer, "outer ger"),
+    **rows(distance, "cdist"),
     **rows(addmm, "addmm"),
     **rows(baddbmm, "baddbmm"),
     **rows(bilinear, "bilinear"),

@@ -30,16 +30,17 @@ def copy(self: Value, src: Value, **_: Any) -> Value:
 
 
 NAMES = """
-abs acos acosh add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor ceil celu clamp
-clamp_max clamp_min clip copysign cos cosh deg2rad digamma div divide elu eq erf erfc erfinv exp exp2 expm1 float_power floor
-floor_divide fmax fmin fmod frac ge gelu greater greater_equal gt hardshrink hardsigmoid hardswish hardtanh heaviside hypot
-isfinite isinf isnan ldexp le leaky_relu lerp less less_equal lgamma log log10 log1p log2 log_sigmoid logaddexp logaddexp2
-logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mish mul multiply nan_to_num ne neg
-negative not_equal positive pow rad2deg reciprocal relu relu6 remainder round rsqrt rsub selu sgn sigmoid sign silu sin sinc
-sinh softplus softshrink sqrt square sub subtract tan tanh threshold true_divide trunc where xlogy
+abs absolute acos acosh add addcdiv addcmul angle arctan arctan2 asin asinh atan atan2 atanh bitwise_and bitwise_not
+bitwise_or bitwise_xor ceil celu clamp clamp_max clamp_min clip complex conj conj_physical copysign cos cosh deg2rad digamma
+div divide elu eq erf erfc erfinv exp exp2 expm1 float_power floor floor_divide fmax fmin fmod frac ge gelu greater
+greater_equal gt hardshrink hardsigmoid hardswish hardtanh heaviside hypot imag isfinite isinf isnan ldexp le leaky_relu lerp
+less less_equal lgamma log log10 log1p log2 log_sigmoid logaddexp logaddexp2 logical_and logical_not logical_or logical_xor
+logit lt masked_fill maximum minimum mish mul multiply nan_to_num ne neg negative not_equal polar positive pow rad2deg real
+reciprocal relu relu6 remainder round rsqrt rsub selu sgn sigmoid sign silu sin sinc sinh softplus softshrink sqrt square sub
+subtract tan tanh threshold true_divide trunc where xlogy
 """
 SAME = """
-_to_copy alias clone contiguous detach lift_fresh lift_fresh_copy to type_as
+_to_copy alias clone contiguous detach lift_fresh lift_fresh_copy resolve_conj resolve_neg to type_as
 alpha_dropout dropout feature_alpha_dropout feature_dropout
 """
 

@@ -1,4 +1,4 @@
-"""Joining and cutting: a concatenation is a sum of segments, a slice is one of them; an index pins what it points into."""
+"""Joining and cutting: a concatenation is a sum of segments, a slice is one of them."""
 
 from __future__ import annotations
 
@@ -58,25 +58,6 @@ def slice_(
     return replace(self, dim, *at.fixed("step", [count]))
 
 
-def gather_rows(at: Call, self: Value, dim: int, index: Value, **_: Any) -> Value:
-    """Positions given by a tensor: the axis is pinned, the tensor's axes take its place."""
-    pin(self[dim], f"index of {at.name}")
-    return replace(self, dim, *index)
-
-
-def index(at: Call, self: Value, indices: list[Value | None], **_: Any) -> Any:
-    """Advanced indexing by one tensor of positions; no rule for several of them, or for masks."""
-    places = [i for i, value in enumerate(indices) if value is not None]
-    if len(places) != 1 or len(at.shape) != len(self) - 1 + len(indices[places[0]] or ()):
-        return NotImplemented
-    return gather_rows(at, self, places[0], indices[places[0]] or ())
-
-
-def embedding(at: Call, weight: Value, indices: Value, **_: Any) -> Value:
-    """Rows of a table."""
-    return gather_rows(at, weight, 0, indices)
-
-
 def glu(at: Call, self: Value, dim: int = -1, **_: Any) -> Value:
     """One half gates the other: they move alike."""
     half = at.shape[dim]
@@ -90,8 +71,5 @@ RULES: Rules = {
     **rows(unbind, "unbind"),
     **rows(select, "select"),
     **rows(slice_, "slice"),
-    **rows(index, "index"),
-    **rows(gather_rows, "index_select"),
-    **rows(embedding, "embedding"),
     **rows(glu, "glu"),
 }

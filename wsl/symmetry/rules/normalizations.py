@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from wsl.symmetry.axes import Value, fresh, multiply, size
-from wsl.symmetry.rules.call import Call, Rules, replace, rows
+from wsl.symmetry.rules.call import Call, Rules, broadcast, replace, rows
 from wsl.symmetry.unify import unite
 
 
@@ -53,8 +53,17 @@ def group_norm(
     return replace(input, 1, channels)
 
 
+def weight_norm(at: Call, v: Value, g: Value, dim: int = 0, **_: Any) -> Any:
+    """v / ||v|| times g, with a norm for each position of one axis, or one for all."""
+    if len(g) != len(v):
+        return v if all(size(axis) == 1 for axis in g) else NotImplemented
+    at.between((v[dim],))
+    return broadcast(v, g)
+
+
 RULES: Rules = {
     **rows(channel_norm, "batch_norm instance_norm"),
     **rows(layer_norm, "layer_norm rms_norm"),
     **rows(group_norm, "group_norm"),
+    **rows(weight_norm, "_weight_norm"),
 }

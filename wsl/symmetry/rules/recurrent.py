@@ -59,6 +59,26 @@ def _cell(at: Call, inputs: Axis, weights: list[Value], gates: int) -> tuple[Axi
     return state, cell
 
 
+def single(
+    at: Call,
+    input: Value,
+    hx: Value | list[Value],
+    w_ih: Value,
+    w_hh: Value,
+    b_ih: Value | None = None,
+    b_hh: Value | None = None,
+    *,
+    gates: int,
+    **_: Any,
+) -> Any:
+    """One step of one layer, from one state or, in an LSTM, two."""
+    given = hx if isinstance(hx, list) else [hx]
+    units = _cell(at, input[-1], [w_ih, w_hh, *(bias for bias in (b_ih, b_hh) if bias is not None)], gates)[0]
+    lead = reduce(lambda a, b: tuple(map(unite, a, b)), (state[:-1] for state in given), input[:-1])
+    states = [(*lead, unite(state[-1], units)) for state in given]
+    return states if isinstance(hx, list) else states[0]
+
+
 def _state(given: Value, batch: Axis, axes: list[Axis]) -> Value:
     """States of all layers and directions, stacked: each part moves as its layer does."""
     for axis in axes:
@@ -71,4 +91,7 @@ RULES: Rules = {
     **rows(partial(recurrent, gates=4), "lstm"),
     **rows(partial(recurrent, gates=3), "gru"),
     **rows(partial(recurrent, gates=1), "rnn_tanh rnn_relu"),
+    **rows(partial(single, gates=4), "lstm_cell"),
+    **rows(partial(single, gates=3), "gru_cell"),
+    **rows(partial(single, gates=1), "rnn_tanh_cell rnn_relu_cell"),
 }

@@ -17,11 +17,14 @@ def reduction(self: Value, dim: int | list[int] | None = None, keepdim: bool = F
     return tuple(ONE[0] if i in gone else axis for i, axis in enumerate(self) if keepdim or i not in gone)
 
 
-def extremum(self: Value, dim: Any = None, other: Value | None = None, **_: Any) -> Any:
-    """Of everything, or of two tensors; with ``dim`` they return positions too, which move: no rule for those."""
-    if other is not None:
-        return broadcast(self, other)
-    return NotImplemented if dim is not None else ()
+def moments(at: Call, self: Value, dim: int | list[int] | None = None, keepdim: bool = False, **_: Any) -> list[Value]:
+    """Two reductions at once: variance and mean, smallest and largest."""
+    return [reduction(self, dim, keepdim)] * len(at.shapes)
+
+
+def cosine(x1: Value, x2: Value, dim: int = 1, **_: Any) -> Value:
+    """The cosine between two tensors along an axis."""
+    return reduction(broadcast(x1, x2), dim)
 
 
 def along(at: Call, self: Value, dim: int, **_: Any) -> Value:
@@ -32,6 +35,7 @@ def along(at: Call, self: Value, dim: int, **_: Any) -> Value:
 
 RULES: Rules = {
     **rows(reduction, "all amax amin any count_nonzero linalg_vector_norm logsumexp mean nanmean nansum norm prod std sum var"),
-    **rows(extremum, "max min"),
+    **rows(moments, "var_mean std_mean aminmax"),
+    **rows(cosine, "cosine_similarity"),
     **rows(along, "softmax log_softmax _softmax _log_softmax"),
 }

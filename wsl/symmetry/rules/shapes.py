@@ -8,9 +8,10 @@ from itertools import accumulate
 from operator import mul
 from typing import Any
 
-from wsl.symmetry.axes import Axis, Value, multiply, shape, size
+from wsl.symmetry.axes import Axis, Value, multiply, pin, shape, size
 from wsl.symmetry.lazy import factor
 from wsl.symmetry.rules.call import Call, Rules, rows
+from wsl.symmetry.unify import unite
 
 
 def reshape(at: Call, self: Value, **_: Any) -> Any:
@@ -48,6 +49,11 @@ def transpose(self: Value, dim0: int, dim1: int, **_: Any) -> Value:
     order = list(range(len(self)))
     order[dim0], order[dim1] = order[dim1], order[dim0]
     return tuple(self[d] for d in order)
+
+
+def swapaxes(self: Value, axis0: int, axis1: int, **_: Any) -> Value:
+    """Exchange two axes, as numpy calls it."""
+    return transpose(self, axis0, axis1)
 
 
 def reverse(self: Value, **_: Any) -> Value:
@@ -91,10 +97,33 @@ def repeat_interleave(at: Call, self: Value, repeats: Any = None, dim: int | Non
     return tuple(multiply(a, at.uniform(repeats)) if i == dim % len(self) else a for i, a in enumerate(self))
 
 
+def meshgrid(at: Call, tensors: list[Value], indexing: str = "ij", **_: Any) -> list[Value]:
+    """One axis for each vector, of which every result is uniform along all others."""
+    order = [1, 0, *range(2, len(tensors))] if indexing == "xy" and len(tensors) > 1 else list(range(len(tensors)))
+    return [
+        tuple((tensors[j] or (((),),))[0] if j == i else at.uniform(n) for j, n in zip(order, at.shape, strict=True))
+        for i in range(len(tensors))
+    ]
+
+
+def diagonal(at: Call, self: Value, offset: int = 0, dim1: int = 0, dim2: int = 1, **_: Any) -> Value:
+    """Of a square, both axes move alike; of anything else a part is taken, and neither moves."""
+    first, second = dim1 % len(self), dim2 % len(self)
+    rest = tuple(axis for i, axis in enumerate(self) if i not in (first, second))
+    if offset == 0 and size(self[first]) == size(self[second]):
+        return (*rest, unite(self[first], self[second]))
+    for dim in (first, second):
+        pin(self[dim], f"diagonal of {at.name}")
+    return (*rest, *at.fixed("diagonal", at.shape[-1:]))
+
+
 RULES: Rules = {
     **rows(reshape, "view reshape _unsafe_view view_as reshape_as flatten unflatten squeeze unsqueeze ravel"),
+    **rows(meshgrid, "meshgrid"),
+    **rows(diagonal, "diagonal"),
     **rows(permute, "permute"),
-    **rows(transpose, "transpose swapaxes swapdims"),
+    **rows(transpose, "transpose swapdims"),
+    **rows(swapaxes, "swapaxes"),
     **rows(reverse, "t numpy_T"),
     **rows(adjoint, "mT adjoint"),
     **rows(movedim, "movedim moveaxis"),

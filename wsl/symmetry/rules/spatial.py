@@ -1,21 +1,68 @@
-"""Pooling, resampling and padding: positions cannot move, channels pass."""
+"""Pooling, resampling, windows and padding: positions in space cannot move, channels pass."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
-from wsl.symmetry.axes import Value, concat, fixed, fresh, multiply, pin, size
+from wsl.symmetry import axes
+from wsl.symmetry.axes import Value, concat, fixed, fresh, multiply, pin
+from wsl.symmetry.lazy import factor
 from wsl.symmetry.rules.call import Call, Rules, pin_space, replace, rows
 from wsl.symmetry.unify import narrow, unite
 
 
 def window(at: Call, *, count: int, outputs: int = 1, **arguments: Any) -> Value | list[Value]:
-    """A function of windows over the last ``count`` axes, channel by channel."""
+    """A function of windows over the last ``count`` axes, channel by channel; the mean of everything sees no order."""
     value: Value = arguments.get("self", arguments.get("input", ()))
+    if "adaptive_avg" in at.name and all(n == 1 for n in at.shape[-count:]):
+        return (*value[:-count], *(((),),) * count)
     pin_space(at, value, count)
     result = (*value[:-count], *at.fixed("space", at.shape[-count:]))
     return result if outputs == 1 else [result] * outputs
+
+
+def unfold(at: Call, self: Value, dimension: int, size: int, step: int, **_: Any) -> Value:
+    """Windows along an axis, which become its positions; what is inside comes last. Windows side by side are a factoring."""
+    if not self:
+        return NotImplemented
+    dimension %= len(self)
+    count = at.shape[dimension]
+    if step == size and count * size == axes.size(self[dimension]):
+        windows, inside = factor(self[dimension], (count, size))
+    else:
+        pin(self[dimension], f"windows of {at.name}")
+        windows, inside = at.fixed("windows", (count, size))
+    return (*replace(self, dimension, windows), inside)
+
+
+def im2col(at: Call, self: Value, **_: Any) -> Value:
+    """.. c h w -> .. (c window) position."""
+    pin_space(at, self, 2)
+    window = fixed(at.shape[-2] // axes.size(self[-3]), f"window of {at.name}")
+    return (*self[:-3], multiply(self[-3], window), *at.fixed("space", at.shape[-1:]))
+
+
+def col2im(at: Call, self: Value, **_: Any) -> Value:
+    """.. (c window) position -> .. c h w, a sum over windows."""
+    pin_space(at, self, 1)
+    channels = fresh(at.shape[-3])
+    unite(self[-2], multiply(channels, fixed(axes.size(self[-2]) // at.shape[-3], f"window of {at.name}")))
+    return (*self[:-2], channels, *at.fixed("space", at.shape[-2:]))
+
+
+def sample(at: Call, input: Value, grid: Value, **_: Any) -> Value:
+    """n c *space, read at positions n *places: coordinates and space cannot move, channels and places pass."""
+    pin_space(at, input, len(grid) - 2)
+    pin(grid[-1], f"coordinates of {at.name}")
+    return (unite(input[0], grid[0]), input[1], *grid[1:-1])
+
+
+def affine_grid(at: Call, theta: Value, **_: Any) -> Value:
+    """Coordinates of every position after an affine map, one for each image."""
+    for axis in theta[1:]:
+        pin(axis, f"coordinates of {at.name}")
+    return (theta[0], *at.fixed("coordinates", at.shape[1:]))
 
 
 def pad(at: Call, self: Value, pad: list[int], mode: str = "constant", **_: Any) -> Value:
@@ -26,13 +73,13 @@ def pad(at: Call, self: Value, pad: list[int], mode: str = "constant", **_: Any)
             continue
         axis = self[-1 - i]
         if mode == "constant":
-            length = size(axis) + min(before, 0) + min(after, 0)
+            length = axes.size(axis) + min(before, 0) + min(after, 0)
             kept = narrow(axis, max(-before, 0), length)
             border = [at.uniform(max(n, 0)) for n in (before, after)]
             result = replace(result, -1 - i, concat([border[0], kept, border[1]]))
         else:
             pin(axis, f"{mode} padding of {at.name}")
-            result = replace(result, -1 - i, *at.fixed("space", [size(axis) + before + after]))
+            result = replace(result, -1 - i, *at.fixed("space", [axes.size(axis) + before + after]))
     return result
 
 
@@ -66,6 +113,11 @@ RULES: Rules = {
     **rows(partial(window, count=1, outputs=2), "adaptive_max_pool1d max_pool1d_with_indices"),
     **rows(partial(window, count=2, outputs=2), "adaptive_max_pool2d max_pool2d_with_indices"),
     **rows(partial(window, count=3, outputs=2), "adaptive_max_pool3d max_pool3d_with_indices"),
+    **rows(unfold, "unfold"),
+    **rows(im2col, "im2col"),
+    **rows(col2im, "col2im"),
+    **rows(sample, "grid_sampler"),
+    **rows(affine_grid, "affine_grid_generator"),
     **rows(pad, "pad constant_pad_nd"),
     **rows(pixel_shuffle, "pixel_shuffle"),
     **rows(pixel_unshuffle, "pixel_unshuffle"),
