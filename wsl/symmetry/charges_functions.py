@@ -88,9 +88,10 @@ def _each(names: str, function: Any) -> dict[str, Any]:
 FUNCTIONS: dict[str, Function | Callable[[Mapping[str, Any]], Function]] = {
     **_each("neg negative positive rad2deg deg2rad", LINEAR),
     **_each("relu leaky_relu", POSITIVE),
-    **_each("tanh sin asin atan sinh asinh atanh tan erf erfinv trunc hardshrink softshrink", ODD),
+    **_each("tanh sin asin atan arctan sinh asinh atanh tan erf erfinv trunc hardshrink softshrink", ODD),
     **_each("cos cosh sinc", EVEN),
     "abs": ABS,
+    "absolute": ABS,
     "square": SQUARE,
     "sqrt": Function(ONE / 2),
     "rsqrt": INVERSE_ROOT,

@@ -106,6 +106,21 @@ def group_norm(c: Charges, event: Event) -> None:
         _affine(c, event, meeting, {})
 
 
+def weight_norm(c: Charges, event: Event) -> None:
+    """g v / ||v||: the length of v does not matter for each position of one axis, on the others its entries are mixed."""
+    dim = event.arguments.get("dim", 0)
+    for meeting in event.meetings:
+        direction, length = c.total(meeting.of("v")), c.total(meeting.of("g"))
+        if c.kind == "linear":
+            c.forbid(meeting)
+            continue
+        if c.kind == "scale":
+            if any(term.axis != dim for term in meeting.terms if term.argument == "v") or not meeting.of("g"):
+                c.vanish(direction)
+            direction = {}
+        c.give(meeting, plus(direction, length))
+
+
 def prelu(c: Charges, event: Event) -> None:
     """The slopes have no charge."""
     for meeting in event.meetings:
@@ -173,6 +188,7 @@ LAYERS: dict[str, Rule] = {
     "layer_norm": partial(layer_norm, signs=False),
     "rms_norm": partial(layer_norm, signs=True),
     "group_norm": group_norm,
+    "_weight_norm": weight_norm,
     "prelu": prelu,
     "glu": glu,
     "scaled_dot_product_attention": attention,

@@ -33,12 +33,6 @@ def carry(c: Charges, event: Event) -> None:
         c.carry(meeting)
 
 
-def window(c: Charges, event: Event) -> None:
-    """The largest entry of each window, and where it is."""
-    for meeting in event.meetings:
-        c.give(meeting, c.through(POSITIVE, c.total([term.charge for term in meeting.terms])), 0)
-
-
 def join(c: Charges, event: Event, along: bool) -> None:
     """Tensors side by side: units on another axis than the joined one are the same in all."""
     tensors, rank = event.arguments["tensors"], len(event.outputs[0])
@@ -128,11 +122,11 @@ def padding(c: Charges, event: Event) -> None:
 
 
 def reduce(c: Charges, event: Event, function: Function, apart: bool = False) -> None:
-    """A function of many entries; ``apart``: it does not see the sign of any single one."""
+    """A function of many entries, and perhaps their positions; ``apart``: it does not see the sign of any single one."""
     for meeting in event.meetings:
         form = c.total([term.charge for term in meeting.terms])
         if meeting.results:
-            c.give(meeting, c.through(function, form))
+            c.give(meeting, c.through(function, form), 0)
         elif not (apart and c.kind == "sign"):
             c.vanish(form)
 

@@ -32,18 +32,22 @@ chunk split_with_sizes tensor_split unsafe_split unsafe_chunk unbind select slic
 CARRIED = frozenset(_CARRIED.split())
 """Entries of one tensor, each as it is, in other places."""
 
+MEAN = partial(rules.reduce, function=LINEAR)
+LARGEST = partial(rules.reduce, function=POSITIVE)
 AFFINE = partial(rules.polynomial, added="bias", factors="input weight")
 
 RULES: dict[str, Rule] = {
     **LAYERS,
     **dict.fromkeys(CARRIED, rules.carry),
-    **_rows("index index_select embedding pixel_shuffle pixel_unshuffle channel_shuffle", rules.carry),
-    **_rows("avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d", rules.carry),
-    **_rows("upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d", rules.carry),
-    **_rows("upsample_trilinear3d upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa", rules.carry),
-    **_rows("max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d", rules.window),
-    **_rows("max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices", rules.window),
+    **_rows("index index_select gather embedding pixel_shuffle pixel_unshuffle channel_shuffle", rules.carry),
+    **_rows("unfold im2col conj conj_physical real imag", rules.carry),
+    **_rows("avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d", MEAN),
+    **_rows("upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d", MEAN),
+    **_rows("upsample_trilinear3d upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa col2im", MEAN),
+    **_rows("max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d", LARGEST),
+    **_rows("max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices", LARGEST),
     **_rows("full full_like zeros zeros_like ones ones_like new_full new_zeros new_ones scalar_tensor", rules.ignore),
+    **_rows("empty empty_like new_empty", rules.ignore),
     **_rows("cat concat concatenate", partial(rules.join, along=True)),
     **_rows("stack", partial(rules.join, along=False)),
     **_rows("add", partial(rules.shifted, sign=1)),
@@ -55,6 +59,8 @@ RULES: dict[str, Rule] = {
     **_rows("mm bmm", partial(rules.polynomial, factors="self mat2")),
     **_rows("mv", partial(rules.polynomial, factors="self vec")),
     **_rows("dot", partial(rules.polynomial, factors="self tensor")),
+    **_rows("vdot", partial(rules.polynomial, factors="self other")),
+    **_rows("outer ger", partial(rules.polynomial, factors="self vec2")),
     **_rows("einsum", partial(rules.polynomial, factors="tensors")),
     **_rows("addmm", partial(rules.polynomial, added="self", factors="mat1 mat2")),
     **_rows("baddbmm", partial(rules.polynomial, added="self", factors="batch1 batch2")),
@@ -68,8 +74,8 @@ RULES: dict[str, Rule] = {
     **_rows("hypot", partial(rules.choose, chooser="", added="self other", function=ABS)),
     **_rows("masked_fill", rules.fill),
     **_rows("pad constant_pad_nd", rules.padding),
-    **_rows("sum mean", partial(rules.reduce, function=LINEAR)),
-    **_rows("amax amin", partial(rules.reduce, function=POSITIVE)),
+    **_rows("sum mean", MEAN),
+    **_rows("amax amin", LARGEST),
     **_rows("var", partial(rules.reduce, function=SQUARE)),
     **_rows("std", partial(rules.reduce, function=ABS)),
     **_rows("norm linalg_vector_norm", rules.norm),

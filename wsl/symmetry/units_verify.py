@@ -19,12 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from wsl.params import Params
+from wsl.symmetry.calls import Example
+from wsl.symmetry.controls import BROKEN, sharing
+from wsl.symmetry.function import Function
+from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.spec import Occurrence, PermutationSpec
 from wsl.symmetry.units import Place, UnitSymmetry
 from wsl.symmetry.units_element import SymmetryElement
 from wsl.symmetry.units_gauge import gauge, random_matrices
 from wsl.symmetry.units_rescaling import Rescaling
-from wsl.symmetry.verify import BROKEN, _Function, _sharing
 
 Action = Callable[[Mapping[str, Tensor]], Params]
 
@@ -76,14 +79,41 @@ def verify_units(
     state stay untouched. Raises `SpecError` as `wsl.verify` does.
     """
     generator = torch.Generator().manual_seed(seed)
-    f = _Function(model, (inputs, dict(kwargs or {})), seed)
-    spec.validate(f.state)
-    theta = f.randomize(generator)
-    error = f.error_against(theta)
-    whole = error(SymmetryElement.random(spec, generator)(theta))
-    errors = tuple((unit, error(_alone(spec, unit, generator)(theta))) for unit in spec.units)
-    loose = tuple(_loose(spec, f, generator)) if controls else ()
+    measure = _Measure(model, Example(inputs, dict(kwargs or {})), seed)
+    spec.validate(measure.f.state)
+    measure.draw(generator)
+    whole = measure.error(SymmetryElement.random(spec, generator))
+    errors = tuple((unit, measure.error(_alone(spec, unit, generator))) for unit in spec.units)
+    loose = tuple(_loose(spec, measure, generator)) if controls else ()
     return UnitVerification(whole, errors, tolerance, loose)
+
+
+class _Measure:
+    """A network at random weights, and its error at others."""
+
+    def __init__(self, model: nn.Module, example: Example, seed: int) -> None:
+        self.f, self.example = Function(model, seed=seed), example
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Random weights."""
+        self.f.randomize(generator)
+        self.theta = {name: tensor.detach().clone() for name, tensor in self.f.state.items()}
+        self.reference = self.f.reference(self.example)
+
+    def error(self, action: Action) -> float:
+        """The relative error of the network whose weights are moved."""
+        self._set(action(self.theta))
+        found = self.f.error(self.example, {}, self.reference)
+        self._set(self.theta)
+        return found
+
+    @torch.no_grad()
+    def _set(self, theta: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.f.state.items():
+            tensor.copy_(theta[name])
+        for name, tensor in self.f.state.items():
+            if not torch.equal(tensor, theta[name]):
+                raise SpecError(f"{name}: shares its memory with another tensor, but the specification scales them differently")
 
 
 def _alone(spec: PermutationSpec, unit: UnitSymmetry, generator: torch.Generator) -> Action:
@@ -98,17 +128,16 @@ def _alone(spec: PermutationSpec, unit: UnitSymmetry, generator: torch.Generator
     return random if unit.kind != "phase" else Rescaling(single, (random.values[0] | 1,))
 
 
-def _loose(spec: PermutationSpec, f: _Function, generator: torch.Generator) -> Iterator[tuple[UnitSymmetry, Place]]:
+def _loose(spec: PermutationSpec, measure: _Measure, generator: torch.Generator) -> Iterator[tuple[UnitSymmetry, Place]]:
     """Places that a symmetry does not need, at two draws of the weights: one draw may be blind, by a unit that is dead."""
     suspects = [(unit, place) for unit in spec.units for place in unit.places]
     for _ in range(2):
-        theta = f.randomize(generator)
-        error = f.error_against(theta)
+        measure.draw(generator)
         suspects = [
             (unit, place)
             for unit, place in suspects
-            if (rest := _without(unit, _sharing(f.state, Occurrence(*place[:4]))))
-            and error(_alone(spec, rest, generator)(theta)) <= BROKEN
+            if (rest := _without(unit, sharing(measure.f, Occurrence(*place[:4]))))
+            and measure.error(_alone(spec, rest, generator)) <= BROKEN
         ]
     yield from suspects
 
