@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map_only
 
 from wsl.symmetry.axes import Axis, Value, atoms, fresh, pin, uniform
 from wsl.symmetry.families import families
-from wsl.symmetry.interpret import Interpreter, Overwritten
+from wsl.symmetry.interpret import Interpreter, Overwritten, Step
 from wsl.symmetry.naming import write
 from wsl.symmetry.rules import is_value
 from wsl.symmetry.sources import inputs_of, placeholders, weights_of
@@ -44,25 +44,43 @@ def permutation_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> Permutati
     they are met: ``c1, c2, ...`` where the first tensor has three or more axes, ``h1, h2, ...`` elsewhere. ``.pinned`` says of
     each fixed axis longer than one why it cannot move.
     """
+    return discover(model, inputs, kwargs).spec
+
+
+class Discovery(NamedTuple):
+    """A specification with what it was found by: solved axes, steps of the graph, and values that overwrite buffers."""
+
+    spec: PermutationSpec
+    state: Mapping[str, Tensor]
+    weights: Mapping[str, Value]
+    steps: Sequence[Step]
+    written: Sequence[Value]
+
+
+def discover(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Discovery:
+    """`permutation_spec`, with the evidence."""
     program = _export(model, inputs, kwargs)
     state = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     try:
-        weights, reading = _read(program, state, uniform)
+        weights, reading, written = _read(program, state, uniform)
     except Overwritten:
-        weights, reading = _read(program, state, fresh)
-    return write(weights, families(list(weights.values()), reading.steps), reading.labels)
+        weights, reading, written = _read(program, state, fresh)
+    spec = write(weights, families(list(weights.values()), reading.steps), reading.labels)
+    return Discovery(spec, state, weights, reading.steps, written)
 
 
 def _read(
     program: torch.export.ExportedProgram, state: Mapping[str, Tensor], constant: Callable[[int], Axis]
-) -> tuple[dict[str, Value], Interpreter]:
-    """Axes of every tensor of the state dict after all equations of the graph."""
+) -> tuple[dict[str, Value], Interpreter, list[Value]]:
+    """Axes of every tensor of the state dict after all equations of the graph, and what is written to buffers at its end."""
     weights = weights_of(state)
     reading = Interpreter(constant)
+    written: list[Value] = []
     outputs = reading.run(program.graph_module, inputs_of(program, weights, constant))
     for spec, value in zip(program.graph_signature.output_specs, outputs, strict=True):
         if spec.kind == OutputKind.BUFFER_MUTATION and spec.target in weights:
             tuple(map(unite, weights[str(spec.target)], value))
+            written += [weights[str(spec.target)], value]
         elif is_value(value):
             _pin(value, "output")
     used = [weights[str(spec.target)] for spec, node in placeholders(program) if node.users and spec.target in weights]
@@ -70,7 +88,7 @@ def _read(
     for axis in (axis for value in weights.values() for axis in value):
         if met.isdisjoint(atoms(axis)):
             pin(axis, "unused")
-    return weights, reading
+    return weights, reading, written
 
 
 def _pin(value: Value, reason: str) -> None:
