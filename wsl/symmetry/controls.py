@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from wsl.symmetry.calls import Example
 from wsl.symmetry.evidence import fixed_places
-from wsl.symmetry.function import Example, Function
+from wsl.symmetry.function import Function
 from wsl.symmetry.moves import Moves, moves_of
 from wsl.symmetry.permutation import Permutation
 from wsl.symmetry.spec import Occurrence, PermutationSpec

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from wsl.symmetry.calls import Example
 from wsl.symmetry.controls import BROKEN, sharing
-from wsl.symmetry.function import Example, Function
+from wsl.symmetry.function import Function
 from wsl.symmetry.moves import Moves, moved, moves_of
 from wsl.symmetry.permutation import Permutation
 from wsl.symmetry.spec import Occurrence, PermutationSpec

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from wsl.symmetry.calls import Example, Run
 from wsl.symmetry.controls import loose, strict
 from wsl.symmetry.evidence import Verification
-from wsl.symmetry.function import Example, Function, Run
+from wsl.symmetry.function import Function
 from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.moves import Moves, moves_of
 from wsl.symmetry.permutation import Permutation
