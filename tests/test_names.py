@@ -150,7 +150,7 @@ def test_names_that_leave_a_choice_keep_their_own():
 
 
 def test_a_report_names_what_is_missing_and_unknown():
-    report = SPEC.compare({name: 0 for name in SPEC.axes})
+    report = SPEC.compare(dict.fromkeys(SPEC.axes, 0))
     assert report
     assert str(report) == "the names are the same"
     weights = {name: 0 for name in SPEC.axes if name != "decoder.weight"} | {"decoder.wieght": 0}
