@@ -1,4 +1,4 @@
-"""Specifications as JSON and as Git Re-Basin's dictionary: both read back to the value that was written, and refuse the rest."""
+"""Specifications as JSON and as Git Re-Basin's dictionary: both read back to what was written, and refuse the rest."""
 
 import json
 import random

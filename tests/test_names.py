@@ -39,7 +39,7 @@ def test_a_module_is_renamed_with_all_its_tensors_and_the_longest_key_wins():
 
 
 def test_an_empty_new_name_removes_a_module():
-    assert list(SPEC.rename({"encoder": ""}).axes)[0] == "conv.weight"
+    assert next(iter(SPEC.rename({"encoder": ""}).axes)) == "conv.weight"
 
 
 def test_a_renamed_group_takes_its_family_along():
@@ -51,9 +51,9 @@ def test_a_renamed_group_takes_its_family_along():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.rename({"encoder": "x", "decoder": "x.conv"}), r"'encoder\.conv\.weight' and 'decoder\.weight' would both be"),
+        (lambda s: s.rename({"encoder": "x", "decoder": "x.conv"}), r"'encoder\.conv\.weight' and 'decoder\.weight' would"),
         (lambda s: s.rename({"encodr": "x"}), "no tensor is or lies in 'encodr'"),
-        (lambda s: s.rename(lambda name: "same"), "would both be called 'same'"),
+        (lambda s: s.rename(lambda _: "same"), "would both be called 'same'"),
         (lambda s: s.rename(lambda name: f"{name}#"), "cannot name a tensor"),
         (lambda s: s.rename_groups({"c1": "h"}), "groups 'c1' and 'h' would both be called 'h'"),
         (lambda s: s.rename_groups({"c": "x"}), r"there is no group 'c' \(did you mean 'c1'\?\)"),

@@ -155,7 +155,7 @@ def test_inputs_of_any_kind_are_passed_on():
         def __init__(self, features):
             self.features = features
 
-    model = net(lambda m, batch, kind, scale: Output(m.b(m.a(batch.features).relu() * scale)))
+    model = net(lambda m, batch, color, scale: Output(m.b(m.a(batch.features).relu() * scale), color.name))
     assert str(permutation_spec(model, Batch(x()), Color.RED, 2.0)) == A_B
 
     class Named(nn.Linear):
@@ -248,7 +248,7 @@ def test_data_on_the_meta_device_cannot_decide():
     with torch.device("meta"):
         model = net(branch)
     with pytest.raises(
-        SpecError, match="torch.export cannot read it .*nor can a single call be followed|fails when it is called"
+        SpecError, match=r"torch\.export cannot read it .*nor can a single call be followed|fails when it is called"
     ):
         permutation_spec(model, x())
 
@@ -303,7 +303,7 @@ def test_parametrized_weights_are_named_as_in_the_state_dict(parametrize, name):
 
 def test_hooks_are_part_of_the_function():
     model = BY_NAME["mlp"].make()
-    model[1].register_forward_hook(lambda module, inputs, output: output.cumsum(-1))
+    model[1].register_forward_hook(lambda *call: call[-1].cumsum(-1))
     spec = permutation_spec(model, x())
     assert spec.groups == {"h1": 6}
     assert verify(spec, model, x()).ok

@@ -115,9 +115,10 @@ def _read_by_python(graph: fx.Graph) -> Iterator[fx.Node]:
 
 def _counts(node: fx.Node) -> bool:
     """Whether the length of a result depends on values; of indexing, that is so by a mask only."""
-    indices = node.args[1] if node.target == torch.ops.aten.index.Tensor else None
-    masks = [part.meta["val"].dtype in (torch.bool, torch.uint8) for part in indices if part] if indices else [True]  # type: ignore
-    return any(masks)
+    if node.target != torch.ops.aten.index.Tensor:
+        return True
+    values = (node.meta["val"] for node in node.all_input_nodes[1:])
+    return any(value.dtype in (torch.bool, torch.uint8) for value in values)
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:
