@@ -1,7 +1,8 @@
 """The symmetry group of an architecture's weights: its specification, its elements, how it is found and how it is proved."""
 
-from wsl.symmetry.discover import permutation_spec
+from wsl.symmetry.discover import SpecWarning, permutation_spec
 from wsl.symmetry.grammar import Atom, Axes, Axis, Segment, SpecError, format_axes, format_axis, parse_axes
+from wsl.symmetry.names import KeyReport
 from wsl.symmetry.permutation import Permutation
 from wsl.symmetry.spec import Group, Occurrence, PermutationSpec
 from wsl.symmetry.units import Place, UnitSymmetry
@@ -16,6 +17,7 @@ __all__ = [
     "Axes",
     "Axis",
     "Group",
+    "KeyReport",
     "Occurrence",
     "Permutation",
     "PermutationSpec",
@@ -23,6 +25,7 @@ __all__ = [
     "Rescaling",
     "Segment",
     "SpecError",
+    "SpecWarning",
     "SymmetryElement",
     "UnitSymmetry",
     "UnitVerification",

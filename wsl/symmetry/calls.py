@@ -38,9 +38,10 @@ class Run(NamedTuple):
 
 @contextlib.contextmanager
 def alike(seed: int, devices: Collection[torch.device]) -> Iterator[None]:
-    """The same random numbers each time, no autocast, and float64 for what the network makes on its way."""
+    """The same random numbers each time, no autocast, nothing compiled, and float64 for what the network makes on its way."""
     before = torch.get_default_dtype()
     with torch.random.fork_rng(devices=sorted(devices, key=str)), contextlib.ExitStack() as off:
+        off.enter_context(torch.compiler.set_stance("force_eager"))
         for kind in {"cpu", *(device.type for device in devices)}:
             off.enter_context(torch.autocast(kind, enabled=False))
         torch.default_generator.manual_seed(seed)

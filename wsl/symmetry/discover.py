@@ -12,24 +12,29 @@ symmetries that are not permutations, nor those of particular weights. `wsl.veri
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.export.graph_signature import OutputKind
-from torch.utils._pytree import tree_map_only
 
 from wsl.symmetry.axes import Axis, Value, atoms, fresh, pin, uniform
+from wsl.symmetry.failure import BY_HAND, FAILURES, told
 from wsl.symmetry.families import families
+from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.interpret import Interpreter, Overwritten, Step
 from wsl.symmetry.naming import write
+from wsl.symmetry.program import Program, program_of
 from wsl.symmetry.rules import is_value
 from wsl.symmetry.sources import inputs_of, placeholders, weights_of
 from wsl.symmetry.spec import PermutationSpec
 from wsl.symmetry.unify import unite
+from wsl.symmetry.verify import verify
+
+
+class SpecWarning(UserWarning):
+    """A specification holds for less than the whole network."""
 
 
 def permutation_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> PermutationSpec:
@@ -59,18 +64,20 @@ class Discovery(NamedTuple):
 
 def discover(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Discovery:
     """`permutation_spec`, with the evidence."""
-    program = _export(model, inputs, kwargs)
+    program = program_of(model, inputs, kwargs)
     state = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     try:
         weights, reading, written = _read(program, state, uniform)
     except Overwritten:
         weights, reading, written = _read(program, state, fresh)
     spec = write(weights, families(list(weights.values()), reading.steps), reading.labels)
+    if program.failure:
+        _prove(spec, model, (inputs, kwargs), program)
     return Discovery(spec, state, weights, reading.steps, written)
 
 
 def _read(
-    program: torch.export.ExportedProgram, state: Mapping[str, Tensor], constant: Callable[[int], Axis]
+    program: Program, state: Mapping[str, Tensor], constant: Callable[[int], Axis]
 ) -> tuple[dict[str, Value], Interpreter, list[Value]]:
     """Axes of every tensor of the state dict after all equations of the graph, and what is written to buffers at its end."""
     weights = weights_of(state)
@@ -96,21 +103,24 @@ def _pin(value: Value, reason: str) -> None:
         pin(axis, reason)
 
 
-def _export(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
-    if any(t.is_meta for t in model.state_dict().values()):
-        inputs, kwargs = tree_map_only(Tensor, lambda t: t.to("meta"), (inputs, kwargs))
-    with evaluation_mode(model), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The tensor attributes? .* assigned during export")
-        return torch.export.export(model, inputs, kwargs, strict=False)
-
-
-@contextlib.contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """``model.eval()`` for the time of a block; every submodule's own flag comes back."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
+def _prove(spec: PermutationSpec, model: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]], program: Program) -> None:
+    """The graph of a single call is believed only together with a proof; on the meta device Python cannot have read a value."""
+    inputs, kwargs = call
+    what = f"{type(model).__name__}: torch.export cannot read it ({program.failure})"
+    if not any(isinstance(t, Tensor) and t.is_meta for t in model.state_dict().values()):
+        try:
+            proof = verify(spec, model, *inputs, kwargs=kwargs, groups=False)
+        except FAILURES as error:
+            raise SpecError(f"{what}; what a single call shows cannot be proved ({told(error)}). {BY_HAND}") from None
+        if not proof:
+            raise SpecError(
+                f"{what}; what a single call shows is not all of it: {', '.join(proof.broken)} do not preserve the function. "
+                f"Give inputs that take every branch. Or: {BY_HAND}"
+            )
+    if program.reads:
+        warnings.warn(
+            f"{what}; the specification holds for the branches that a call with these inputs takes, since Python reads "
+            f"{len(program.reads)} values on the way; prove it on inputs that take others",
+            SpecWarning,
+            stacklevel=4,
+        )

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from wsl.params import Params
 from wsl.symmetry.calibrate import calibrating
@@ -25,6 +25,7 @@ from wsl.symmetry.double import Double, widened
 from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.materialize import materialized, refuse_meta
 from wsl.symmetry.moves import Moves, inverse, moved
+from wsl.symmetry.outputs import tensors_of
 
 
 class Function:
@@ -123,7 +124,7 @@ class Function:
         devices = {t.device for t in self.state.values() if t.is_cuda}
         with alike(self.seed, devices), put_back(self.model), torch.set_grad_enabled(example.gradients), Double() as mode:
             outputs = self.model(*args, **kwargs)
-            leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+            leaves = [*tensors_of(outputs)]
             if not leaves:
                 raise SpecError(f"verify: the model returns {type(outputs).__name__} without any tensor")
             vector = torch.cat([_real(leaf) for leaf in leaves])

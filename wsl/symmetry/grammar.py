@@ -24,6 +24,9 @@ Axes = tuple[Axis, ...]
 
 NAME = r"[A-Za-z_][\w.]*"
 _MOST_COPIES = 4096
+_MOST_SEGMENTS = 65536
+_DEEPEST = 64
+_LONGEST_NUMBER = 18
 _TOKEN = re.compile(rf"\s*(?:({NAME})|(\d+)|([()+]))")
 
 
@@ -33,10 +36,10 @@ class SpecError(ValueError):
 
 def parse_axes(text: str) -> Axes:
     """Read the axes of one tensor, for example ``"10 (c2 49)"``; raises `SpecError` with the offending place."""
-    tokens = _tokens(text)
-    axes, rest = _parse_axes(tokens)
-    if rest:
-        raise SpecError(f"'{text}': unexpected '{rest[0]}'; parentheses must be balanced")
+    tokens = _tokens(text)[::-1]
+    axes = _parse_axes(tokens, 0)
+    if tokens:
+        raise SpecError(f"'{text}': unexpected '{tokens[-1]}'; parentheses must be balanced")
     return axes
 
 
@@ -88,29 +91,39 @@ def _tokens(text: str) -> list[str]:
     return tokens
 
 
-def _parse_axes(tokens: list[str]) -> tuple[Axes, list[str]]:
+def _parse_axes(tokens: list[str], depth: int) -> Axes:
+    """Axes up to a closing parenthesis; tokens are taken from the end of the list."""
     axes: list[Axis] = []
-    while tokens and tokens[0] != ")":
-        segments, tokens = _parse_term(tokens)
-        while tokens and tokens[0] == "+":
-            more, tokens = _parse_term(tokens[1:])
-            segments = segments + more
+    while tokens and tokens[-1] != ")":
+        segments = _parse_term(tokens, depth)
+        while tokens and tokens[-1] == "+":
+            tokens.pop()
+            segments += _parse_term(tokens, depth)
         axes.append(normal_axis(segments))
-    return tuple(axes), tokens
+    return tuple(axes)
 
 
-def _parse_term(tokens: list[str]) -> tuple[list[Segment], list[str]]:
-    if not tokens or tokens[0] in "+)":
-        raise SpecError(f"expected a name, a number or '(' {'before ' + repr(tokens[0]) if tokens else 'at the end'}")
-    head, tokens = tokens[0], tokens[1:]
+def _parse_term(tokens: list[str], depth: int) -> list[Segment]:
+    if not tokens or tokens[-1] in "+)":
+        raise SpecError(f"expected a name, a number or '(' {'before ' + repr(tokens[-1]) if tokens else 'at the end'}")
+    head = tokens.pop()
     if head != "(":
-        if head == "0":
-            raise SpecError("an axis cannot have size 0")
-        return [(int(head) if head.isdigit() else head,)], tokens
-    factors, tokens = _parse_axes(tokens)
+        return [(_number(head) if head.isdigit() else head,)]
+    if depth == _DEEPEST:
+        raise SpecError(f"parentheses are nested more than {_DEEPEST} deep")
+    factors = _parse_axes(tokens, depth + 1)
     if not tokens or not factors:
         raise SpecError("'(' needs at least one factor and a matching ')'")
-    return _product(factors), tokens[1:]
+    tokens.pop()
+    return _product(factors)
+
+
+def _number(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise SpecError(f"a size of {len(text)} digits is more than any tensor has")
+    if not int(text):
+        raise SpecError("an axis cannot have size 0")
+    return int(text)
 
 
 def _product(factors: Axes) -> list[Segment]:
@@ -120,7 +133,10 @@ def _product(factors: Axes) -> list[Segment]:
         if len(factor) == 1:
             segments = [(*segment, *factor[0]) for segment in segments]
             continue
-        segments = [(*copy, *term) for segment in segments for copy in _copies(segment) for term in factor]
+        copies = [copy for segment in segments for copy in _copies(segment)]
+        if len(copies) * len(factor) > _MOST_SEGMENTS:
+            raise SpecError(f"a product of sums stands for more than {_MOST_SEGMENTS} terms; write fewer")
+        segments = [(*copy, *term) for copy in copies for term in factor]
     return segments
 
 

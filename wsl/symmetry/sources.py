@@ -7,11 +7,11 @@ from itertools import combinations
 from typing import Any
 
 from torch import Tensor
-from torch.export import ExportedProgram
 from torch.export.graph_signature import InputSpec
 from torch.fx import Node
 
 from wsl.symmetry.axes import Axis, Value, fixed, fresh, pin
+from wsl.symmetry.program import Program
 from wsl.symmetry.rules import Operand
 from wsl.symmetry.unify import unite
 
@@ -42,18 +42,18 @@ def twins(state: Mapping[str, Tensor]) -> dict[str, str]:
     return first
 
 
-def inputs_of(program: ExportedProgram, weights: Mapping[str, Value], constant: Constant) -> list[Any]:
+def inputs_of(program: Program, weights: Mapping[str, Value], constant: Constant) -> list[Any]:
     """The value of every placeholder; ``constant`` makes an axis along which a tensor has one value."""
     return [_input(spec, node, program, weights, constant) for spec, node in placeholders(program)]
 
 
-def placeholders(program: ExportedProgram) -> list[tuple[InputSpec, Node]]:
+def placeholders(program: Program) -> list[tuple[InputSpec, Node]]:
     """Placeholders of the graph and what they stand for."""
     nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
     return list(zip(program.graph_signature.input_specs, nodes, strict=True))
 
 
-def _input(spec: InputSpec, node: Node, program: ExportedProgram, weights: Mapping[str, Value], constant: Constant) -> Any:
+def _input(spec: InputSpec, node: Node, program: Program, weights: Mapping[str, Value], constant: Constant) -> Any:
     name = str(spec.target)
     if name in weights:
         return weights[name]

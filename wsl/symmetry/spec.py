@@ -17,16 +17,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from wsl.symmetry.grammar import NAME, Axes, Axis, Segment, SpecError, format_axes, format_axis, parse_axes
+from wsl.symmetry.names import KeyReport, Renaming, align_keys, compare, rename, rename_groups, restrict
 from wsl.symmetry.units import UnitSymmetry, check_units, is_unit_line
 
-_GROUP = re.compile(rf"\s*({NAME})\s*=\s*(\d+)(?:\s+per\s+({NAME}))?\s*$")
+T = TypeVar("T")
+_GROUP = re.compile(rf"\s*({NAME})\s*=\s*(\d{{1,18}})(?:\s+per\s+({NAME}))?\s*$")
 
 
 class Group(NamedTuple):
@@ -151,18 +153,70 @@ class PermutationSpec:
                         if atom == group:
                             yield Occurrence(name, i, j, k)
 
+    def rename(self, names: Renaming) -> PermutationSpec:
+        """Other names of tensors or modules: a mapping, or a function of each name. Raises `SpecError` if two become one."""
+        return rename(self, names)
+
+    def rename_groups(self, names: Renaming) -> PermutationSpec:
+        """Other names of groups. Raises `SpecError` if two become one."""
+        return rename_groups(self, names)
+
+    def restrict(self, part: str | Iterable[str], *, keep_prefix: bool = False) -> PermutationSpec:
+        """How the group acts on a submodule (by its name, which is removed unless ``keep_prefix``) or on the tensors named.
+
+        An element still is a symmetry of the whole network only: a group that acts outside too must move there as well, and
+        the part, taken alone, may have symmetries that the whole does not have.
+        """
+        return restrict(self, part, keep_prefix=keep_prefix)
+
+    def compare(self, params: Mapping[str, Any]) -> KeyReport:
+        """Which names of the specification are missing in ``params``, which names there are unknown, and what may help."""
+        return compare(self, params)
+
+    def align_keys(self, params: Mapping[str, T]) -> dict[str, T]:
+        """``params`` under the specification's names where only a wrapper's ``module.``, ``_orig_mod.`` or the like differ."""
+        return align_keys(self, params)
+
+    def to_axes_to_perm(self, *, strict: bool = False) -> dict[str, list[str | None]]:
+        """Git Re-Basin's dictionary, one name or None for each axis: see `wsl.symmetry.axes_to_perm`."""
+        from wsl.symmetry.axes_to_perm import to_axes_to_perm
+
+        return to_axes_to_perm(self, strict=strict)
+
+    @classmethod
+    def from_axes_to_perm(
+        cls,
+        mapping: Mapping[str, Sequence[str | None]],
+        shapes: Mapping[str, Sequence[int]],
+        *,
+        sizes: Mapping[str, int] | None = None,
+    ) -> PermutationSpec:
+        """Read Git Re-Basin's dictionary, for tensors of these shapes: see `wsl.symmetry.axes_to_perm`."""
+        from wsl.symmetry.axes_to_perm import from_axes_to_perm
+
+        return from_axes_to_perm(mapping, shapes, sizes=sizes)
+
+    def to_json(self) -> str:
+        """The whole value as JSON text, with the reasons of pinned axes."""
+        from wsl.symmetry.exchange import to_json
+
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> PermutationSpec:
+        """Read what `to_json` wrote; raises `SpecError` if the text is something else."""
+        from wsl.symmetry.exchange import from_json
+
+        return from_json(text)
+
     def validate(self, params: Mapping[str, torch.Tensor]) -> torch.Size:
         """Check names and shapes of ``params``; leading axes, equal for all tensors, are batch and are returned.
 
         Raises `SpecError`, for example ``2.weight: axis 1 has size 9, but group 'h1' has size 8 (from 0.weight)``.
         """
-        missing = [name for name in self.axes if name not in params]
-        unknown = [name for name in params if name not in self.axes]
-        if missing or unknown:
-            raise SpecError(
-                f"{_names('missing', missing)}{'; ' * bool(missing and unknown)}{_names('unknown', unknown)}; "
-                "the specification and the weights must come from the same architecture"
-            )
+        if not (report := compare(self, params)):
+            shown = dataclasses.replace(report, hint="the specification and the weights must come from the same architecture")
+            raise SpecError("; ".join(filter(None, [str(shown), report.hint])))
         batch = None
         for name, axes in self.annotations:
             lead = self._validate_tensor(name, axes, params[name])
@@ -194,11 +248,6 @@ def _parse_groups(line: str) -> Iterator[Group]:
         if not found:
             raise SpecError(f"'{part.strip()}' is neither 'name = size' nor 'name = size per group'; tensors need a ':'")
         yield Group(found[1], int(found[2]), found[3])
-
-
-def _names(what: str, names: list[str]) -> str:
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{what}: {shown}" if names else ""
 
 
 def _check(spec: PermutationSpec) -> None:
