@@ -174,3 +174,13 @@ def test_a_long_concatenation_is_read():
 def test_shapes_may_be_any_sequence():
     assert PermutationSpec.from_axes_to_perm({"w": ["h", None]}, {"w": torch.zeros(3, 2).shape}).groups == {"h": 3}
     assert PermutationSpec.from_axes_to_perm({"w": ["h", None]}, {"w": [3, 2]}).shapes["w"] == (3, 2)
+
+
+def test_unit_symmetries_survive_json_and_renaming():
+    text = "h = 5\na.weight: h 2\na.bias: h\nb.weight: 3 h\nscale h: a.weight[0] a.bias[0] / b.weight[1]"
+    spec = PermutationSpec.parse(text)
+    assert PermutationSpec.from_json(spec.to_json()) == spec
+    assert spec.rename({"a": "x.a"}).rename({"x.a": "a"}) == spec
+    assert str(spec.rename_groups({"h": "k"}).units[0]) == "scale k: a.weight[0] a.bias[0] / b.weight[1]"
+    assert str(spec.restrict("a")).splitlines()[-1] == "scale h: weight[0] bias[0]"
+    assert spec.restrict(["a.bias"], keep_prefix=True).units[0].places == spec.units[0].places[1:2]
