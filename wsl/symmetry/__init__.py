@@ -1,5 +1,6 @@
 """The symmetry group of an architecture's weights: its specification, its elements, how it is found and how it is proved."""
 
+from wsl.symmetry.batch import PermutationBatch
 from wsl.symmetry.discover import permutation_spec
 from wsl.symmetry.grammar import Atom, Axes, Axis, Segment, SpecError, format_axes, format_axis, parse_axes
 from wsl.symmetry.permutation import Permutation
@@ -13,6 +14,7 @@ __all__ = [
     "Group",
     "Occurrence",
     "Permutation",
+    "PermutationBatch",
     "PermutationSpec",
     "Segment",
     "SpecError",
