@@ -23,7 +23,7 @@ from wsl.symmetry import PermutationSpec, SpecError
 
 
 def first_layer(spec: PermutationSpec) -> tuple[str, str]:
-    """Names of the first matrix (units, fixed coordinates) and of the bias of its units; raises `SpecError` if there is none."""
+    """Names of the first matrix (units, fixed coordinates) and of the bias of its units, or `SpecError`."""
     for name, axes in spec.annotations:
         if len(axes) == 2 and not _is_fixed(axes[0]) and _is_fixed(axes[1]):
             bias = next((other for other, its in spec.annotations if its == axes[:1]), None)

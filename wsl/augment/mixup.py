@@ -6,8 +6,8 @@
     randomised   g a random element of the group
     aligned      g brings theta_2 near theta_1: the mean of two aligned networks is a network that works
 
-Shamsian et al. (2023, 2024), arXiv 2311.08851, 2402.04081, after Zhang et al. (2018), arXiv 1710.09412. They solve one assignment
-problem for each layer of each sample; here each checkpoint is aligned once, to one reference (`Alignment`), and two checkpoints
+Shamsian et al. (2023, 2024), arXiv 2311.08851, 2402.04081, after Zhang et al. (2018), arXiv 1710.09412. They solve one
+assignment problem for each layer of each sample; here each checkpoint is aligned once, to one reference (`Alignment`), and two checkpoints
 are aligned to each other through it: a step costs one gather. Through the reference pairs are aligned less well than directly.
 """
 
@@ -103,5 +103,5 @@ class Alignment:
 def _beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:
     """Beta(alpha, alpha) as a ratio of gamma variates, which take the generator."""
     shape = torch.full((2, count), alpha, dtype=torch.float64)
-    one, other = torch._standard_gamma(shape, generator=generator)
+    one, other = torch._standard_gamma(shape, generator=generator)  # pyright: ignore[reportPrivateImportUsage]
     return torch.where(one + other > 0, one / (one + other), 0.5).float()
