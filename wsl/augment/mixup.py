@@ -7,8 +7,8 @@
     aligned      g brings theta_2 near theta_1: the mean of two aligned networks is a network that works
 
 Shamsian et al. (2023, 2024), arXiv 2311.08851, 2402.04081, after Zhang et al. (2018), arXiv 1710.09412. They solve one
-assignment problem for each layer of each sample; here each checkpoint is aligned once, to one reference (`Alignment`), and two checkpoints
-are aligned to each other through it: a step costs one gather. Through the reference pairs are aligned less well than directly.
+assignment problem for each layer of each sample; here each checkpoint is aligned once, to one reference (`Alignment`), and
+two checkpoints are aligned to each other through it: a step costs one gather. Pairs are aligned less well so than directly.
 """
 
 from __future__ import annotations
