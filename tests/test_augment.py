@@ -186,7 +186,7 @@ def test_aligned_networks_of_one_orbit_mix_to_the_network_itself():
     one = {k: t[0] for k, t in siren_weights().items()}
     orbit = {k: t[None].expand(8, *t.shape).clone() for k, t in one.items()}
     orbit = PermutationBatch.random(SIREN, 8, generator(2))(orbit)
-    alignment = augment.Alignment.fit(SIREN, params.unstack(orbit), reference=one)
+    alignment = augment.Alignment.fit(SIREN, orbit, reference=one)
     where = torch.tensor([5, 1, 3])
     aligned = alignment({k: t[where] for k, t in orbit.items()}, where)
     mixed = augment.MixUp()(aligned, generator(3)).params
@@ -196,7 +196,7 @@ def test_aligned_networks_of_one_orbit_mix_to_the_network_itself():
 def test_aligned_mixtures_of_trained_networks_work_where_direct_ones_do_not(digits_pair):
     model, spec, theta, images, labels = digits_pair
     both = {k: torch.stack([t[0], t[1]]) for k, t in theta.items()}
-    alignment = augment.Alignment.fit(spec, params.unstack(both), reference=params.unstack(both)[0])
+    alignment = augment.Alignment.fit(spec, both, reference=params.unstack(both)[0])
     aligned = alignment(both, torch.arange(2))
     middle = [params.call(model, {k: t.mean(0) for k, t in one.items()}, images) for one in (both, aligned)]
     assert accuracy(middle[1], labels) > accuracy(middle[0], labels) + 0.05

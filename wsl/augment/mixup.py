@@ -14,7 +14,7 @@ two checkpoints are aligned to each other through it: a step costs one gather. P
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from wsl.augment.compose import per_row, rows
 from wsl.augment.symmetries import RandomPermutation
-from wsl.matching import Matcher, match
+from wsl.matching import match_many
 from wsl.params import Params
 from wsl.symmetry import PermutationBatch, PermutationSpec
 
@@ -85,15 +85,17 @@ class Alignment:
 
     @classmethod
     def fit(
-        cls,
-        spec: PermutationSpec,
-        checkpoints: Iterable[Mapping[str, Tensor]],
-        *,
-        reference: Mapping[str, Tensor],
-        matcher: Matcher | None = None,
+        cls, spec: PermutationSpec, checkpoints: Mapping[str, Tensor], *, reference: Mapping[str, Tensor] | None = None
     ) -> Alignment:
-        """Match every checkpoint (tensors without batch axes) to the reference; errors as in `wsl.match`."""
-        return cls(PermutationBatch.stack([match(spec, reference, one, matcher).permutation for one in checkpoints]))
+        """Match stacked checkpoints (rows, *shape) to a reference; errors as in `wsl.matching.match_many`.
+
+        Without a reference it is the mean of all rows after they were aligned to the first one.
+        """
+        if reference is None:
+            first = {name: tensor[0] for name, tensor in checkpoints.items()}
+            aligned = match_many(spec, first, checkpoints)(checkpoints)
+            reference = {name: t.mean(0) if t.is_floating_point() else t[0] for name, t in aligned.items()}
+        return cls(match_many(spec, reference, checkpoints))
 
     def __call__(self, params: Mapping[str, Tensor], where: Tensor) -> Params:
         """Aligned weights (batch, *shape) of the checkpoints at ``where`` (batch,)."""

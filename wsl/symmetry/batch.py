@@ -74,7 +74,7 @@ class PermutationBatch:
             for i, axis in enumerate(axes, 1):
                 if (axis, tensor.device) not in known:
                     known[axis, tensor.device] = self._axis_index(axis, tensor.device)
-                tensor = _gather(tensor, i, known[axis, tensor.device])
+                tensor = gather_rows(tensor, i, known[axis, tensor.device])
             moved[name] = tensor
         return moved
 
@@ -102,7 +102,8 @@ class PermutationBatch:
         return flat.expand(-1, *sizes).flatten(1)
 
 
-def _gather(tensor: Tensor, axis: int, index: Tensor | None) -> Tensor:
+def gather_rows(tensor: Tensor, axis: int, index: Tensor | None) -> Tensor:
+    """Gather ``axis`` of a stacked tensor (rows, ...) by one index (rows, length) for each row; None leaves it."""
     if index is None:
         return tensor
     rows = torch.arange(len(tensor), device=tensor.device)[:, None]
