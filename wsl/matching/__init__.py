@@ -6,4 +6,4 @@ from wsl.matching.match import match
 from wsl.matching.result import Match, Matcher
 from wsl.matching.weight import WeightMatching
 
-__all__ = ["Match", "Matcher", "WeightMatching", "aligned_distance", "match", "nearest"]
+__all__ = ["Match", "Matcher", "WeightMatching", "aligned_distance", "match", "match_many", "nearest"]

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from wsl.params import Params
 from wsl.training.objective import Objective
-from wsl.training.variety import Batch, Prepared, Variety
+from wsl.training.variety import NONE, Batch, Prepared, Variety
 from wsl.zoo import Zoo, replacing
 
 
@@ -59,7 +59,7 @@ def fit(
     *,
     settings: Settings = Settings(),
     folder: str | Path | None = None,
-    variety: Variety = Variety(),
+    variety: Variety = NONE,
     progress: bool = False,
 ) -> Fit:
     """Train ``network`` on the zoo's training members and leave the best epoch's weights in it.

@@ -91,6 +91,10 @@ class Variety:
         return Compose(*chosen)
 
 
+NONE = Variety()
+"""Checkpoints as they are."""
+
+
 class Batch(NamedTuple):
     """Weights for the functional, and how the loss is made of two."""
 
