@@ -10,9 +10,9 @@ import torch
 from networks import BY_NAME, NETWORKS
 
 from wsl import params
-from wsl.matching import Match, WeightMatching, aligned_distance, match, nearest
+from wsl.matching import Match, WeightMatching, aligned_distance, match, match_many, nearest
 from wsl.matching.assignment import assign
-from wsl.symmetry import Permutation, PermutationSpec, SpecError
+from wsl.symmetry import Permutation, PermutationBatch, PermutationSpec, SpecError
 
 IGNORED = ("running_mean", "running_var", "num_batches_tracked")
 each_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
@@ -338,3 +338,44 @@ def test_a_family_inside_a_family_is_refused():
     spec = PermutationSpec.parse("a = 2, j = 2 per a, k = 2 per j\nw: (a j k)")
     with pytest.raises(SpecError, match="group 'k' is per 'j', which is itself per 'a'; matching knows one level"):
         match(spec, {"w": torch.zeros(8)}, {"w": torch.zeros(8)})
+
+
+@each_network
+def test_matching_many_recovers_a_planted_permutation_of_every_row(network):
+    spec, reference = network.spec, network.weights(seed=3)
+    rows = PermutationBatch.random(spec, 4, generator(1))({k: t.expand(4, *t.shape) for k, t in reference.items()})
+    aligned = match_many(spec, reference, rows)(rows)
+    assert all(torch.equal(t, reference[k].expand_as(t)) for k, t in aligned.items())
+
+
+def test_a_row_is_matched_the_same_whoever_stands_beside_it():
+    network = BY_NAME["residual"]
+    reference, rows = network.weights(seed=1), network.weights(5, seed=2)
+    together = match_many(network.spec, reference, rows)
+    for row in range(5):
+        alone = match_many(network.spec, reference, {k: t[row : row + 1] for k, t in rows.items()})
+        assert alone.element(0) == together.element(row)
+
+
+def test_matching_many_gains_about_what_matching_one_gains():
+    network = BY_NAME["mlp"]
+    reference, rows = network.weights(seed=1), network.weights(40, seed=2)
+    together = match_many(network.spec, reference, rows)
+
+    def gain(permutation, row):
+        moved, names = permutation(row), list(row)
+        return sum(float((reference[k] * (moved[k] - row[k])).sum()) for k in names)
+
+    each = params.unstack(rows)
+    many = [gain(together.element(r), row) for r, row in enumerate(each)]
+    one = [gain(match(network.spec, reference, row).permutation, row) for row in each]
+    assert min(many) >= 0
+    assert sum(many) > 0.97 * sum(one)
+
+
+def test_matching_many_names_what_does_not_fit():
+    network = BY_NAME["mlp"]
+    with pytest.raises(SpecError, match="one axis with at least one row"):
+        match_many(network.spec, network.weights(), network.weights())
+    with pytest.raises(SpecError, match="reference: has batch axes"):
+        match_many(network.spec, network.weights(2), network.weights(2))

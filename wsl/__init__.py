@@ -13,13 +13,13 @@ from wsl.params import Params
 from wsl.symmetry import Permutation, PermutationSpec, SpecError, SymmetryElement, permutation_spec, symmetry_spec, verify
 
 if TYPE_CHECKING:
-    from wsl import generative, matching, merging, metrics, nn, plots, testing, training, zoo
+    from wsl import augment, generative, matching, merging, metrics, nn, plots, testing, training, zoo
     from wsl.matching import Match, match
     from wsl.zoo import Zoo
 
 __version__ = "0.1.0"
 
-_ROOMS = ("generative", "matching", "merging", "metrics", "nn", "plots", "testing", "training", "zoo")
+_ROOMS = ("augment", "generative", "matching", "merging", "metrics", "nn", "plots", "testing", "training", "zoo")
 _NAMES = {"Match": "wsl.matching", "match": "wsl.matching", "Zoo": "wsl.zoo"}
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "SpecError",
     "SymmetryElement",
     "Zoo",
+    "augment",
     "generative",
     "match",
     "matching",

@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> None:
         part(config, need, verb="wsl train")
     zoo = open_or_build(config)
     folder = Path(config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}")
-    kept = {key: config[key] for key in ("models", "datasets", "seed", "network", "objective", "settings")}
+    kept = {key: config[key] for key in ("models", "datasets", "seed", "network", "objective", "settings", "variety")}
     head = result("train", kept, {"zoo": zoo.path})
     done = finished(folder, head) or _train(config, zoo, folder, head)
     say(
@@ -50,7 +50,8 @@ def build_network(config: Mapping[str, Any], zoo: Zoo, objective: Objective) -> 
 def _train(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:
     objective = instantiate(config["objective"])
     network = build_network(config, zoo, objective)
-    trained = fit(network, zoo, objective, settings=instantiate(config["settings"]), folder=folder, progress=True)
+    how = {"settings": instantiate(config["settings"]), "variety": instantiate(config["variety"])}
+    trained = fit(network, zoo, objective, **how, folder=folder, progress=True)
     scores, table = evaluate(network, zoo, objective)
     done = {
         **head,

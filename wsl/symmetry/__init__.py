@@ -1,5 +1,6 @@
 """The symmetry group of an architecture's weights: its specification, its elements, how it is found and how it is proved."""
 
+from wsl.symmetry.batch import PermutationBatch, gather_rows
 from wsl.symmetry.discover import SpecWarning, permutation_spec
 from wsl.symmetry.grammar import Atom, Axes, Axis, Segment, SpecError, format_axes, format_axis, parse_axes
 from wsl.symmetry.names import KeyReport
@@ -20,6 +21,7 @@ __all__ = [
     "KeyReport",
     "Occurrence",
     "Permutation",
+    "PermutationBatch",
     "PermutationSpec",
     "Place",
     "Rescaling",
@@ -32,6 +34,7 @@ __all__ = [
     "Verification",
     "format_axes",
     "format_axis",
+    "gather_rows",
     "parse_axes",
     "permutation_spec",
     "symmetry_spec",

@@ -2,5 +2,6 @@
 
 from wsl.training.fit import Fit, Settings, evaluate, fit
 from wsl.training.objective import LabelClassification, Objective, ScoreRegression
+from wsl.training.variety import Variety
 
-__all__ = ["Fit", "LabelClassification", "Objective", "ScoreRegression", "Settings", "evaluate", "fit"]
+__all__ = ["Fit", "LabelClassification", "Objective", "ScoreRegression", "Settings", "Variety", "evaluate", "fit"]

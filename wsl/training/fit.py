@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from wsl.params import Params
 from wsl.training.objective import Objective
+from wsl.training.variety import NONE, Batch, Prepared, Variety
 from wsl.zoo import Zoo, replacing
 
 
@@ -58,12 +59,13 @@ def fit(
     *,
     settings: Settings = Settings(),
     folder: str | Path | None = None,
-    augment: Callable[[Params, torch.Generator], Params] | None = None,
+    variety: Variety = NONE,
     progress: bool = False,
 ) -> Fit:
     """Train ``network`` on the zoo's training members and leave the best epoch's weights in it.
 
-    With ``folder``, every epoch is saved to ``last.pt`` there and an interrupted run with equal settings goes on from it.
+    ``variety`` augments and mixes training checkpoints. With ``folder``, every epoch is saved to ``last.pt`` there and an
+    interrupted run with equal settings goes on from it.
     Raises ValueError when the folder holds another run (settings, network, zoo), or when the loss stops being finite.
     """
     normalizer = getattr(network, "normalizer", None)
@@ -73,14 +75,16 @@ def fit(
     fabric.launch()
     wrapped, optimizer = fabric.setup(network, _optimizer(network, settings))
     run = _Run(network, optimizer, settings, None if folder is None else Path(folder) / "last.pt")
-    run.identity = _identity(network, zoo, objective, settings)
+    run.identity = _identity(network, zoo, objective, settings=(settings, variety))
     run.resume()
+    rows = zoo.indices("train")
+    batches = _Batches(zoo, rows, variety.prepare(zoo, rows), settings.batch_size)
     hidden = None if progress else True
     epochs = tqdm(range(run.epoch, settings.epochs), disable=hidden, initial=run.epoch, total=settings.epochs, unit="epoch")
     for epoch in epochs:
         if run.stopped:
             break
-        loss = _train_epoch(fabric, wrapped, optimizer, zoo, objective, settings, epoch, augment)
+        loss = _train_epoch(fabric, wrapped, optimizer, batches, objective, settings=settings, epoch=epoch)
         scores, _ = evaluate(network, zoo, objective, split="val", batch_size=settings.batch_size)
         run.record(loss, scores, scores[objective.monitor])
         epochs.set_postfix({objective.monitor: f"{scores[objective.monitor]:.3f}"})
@@ -165,28 +169,38 @@ class _Run:
         self.best_epoch, self.best_score = state["best_epoch"], state["best_score"]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Batches:
+    """Shuffled, augmented batches of the training rows, and how many there are in an epoch."""
+
+    zoo: Zoo
+    rows: np.ndarray
+    variety: Prepared
+    size: int
+
+    def epoch(self, fabric: Fabric, rng: torch.Generator) -> list[Tensor]:
+        """Positions in ``rows`` of this process's batches, in random order."""
+        order = torch.randperm(len(self.rows), generator=rng)[fabric.global_rank :: fabric.world_size]
+        return list(order.split(self.size))
+
+    def read(self, where: Tensor, rng: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+        theta, metadata = self.zoo.__getitems__(self.rows[where.numpy()])
+        return self.variety(theta, where, rng), metadata
+
+
 def _train_epoch(
-    fabric: Fabric,
-    network: Any,
-    optimizer: Any,
-    zoo: Zoo,
-    objective: Objective,
-    settings: Settings,
-    epoch: int,
-    augment: Callable[[Params, torch.Generator], Params] | None,
+    fabric: Fabric, network: Any, optimizer: Any, batches: _Batches, objective: Objective, *, settings: Settings, epoch: int
 ) -> float:
     rng = torch.Generator().manual_seed(_mix(settings.seed, epoch))
-    rows = zoo.indices("train")[torch.randperm(len(zoo.indices("train")), generator=rng).numpy()]
-    rows = rows[fabric.global_rank :: fabric.world_size]
-    steps = math.ceil(len(rows) / settings.batch_size)
+    places = batches.epoch(fabric, rng)
     network.train()
     total = 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_mix(settings.seed, epoch) + 1)
-        for step, (theta, metadata) in enumerate(_batches(zoo, rows, settings.batch_size)):
-            _set_lr(optimizer, settings, (epoch + step / steps) / settings.epochs)
-            theta = augment(theta, rng) if augment is not None else theta
-            loss = objective.loss(network(_to(theta, fabric.device)), metadata)
+        for step, where in enumerate(places):
+            _set_lr(optimizer, settings, (epoch + step / len(places)) / settings.epochs)
+            batch, metadata = batches.read(where, rng)
+            loss = batch.loss(objective, network(_to(batch.params, fabric.device)), metadata)
             optimizer.zero_grad()
             fabric.backward(loss)
             norm = fabric.clip_gradients(network, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
@@ -194,7 +208,7 @@ def _train_epoch(
                 raise ValueError(f"the gradient is not finite in epoch {epoch}, step {step}; lower the learning rate")
             optimizer.step()
             total += float(loss.detach())
-    return total / steps
+    return total / len(places)
 
 
 def _batches(zoo: Zoo, rows: np.ndarray, batch_size: int) -> Iterator[tuple[Params, dict[str, Tensor]]]:
@@ -216,7 +230,7 @@ def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, done: float) -
         group["lr"] = settings.lr * factor * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _identity(network: nn.Module, zoo: Zoo, objective: Objective, settings: Settings) -> str:
+def _identity(network: nn.Module, zoo: Zoo, objective: Objective, *, settings: object) -> str:
     """What a saved state belongs to: settings, objective, the network's tensors, the zoo's rows and origin."""
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return repr((settings, objective, type(network).__name__, shapes, str(zoo.spec), len(zoo), zoo.provenance))

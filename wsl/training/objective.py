@@ -37,8 +37,8 @@ class Objective(Protocol):
         """Width of the network's output."""
         ...
 
-    def loss(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
-        """Mean loss of outputs (B, out_features)."""
+    def losses(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
+        """Loss (B,) of each row of outputs (B, out_features)."""
         ...
 
     def predict(self, outputs: Tensor) -> Tensor:
@@ -58,9 +58,9 @@ class ScoreRegression:
     out_features: ClassVar[int] = 1
     monitor: ClassVar[str] = "kendall_tau"
 
-    def loss(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
+    def losses(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
         """Binary cross-entropy against the score."""
-        return F.binary_cross_entropy_with_logits(outputs[:, 0], self._target(outputs, metadata))
+        return F.binary_cross_entropy_with_logits(outputs[:, 0], self._target(outputs, metadata), reduction="none")
 
     def predict(self, outputs: Tensor) -> Tensor:
         """The predicted score."""
@@ -95,9 +95,9 @@ class LabelClassification:
         """One logit per class."""
         return self.classes
 
-    def loss(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
+    def losses(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy against the label."""
-        return F.cross_entropy(outputs, self._target(outputs, metadata))
+        return F.cross_entropy(outputs, self._target(outputs, metadata), reduction="none")
 
     def predict(self, outputs: Tensor) -> Tensor:
         """The most likely class."""
@@ -107,7 +107,7 @@ class LabelClassification:
         """Accuracy and cross-entropy."""
         return {
             "accuracy": accuracy(outputs, self._target(outputs, metadata)),
-            "cross_entropy": float(self.loss(outputs.double(), metadata)),
+            "cross_entropy": float(self.losses(outputs.double(), metadata).mean()),
         }
 
     def _target(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:

@@ -1,0 +1,82 @@
+"""Augmentations that know nothing of the network: noise, dropped weights, and dropped small weights.
+
+    noise      w + e,  e ~ N(0, (scale * std(w))^2),  std over one tensor of one checkpoint
+    dropout    w * m,  m ~ Bernoulli(1 - p);  divided by 1 - p if asked to
+    quantile   0 where |w| is below the q-quantile of one checkpoint's weights,  q ~ U(0, most)
+
+Shamsian et al. (2024), arXiv 2402.04081, with their defaults. They change the function, so they are labels' noise too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from wsl.augment.compose import floating, per_row, rows
+from wsl.params import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianNoise:
+    """Noise of ``scale`` standard deviations of each tensor; a tensor of equal values gets none."""
+
+    scale: float = 0.32
+
+    def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator) -> Params:
+        """Weights (batch, *shape) with noise."""
+        return {
+            name: t + _normal(t, generator) * per_row(self.scale * _std(t), t) if t.is_floating_point() else t
+            for name, t in params.items()
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout:
+    """Zero each weight with probability ``p``; with ``rescale`` the expectation stays."""
+
+    p: float = 0.1
+    rescale: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p < 1:
+            raise ValueError(f"Dropout: p is {self.p}, but it must lie in [0, 1)")
+
+    def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator) -> Params:
+        """Weights (batch, *shape), some of them zero."""
+        moved = dict(params)
+        for name in floating(params):
+            tensor = params[name]
+            kept = torch.rand(tensor.shape, generator=generator).to(tensor.device) >= self.p
+            moved[name] = tensor * kept / (1 - self.p if self.rescale else 1)
+        return moved
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantileDropout:
+    """Zero the smallest weights of each checkpoint, a share drawn uniformly up to ``most``."""
+
+    most: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.most <= 1:
+            raise ValueError(f"QuantileDropout: most is {self.most}, but it must lie in [0, 1]")
+
+    def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator) -> Params:
+        """Weights (batch, *shape), the smallest of them zero."""
+        names = floating(params)
+        sizes = torch.cat([params[name].abs().flatten(1).float() for name in names], 1).sort(1).values
+        share = torch.rand(rows(params), generator=generator).to(sizes) * self.most
+        cut = sizes.gather(1, (share * (sizes.shape[1] - 1)).long()[:, None])[:, 0]
+        small = {name: params[name].abs() < per_row(cut, params[name]) for name in names}
+        return {**params, **{name: params[name].masked_fill(small[name], 0) for name in names}}
+
+
+def _normal(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(tensor.shape, generator=generator).to(tensor)
+
+
+def _std(tensor: Tensor) -> Tensor:
+    return tensor.flatten(1).std(1, correction=0)

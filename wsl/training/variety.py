@@ -1,0 +1,131 @@
+"""`Variety`: what is done to training checkpoints before a functional sees them, as one value of a recipe.
+
+    theta <- augment(theta);   theta = lambda theta_i + (1 - lambda) theta_j,   loss = lambda loss(y_i) + (1 - lambda) loss(y_j)
+
+Mixing losses instead of targets serves labels and scores alike, and is the same for a loss linear in the target (both of ours).
+Zhang et al. (2018), arXiv 1710.09412; Shamsian et al. (2024), arXiv 2402.04081. Validation and test members are never touched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsl.augment import (
+    Alignment,
+    Augmentation,
+    Compose,
+    Dropout,
+    GaussianNoise,
+    MixUp,
+    QuantileDropout,
+    RandomPermutation,
+    Rotate,
+    Stretch,
+    Translate,
+    first_layer,
+)
+from wsl.nn import canonical_signs
+from wsl.params import Params
+from wsl.symmetry import PermutationSpec
+from wsl.training.objective import Objective
+from wsl.zoo import Zoo
+
+
+@dataclasses.dataclass(frozen=True)
+class Variety:
+    """Augmentation and MixUp of a training run; every default is off.
+
+    mixup: "direct", "randomised" or "aligned"; with probability ``probability`` for a batch, lambda ~ Beta(alpha, alpha).
+    odd: groups with an odd activation, whose signs are made canonical before checkpoints are aligned.
+    noise, dropout, quantile: strengths of the three data-agnostic augmentations; permutation: random group elements.
+    rotate (degrees), stretch (largest change of scale), translate: of the input of an implicit representation.
+    """
+
+    mixup: Literal["direct", "randomised", "aligned"] | None = None
+    alpha: float = 1.0
+    probability: float = 1.0
+    odd: tuple[str, ...] = ()
+    noise: float = 0.0
+    dropout: float = 0.0
+    quantile: float = 0.0
+    permutation: bool = False
+    rotate: float = 0.0
+    stretch: float = 0.0
+    translate: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "odd", tuple(self.odd))
+        if self.mixup not in (None, "direct", "randomised", "aligned"):
+            raise ValueError(f"variety.mixup is '{self.mixup}'; choose null, direct, randomised or aligned")
+
+    def prepare(self, zoo: Zoo, rows: np.ndarray) -> Prepared:
+        """What needs the zoo: names of its first layer, and the alignment of its training ``rows``."""
+        alignment = None
+        if self.mixup == "aligned":
+            theta, _ = zoo.__getitems__(rows)
+            alignment = Alignment.fit(zoo.spec, canonical_signs(zoo.spec, theta, self.odd))
+        return Prepared(self, zoo.spec, self._augmentation(zoo.spec), self._mixup(zoo.spec), alignment)
+
+    def _mixup(self, spec: PermutationSpec) -> MixUp | None:
+        if self.mixup is None:
+            return None
+        return MixUp.randomised(spec, self.alpha) if self.mixup == "randomised" else MixUp(self.alpha)
+
+    def _augmentation(self, spec: PermutationSpec) -> Augmentation:
+        chosen: list[Augmentation] = []
+        if self.rotate or self.stretch or self.translate:
+            weight, bias = first_layer(spec)
+            chosen += [Rotate(weight, self.rotate)] if self.rotate else []
+            chosen += [Stretch(weight, 1 - self.stretch, 1 + self.stretch)] if self.stretch else []
+            chosen += [Translate(weight, bias, self.translate)] if self.translate else []
+        chosen += [GaussianNoise(self.noise)] if self.noise else []
+        chosen += [Dropout(self.dropout)] if self.dropout else []
+        chosen += [QuantileDropout(self.quantile)] if self.quantile else []
+        chosen += [RandomPermutation(spec)] if self.permutation else []
+        return Compose(*chosen)
+
+
+NONE = Variety()
+"""Checkpoints as they are."""
+
+
+class Batch(NamedTuple):
+    """Weights for the functional, and how the loss is made of two."""
+
+    params: Params
+    weight: Tensor | None = None
+    partner: Tensor | None = None
+
+    def loss(self, objective: Objective, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
+        """Mean loss of the batch."""
+        own = objective.losses(outputs, metadata)
+        if self.weight is None or self.partner is None:
+            return own.mean()
+        other = objective.losses(outputs, {name: values[self.partner] for name, values in metadata.items()})
+        return torch.lerp(other, own, self.weight.to(own)).mean()
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A `Variety` for one zoo."""
+
+    variety: Variety
+    spec: PermutationSpec
+    augmentation: Augmentation
+    mixup: MixUp | None
+    alignment: Alignment | None
+
+    def __call__(self, params: Params, where: Tensor, generator: torch.Generator) -> Batch:
+        """Augment and mix the checkpoints that stand at positions ``where`` of the training rows."""
+        if self.alignment is not None:
+            params = self.alignment(canonical_signs(self.spec, params, self.variety.odd), where)
+        params = self.augmentation(params, generator)
+        if self.mixup is None or len(where) < 2 or float(torch.rand((), generator=generator)) >= self.variety.probability:
+            return Batch(params)
+        return Batch(*self.mixup(params, generator))
