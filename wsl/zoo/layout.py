@@ -118,8 +118,18 @@ class Layout:
         """Type of each tensor, by name."""
         return {entry.name: DTYPES[entry.dtype] for entry in self.entries}
 
-    def pack(self, params: Mapping[str, Tensor]) -> np.ndarray:
-        """Rows (n, P) float32 of n checkpoints, tensors (n, *shape); raises `ZooError` naming the tensor that does not fit."""
+    def cast(self, dtype: torch.dtype | None) -> Layout:
+        """The same layout with ``dtype`` for every floating tensor; None leaves it as it is."""
+        name = str(dtype).removeprefix("torch.")
+        return self if dtype is None else Layout(tuple(
+            dataclasses.replace(entry, dtype=name) if DTYPES[entry.dtype].is_floating_point else entry for entry in self.entries
+        ))  # fmt: skip
+
+    def pack(self, params: Mapping[str, Tensor], *, rounding: bool = False) -> np.ndarray:
+        """Rows (n, P) float32 of n checkpoints, tensors (n, *shape); raises `ZooError` naming the tensor that does not fit.
+
+        ``rounding``: floating tensors of any type are taken, to be rounded to the layout's type by who stores them.
+        """
         if difference := set(params) ^ {entry.name for entry in self.entries}:
             name = min(difference)
             raise ZooError(f"{name}: {'is not in the layout of this zoo' if name in params else 'is missing'}; "
@@ -127,9 +137,9 @@ class Layout:
         count = params[self.entries[0].name].shape[0] if params[self.entries[0].name].dim() else 0
         rows = torch.empty(count, self.size, dtype=torch.float32)
         for entry in self.entries:
-            rows[:, entry.start : entry.end] = _as_float32(entry, params[entry.name], count).reshape(
-                count, entry.end - entry.start
-            )
+            rows[:, entry.start : entry.end] = _as_float32(
+                entry, params[entry.name], count, rounding
+            ).reshape(count, entry.end - entry.start)
         return rows.numpy()
 
     def unpack(self, rows: Tensor) -> Params:
@@ -142,10 +152,12 @@ class Layout:
         return next(entry.name for entry in self.entries if column < entry.end)
 
 
-def _as_float32(entry: Entry, tensor: Tensor, count: int) -> Tensor:
+def _as_float32(entry: Entry, tensor: Tensor, count: int, rounding: bool) -> Tensor:
     if tuple(tensor.shape) != (count, *entry.shape):
         raise ZooError(f"{entry.name}: has shape {tuple(tensor.shape)}, but {(count, *entry.shape)} is required: "
                        "a leading axis of checkpoints, then the shape in this zoo")  # fmt: skip
+    if rounding and tensor.is_floating_point() and DTYPES[entry.dtype].is_floating_point:
+        return tensor.detach().cpu().to(torch.float32)  # `storage.to_stored` rounds, and sees what overflows
     if tensor.dtype != DTYPES[entry.dtype]:
         raise ZooError(f"{entry.name}: is {tensor.dtype}, but this zoo holds torch.{entry.dtype}; cast it first")
     tensor = tensor.detach().cpu()

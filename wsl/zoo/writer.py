@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from wsl.symmetry import PermutationSpec
@@ -26,7 +27,8 @@ from wsl.zoo.error import ZooError
 from wsl.zoo.format import Header
 from wsl.zoo.layout import Layout
 from wsl.zoo.reader import read
-from wsl.zoo.records import Fractions, check_finite, records_of, write
+from wsl.zoo.records import Fractions, check_finite, ordinals, records_of, write
+from wsl.zoo.storage import storage_name, to_stored
 
 _KEY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
@@ -38,7 +40,8 @@ class ZooWriter:
 
     ``like`` is one member (shapes and dtypes), ``buffers`` the names in it that are not trained (default: batch-norm
     statistics and integers), ``columns`` maps each metadata column to float, int, bool or str. Raises `ZooError` when
-    these do not fit together, or when the shards already there belong to another build.
+    these do not fit together, or when the shards already there belong to another build. ``dtype`` torch.bfloat16 or
+    torch.float16 rounds the weights and halves the file.
     """
 
     def __init__(
@@ -51,12 +54,15 @@ class ZooWriter:
         architecture: dict[str, Any] | None = None,
         provenance: dict[str, Any] | None = None,
         buffers: Collection[str] | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         if not isinstance(columns, Mapping):
             raise ZooError(f"columns {columns!r}: map each name to float, int, bool or str")
         kinds = {name: kind_of(name, kind) for name, kind in columns.items()}
         self.path = Path(path).absolute()
-        self.header = Header(spec, Layout.of(like, buffers), kinds, architecture, provenance or {}).checked()
+        name = storage_name(dtype)
+        layout = Layout.of(like, buffers).cast(None if name == "float32" else dtype)
+        self.header = Header(spec, layout, kinds, architecture, provenance or {}, dtype=name).checked()
         self.shards = self.path.with_name(self.path.name + ".shards")
         for shard in self._present()[:1]:
             self._load(shard, [])
@@ -90,11 +96,13 @@ class ZooWriter:
         """
         if self.has(key):
             return
-        rows = self.header.layout.pack(params)
-        records = records_of(self.header, rows, member=member, epoch=epoch, metadata=metadata)
+        layout, dtype = self.header.layout, self.header.dtype
+        rows = layout.pack(params, rounding=dtype != "float32")
         if not allow_nonfinite:
-            check_finite(self.header, rows, records)
-        arrays = {"build": np.array(self.header.identity), "weights": rows, **{f"_{name}": a for name, a in records.items()}}
+            check_finite(layout, rows, ordinals("member", member, len(rows)), ordinals("epoch", epoch, len(rows)))
+        stored = to_stored(rows, layout, dtype)
+        records = records_of(self.header, stored, member=member, epoch=epoch, metadata=metadata)
+        arrays = {"build": np.array(self.header.identity), "weights": stored, **{f"_{name}": a for name, a in records.items()}}
         self.shards.mkdir(parents=True, exist_ok=True)
         unique = self.shards / f"{key}.{secrets.token_hex(4)}.tmp"
         with replacing(self._shard(key), unique) as temporary, temporary.open("wb") as file:
