@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from wsl.params import Params
 from wsl.training.objective import Objective
-from wsl.zoo import Zoo, replacing
+from wsl.zoo import Checkpoints, replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Fit:
 
 def fit(
     network: nn.Module,
-    zoo: Zoo,
+    zoo: Checkpoints,
     objective: Objective,
     *,
     settings: Settings = Settings(),
@@ -89,7 +89,7 @@ def fit(
 
 
 def evaluate(
-    network: nn.Module, zoo: Zoo, objective: Objective, *, split: str | None = "test", batch_size: int = 256
+    network: nn.Module, zoo: Checkpoints, objective: Objective, *, split: str | None = "test", batch_size: int = 256
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Metrics of ``network`` on a split, and per row: ``row``, ``target`` and ``prediction``."""
     device = next(network.parameters()).device
@@ -169,7 +169,7 @@ def _train_epoch(
     fabric: Fabric,
     network: Any,
     optimizer: Any,
-    zoo: Zoo,
+    zoo: Checkpoints,
     objective: Objective,
     settings: Settings,
     epoch: int,
@@ -197,7 +197,7 @@ def _train_epoch(
     return total / steps
 
 
-def _batches(zoo: Zoo, rows: np.ndarray, batch_size: int) -> Iterator[tuple[Params, dict[str, Tensor]]]:
+def _batches(zoo: Checkpoints, rows: np.ndarray, batch_size: int) -> Iterator[tuple[Params, dict[str, Tensor]]]:
     for start in range(0, len(rows), batch_size):
         yield zoo.__getitems__(rows[start : start + batch_size])
 
@@ -216,7 +216,7 @@ def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, done: float) -
         group["lr"] = settings.lr * factor * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _identity(network: nn.Module, zoo: Zoo, objective: Objective, settings: Settings) -> str:
+def _identity(network: nn.Module, zoo: Checkpoints, objective: Objective, settings: Settings) -> str:
     """What a saved state belongs to: settings, objective, the network's tensors, the zoo's rows and origin."""
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return repr((settings, objective, type(network).__name__, shapes, str(zoo.spec), len(zoo), zoo.provenance))

@@ -232,6 +232,7 @@ class View(Checkpoints):
         return View, (self.base, self.rows)
 
     def gather(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
+        """See `Checkpoints.gather`."""
         return self.base.gather(self.rows[rows], out)
 
     def verify(self) -> None:

@@ -26,7 +26,7 @@ _KEPT = 64 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Chunks:
-    """Places of the blocks: ``shape`` (R, P), ``rows`` of them per block, ``places`` (blocks, 2) offset and size in the file."""
+    """Places of the blocks: ``shape`` (R, P), ``rows`` of them in each, ``places`` (blocks, 2) offset and size in the file."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -42,7 +42,10 @@ class ChunkedRows:
         self._decoded: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Write ``rows`` (n,) into ``out`` (n, P), as the numbers of `wsl.zoo.storage.carrier`; raises `ZooError` naming the rows of a damaged block."""
+        """Write ``rows`` (n,), which must exist, into ``out`` (n, P), as the numbers of `wsl.zoo.storage.carrier`.
+
+        Raises `ZooError` naming the rows of a damaged block.
+        """
         which = rows // self._chunks.rows
         for number in np.unique(which).tolist():
             here = np.flatnonzero(which == number)
@@ -81,7 +84,7 @@ class ChunkedRows:
 
 
 def fletcher32(data: bytes) -> tuple[int, int]:
-    """The two sums of Fletcher's checksum over big-endian 16-bit words, modulo 65535; a last odd byte is a word's upper half."""
+    """The two sums of Fletcher's checksum over big-endian 16-bit words, modulo 65535; an odd byte is a word's upper half."""
     words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype(np.uint64)
     sum1 = int(words.sum()) % 65535
     # weights n, n-1, ..., 1; each product is below 2^16 2^23, and MAX_CHUNK bounds their number to 2^23

@@ -111,7 +111,7 @@ class Zoo(Checkpoints):
             for row, data in zip(rows.tolist(), carried(whole.gather(rows)).numpy(), strict=True):
                 if zlib.crc32(data.data) != expected[row]:
                     raise ZooError(f"{self.path}: row {row} (member {table['member'][row]}, epoch {table['epoch'][row]}) does "
-                                   "not match its checksum; its weights are damaged, fetch or build the file again")  # fmt: skip
+                                   "not match its checksum; its weights are damaged, fetch or build it again")  # fmt: skip
 
     def _read_table(self) -> np.ndarray:
         return read_table(self._contents)

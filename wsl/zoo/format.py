@@ -83,7 +83,7 @@ class Header:
             raise ZooError(f"checksums: must hold one number for each of {', '.join(expected)[:400]}")
         if any(type(value) is not int for value in checksums.values()):
             raise ZooError("checksums: must be integers")
-        return cls(_read_spec(texts["spec"]), layout, columns, architecture, provenance, checksums, texts["dtype"])
+        return cls(read_spec(texts["spec"]), layout, columns, architecture, provenance, checksums, texts["dtype"])
 
     def checked(self) -> Header:
         """This header as a reader will see it; raises `ZooError` if one would refuse it."""
@@ -161,7 +161,7 @@ def _read_columns(content: Any) -> dict[str, str]:
     return {item["name"]: item["dtype"] for item in content}
 
 
-def _read_spec(text: str) -> PermutationSpec:
+def read_spec(text: str) -> PermutationSpec:
     """Parse untrusted text in normal form, where products hold no sums: to distribute a hostile one may take all memory."""
     for line in text.splitlines():
         name, colon, axes = line.rpartition(":")

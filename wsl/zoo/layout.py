@@ -137,9 +137,9 @@ class Layout:
         count = params[self.entries[0].name].shape[0] if params[self.entries[0].name].dim() else 0
         rows = torch.empty(count, self.size, dtype=torch.float32)
         for entry in self.entries:
-            rows[:, entry.start : entry.end] = _as_float32(
-                entry, params[entry.name], count, rounding
-            ).reshape(count, entry.end - entry.start)
+            rows[:, entry.start : entry.end] = _as_float32(entry, params[entry.name], count, rounding).reshape(
+                count, entry.end - entry.start
+            )
         return rows.numpy()
 
     def unpack(self, rows: Tensor) -> Params:

@@ -24,6 +24,8 @@ Batch = tuple[Params, dict[str, Tensor]]
 class Batches(Protocol):
     """What a loader reads from."""
 
+    device: torch.device
+
     def gather(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
         """Rows (n,) as one block (n, P)."""
         ...
@@ -55,7 +57,7 @@ class Loader:
         self.passes += 1
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         parts = (order[start : start + self.batch_size] for start in starts)
-        if self.device is not None and self.device.type == "cuda":
+        if self.device is not None and self.device.type == "cuda" and self.source.device.type == "cpu":
             return self._pinned(parts, self.device)
         return (self.source.batch(part, device=self.device) for part in parts)
 

@@ -39,7 +39,9 @@ def write_models(
     layout, rows = _pack(models, None if name == "float32" else dtype)
     for column_name, values in metadata.items():
         if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
-            raise ZooError(f"column {column_name!r}: is a single value; give a list with one value for each of {len(rows)} models")
+            raise ZooError(
+                f"column {column_name!r}: is a single value; give a list with one value for each of {len(rows)} models"
+            )
     columns = {key: column(key, values, count=len(rows)) for key, values in metadata.items()}
     kinds = {key: kind_of(key, type(values[0].item())) for key, values in columns.items()}
     header = Header(spec, layout, kinds, architecture, provenance or {}, dtype=name).checked()

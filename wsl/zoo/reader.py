@@ -76,7 +76,7 @@ def _read(file: h5py.File, mapped: MappedFile) -> Contents:
         raise ZooError(f"P is {size}, but the tensors of the layout have {header.layout.size} values")
     _check_names(h5py.h5g.open(file.id, b"/"), ["columns", "weights", *_FIXED], "/")
     _check_names(_object(file, "columns", h5py.h5g.GroupID), header.columns, "/columns")
-    weights = _weights(file, mapped.size, header.dtype, older=version == 1)
+    weights = _weights(file, mapped.size, older=version == 1)
     extents = {name: _extent(file, name, mapped.size) for name in [*_FIXED, *(f"columns/{name}" for name in header.columns)]}
     _check_extents(weights, extents, header)
     return Contents(header, extents, weights, stored, mapped)
@@ -154,7 +154,7 @@ def _extent(file: h5py.File, name: str, file_size: int) -> Extent:
     return extent
 
 
-def _weights(file: h5py.File, file_size: int, dtype: str, *, older: bool) -> Extent | Chunks:
+def _weights(file: h5py.File, file_size: int, *, older: bool) -> Extent | Chunks:
     dataset = _object(file, "weights", h5py.h5d.DatasetID)
     plan = dataset.get_create_plist()
     if older or plan.get_layout() != h5py.h5d.CHUNKED:

@@ -32,11 +32,11 @@ def save(zoo: Checkpoints, path: str | Path, *, dtype: torch.dtype | None = None
     if len(places) > 1 and (places[1:] == places[:-1]).all(1).any():
         raise ZooError(f"{path}: a checkpoint occurs twice in what is to be saved; each member has one row per epoch")
     header = _header(zoo, dtype)
-    members, first = np.unique(table["member"], return_index=True)
+    _, first = np.unique(table["member"], return_index=True)
     step = chunk_rows(header, len(order))
     crc32 = np.concatenate([row_checksums(rows) for _, rows in _blocks(zoo, order, header, step)])
     records = {"member": table["member"][order], "epoch": table["epoch"][order], "crc32": crc32,
-               "split": np.array([SPLITS.index(split) for split in table["split"][first].tolist()], dtype=np.uint8)}  # fmt: skip
+               "split": np.array([SPLITS.index(name) for name in table["split"][first].tolist()], dtype=np.uint8)}  # fmt: skip
     records |= {name: table[name][order] for name in header.columns}
     path.parent.mkdir(parents=True, exist_ok=True)
     create(path, header, records, _blocks(zoo, order, header, step), archive=archive)

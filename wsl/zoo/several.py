@@ -1,6 +1,6 @@
 """Several zoos as one: `Concatenation` of one architecture, `Collection` of many; `Resident`, all weights on a device.
 
-    rows of the concatenation = rows of part 1, then of part 2, ...;    member' = member + sum over earlier parts (1 + max member)
+    rows = rows of part 1, then of part 2, ...;    member' = member + sum over earlier parts (1 + their largest member)
 
 A member of one part is another training run than the member of the same number in another part, so numbers are shifted and
 never merged. Splits stay those that each file drew. Parts must agree in specification, tensors, types and columns: nothing
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class Concatenation(Checkpoints):
         return Concatenation, (self.parts,)
 
     def gather(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
+        """See `Checkpoints.gather`."""
         which = np.searchsorted(self._starts, rows, side="right") - 1
         if out is None:
             out = torch.empty(len(rows), self.header.layout.size, dtype=self._stored, device=self.device)
@@ -80,8 +81,8 @@ class Resident(Checkpoints):
         like = base.gather(np.zeros(0, dtype=np.int64))
         needed, free = len(base) * like.shape[1] * like.element_size(), _free_bytes(self.device)
         if needed > free:
-            raise ZooError(f"{base.path}: {len(base):,} rows need {needed:,} bytes, but {device} has {free:,} free; keep the file "
-                           "mapped, or take fewer rows with zoo.where")  # fmt: skip
+            raise ZooError(f"{base.path}: {len(base):,} rows need {needed:,} bytes, but {device} has {free:,} free; keep the "
+                           "file mapped, or take fewer rows with zoo.where")  # fmt: skip
         self._weights = torch.empty(len(base), like.shape[1], dtype=like.dtype, device=self.device)
         step = max(1, (64 << 20) // (like.shape[1] * like.element_size()))
         for start in range(0, len(base), step):
@@ -92,6 +93,7 @@ class Resident(Checkpoints):
         return len(self.base)
 
     def gather(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
+        """See `Checkpoints.gather`."""
         return torch.index_select(self._weights, 0, torch.from_numpy(rows).to(self.device), out=out)
 
     def verify(self) -> None:

@@ -20,9 +20,7 @@ _CHUNK = 16 << 20
 """Bytes of weights held at a time."""
 
 
-def statistics(
-    gather: Callable[[np.ndarray], Tensor], rows: np.ndarray, layout: Layout
-) -> dict[str, tuple[Tensor, Tensor]]:
+def statistics(gather: Callable[[np.ndarray], Tensor], rows: np.ndarray, layout: Layout) -> dict[str, tuple[Tensor, Tensor]]:
     """(mean, population standard deviation) over rows and entries of each tensor, 0-d float64; ``gather`` gives rows (n, P)."""
     totals = {entry.name: (0, 0.0, 0.0) for entry in layout.entries}
     step = max(1, _CHUNK // (4 * layout.size))

@@ -3,7 +3,7 @@
     or    := and ("|" and)*          and := not ("&" not)*          not := "~" not | "(" or ")" | chain
     chain := value (compare value)*  compare := == != < <= > >=     value := column | number | 'text' | "text" | true | false
 
-Comparisons bind tightest, then ~, &, |, so that ``test_accuracy > 0.8 & epoch == 20`` means what it says; ``0.2 < lr <= 1`` is a
+Comparisons bind tightest, then ~, &, |: ``test_accuracy > 0.8 & epoch == 20`` means what it says. ``0.2 < lr <= 1`` is a
 chain; a column of truth values may stand alone. Names are the columns of the table, member, epoch and split included. NaN
 compares as IEEE has it: unequal to everything. Text is parsed here and never executed; there is no arithmetic, no call, no
 attribute.
