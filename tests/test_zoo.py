@@ -582,7 +582,7 @@ def test_a_rebuild_killed_anywhere_leaves_the_old_file_or_the_new(tmp_path):
     path = tmp_path / "z.h5"
     build(path)
     new = path.read_bytes()
-    old = fill(writer(path), groups=[(5, 6)], epochs=(0,)).finalize().read_bytes()
+    old = fill(writer(path, provenance={"old": 1}), groups=[(5, 6)], epochs=(0,)).finalize().read_bytes()
     calls, seen = 1, set()
     while killed_at(calls, path):
         seen.add(path.read_bytes())

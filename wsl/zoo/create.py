@@ -8,19 +8,20 @@ before it takes its final name.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import h5py
 import numpy as np
 
-from wsl.zoo.atomic import replacing
+from wsl.zoo.atomic import explained, replacing
 from wsl.zoo.columns import encode
 from wsl.zoo.error import ZooError
-from wsl.zoo.format import FORMAT, VERSION, Header, checksum
+from wsl.zoo.format import FORMAT, VERSION, Header, checksum, datasets
 from wsl.zoo.reader import read
 from wsl.zoo.storage import STORED
 
@@ -50,11 +51,12 @@ def create(
     ``records`` holds member, epoch, crc32, split and ``header.columns``, sorted by (member, epoch); ``blocks`` together
     cover every row once, for an archive in their order and `chunk_rows` at a time.
     """
-    stored = {f"columns/{name}" if name in header.columns else name: encode(name, values) for name, values in records.items()}
+    names = {name: name.removeprefix("columns/") for name in datasets(header.columns)}
+    stored = {place: encode(name, records[name]) for place, name in names.items()}
     header = dataclasses.replace(header, checksums={name: zlib.crc32(data.data) for name, data in stored.items()})
     shape = (len(stored["member"]), header.layout.size)
     size = 0 if archive else STORED[header.dtype].itemsize * shape[0] * shape[1]
-    with replacing(path) as temporary:
+    with explained(path), _as_os_error(), replacing(path) as temporary:
         with _open(temporary, size, new=True) as file:
             _write_attributes(file, {"format": FORMAT, "state": "writing"}, {"version": VERSION})
             _create_group(file, "columns")
@@ -74,6 +76,17 @@ def create(
             numbers = {"P": shape[1], "checksum": checksum("complete", shape[1], texts)}
             _write_attributes(file, {"state": "complete", **texts}, numbers)
         read(temporary)
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """HDF5 reports a full disk as RuntimeError when it closes a file, and as ValueError or KeyError elsewhere."""
+    try:
+        yield
+    except ZooError:
+        raise
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise OSError(f"HDF5 says: {' '.join(str(error).split())[:300]}") from error
 
 
 def _write_rows(raw: BinaryIO, offset: int, shape: tuple[int, int], blocks: Iterable[Block]) -> None:
