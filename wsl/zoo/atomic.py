@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
+        told = re.search("error message = '([^']*)'", str(error))  # in the midst of what HDF5 says
+        reason = told[1] if told else error.strerror or " ".join(str(error).split())[:300]
         raise ZooError(f"{path}: cannot be written: {reason}; nothing that was there is lost. Free space or get permission, "
                        "and run it again") from error  # fmt: skip
 
