@@ -1,9 +1,12 @@
 """A zoo file that is damaged, cut short or made with intent is one clear error: no crash, no wrong weights, no waste."""
 
 import json
+import os
 import resource
 import shutil
+import tracemalloc
 import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,7 +15,9 @@ import torch
 from networks import BY_NAME
 
 from wsl.params import stack
-from wsl.zoo import Zoo, ZooError, ZooWriter, reader
+from wsl.symmetry import PermutationSpec
+from wsl.zoo import Zoo, ZooError, ZooWriter, reader, save
+from wsl.zoo.chunks import fletcher32
 from wsl.zoo.format import TEXTS, VERSION, checksum
 
 NETWORK = BY_NAME["residual"]
@@ -57,6 +62,34 @@ def test_every_flipped_byte_of_weights_is_caught_and_the_row_named(path):
             Zoo(path).verify()
         flip(path, area[place], place % 8)
     Zoo(path).verify()
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "archive"])
+def test_verify_finds_every_single_changed_byte_of_the_data(tmp_path, kind):
+    spec = PermutationSpec.parse("h = 4\nw: h 3\nb: h")
+    states = [{"w": torch.randn(4, 3), "b": torch.randn(4)} for _ in range(5)]
+    about = {"loss": np.linspace(0, 1, 5), "seed": range(5), "good": [True, False] * 2 + [True], "name": list("abcde")}
+    zoo = Zoo.from_models(tmp_path / "z.h5", states, spec=spec, metadata=about)
+    if kind != "float32":
+        dtype = torch.bfloat16 if kind == "bfloat16" else None
+        zoo = save(zoo, tmp_path / "y.h5", dtype=dtype, archive=kind == "archive")
+    contents, data = zoo._contents, zoo.path.read_bytes()
+    areas = [range(e.offset, e.offset + e.nbytes) for e in contents.extents.values()]
+    if kind == "archive":
+        areas += [range(offset, offset + size) for offset, size in contents.weights.places.tolist()]
+    else:
+        areas.append(range(contents.weights.offset, contents.weights.offset + contents.weights.nbytes))
+    places, random = [place for area in areas for place in area], np.random.default_rng(0)
+    assert len(places) > 300
+    with zoo.path.open("r+b", buffering=0) as file:
+        for place in places:
+            file.seek(place)
+            file.write(bytes([data[place] ^ int(random.integers(1, 256))]))
+            with pytest.raises(ZooError, match="does not match its checksum"):
+                zoo.verify()
+            file.seek(place)
+            file.write(data[place : place + 1])
+    zoo.verify()
 
 
 def test_every_flipped_byte_of_metadata_is_caught_and_the_column_named(path):
@@ -269,6 +302,8 @@ HOSTILE = {
     "fewer members": (replaced("member", data=np.zeros(11, "i4")), r"/member has shape \(11,\); \(12,\) is required"),
     "wide rows": (replaced("weights", data=np.zeros((12, 526), "f4")), r"/weights has shape \(12, 526\); \(12, 525\) is"),
     "many splits": (replaced("split", data=np.zeros(13, "u1")), r"/split has shape \(13,\)"),
+    "unknown type": (lambda f: set_text(f, "dtype", "object"), "dtype: 'object' is not one of float32, float16, bfloat16"),
+    "other type": (lambda f: set_text(f, "dtype", "bfloat16"), "layout: stem.weight: is torch.float32, but all floating"),
     "absurd rows": (resized("weights", (2**40, 525)), r"/weights claims \(1099511627776, 525\) values of float32"),
     "absurd column": (resized("columns/loss", (2**45,)), "/columns/loss claims"),
 }  # fmt: skip
@@ -284,6 +319,139 @@ def test_a_hostile_file_is_refused_with_the_reason(path, change, message):
     assert str(caught.value).startswith(f"{path}: ")
     assert len(str(caught.value)) < 1000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200_000  # KiB
+
+
+def test_nothing_of_a_hostile_size_is_allocated(whole, tmp_path):
+    """All hostile files are opened in a process that has little address space left."""
+    paths = []
+    for number, (change, _) in enumerate(HOSTILE.values()):
+        paths.append(shutil.copy(whole, tmp_path / f"{number}.h5"))
+        with h5py.File(paths[-1], "r+") as file:
+            change(file)
+    child = os.fork()
+    if child == 0:
+        try:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20), used + (96 << 20)))
+            for path in paths:
+                with pytest.raises(ZooError):
+                    Zoo(path)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def archive_of(whole, tmp_path):
+    return save(Zoo(whole), tmp_path / "archive.h5", archive=True).path
+
+
+def remade(**options):
+    """The weights of an archive stored otherwise."""
+
+    def change(file):
+        values = file["weights"][()]
+        del file["weights"]
+        given = {"chunks": (12, 525), "shuffle": True, "compression": "gzip", "fletcher32": True, "data": values, **options}
+        file.create_dataset("weights", **given)
+
+    return change
+
+
+def virtual(file):
+    del file["weights"]
+    layout = h5py.VirtualLayout((12, 525), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "weights", (12, 525))
+    file.create_virtual_dataset("weights", layout)
+
+
+def bomb(file):
+    """A chunk that unpacks to far more than its shape says."""
+    data = zlib.compress(bytes(200 << 20), 9)
+    sums = fletcher32(data)
+    file["weights"].id.write_direct_chunk((0, 0), data + (sums[0] | sums[1] << 16).to_bytes(4, "little"))
+
+
+def with_mask(file):
+    file["weights"].id.write_direct_chunk((0, 0), file["weights"][()].tobytes(), filter_mask=7)
+
+
+ARCHIVES = {
+    "virtual": (virtual, "/weights must be stored contiguously"),
+    "no checksum": (remade(fletcher32=False), r"filters \[2, 1\]; an archive has shuffle, deflate, fletcher32"),
+    "no filter": (remade(fletcher32=False, shuffle=False, compression=None), r"filters \[\]"),
+    "other filter": (remade(compression="lzf"), r"filters \[2, 32000, 3\]"),
+    "parts of rows": (remade(chunks=(12, 100)), r"/weights has chunks of shape \(12, 100\)"),
+    "nothing stored": (remade(data=None, shape=(12, 525), dtype="f4"), "/weights lacks the chunk of row 0"),
+    "endless": (remade(data=None, shape=(2**50, 525), dtype="f4"), "no more of them than the file has bytes"),
+    "huge chunks": (remade(data=None, shape=(2**20, 525), chunks=(2**20, 525), dtype="f4"), "of at most 16777216 bytes"),
+    "masked": (with_mask, "lies beyond the end of the file, or lacks a filter"),
+    "bomb": (bomb, "or it has an impossible size"),
+    "chunked column": (replaced("member", chunks=(4,)), "/member must be stored contiguously"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), ARCHIVES.values(), ids=ARCHIVES.keys())
+def test_a_hostile_archive_is_refused_with_the_reason(whole, tmp_path, change, message):
+    path = archive_of(whole, tmp_path)
+    Zoo(path).verify()
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(ZooError, match=message):
+        Zoo(path)
+
+
+def test_a_small_chunk_that_unpacks_to_too_much_is_refused_when_it_is_read(whole, tmp_path):
+    path = archive_of(whole, tmp_path)
+    with h5py.File(path, "r+") as file:
+        data = zlib.compress(bytes(20 << 20), 9)
+        sums = fletcher32(data)
+        assert len(data) < 12 * 525 * 4
+        file["weights"].id.write_direct_chunk((0, 0), data + (sums[0] | sums[1] << 16).to_bytes(4, "little"))
+    zoo = Zoo(path)
+    tracemalloc.start()
+    for read in (lambda: zoo[0], zoo.verify):
+        with pytest.raises(ZooError, match="the block of rows 0 to 11 does not match its checksum"):
+            read()
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    tracemalloc.stop()
+
+
+def test_fletcher_sums_are_those_of_hdf5(tmp_path):
+    for size in (1, 2, 7, 360, 361, 65537, 200001):
+        values = np.random.default_rng(size).integers(0, 256, size).astype("u1")
+        for data in (values, np.full(size, 255, "u1"), np.zeros(size, "u1")):
+            with h5py.File(tmp_path / "f.h5", "w") as file:
+                dataset = file.create_dataset("x", data=data, chunks=(size,), fletcher32=True)
+                stored = int.from_bytes(dataset.id.read_direct_chunk((0,))[1][-4:], "little")
+            assert fletcher32(data.tobytes()) == ((stored & 0xFFFF) % 65535, (stored >> 16) % 65535)
+
+
+def test_a_file_of_version_1_is_read_and_written_as_the_newest(tmp_path):
+    path = Path(__file__).parent / "data" / "version_1.h5"
+    with h5py.File(path) as file:
+        assert file.attrs["version"] == 1
+        assert "dtype" not in file.attrs
+    old = Zoo(path)
+    old.verify()
+    assert old.table["name"].tolist() == list("abcd")
+    assert torch.equal(old[:][0]["0.weight"], torch.arange(24.0).view(4, 3, 2) / 8)
+    assert old[3][0]["steps"].dtype == torch.int64
+    assert (old.provenance, old.buffers) == ({"note": "version 1"}, ("steps",))
+    new = save(old, tmp_path / "new.h5")
+    assert np.array_equal(new.table, old.table)
+    assert all(torch.equal(a, b) for a, b in zip(new[:][0].values(), old[:][0].values(), strict=True))
+    with h5py.File(new.path) as file:
+        assert file.attrs["version"] == 2
+        assert file.attrs["dtype"] == b"float32"
+
+
+def test_a_file_of_version_1_may_not_use_what_came_later(tmp_path):
+    path = shutil.copy(Path(__file__).parent / "data" / "version_1.h5", tmp_path / "v.h5")
+    with h5py.File(path, "r+") as file:
+        remade(chunks=(4, 10))(file)
+    with pytest.raises(ZooError, match="/weights must be stored contiguously"):
+        Zoo(path)
 
 
 def test_an_array_that_claims_more_than_the_file_has_is_refused(path):
@@ -332,10 +500,11 @@ def test_a_file_cut_short_while_it_is_open_is_an_error_and_no_signal(path):
     zoo, read = Zoo(path), Zoo(path)
     read[0]
     path.write_bytes(path.read_bytes()[:5000])
-    for cut in (zoo, read):
-        for use in (lambda: cut[0], lambda: cut[:], cut.statistics, lambda: list(cut.loader(batch_size=2))):
+    uses = (lambda z: z[0], lambda z: z[:], lambda z: z.statistics(), lambda z: list(z.loader(batch_size=2)))
+    for use in uses:
+        for cut in (zoo, read):
             with pytest.raises(ZooError, match=r"was cut short after it was opened: it had \d+ bytes and has 5000"):
-                use()
+                use(cut)
     with pytest.raises(ZooError, match="HDF5 cannot read it"):
         read.verify()
 

@@ -338,6 +338,16 @@ def test_a_batch_is_gathered_into_memory_that_is_given(zoo):
             zoo.batch([3, 1, 2, 3], out=wrong)
 
 
+def test_row_numbers_may_come_in_any_form(zoo):
+    rows = np.array([3, 1, 2, 30])
+    frozen = rows.copy()
+    frozen.flags.writeable = False
+    spread = np.repeat(rows, 2)[::2]
+    for index in (frozen, spread, rows[::-1][::-1], rows.astype(np.uint8), rows - 36, tuple(rows), torch.tensor(rows)):
+        assert same(zoo[index][0], zoo[rows.tolist()][0])
+    assert same(zoo[rows[::-1]][0], zoo[[30, 2, 1, 3]][0])
+
+
 def test_what_does_not_fit_on_a_device_is_refused(zoo, monkeypatch):
     monkeypatch.setattr("wsl.zoo.several._free_bytes", lambda _: 1000)
     with pytest.raises(ZooError, match=r"36 rows need 5,328 bytes, but cpu has 1,000 free; keep the file mapped"):

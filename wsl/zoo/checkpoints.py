@@ -100,10 +100,9 @@ class Checkpoints(abc.ABC):
         """As ``zoo[indices]``, the weights by way of ``out`` (B, P), for example pinned memory, and then on ``device``."""
         rows = self._rows(indices)
         block = self.gather(rows, out)
-        index = torch.from_numpy(rows).to(self.device)
-        numbers = {name: values for names, matrix in self._numbers
-                   for name, values in zip(names, matrix.index_select(0, index).unbind(1), strict=True)}  # fmt: skip
-        numbers = {name: numbers[name] for name in self._names if name in numbers}
+        index, (order, matrices) = torch.from_numpy(rows).to(self.device), self._numbers
+        values = [column for matrix in matrices for column in matrix.index_select(0, index).unbind(1)]
+        numbers = {name: values[place] for name, place in order}
         if device is not None:
             block = block.to(device, non_blocking=True)
             numbers = {name: values.to(device) for name, values in numbers.items()}
@@ -189,16 +188,20 @@ class Checkpoints(abc.ABC):
         return ("member", "epoch", "split", *self.columns)
 
     @property
-    def _numbers(self) -> list[tuple[list[str], Tensor]]:
-        """Numeric columns side by side, one matrix (rows, columns) for each of float32, int64 and bool: a gather for each."""
+    def _numbers(self) -> tuple[list[tuple[str, int]], list[Tensor]]:
+        """Numeric columns side by side, a matrix (rows, columns) for each of float32, int64 and bool: one gather for each.
+
+        First the names in the table's order, and which column of all matrices in a row each one is.
+        """
         if "numbers" not in self._cache:
             names = {kind: [name for name in self._names if self.table[name].dtype.kind == kind] for kind in _NUMBERS}
-            self._cache["numbers"] = [
-                (names[kind], torch.stack([torch.from_numpy(self.table[name].copy()).to(dtype) for name in names[kind]], 1)
-                 .to(self.device))
+            places = {name: i for i, name in enumerate(name for kind in _NUMBERS for name in names[kind])}
+            matrices = [
+                torch.stack([torch.from_numpy(self.table[name].copy()).to(dtype) for name in names[kind]], 1).to(self.device)
                 for kind, dtype in _NUMBERS.items()
                 if names[kind]
-            ]  # fmt: skip
+            ]
+            self._cache["numbers"] = ([(name, places[name]) for name in self._names if name in places], matrices)
         return self._cache["numbers"]
 
     def _rows(self, indices: Any) -> np.ndarray:
@@ -206,6 +209,9 @@ class Checkpoints(abc.ABC):
         rows = rows if rows.size else np.zeros(0, dtype=np.int64)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise ZooError(f"{self.path}: rows must be a sequence of integers, got {rows.dtype} of shape {rows.shape}")
+        plain = rows.dtype == np.int64 and rows.ndim == 1 and rows.flags.carray
+        if plain and (rows.view(np.uint64) < len(self)).all():  # negative numbers are large there
+            return rows
         wrong = rows[(rows < -len(self)) | (rows >= len(self))]
         if wrong.size:
             raise IndexError(f"{self.path}: row {wrong[0]} does not exist; the zoo has {len(self)} rows")

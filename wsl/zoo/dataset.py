@@ -88,12 +88,12 @@ class Zoo(Checkpoints):
 
     def gather(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
         """Rows (n,) int64 in 0..N-1 as one block (n, P) of the stored type, in ``out`` if it is given."""
-        size, dtype = self.header.layout.size, TORCH[self._contents.header.dtype]
-        block = torch.empty(len(rows), size, dtype=dtype) if out is None else out
-        if block.shape != (len(rows), size) or block.dtype != dtype:
+        size, dtype, source = self._reading
+        if out is not None and (out.shape != (len(rows), size) or out.dtype != dtype):
             raise ZooError(f"{self.path}: out must have shape {(len(rows), size)} and type {dtype}, "
-                           f"got {tuple(block.shape)} and {block.dtype}")  # fmt: skip
-        self._source.take(rows, carried(block).numpy())
+                           f"got {tuple(out.shape)} and {out.dtype}")  # fmt: skip
+        block = torch.empty(len(rows), size, dtype=dtype) if out is None else out
+        source.take(rows, carried(block).numpy())
         return block
 
     def verify(self) -> None:
@@ -117,11 +117,13 @@ class Zoo(Checkpoints):
         return read_table(self._contents)
 
     @property
-    def _source(self) -> MappedRows | ChunkedRows:
-        if "source" not in self._cache:
+    def _reading(self) -> tuple[int, torch.dtype, MappedRows | ChunkedRows]:
+        """P, the stored type, and where rows are taken from."""
+        if "reading" not in self._cache:
             file, weights = self._contents.file, self._contents.weights
-            self._cache["source"] = ChunkedRows(file, weights) if isinstance(weights, Chunks) else MappedRows(file, weights)
-        return self._cache["source"]
+            source = ChunkedRows(file, weights) if isinstance(weights, Chunks) else MappedRows(file, weights)
+            self._cache["reading"] = (self.header.layout.size, TORCH[self._contents.header.dtype], source)
+        return self._cache["reading"]
 
     def _check_same(self, checksum: int) -> None:
         if checksum != self._contents.checksum:

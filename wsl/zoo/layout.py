@@ -9,6 +9,7 @@ refused, never rounded. Tensors come back with their own dtype: integer buffers 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -144,8 +145,19 @@ class Layout:
 
     def unpack(self, rows: Tensor) -> Params:
         """Inverse of `pack`: float32 tensors are views into ``rows`` (B, P), others are cast back to their dtype."""
-        return {entry.name: rows[:, entry.start : entry.end].unflatten(1, entry.shape).to(DTYPES[entry.dtype])
-                if entry.shape else rows[:, entry.start].to(DTYPES[entry.dtype]) for entry in self.entries}  # fmt: skip
+        rows = rows if rows.stride(1) == 1 else rows.contiguous()
+        count, step, begin, given = len(rows), rows.stride(0), rows.storage_offset(), rows.dtype
+        params = {}
+        for name, shape, strides, start, dtype in self._plan:
+            tensor = rows.as_strided((count, *shape), (step, *strides), begin + start)
+            params[name] = tensor if dtype is given else tensor.to(dtype)
+        return params
+
+    @functools.cached_property
+    def _plan(self) -> list[tuple[str, tuple[int, ...], tuple[int, ...], int, torch.dtype]]:
+        """Name, shape, strides, place and type of each tensor, for `unpack`, which runs for every batch."""
+        return [(entry.name, entry.shape, torch.empty(entry.shape, device="meta").stride(), entry.start, DTYPES[entry.dtype])
+                for entry in self.entries]  # fmt: skip
 
     def tensor_at(self, column: int) -> str:
         """Name of the tensor that column ``column`` of a row belongs to."""

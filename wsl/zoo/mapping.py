@@ -77,4 +77,4 @@ class MappedRows:
         """Write ``rows`` (n,), which must exist, into ``out`` (n, P), as the numbers of `wsl.zoo.storage.carrier`."""
         self._file.check()
         # mode="clip" writes into out without a second buffer
-        np.take(self._rows, rows, axis=0, out=out, mode="clip")
+        self._rows.take(rows, axis=0, out=out, mode="clip")

@@ -55,7 +55,7 @@ def to_tensor(stored: np.ndarray, dtype: str) -> Tensor:
 
 def carried(block: Tensor) -> Tensor:
     """The memory of ``block`` as numbers that numpy knows: bfloat16 is none of them."""
-    return block.view(_CARRIER[block.element_size()][1])
+    return block if block.dtype is torch.float32 else block.view(_CARRIER[block.element_size()][1])
 
 
 def carrier(stored: np.ndarray) -> np.ndarray:
