@@ -122,6 +122,16 @@ def test_a_task_done_again_after_the_end_changes_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["z.h5"]
 
 
+def test_notes_of_the_end_of_a_build_join_the_provenance_and_do_not_change_which_build_it_is(tmp_path):
+    path = tmp_path / "z.h5"
+    target = writer(path, provenance={"seed": 1})
+    append(target, 0)
+    target.finalize(notes=lambda members: {"missing": sorted(set(range(6)) - set(members.tolist()))})
+    assert Zoo(path).provenance == {"seed": 1, "missing": [4, 5]}
+    assert writer(path, provenance={"seed": 1}).complete
+    assert not writer(path, provenance={"seed": 2}).complete
+
+
 def limited(size, do):
     """Run ``do`` in a child that can write no file beyond ``size`` bytes; what it said, or None if it went well."""
     read, tell = os.pipe()

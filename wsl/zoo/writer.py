@@ -10,10 +10,11 @@ existing file and the shards as they were.
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import shutil
 import zipfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ from wsl.zoo.table import read_column
 _KEY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 """What numpy raises on a broken shard."""
+
+Notes = Callable[[np.ndarray], Mapping[str, Any]]
+"""Members of all rows, in any order -> additions to the provenance."""
 
 
 class ZooWriter:
@@ -71,11 +75,13 @@ class ZooWriter:
 
     @property
     def complete(self) -> bool:
-        """Whether ``path`` is a finished file with this very spec, layout, columns, architecture and provenance."""
+        """Whether ``path`` is a finished file of this very spec, layout, columns, architecture and provenance; notes apart."""
         try:
-            return read(self.path).header.identity == self.header.identity
+            found = read(self.path).header
         except ZooError:
             return False
+        stored = {name: found.provenance.get(name) for name in self.header.provenance}
+        return dataclasses.replace(found, provenance=stored).identity == self.header.identity
 
     def has(self, key: str) -> bool:
         """Whether a shard ``key`` waits to be merged."""
@@ -110,19 +116,20 @@ class ZooWriter:
               temporary.open("wb") as file):  # fmt: skip
             np.savez(file, allow_pickle=False, **arrays)
 
-    def finalize(self, split: Fractions = (0.8, 0.1, 0.1), seed: int = 0) -> Path:
+    def finalize(self, split: Fractions = (0.8, 0.1, 0.1), seed: int = 0, *, notes: Notes | None = None) -> Path:
         """Merge the shards into the zoo file, remove them, and return its path; a finished build is left as it is.
 
-        Splits are drawn by member from ``seed``. Processes that append or finalize meanwhile wait. Raises `ZooError` naming a
+        Splits are drawn by member from ``seed``. ``notes``, given the members of all rows, says what only the end of a build
+        knows; it is added to the provenance. Processes that append or finalize meanwhile wait. Raises `ZooError` naming a
         damaged shard, two with the same checkpoint, or a finished file of this build with checkpoints that would be lost.
         """
         if not self._present() and self.complete:
             shutil.rmtree(self._removed, ignore_errors=True)
             return self.path
         with explained(self.path), locked(self.shards):
-            return self._merge(self._present(), split, seed)
+            return self._merge(self._present(), split, seed, notes=notes)
 
-    def _merge(self, shards: Sequence[Path], split: Fractions, seed: int) -> Path:
+    def _merge(self, shards: Sequence[Path], split: Fractions, seed: int, *, notes: Notes | None) -> Path:
         if not shards and self.complete:  # another process has finalized while this one waited
             self.shards.rmdir()
             return self.path
@@ -141,7 +148,9 @@ class ZooWriter:
             return self.path
         positions = np.split(np.argsort(order), np.cumsum(lengths)[:-1])
         blocks = ((where, self._load(shard, ["weights"])["weights"]) for shard, where in zip(shards, positions, strict=True))
-        write(self.path, self.header, {name: values[order] for name, values in records.items()}, blocks, split=split, seed=seed)
+        said = notes(records["member"]) if notes else {}
+        header = dataclasses.replace(self.header, provenance={**self.header.provenance, **said}).checked()
+        write(self.path, header, {name: values[order] for name, values in records.items()}, blocks, split=split, seed=seed)
         self._remove_shards()
         return self.path
 
