@@ -3,9 +3,11 @@
     python scripts/fuzz_zoo.py [--files 1000] [--seed 0]
 
 Files of each kind (float32, bfloat16, archive, version 1) are mutated: bits, bytes and blocks, mostly in what describes the
-data, a third of them anywhere; cut, lengthened, spliced. Each is opened, its metadata, rows, statistics and loader read, and
+data, a third of them anywhere; cut, lengthened, spliced. In a fifth of the files the damage is in the text attributes and their
+checksum is made to fit, as an adversary would do. Each is opened, its metadata, rows, statistics and loader read, and
 verified, in a process with 4 GiB of address space and 20 s per file. Outcomes: *refused* (a `ZooError`, at opening or at use),
-*caught* (rows could be read, `verify` finds the damage), *right* (all equal to the file before). Anything else is a defect.
+*caught* (rows could be read, `verify` finds the damage), *right* (all equal to the file before), *signed* (readable, but said
+to be so by a checksum that was forged: another file). Anything else is a defect.
 """
 
 from __future__ import annotations
@@ -19,15 +21,17 @@ import tempfile
 import traceback
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import Zoo, ZooError, ZooWriter, save
+from wsl.zoo.format import TEXTS, VERSION, checksum
 
 SECONDS, BATCH, SPACE = 20, 50, 4 << 30
 OLD = Path(__file__).parent.parent / "tests" / "data" / "version_1.h5"
-OUTCOMES = ("refused", "caught", "right", "WRONG DATA", "OTHER ERROR", "HANG")
+OUTCOMES = ("refused", "caught", "right", "signed", "WRONG DATA", "OTHER ERROR", "HANG")
 
 
 def main() -> None:
@@ -39,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         counts = fuzz(Path(folder), options.files, options.seed)
     print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
-    if bad := set(counts) - {"refused", "caught", "right"}:
+    if bad := set(counts) - {"refused", "caught", "right", "signed"}:
         raise SystemExit(f"defects: {', '.join(sorted(bad))}")
 
 
@@ -105,7 +109,10 @@ def in_child(folder: Path, good: list[Path], numbers: range, seed: int) -> list[
 def one(folder: Path, good: list[Path], random: np.random.Generator) -> str:
     source = good[random.integers(len(good))]
     path = folder / "fuzzed.h5"
-    path.write_bytes(mutated(source, random))
+    forged = source != OLD and random.random() < 0.2
+    path.write_bytes(source.read_bytes() if forged else mutated(source, random))
+    if forged:
+        forge(path, random)
     try:
         read = contents(Zoo(path))
     except ZooError:
@@ -120,6 +127,8 @@ def one(folder: Path, good: list[Path], random: np.random.Generator) -> str:
     except Exception:  # noqa: BLE001
         traceback.print_exc()
         return "OTHER ERROR"
+    if forged:
+        return "signed"
     return "right" if read == contents(Zoo(source)) else "WRONG DATA"
 
 
@@ -131,6 +140,21 @@ def contents(zoo: Zoo) -> tuple[object, ...]:
     zoo.statistics(None)
     about = (str(zoo.spec), zoo.provenance, zoo.architecture, zoo.columns, zoo.buffers, zoo.table.tobytes())
     return (*map(repr, about), *(t.contiguous().flatten().view(torch.uint8).numpy().tobytes() for t in tensors))
+
+
+def forge(path: Path, random: np.random.Generator) -> None:
+    """Change characters of one text attribute, mostly digits and brackets, and sign the file again."""
+    with h5py.File(path, "r+") as file:
+        texts = {name: file.attrs[name].decode() for name in TEXTS[VERSION]}
+        name = str(random.choice(list(texts)))
+        letters = list(texts[name])
+        for _ in range(int(random.choice([1, 1, 2, 5]))):
+            place = int(random.integers(len(letters)))
+            letters[place] = str(random.choice(list('0123456789-+.eE[]{}()",: hw\n'))) * int(random.choice([0, 1, 1, 2, 5000]))
+        texts[name] = "".join(letters) or " "
+        data = texts[name].encode()
+        file.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", len(data)))
+        file.attrs.modify("checksum", np.int64(checksum("complete", int(file.attrs["P"]), texts)))
 
 
 def mutated(source: Path, random: np.random.Generator) -> bytes:
