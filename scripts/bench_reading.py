@@ -5,7 +5,8 @@
 50,000 SIRENs 2-32-32-1 (1,185 float32 weights, 237 MB), in the page cache. The same shuffled row numbers are read by every
 way, in turn, one block of batches each per round; the median rate of the rounds, and ratios within the same run, are
 printed. Time is that of the processor (user and system): one thread that waits for nothing but it, so that other load on the
-machine counts little. ``zoo`` gives what training needs: named tensors and the numeric metadata; the others give less. The folder holds
+machine counts little. ``zoo`` is what its loader does for each
+batch: it gives what training needs, named tensors and the numeric metadata; the others give less. The folder holds
 fewer files than the zoo has rows (said in the output), which favours it. Peak memory is of a process of its own that does
 nothing else than import the library, open the zoo and read all of it once, shuffled.
 """
@@ -90,7 +91,7 @@ def readers(zoo: Zoo, files: list[Path], archive: Zoo) -> dict[str, Callable[[np
     return {
         "np.take": lambda rows: np.take(bare, rows, axis=0),
         "np.take into out": lambda rows: np.take(bare, rows, axis=0, out=out[: len(rows)], mode="clip"),
-        "zoo": zoo.__getitems__,
+        "zoo": zoo.read,
         "zoo, in memory": resident.__getitems__,
         "zoo, archive": lambda rows: archive[rows % len(archive)],
         "h5py, sorted": lambda rows: weights[np.sort(rows)][np.argsort(np.argsort(rows))],

@@ -127,9 +127,10 @@ def test_notes_of_the_end_of_a_build_join_the_provenance_and_do_not_change_which
     target = writer(path, provenance={"seed": 1})
     append(target, 0)
     target.finalize(notes=lambda members: {"missing": sorted(set(range(6)) - set(members.tolist()))})
-    assert Zoo(path).provenance == {"seed": 1, "missing": [4, 5]}
+    assert Zoo(path).provenance == {"seed": 1, "missing": [4, 5], "notes": ["missing"]}
     assert writer(path, provenance={"seed": 1}).complete
     assert not writer(path, provenance={"seed": 2}).complete
+    assert not writer(path).complete
 
 
 def limited(size, do):

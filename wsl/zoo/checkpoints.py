@@ -27,7 +27,8 @@ from wsl.zoo.statistics import statistics
 from wsl.zoo.table import select
 from wsl.zoo.where import where
 
-_NUMBERS = {"f": torch.float32, "i": torch.int64, "b": torch.bool}
+_NUMBERS = {"i": torch.int64, "f": torch.float32, "b": torch.bool}
+"""Type of the numbers in a batch for each kind of column, the widest first so that each is aligned."""
 
 
 class Checkpoints(abc.ABC):
@@ -98,10 +99,17 @@ class Checkpoints(abc.ABC):
 
     def batch(self, indices: Any, *, out: Tensor | None = None, device: torch.device | str | None = None) -> Batch:
         """As ``zoo[indices]``, the weights by way of ``out`` (B, P), for example pinned memory, and then on ``device``."""
-        rows = self._rows(indices)
+        return self.read(self._rows(indices), out=out, device=device)
+
+    def read(self, rows: np.ndarray, *, out: Tensor | None = None, device: torch.device | str | None = None) -> Batch:
+        """As `batch`, for row numbers (B,) int64 that are known to lie in 0..N-1: what a loader does for each batch."""
         block = self.gather(rows, out)
-        index, (order, matrices) = torch.from_numpy(rows).to(self.device), self._numbers
-        values = [column for matrix in matrices for column in matrix.index_select(0, index).unbind(1)]
+        packed, spans, order = self._numbers
+        if self.device.type == "cpu":
+            record = torch.from_numpy(packed.numpy().take(rows, 0))
+        else:
+            record = packed.index_select(0, torch.from_numpy(rows).to(self.device))
+        values = [column for dtype, start, count in spans for column in record.view(dtype).narrow(1, start, count).unbind(1)]
         numbers = {name: values[place] for name, place in order}
         if device is not None:
             block = block.to(device, non_blocking=True)
@@ -188,20 +196,24 @@ class Checkpoints(abc.ABC):
         return ("member", "epoch", "split", *self.columns)
 
     @property
-    def _numbers(self) -> tuple[list[tuple[str, int]], list[Tensor]]:
-        """Numeric columns side by side, a matrix (rows, columns) for each of float32, int64 and bool: one gather for each.
+    def _numbers(self) -> tuple[Tensor, list[tuple[torch.dtype, int, int]], list[tuple[str, int]]]:
+        """Numeric columns as records (rows, 8-byte words): a batch costs one gather, and one cache line for each row.
 
-        First the names in the table's order, and which column of all matrices in a row each one is.
+        Then the span of each type within a record, start and length in its own units, and the names in the table's order,
+        each with its place among the columns of all spans.
         """
         if "numbers" not in self._cache:
             names = {kind: [name for name in self._names if self.table[name].dtype.kind == kind] for kind in _NUMBERS}
+            spans, parts, at = [], [], 0
+            for kind, dtype in _NUMBERS.items():
+                if names[kind]:
+                    spans.append((dtype, at // dtype.itemsize, len(names[kind])))
+                parts += [torch.from_numpy(self.table[n].copy()).to(dtype)[:, None].view(torch.uint8) for n in names[kind]]
+                at += dtype.itemsize * len(names[kind])
+            padding = torch.zeros(len(self), -at % 8, dtype=torch.uint8)
             places = {name: i for i, name in enumerate(name for kind in _NUMBERS for name in names[kind])}
-            matrices = [
-                torch.stack([torch.from_numpy(self.table[name].copy()).to(dtype) for name in names[kind]], 1).to(self.device)
-                for kind, dtype in _NUMBERS.items()
-                if names[kind]
-            ]
-            self._cache["numbers"] = ([(name, places[name]) for name in self._names if name in places], matrices)
+            packed = torch.cat([*parts, padding], 1).view(torch.int64).to(self.device)
+            self._cache["numbers"] = (packed, spans, [(name, places[name]) for name in self._names if name in places])
         return self._cache["numbers"]
 
     def _rows(self, indices: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ class Batches(Protocol):
         """Rows (n,) as one block (n, P)."""
         ...
 
-    def batch(self, indices: Any, *, out: Tensor | None = None, device: torch.device | str | None = None) -> Batch:
-        """The rows ``indices`` as one batch, by way of ``out`` to ``device``."""
+    def read(self, rows: np.ndarray, *, out: Tensor | None = None, device: torch.device | str | None = None) -> Batch:
+        """Rows (n,) as one batch, by way of ``out`` to ``device``."""
         ...
 
 
@@ -59,7 +59,7 @@ class Loader:
         parts = (order[start : start + self.batch_size] for start in starts)
         if self.device is not None and self.device.type == "cuda" and self.source.device.type == "cpu":
             return self._pinned(parts, self.device)
-        return (self.source.batch(part, device=self.device) for part in parts)
+        return (self.source.read(part, device=self.device) for part in parts)
 
     def _pinned(self, parts: Iterator[np.ndarray], device: torch.device) -> Iterator[Batch]:
         """A block is written again only when its copy to the device is over."""
@@ -70,6 +70,6 @@ class Loader:
         for i, part in enumerate(parts):
             block, event = blocks[i % 2], copied[i % 2]
             event.synchronize()
-            batch = self.source.batch(part, out=block[: len(part)], device=device)
+            batch = self.source.read(part, out=block[: len(part)], device=device)
             event.record(torch.cuda.current_stream(device))
             yield batch

@@ -80,7 +80,8 @@ class ZooWriter:
             found = read(self.path).header
         except ZooError:
             return False
-        stored = {name: found.provenance.get(name) for name in self.header.provenance}
+        notes = found.provenance.get("notes") or []
+        stored = {name: value for name, value in found.provenance.items() if name != "notes" and name not in notes}
         return dataclasses.replace(found, provenance=stored).identity == self.header.identity
 
     def has(self, key: str) -> bool:
@@ -120,8 +121,9 @@ class ZooWriter:
         """Merge the shards into the zoo file, remove them, and return its path; a finished build is left as it is.
 
         Splits are drawn by member from ``seed``. ``notes``, given the members of all rows, says what only the end of a build
-        knows; it is added to the provenance. Processes that append or finalize meanwhile wait. Raises `ZooError` naming a
-        damaged shard, two with the same checkpoint, or a finished file of this build with checkpoints that would be lost.
+        knows; it is added to the provenance, and listed there as "notes". Processes that append or finalize meanwhile wait.
+        Raises `ZooError` naming a damaged shard, two with the same checkpoint, or a finished file of this build with
+        checkpoints that would be lost.
         """
         if not self._present() and self.complete:
             shutil.rmtree(self._removed, ignore_errors=True)
@@ -148,7 +150,8 @@ class ZooWriter:
             return self.path
         positions = np.split(np.argsort(order), np.cumsum(lengths)[:-1])
         blocks = ((where, self._load(shard, ["weights"])["weights"]) for shard, where in zip(shards, positions, strict=True))
-        said = notes(records["member"]) if notes else {}
+        said = dict(notes(records["member"])) if notes else {}
+        said |= {"notes": sorted(said)} if said else {}
         header = dataclasses.replace(self.header, provenance={**self.header.provenance, **said}).checked()
         write(self.path, header, {name: values[order] for name, values in records.items()}, blocks, split=split, seed=seed)
         self._remove_shards()
