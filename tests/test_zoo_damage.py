@@ -1,9 +1,12 @@
 """A zoo file that is damaged, cut short or made with intent is one clear error: no crash, no wrong weights, no waste."""
 
 import json
+import os
 import resource
 import shutil
+import tracemalloc
 import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,8 +15,10 @@ import torch
 from networks import BY_NAME
 
 from wsl.params import stack
-from wsl.zoo import Zoo, ZooError, ZooWriter, reader
-from wsl.zoo.format import TEXTS, checksum
+from wsl.symmetry import PermutationSpec
+from wsl.zoo import Zoo, ZooError, ZooWriter, reader, save
+from wsl.zoo.chunks import fletcher32
+from wsl.zoo.format import TEXTS, VERSION, checksum
 
 NETWORK = BY_NAME["residual"]
 
@@ -42,10 +47,8 @@ def flip(path, place, bit=0):
 
 
 def data_areas(path):
-    return {
-        name: range(e.offset, e.offset + int(np.prod(e.shape)) * e.dtype.itemsize)
-        for name, e in Zoo(path)._contents.extents.items()
-    }
+    contents = Zoo(path)._contents
+    return {name: range(e.offset, e.offset + e.nbytes) for name, e in {**contents.extents, "weights": contents.weights}.items()}
 
 
 def test_every_flipped_byte_of_weights_is_caught_and_the_row_named(path):
@@ -59,6 +62,34 @@ def test_every_flipped_byte_of_weights_is_caught_and_the_row_named(path):
             Zoo(path).verify()
         flip(path, area[place], place % 8)
     Zoo(path).verify()
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "archive"])
+def test_verify_finds_every_single_changed_byte_of_the_data(tmp_path, kind):
+    spec = PermutationSpec.parse("h = 4\nw: h 3\nb: h")
+    states = [{"w": torch.randn(4, 3), "b": torch.randn(4)} for _ in range(5)]
+    about = {"loss": np.linspace(0, 1, 5), "seed": range(5), "good": [True, False] * 2 + [True], "name": list("abcde")}
+    zoo = Zoo.from_models(tmp_path / "z.h5", states, spec=spec, metadata=about)
+    if kind != "float32":
+        dtype = torch.bfloat16 if kind == "bfloat16" else None
+        zoo = save(zoo, tmp_path / "y.h5", dtype=dtype, archive=kind == "archive")
+    contents, data = zoo._contents, zoo.path.read_bytes()
+    areas = [range(e.offset, e.offset + e.nbytes) for e in contents.extents.values()]
+    if kind == "archive":
+        areas += [range(offset, offset + size) for offset, size in contents.weights.places.tolist()]
+    else:
+        areas.append(range(contents.weights.offset, contents.weights.offset + contents.weights.nbytes))
+    places, random = [place for area in areas for place in area], np.random.default_rng(0)
+    assert len(places) > 300
+    with zoo.path.open("r+b", buffering=0) as file:
+        for place in places:
+            file.seek(place)
+            file.write(bytes([data[place] ^ int(random.integers(1, 256))]))
+            with pytest.raises(ZooError, match="does not match its checksum"):
+                zoo.verify()
+            file.seek(place)
+            file.write(data[place : place + 1])
+    zoo.verify()
 
 
 def test_every_flipped_byte_of_metadata_is_caught_and_the_column_named(path):
@@ -127,14 +158,14 @@ def test_what_is_no_zoo_is_refused(tmp_path):
 
 def sign(file):
     """Make the attributes agree with their checksum again: what a careful adversary does."""
-    texts = {name: file.attrs[name].decode() for name in TEXTS}
+    texts = {name: file.attrs[name].decode() for name in TEXTS[VERSION]}
     file.attrs.modify("checksum", np.int64(checksum("complete", int(file.attrs["P"]), texts)))
 
 
 def set_text(file, name, text):
     data = text.encode()
     file.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", len(data)))
-    if name in TEXTS:
+    if name in TEXTS[VERSION]:
         sign(file)
 
 
@@ -200,7 +231,7 @@ def renamed(file):
 
 
 HOSTILE = {
-    "newer version": (attribute("version", 2), "has format version 2, but this wsl reads version 1; update wsl"),
+    "newer version": (attribute("version", 3), "has format version 3, but this wsl reads versions up to 2; update wsl"),
     "interrupted": (lambda f: set_text(f, "state", "writing"), "is in state 'writing', not complete: its build"),
     "wrong format": (lambda f: set_text(f, "format", "zoo"), "not a zoo: its attribute format is not 'wslzoo'"),
     "edited text": (raw_text("provenance", b'{"note": "%s"}' % (b"y" * 50)), "the attributes do not match their checksum"),
@@ -252,7 +283,7 @@ HOSTILE = {
     "external link": (linked("weights", h5py.ExternalLink("/etc/passwd", "/x")), "'weights' in / is a link"),
     "external column": (linked("columns/loss", h5py.ExternalLink("other.h5", "/x")), "'loss' in /columns is a link"),
     "external storage": (outside, "/weights must be stored contiguously in this file"),
-    "compressed": (replaced("weights", compression="gzip"), "/weights must be stored contiguously"),
+    "compressed": (replaced("weights", compression="gzip"), r"/weights is stored in chunks with the filters \[1\]"),
     "chunked": (replaced("member", chunks=(4,)), "/member must be stored contiguously"),
     "group as array": (hard_linked("member", "/columns"), "/member is a GroupID; a DatasetID is required"),
     "array as group": (hard_linked("columns", "/member"), "/columns is a DatasetID; a GroupID is required"),
@@ -262,7 +293,7 @@ HOSTILE = {
     "lists": (replaced("member", data=None, shape=(12,), dtype=h5py.vlen_dtype("i4")), "/member is of type TypeVlenID"),
     "references": (replaced("member", data=None, shape=(12,), dtype=h5py.ref_dtype), "/member is of type TypeReferenceID"),
     "arrays": (replaced("member", data=None, shape=(12,), dtype=np.dtype("(3,)i4")), "/member is of type TypeArrayID"),
-    "doubles": (replaced("weights", dtype="f8"), "/weights is stored as float64; <f4 is required"),
+    "doubles": (replaced("weights", dtype="f8"), "/weights is stored as float64; <f4 is required for float32"),
     "big end": (replaced("weights", dtype=">f4"), "/weights is stored as >f4"),
     "half integers": (replaced("member", dtype="i2"), "/member is stored as int16"),
     "scalar": (replaced("member", data=np.int32(3)), r"/member has shape \(\)"),
@@ -271,6 +302,8 @@ HOSTILE = {
     "fewer members": (replaced("member", data=np.zeros(11, "i4")), r"/member has shape \(11,\); \(12,\) is required"),
     "wide rows": (replaced("weights", data=np.zeros((12, 526), "f4")), r"/weights has shape \(12, 526\); \(12, 525\) is"),
     "many splits": (replaced("split", data=np.zeros(13, "u1")), r"/split has shape \(13,\)"),
+    "unknown type": (lambda f: set_text(f, "dtype", "object"), "dtype: 'object' is not one of float32, float16, bfloat16"),
+    "other type": (lambda f: set_text(f, "dtype", "bfloat16"), "layout: stem.weight: is torch.float32, but all floating"),
     "absurd rows": (resized("weights", (2**40, 525)), r"/weights claims \(1099511627776, 525\) values of float32"),
     "absurd column": (resized("columns/loss", (2**45,)), "/columns/loss claims"),
 }  # fmt: skip
@@ -286,6 +319,139 @@ def test_a_hostile_file_is_refused_with_the_reason(path, change, message):
     assert str(caught.value).startswith(f"{path}: ")
     assert len(str(caught.value)) < 1000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200_000  # KiB
+
+
+def test_nothing_of_a_hostile_size_is_allocated(whole, tmp_path):
+    """All hostile files are opened in a process that has little address space left."""
+    paths = []
+    for number, (change, _) in enumerate(HOSTILE.values()):
+        paths.append(shutil.copy(whole, tmp_path / f"{number}.h5"))
+        with h5py.File(paths[-1], "r+") as file:
+            change(file)
+    child = os.fork()
+    if child == 0:
+        try:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20), used + (96 << 20)))
+            for path in paths:
+                with pytest.raises(ZooError):
+                    Zoo(path)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def archive_of(whole, tmp_path):
+    return save(Zoo(whole), tmp_path / "archive.h5", archive=True).path
+
+
+def remade(**options):
+    """The weights of an archive stored otherwise."""
+
+    def change(file):
+        values = file["weights"][()]
+        del file["weights"]
+        given = {"chunks": (12, 525), "shuffle": True, "compression": "gzip", "fletcher32": True, "data": values, **options}
+        file.create_dataset("weights", **given)
+
+    return change
+
+
+def virtual(file):
+    del file["weights"]
+    layout = h5py.VirtualLayout((12, 525), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "weights", (12, 525))
+    file.create_virtual_dataset("weights", layout)
+
+
+def bomb(file):
+    """A chunk that unpacks to far more than its shape says."""
+    data = zlib.compress(bytes(200 << 20), 9)
+    sums = fletcher32(data)
+    file["weights"].id.write_direct_chunk((0, 0), data + (sums[0] | sums[1] << 16).to_bytes(4, "little"))
+
+
+def with_mask(file):
+    file["weights"].id.write_direct_chunk((0, 0), file["weights"][()].tobytes(), filter_mask=7)
+
+
+ARCHIVES = {
+    "virtual": (virtual, "/weights must be stored contiguously"),
+    "no checksum": (remade(fletcher32=False), r"filters \[2, 1\]; an archive has shuffle, deflate, fletcher32"),
+    "no filter": (remade(fletcher32=False, shuffle=False, compression=None), r"filters \[\]"),
+    "other filter": (remade(compression="lzf"), r"filters \[2, 32000, 3\]"),
+    "parts of rows": (remade(chunks=(12, 100)), r"/weights has chunks of shape \(12, 100\)"),
+    "nothing stored": (remade(data=None, shape=(12, 525), dtype="f4"), "/weights lacks the chunk of row 0"),
+    "endless": (remade(data=None, shape=(2**50, 525), dtype="f4"), "no more of them than the file has bytes"),
+    "huge chunks": (remade(data=None, shape=(2**20, 525), chunks=(2**20, 525), dtype="f4"), "of at most 16777216 bytes"),
+    "masked": (with_mask, "lies beyond the end of the file, or lacks a filter"),
+    "bomb": (bomb, "or it has an impossible size"),
+    "chunked column": (replaced("member", chunks=(4,)), "/member must be stored contiguously"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), ARCHIVES.values(), ids=ARCHIVES.keys())
+def test_a_hostile_archive_is_refused_with_the_reason(whole, tmp_path, change, message):
+    path = archive_of(whole, tmp_path)
+    Zoo(path).verify()
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(ZooError, match=message):
+        Zoo(path)
+
+
+def test_a_small_chunk_that_unpacks_to_too_much_is_refused_when_it_is_read(whole, tmp_path):
+    path = archive_of(whole, tmp_path)
+    with h5py.File(path, "r+") as file:
+        data = zlib.compress(bytes(20 << 20), 9)
+        sums = fletcher32(data)
+        assert len(data) < 12 * 525 * 4
+        file["weights"].id.write_direct_chunk((0, 0), data + (sums[0] | sums[1] << 16).to_bytes(4, "little"))
+    zoo = Zoo(path)
+    tracemalloc.start()
+    for read in (lambda: zoo[0], zoo.verify):
+        with pytest.raises(ZooError, match="the block of rows 0 to 11 does not match its checksum"):
+            read()
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    tracemalloc.stop()
+
+
+def test_fletcher_sums_are_those_of_hdf5(tmp_path):
+    for size in (1, 2, 7, 360, 361, 65537, 200001):
+        values = np.random.default_rng(size).integers(0, 256, size).astype("u1")
+        for data in (values, np.full(size, 255, "u1"), np.zeros(size, "u1")):
+            with h5py.File(tmp_path / "f.h5", "w") as file:
+                dataset = file.create_dataset("x", data=data, chunks=(size,), fletcher32=True)
+                stored = int.from_bytes(dataset.id.read_direct_chunk((0,))[1][-4:], "little")
+            assert fletcher32(data.tobytes()) == ((stored & 0xFFFF) % 65535, (stored >> 16) % 65535)
+
+
+def test_a_file_of_version_1_is_read_and_written_as_the_newest(tmp_path):
+    path = Path(__file__).parent / "data" / "version_1.h5"
+    with h5py.File(path) as file:
+        assert file.attrs["version"] == 1
+        assert "dtype" not in file.attrs
+    old = Zoo(path)
+    old.verify()
+    assert old.table["name"].tolist() == list("abcd")
+    assert torch.equal(old[:][0]["0.weight"], torch.arange(24.0).view(4, 3, 2) / 8)
+    assert old[3][0]["steps"].dtype == torch.int64
+    assert (old.provenance, old.buffers) == ({"note": "version 1"}, ("steps",))
+    new = save(old, tmp_path / "new.h5")
+    assert np.array_equal(new.table, old.table)
+    assert all(torch.equal(a, b) for a, b in zip(new[:][0].values(), old[:][0].values(), strict=True))
+    with h5py.File(new.path) as file:
+        assert file.attrs["version"] == 2
+        assert file.attrs["dtype"] == b"float32"
+
+
+def test_a_file_of_version_1_may_not_use_what_came_later(tmp_path):
+    path = shutil.copy(Path(__file__).parent / "data" / "version_1.h5", tmp_path / "v.h5")
+    with h5py.File(path, "r+") as file:
+        remade(chunks=(4, 10))(file)
+    with pytest.raises(ZooError, match="/weights must be stored contiguously"):
+        Zoo(path)
 
 
 def test_an_array_that_claims_more_than_the_file_has_is_refused(path):
@@ -330,11 +496,25 @@ def test_metadata_that_contradict_the_format_are_refused(path, change, message):
         assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_a_file_that_vanishes_is_one_clear_error(path):
-    zoo = Zoo(path)
+def test_a_file_cut_short_while_it_is_open_is_an_error_and_no_signal(path):
+    zoo, read = Zoo(path), Zoo(path)
+    read[0]
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ZooError, match="it was moved or cut short after it was opened"):
-        zoo[0]
+    uses = (lambda z: z[0], lambda z: z[:], lambda z: z.statistics(), lambda z: list(z.loader(batch_size=2)))
+    for use in uses:
+        for cut in (zoo, read):
+            with pytest.raises(ZooError, match=r"was cut short after it was opened: it had \d+ bytes and has 5000"):
+                use(cut)
+    with pytest.raises(ZooError, match="HDF5 cannot read it"):
+        read.verify()
+
+
+def test_a_file_that_is_replaced_or_removed_stays_open_as_it_was(path, tmp_path):
+    zoo, first = Zoo(path), Zoo(path)[0][0]
+    other = shutil.copy(path, tmp_path / "other.h5")
+    with h5py.File(other, "r+") as file:
+        file["weights"][:] = 0
+    other.rename(path)
+    assert all(torch.equal(a, b) for a, b in zip(zoo[0][0].values(), first.values(), strict=True))
     path.unlink()
-    with pytest.raises(ZooError, match="it was moved or cut short after it was opened"):
-        zoo[0]
+    assert all(torch.equal(a, b) for a, b in zip(zoo[0][0].values(), first.values(), strict=True))

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from wsl.params import Params
 from wsl.training.objective import Objective
 from wsl.training.variety import NONE, Batch, Prepared, Variety
-from wsl.zoo import Zoo, replacing
+from wsl.zoo import Checkpoints, replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Fit:
 
 def fit(
     network: nn.Module,
-    zoo: Zoo,
+    zoo: Checkpoints,
     objective: Objective,
     *,
     settings: Settings = Settings(),
@@ -93,7 +93,7 @@ def fit(
 
 
 def evaluate(
-    network: nn.Module, zoo: Zoo, objective: Objective, *, split: str | None = "test", batch_size: int = 256
+    network: nn.Module, zoo: Checkpoints, objective: Objective, *, split: str | None = "test", batch_size: int = 256
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Metrics of ``network`` on a split, and per row: ``row``, ``target`` and ``prediction``."""
     device = next(network.parameters()).device
@@ -173,7 +173,7 @@ class _Run:
 class _Batches:
     """Shuffled, augmented batches of the training rows, and how many there are in an epoch."""
 
-    zoo: Zoo
+    zoo: Checkpoints
     rows: np.ndarray
     variety: Prepared
     size: int
@@ -211,7 +211,7 @@ def _train_epoch(
     return total / len(places)
 
 
-def _batches(zoo: Zoo, rows: np.ndarray, batch_size: int) -> Iterator[tuple[Params, dict[str, Tensor]]]:
+def _batches(zoo: Checkpoints, rows: np.ndarray, batch_size: int) -> Iterator[tuple[Params, dict[str, Tensor]]]:
     for start in range(0, len(rows), batch_size):
         yield zoo.__getitems__(rows[start : start + batch_size])
 
@@ -230,7 +230,7 @@ def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, done: float) -
         group["lr"] = settings.lr * factor * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _identity(network: nn.Module, zoo: Zoo, objective: Objective, *, settings: object) -> str:
+def _identity(network: nn.Module, zoo: Checkpoints, objective: Objective, *, settings: object) -> str:
     """What a saved state belongs to: settings, objective, the network's tensors, the zoo's rows and origin."""
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return repr((settings, objective, type(network).__name__, shapes, str(zoo.spec), len(zoo), zoo.provenance))

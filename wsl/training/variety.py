@@ -34,7 +34,7 @@ from wsl.nn import canonical_signs
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 from wsl.training.objective import Objective
-from wsl.zoo import Zoo
+from wsl.zoo import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Variety:
         if self.mixup not in (None, "direct", "randomised", "aligned"):
             raise ValueError(f"variety.mixup is '{self.mixup}'; choose null, direct, randomised or aligned")
 
-    def prepare(self, zoo: Zoo, rows: np.ndarray) -> Prepared:
+    def prepare(self, zoo: Checkpoints, rows: np.ndarray) -> Prepared:
         """What needs the zoo: names of its first layer, and the alignment of its training ``rows``."""
         alignment = None
         if self.mixup == "aligned":

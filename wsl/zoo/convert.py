@@ -26,30 +26,35 @@ from torch import Tensor
 
 from wsl.params import Params
 from wsl.zoo.atomic import replacing
-from wsl.zoo.dataset import Zoo
+from wsl.zoo.checkpoints import Checkpoints
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import to_json
 
 _NESTINGS = ("state_dict", "model_state_dict", "model")
 _DEPTH = 3
-_PICKLED = (".pt", ".pth", ".ckpt", ".bin")
+PICKLED = (".pt", ".pth", ".ckpt", ".bin")
+"""Suffixes of files that the weights-only unpickler reads."""
 _DAMAGED = (RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
             AssertionError, MemoryError, struct.error, zipfile.BadZipFile)  # fmt: skip
 """What torch.load raises on broken files."""
 
 
-def export(zoo: Zoo, rows: Iterable[int] | np.ndarray, folder: str | Path) -> list[Path]:
-    """Write each of ``rows`` of ``zoo`` as a safetensors file into ``folder``, and ``table.csv`` beside them."""
+def export(zoo: Checkpoints, rows: Iterable[int] | np.ndarray, folder: str | Path) -> list[Path]:
+    """Write each of ``rows`` of ``zoo`` as a safetensors file into ``folder``, and ``table.csv`` beside them.
+
+    The files say all that the zoo says of their rows: imported again, all of them give the same zoo file.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     records: list[dict[str, Any]] = []
+    origin = _origin(zoo)
     for row in map(int, rows):
         params, metadata = zoo[row]
         row = row % len(zoo)
         paths.append(folder / f"member-{metadata['member']:04d}-epoch-{metadata['epoch']:03d}.safetensors")
         about = {name: str(value) for name, value in metadata.items() if name != "order"}
-        write_checkpoint(paths[-1], params, {**about, **_origin(zoo), "row": str(row)})
+        write_checkpoint(paths[-1], params, {**about, **origin, "row": str(row), "record": json.dumps(metadata)})
         records.append({"file": paths[-1].name, "row": row, **metadata})
     with replacing(folder / "table.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, ["file", "row", "member", "epoch", "split", *zoo.columns])
@@ -86,14 +91,16 @@ def read_checkpoint(path: str | Path) -> tuple[Params, dict[str, Any]]:
         raise ZooError(f"{path}: no such file")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if path.suffix in _PICKLED:
-        return _read_pickled(path)
-    raise ZooError(f"{path}: unknown kind of checkpoint; use .safetensors, {', '.join(_PICKLED)}")
+    if path.suffix in PICKLED:
+        return read_pickled(path)
+    raise ZooError(f"{path}: unknown kind of checkpoint; use .safetensors, {', '.join(PICKLED)}")
 
 
-def _origin(zoo: Zoo) -> dict[str, str]:
+def _origin(zoo: Checkpoints) -> dict[str, str]:
     task = {"task": to_json("task", zoo.provenance["task"])} if "task" in zoo.provenance else {}
-    return {"spec": str(zoo.spec), "architecture": to_json("architecture", zoo.architecture), **task, "zoo": zoo.path.name}
+    return {"spec": str(zoo.spec), "architecture": to_json("architecture", zoo.architecture), **task, "zoo": zoo.path.name,
+            "columns": to_json("columns", zoo.columns), "buffers": to_json("buffers", zoo.buffers), "dtype": zoo.header.dtype,
+            "provenance": to_json("provenance", zoo.provenance)}  # fmt: skip
 
 
 def _with_sorted_metadata(blob: bytes) -> bytes:
@@ -128,7 +135,8 @@ def _names(text: str) -> list[str]:
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
-def _read_pickled(path: Path) -> tuple[Params, dict[str, Any]]:
+def read_pickled(path: Path) -> tuple[Params, dict[str, Any]]:
+    """Tensors and metadata of a file that ``torch.save`` wrote, whatever its name; see `read_checkpoint`."""
     try:
         if zipfile.is_zipfile(path):
             _check_uncompressed(path)
@@ -153,6 +161,8 @@ def _check_uncompressed(path: Path) -> None:
 
 def _descend(path: Path, content: Any) -> tuple[Params, dict[str, Any]]:
     metadata: dict[str, Any] = {}
+    model = content[0] if isinstance(content, (tuple, list)) and content else None
+    content = model if isinstance(model, Mapping) else content  # (model, optimizer), as Ray Tune's examples save them
     for _ in range(_DEPTH):
         nested = [content[key] for key in _NESTINGS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)]
         if nested:

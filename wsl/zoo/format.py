@@ -20,12 +20,16 @@ from wsl.symmetry import PermutationSpec, SpecError
 from wsl.zoo.columns import KINDS, check_names
 from wsl.zoo.error import ZooError
 from wsl.zoo.layout import Layout
+from wsl.zoo.storage import STORED, TORCH
 
-FORMAT, VERSION = "wslzoo", 1
+FORMAT, VERSION = "wslzoo", 2
 SPLITS = ("train", "val", "test")
 """Names of the codes in ``/split``."""
-TEXTS = ("spec", "architecture", "layout", "columns", "provenance", "checksums")
-"""Attributes that hold text: the specification, and JSON."""
+TEXTS = {
+    1: ("spec", "architecture", "layout", "columns", "provenance", "checksums"),
+    2: ("dtype", "spec", "architecture", "layout", "columns", "provenance", "checksums"),
+}
+"""Attributes that hold text, by version: the type of the weights, the specification, and JSON."""
 MAX_TEXT = 4 << 20
 """Longest text attribute, in bytes."""
 _MAX_LINE = 16 << 10
@@ -42,14 +46,22 @@ class Header:
     architecture: dict[str, Any] | None
     provenance: dict[str, Any]
     checksums: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.dtype not in list(STORED):
+            raise ZooError(f"dtype: {str(self.dtype)[:80]!r} is not one of {', '.join(STORED)}")
+        if self.dtype != "float32":
+            for name, dtype in self.layout.dtypes.items():
+                if dtype.is_floating_point and dtype != TORCH[self.dtype]:
+                    raise ZooError(f"layout: {name}: is {dtype}, but all floating tensors of this file are {self.dtype}")
         check_names(self.columns)
         check_fit(self.spec, self.layout)
 
     def to_texts(self) -> dict[str, str]:
         """The text attributes."""
         return {
+            "dtype": self.dtype,
             "spec": str(self.spec),
             "architecture": to_json("architecture", self.architecture),
             "layout": to_json("layout", self.layout.to_json()),
@@ -71,7 +83,7 @@ class Header:
             raise ZooError(f"checksums: must hold one number for each of {', '.join(expected)[:400]}")
         if any(type(value) is not int for value in checksums.values()):
             raise ZooError("checksums: must be integers")
-        return cls(_read_spec(texts["spec"]), layout, columns, architecture, provenance, checksums)
+        return cls(read_spec(texts["spec"]), layout, columns, architecture, provenance, checksums, texts["dtype"])
 
     def checked(self) -> Header:
         """This header as a reader will see it; raises `ZooError` if one would refuse it."""
@@ -84,7 +96,8 @@ class Header:
     @property
     def identity(self) -> str:
         """SHA-256 of everything but the checksums: builds that may be merged have it in common."""
-        content = [str(self.spec), self.layout.to_json(), self.architecture, self.provenance, list(self.columns.items())]
+        content = [self.dtype, str(self.spec), self.layout.to_json(), self.architecture, self.provenance,
+                   list(self.columns.items())]  # fmt: skip
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -93,13 +106,18 @@ def datasets(columns: Mapping[str, str]) -> list[str]:
     return ["member", "epoch", "crc32", "split", *(f"columns/{name}" for name in columns)]
 
 
-def checksum(state: str, size: int, texts: Mapping[str, str]) -> int:
+def checksum(state: str, size: int, texts: Mapping[str, str], version: int = VERSION) -> int:
     """CRC-32 over format, version, state, P and all text attributes, each preceded by its length."""
-    crc = zlib.crc32(f"{FORMAT} {VERSION} {state} {size}".encode())
-    for name in TEXTS:
+    crc = zlib.crc32(f"{FORMAT} {version} {state} {size}".encode())
+    for name in TEXTS[version]:
         data = texts[name].encode()
         crc = zlib.crc32(data, zlib.crc32(f" {name} {len(data)} ".encode(), crc))
     return crc
+
+
+def upgrade(version: int, texts: Mapping[str, str]) -> dict[str, str]:
+    """The text attributes of an older version as `VERSION` would have them; version 1 knew float32 alone."""
+    return {"dtype": "float32", **texts} if version == 1 else dict(texts)
 
 
 def check_fit(spec: PermutationSpec, layout: Layout) -> None:
@@ -143,7 +161,7 @@ def _read_columns(content: Any) -> dict[str, str]:
     return {item["name"]: item["dtype"] for item in content}
 
 
-def _read_spec(text: str) -> PermutationSpec:
+def read_spec(text: str) -> PermutationSpec:
     """Parse untrusted text in normal form, where products hold no sums: to distribute a hostile one may take all memory."""
     for line in text.splitlines():
         name, colon, axes = line.rpartition(":")

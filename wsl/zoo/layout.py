@@ -9,6 +9,7 @@ refused, never rounded. Tensors come back with their own dtype: integer buffers 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -118,8 +119,18 @@ class Layout:
         """Type of each tensor, by name."""
         return {entry.name: DTYPES[entry.dtype] for entry in self.entries}
 
-    def pack(self, params: Mapping[str, Tensor]) -> np.ndarray:
-        """Rows (n, P) float32 of n checkpoints, tensors (n, *shape); raises `ZooError` naming the tensor that does not fit."""
+    def cast(self, dtype: torch.dtype | None) -> Layout:
+        """The same layout with ``dtype`` for every floating tensor; None leaves it as it is."""
+        name = str(dtype).removeprefix("torch.")
+        return self if dtype is None else Layout(tuple(
+            dataclasses.replace(entry, dtype=name) if DTYPES[entry.dtype].is_floating_point else entry for entry in self.entries
+        ))  # fmt: skip
+
+    def pack(self, params: Mapping[str, Tensor], *, rounding: bool = False) -> np.ndarray:
+        """Rows (n, P) float32 of n checkpoints, tensors (n, *shape); raises `ZooError` naming the tensor that does not fit.
+
+        ``rounding``: floating tensors of any type are taken, to be rounded to the layout's type by who stores them.
+        """
         if difference := set(params) ^ {entry.name for entry in self.entries}:
             name = min(difference)
             raise ZooError(f"{name}: {'is not in the layout of this zoo' if name in params else 'is missing'}; "
@@ -127,25 +138,38 @@ class Layout:
         count = params[self.entries[0].name].shape[0] if params[self.entries[0].name].dim() else 0
         rows = torch.empty(count, self.size, dtype=torch.float32)
         for entry in self.entries:
-            rows[:, entry.start : entry.end] = _as_float32(entry, params[entry.name], count).reshape(
+            rows[:, entry.start : entry.end] = _as_float32(entry, params[entry.name], count, rounding).reshape(
                 count, entry.end - entry.start
             )
         return rows.numpy()
 
     def unpack(self, rows: Tensor) -> Params:
         """Inverse of `pack`: float32 tensors are views into ``rows`` (B, P), others are cast back to their dtype."""
-        return {entry.name: rows[:, entry.start : entry.end].unflatten(1, entry.shape).to(DTYPES[entry.dtype])
-                if entry.shape else rows[:, entry.start].to(DTYPES[entry.dtype]) for entry in self.entries}  # fmt: skip
+        rows = rows if rows.stride(1) == 1 else rows.contiguous()
+        count, step, begin, given = len(rows), rows.stride(0), rows.storage_offset(), rows.dtype
+        params = {}
+        for name, shape, strides, start, dtype in self._plan:
+            tensor = rows.as_strided((count, *shape), (step, *strides), begin + start)
+            params[name] = tensor if dtype is given else tensor.to(dtype)
+        return params
+
+    @functools.cached_property
+    def _plan(self) -> list[tuple[str, tuple[int, ...], tuple[int, ...], int, torch.dtype]]:
+        """Name, shape, strides, place and type of each tensor, for `unpack`, which runs for every batch."""
+        return [(entry.name, entry.shape, torch.empty(entry.shape, device="meta").stride(), entry.start, DTYPES[entry.dtype])
+                for entry in self.entries]  # fmt: skip
 
     def tensor_at(self, column: int) -> str:
         """Name of the tensor that column ``column`` of a row belongs to."""
         return next(entry.name for entry in self.entries if column < entry.end)
 
 
-def _as_float32(entry: Entry, tensor: Tensor, count: int) -> Tensor:
+def _as_float32(entry: Entry, tensor: Tensor, count: int, rounding: bool) -> Tensor:
     if tuple(tensor.shape) != (count, *entry.shape):
         raise ZooError(f"{entry.name}: has shape {tuple(tensor.shape)}, but {(count, *entry.shape)} is required: "
                        "a leading axis of checkpoints, then the shape in this zoo")  # fmt: skip
+    if rounding and tensor.is_floating_point() and DTYPES[entry.dtype].is_floating_point:
+        return tensor.detach().cpu().to(torch.float32)  # `storage.to_stored` rounds, and sees what overflows
     if tensor.dtype != DTYPES[entry.dtype]:
         raise ZooError(f"{entry.name}: is {tensor.dtype}, but this zoo holds torch.{entry.dtype}; cast it first")
     tensor = tensor.detach().cpu()

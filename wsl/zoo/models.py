@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from wsl.symmetry import PermutationSpec
@@ -15,6 +16,7 @@ from wsl.zoo.error import ZooError
 from wsl.zoo.format import Header
 from wsl.zoo.layout import Layout
 from wsl.zoo.records import Fractions, check_finite, records_of, write
+from wsl.zoo.storage import storage_name, to_stored
 
 Model = nn.Module | Mapping[str, Tensor]
 
@@ -30,29 +32,34 @@ def write_models(
     split: Fractions,
     seed: int,
     allow_nonfinite: bool,
+    dtype: torch.dtype,
 ) -> None:
     """Write the zoo file ``path`` of ``models`` in memory; raises `ZooError` naming the model or column that does not fit."""
-    layout, rows = _pack(models)
-    for name, values in metadata.items():
+    name = storage_name(dtype)
+    layout, rows = _pack(models, None if name == "float32" else dtype)
+    for column_name, values in metadata.items():
         if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
-            raise ZooError(f"column {name!r}: is a single value; give a list with one value for each of {len(rows)} models")
-    columns = {name: column(name, values, count=len(rows)) for name, values in metadata.items()}
-    kinds = {name: kind_of(name, type(values[0].item())) for name, values in columns.items()}
-    header = Header(spec, layout, kinds, architecture, provenance or {}).checked()
-    records = records_of(header, rows, member=np.arange(len(rows)), epoch=0, metadata=columns)
+            raise ZooError(
+                f"column {column_name!r}: is a single value; give a list with one value for each of {len(rows)} models"
+            )
+    columns = {key: column(key, values, count=len(rows)) for key, values in metadata.items()}
+    kinds = {key: kind_of(key, type(values[0].item())) for key, values in columns.items()}
+    header = Header(spec, layout, kinds, architecture, provenance or {}, dtype=name).checked()
     if not allow_nonfinite:
-        check_finite(header, rows, records)
+        check_finite(header.layout, rows, np.arange(len(rows)), np.zeros(len(rows), dtype=np.int64))
+    stored = to_stored(rows, header.layout, header.dtype)
+    records = records_of(header, stored, member=np.arange(len(rows)), epoch=0, metadata=columns)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, header, records, [(np.arange(len(rows)), rows)], split=split, seed=seed)
+    write(path, header, records, [(np.arange(len(rows)), stored)], split=split, seed=seed)
 
 
-def _pack(models: Iterable[Model]) -> tuple[Layout, np.ndarray]:
+def _pack(models: Iterable[Model], dtype: torch.dtype | None) -> tuple[Layout, np.ndarray]:
     layout, rows = None, []
     for i, model in enumerate(models):
         state = model.state_dict() if isinstance(model, nn.Module) else model
         try:
-            layout = layout or Layout.of(state, _buffers(model))
-            rows.append(layout.pack({name: tensor.unsqueeze(0) for name, tensor in state.items()}))
+            layout = layout or Layout.of(state, _buffers(model)).cast(dtype)
+            rows.append(layout.pack({name: tensor.unsqueeze(0) for name, tensor in state.items()}, rounding=dtype is not None))
         except ZooError as error:
             raise ZooError(f"model {i}: {error}") from None
     if layout is None:

@@ -12,6 +12,7 @@ from wsl.zoo.columns import column, complete
 from wsl.zoo.create import Block, create, row_checksums
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import Header
+from wsl.zoo.layout import Layout
 from wsl.zoo.split import split_members
 
 Records = dict[str, np.ndarray]
@@ -21,15 +22,15 @@ Fractions = tuple[float, float, float]
 
 
 def records_of(header: Header, rows: np.ndarray, *, member: Any, epoch: Any, metadata: Mapping[str, Any]) -> Records:
-    """The records of ``rows`` (n, P); raises `ZooError` naming the column that does not fit."""
-    place = {"member": _ordinals("member", member, len(rows)), "epoch": _ordinals("epoch", epoch, len(rows))}
+    """The records of ``rows`` (n, P) as stored; raises `ZooError` naming the column that does not fit."""
+    place = {"member": ordinals("member", member, len(rows)), "epoch": ordinals("epoch", epoch, len(rows))}
     return {**place, "crc32": row_checksums(rows), **complete(header.columns, metadata, len(rows))}
 
 
-def check_finite(header: Header, rows: np.ndarray, records: Records) -> None:
+def check_finite(layout: Layout, rows: np.ndarray, member: np.ndarray, epoch: np.ndarray) -> None:
     """Raise `ZooError` naming member and tensor of the first weight that is NaN or infinite."""
     for row, place in np.argwhere(~np.isfinite(rows))[:1]:
-        where = f"member {records['member'][row]}, epoch {records['epoch'][row]}: {header.layout.tensor_at(int(place))}"
+        where = f"member {member[row]}, epoch {epoch[row]}: {layout.tensor_at(int(place))}"
         raise ZooError(f"{where} holds {rows[row, place]}; leave diverged members out, or pass allow_nonfinite=True")
 
 
@@ -39,7 +40,8 @@ def write(path: Path, header: Header, records: Records, blocks: Iterable[Block],
     create(path, header, {**records, "split": codes}, blocks)
 
 
-def _ordinals(name: str, values: Any, count: int) -> np.ndarray:
+def ordinals(name: str, values: Any, count: int) -> np.ndarray:
+    """``values`` as ``count`` numbers of members or epochs; raises `ZooError` on what is none."""
     numbers = column(name, values, count=count, kind="int64")
     if count and (numbers.min() < 0 or numbers.max() >= 2**31):
         raise ZooError(f"{name}: must lie in 0..2^31-1, got {numbers.min()}..{numbers.max()}")

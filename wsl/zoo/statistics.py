@@ -8,6 +8,8 @@ whatever the mean. Entries that are not finite are left out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,14 +20,14 @@ _CHUNK = 16 << 20
 """Bytes of weights held at a time."""
 
 
-def statistics(weights: np.ndarray, rows: np.ndarray, layout: Layout) -> dict[str, tuple[Tensor, Tensor]]:
-    """(mean, population standard deviation) over rows and entries of each tensor, 0-d float64."""
+def statistics(gather: Callable[[np.ndarray], Tensor], rows: np.ndarray, layout: Layout) -> dict[str, tuple[Tensor, Tensor]]:
+    """(mean, population standard deviation) over rows and entries of each tensor, 0-d float64; ``gather`` gives rows (n, P)."""
     totals = {entry.name: (0, 0.0, 0.0) for entry in layout.entries}
     step = max(1, _CHUNK // (4 * layout.size))
     for start in range(0, len(rows), step):
-        block = np.take(weights, rows[start : start + step], axis=0)
+        block = gather(rows[start : start + step]).double().cpu().numpy()
         for entry in layout.entries:
-            values = block[:, entry.start : entry.end].astype(np.float64)
+            values = block[:, entry.start : entry.end]
             totals[entry.name] = _merge(totals[entry.name], values[np.isfinite(values)])
     return {name: (_scalar(mean), _scalar((square / max(count, 1)) ** 0.5)) for name, (count, mean, square) in totals.items()}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,18 +15,18 @@ import numpy as np
 from wsl.zoo.columns import decode
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import SPLITS
-from wsl.zoo.reader import Contents, mapped
+from wsl.zoo.reader import Contents
 
 
-def read_table(path: Path, contents: Contents) -> np.ndarray:
+def read_table(contents: Contents) -> np.ndarray:
     """One read-only record per row: member i4, epoch i4, split U5, then the columns. Raises `ZooError` on damage."""
     try:
-        member, epoch, split = (read_column(path, contents, name) for name in ("member", "epoch", "split"))
+        member, epoch, split = (read_column(contents, name) for name in ("member", "epoch", "split"))
         fields = {"member": member, "epoch": epoch, "split": np.array(SPLITS)[_row_splits(member, epoch, split)]}
         for name, kind in contents.header.columns.items():
-            fields[name] = decode(name, read_column(path, contents, f"columns/{name}"), kind)
+            fields[name] = decode(name, read_column(contents, f"columns/{name}"), kind)
     except ZooError as error:
-        raise ZooError(f"{path}: {error}") from None
+        raise ZooError(f"{contents.file.path}: {error}") from None
     table = np.empty(len(member), dtype=[(name, values.dtype) for name, values in fields.items()])
     for name, values in fields.items():
         table[name] = values
@@ -35,9 +34,9 @@ def read_table(path: Path, contents: Contents) -> np.ndarray:
     return table
 
 
-def read_column(path: Path, contents: Contents, name: str) -> np.ndarray:
+def read_column(contents: Contents, name: str) -> np.ndarray:
     """The metadata dataset ``/name`` as it lies in the file."""
-    values = mapped(path, contents.extents[name])
+    values = contents.file.array(contents.extents[name])
     if zlib.crc32(values.data) != contents.header.checksums[name]:
         raise ZooError(f"/{name} does not match its checksum; the file is damaged, fetch or build it again")
     return values

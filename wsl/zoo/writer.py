@@ -4,33 +4,41 @@
     <path>                      all rows sorted by (member, epoch); replaces an older file in one step
 
 Any number of processes may append, one finalizes. Killed at any moment, the build is started again: tasks whose key is
-present are skipped, and `finalize` may be repeated. A failing build leaves an existing file as it was.
+present are skipped, and `finalize` may be repeated. A failing build, for want of space or of permission too, leaves an
+existing file and the shards as they were.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import shutil
 import zipfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from wsl.symmetry import PermutationSpec
-from wsl.zoo.atomic import replacing, sync
+from wsl.zoo.atomic import explained, locked, replacing, sync
 from wsl.zoo.columns import kind_of
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import Header
 from wsl.zoo.layout import Layout
 from wsl.zoo.reader import read
-from wsl.zoo.records import Fractions, check_finite, records_of, write
+from wsl.zoo.records import Fractions, check_finite, ordinals, records_of, write
+from wsl.zoo.storage import storage_name, to_stored
+from wsl.zoo.table import read_column
 
 _KEY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 """What numpy raises on a broken shard."""
+
+Notes = Callable[[np.ndarray], Mapping[str, Any]]
+"""Members of all rows, in any order -> additions to the provenance."""
 
 
 class ZooWriter:
@@ -38,7 +46,8 @@ class ZooWriter:
 
     ``like`` is one member (shapes and dtypes), ``buffers`` the names in it that are not trained (default: batch-norm
     statistics and integers), ``columns`` maps each metadata column to float, int, bool or str. Raises `ZooError` when
-    these do not fit together, or when the shards already there belong to another build.
+    these do not fit together, or when the shards already there belong to another build. ``dtype`` torch.bfloat16 or
+    torch.float16 rounds the weights and halves the file.
     """
 
     def __init__(
@@ -51,23 +60,29 @@ class ZooWriter:
         architecture: dict[str, Any] | None = None,
         provenance: dict[str, Any] | None = None,
         buffers: Collection[str] | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         if not isinstance(columns, Mapping):
             raise ZooError(f"columns {columns!r}: map each name to float, int, bool or str")
         kinds = {name: kind_of(name, kind) for name, kind in columns.items()}
         self.path = Path(path).absolute()
-        self.header = Header(spec, Layout.of(like, buffers), kinds, architecture, provenance or {}).checked()
+        name = storage_name(dtype)
+        layout = Layout.of(like, buffers).cast(None if name == "float32" else dtype)
+        self.header = Header(spec, layout, kinds, architecture, provenance or {}, dtype=name).checked()
         self.shards = self.path.with_name(self.path.name + ".shards")
         for shard in self._present()[:1]:
             self._load(shard, [])
 
     @property
     def complete(self) -> bool:
-        """Whether ``path`` is a finished file with this very spec, layout, columns, architecture and provenance."""
+        """Whether ``path`` is a finished file of this very spec, layout, columns, architecture and provenance; notes apart."""
         try:
-            return read(self.path).header.identity == self.header.identity
+            found = read(self.path).header
         except ZooError:
             return False
+        notes = found.provenance.get("notes") or []
+        stored = {name: value for name, value in found.provenance.items() if name != "notes" and name not in notes}
+        return dataclasses.replace(found, provenance=stored).identity == self.header.identity
 
     def has(self, key: str) -> bool:
         """Whether a shard ``key`` waits to be merged."""
@@ -90,24 +105,35 @@ class ZooWriter:
         """
         if self.has(key):
             return
-        rows = self.header.layout.pack(params)
-        records = records_of(self.header, rows, member=member, epoch=epoch, metadata=metadata)
+        layout, dtype = self.header.layout, self.header.dtype
+        rows = layout.pack(params, rounding=dtype != "float32")
         if not allow_nonfinite:
-            check_finite(self.header, rows, records)
-        arrays = {"build": np.array(self.header.identity), "weights": rows, **{f"_{name}": a for name, a in records.items()}}
-        self.shards.mkdir(parents=True, exist_ok=True)
+            check_finite(layout, rows, ordinals("member", member, len(rows)), ordinals("epoch", epoch, len(rows)))
+        stored = to_stored(rows, layout, dtype)
+        records = records_of(self.header, stored, member=member, epoch=epoch, metadata=metadata)
+        arrays = {"build": np.array(self.header.identity), "weights": stored, **{f"_{name}": a for name, a in records.items()}}
         unique = self.shards / f"{key}.{secrets.token_hex(4)}.tmp"
-        with replacing(self._shard(key), unique) as temporary, temporary.open("wb") as file:
+        with (explained(self._shard(key)), locked(self.shards, shared=True), replacing(self._shard(key), unique) as temporary,
+              temporary.open("wb") as file):  # fmt: skip
             np.savez(file, allow_pickle=False, **arrays)
 
-    def finalize(self, split: Fractions = (0.8, 0.1, 0.1), seed: int = 0) -> Path:
+    def finalize(self, split: Fractions = (0.8, 0.1, 0.1), seed: int = 0, *, notes: Notes | None = None) -> Path:
         """Merge the shards into the zoo file, remove them, and return its path; a finished build is left as it is.
 
-        Splits are drawn by member from ``seed``. Raises `ZooError` naming a damaged shard, or two with the same checkpoint.
+        Splits are drawn by member from ``seed``. ``notes``, given the members of all rows, says what only the end of a build
+        knows; it is added to the provenance, and listed there as "notes". Processes that append or finalize meanwhile wait.
+        Raises `ZooError` naming a damaged shard, two with the same checkpoint, or a finished file of this build with
+        checkpoints that would be lost.
         """
-        shards = self._present()
-        if not shards and self.complete:
+        if not self._present() and self.complete:
             shutil.rmtree(self._removed, ignore_errors=True)
+            return self.path
+        with explained(self.path), locked(self.shards):
+            return self._merge(self._present(), split, seed, notes=notes)
+
+    def _merge(self, shards: Sequence[Path], split: Fractions, seed: int, *, notes: Notes | None) -> Path:
+        if not shards and self.complete:  # another process has finalized while this one waited
+            self.shards.rmdir()
             return self.path
         parts = [
             self._load(shard, ["_member", "_epoch", "_crc32", *(f"_{name}" for name in self.header.columns)])
@@ -119,9 +145,15 @@ class ZooWriter:
         records = {name[1:]: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         order = np.lexsort((records["epoch"], records["member"]))
         _check_unique(records, order, np.repeat([shard.stem for shard in shards], lengths))
+        if self._known(records):
+            self._remove_shards()
+            return self.path
         positions = np.split(np.argsort(order), np.cumsum(lengths)[:-1])
         blocks = ((where, self._load(shard, ["weights"])["weights"]) for shard, where in zip(shards, positions, strict=True))
-        write(self.path, self.header, {name: values[order] for name, values in records.items()}, blocks, split=split, seed=seed)
+        said = dict(notes(records["member"])) if notes else {}
+        said |= {"notes": sorted(said)} if said else {}
+        header = dataclasses.replace(self.header, provenance={**self.header.provenance, **said}).checked()
+        write(self.path, header, {name: values[order] for name, values in records.items()}, blocks, split=split, seed=seed)
         self._remove_shards()
         return self.path
 
@@ -148,6 +180,21 @@ class ZooWriter:
             raise ZooError(f"{shard}: belongs to another build (other spec, tensors, columns, architecture or provenance); "
                            f"finish that one, remove {self.shards.name}, or choose another path")  # fmt: skip
         return loaded
+
+    def _known(self, records: Mapping[str, np.ndarray]) -> bool:
+        """Whether a finished file of this build holds all of ``records`` and more; `ZooError` if it holds only others more."""
+        if not self.complete:
+            return False
+        contents = read(self.path)
+        stored = zip(*(read_column(contents, name).tolist() for name in ("member", "epoch", "crc32")), strict=True)
+        given = set(zip(*(records[name].tolist() for name in ("member", "epoch", "crc32")), strict=True))
+        have = set(stored)
+        lost = {row[:2] for row in have} - {row[:2] for row in given}
+        if lost and not given <= have:
+            member, epoch = min(lost)
+            raise ZooError(f"{self.path}: is finished and holds checkpoints that the shards lack, such as member {member}, "
+                           f"epoch {epoch}; remove it, or choose another path, if it shall be replaced")  # fmt: skip
+        return bool(lost)
 
     def _remove_shards(self) -> None:
         """Out of the way in one step, so that after a kill no part of the shards is taken for all."""

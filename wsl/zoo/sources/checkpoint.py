@@ -1,0 +1,95 @@
+"""The common form of every importer: an iterator of `Checkpoint`, and of `Refused` for what could not be read.
+
+    source(path) -> iterator of (member, epoch, state dict, metadata)
+
+A file that is damaged or would run code does not end the iteration: it comes out as `Refused`, and who asked decides.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from wsl.params import Params
+from wsl.zoo.columns import RESERVED
+from wsl.zoo.error import ZooError
+
+_MAX_JSON = 64 << 20
+
+
+class Checkpoint(NamedTuple):
+    """One state dict; ``metadata`` are plain values, ``origin`` says where it comes from in messages.
+
+    ``notes``: what the file says of the whole zoo it was exported from.
+    """
+
+    member: int
+    epoch: int
+    params: Params
+    metadata: dict[str, Any]
+    origin: str
+    notes: Mapping[str, str] = {}
+
+
+class Refused(NamedTuple):
+    """What could not be read, and why."""
+
+    origin: str
+    reason: str
+
+
+Source = Iterator[Checkpoint | Refused]
+
+
+def attempt(origin: str, read: Callable[[], Checkpoint]) -> Checkpoint | Refused:
+    """What ``read`` returns, or why it refused."""
+    try:
+        return read()
+    except ZooError as error:
+        return Refused(origin, str(error))
+
+
+def natural(paths: Iterable[Path]) -> list[Path]:
+    """Paths in the order that people expect: run2 before run10."""
+    return sorted(paths, key=lambda path: [(int(part), "") if part.isdigit() else (-1, part)
+                                           for part in re.split(r"(\d+)", str(path))])  # fmt: skip
+
+
+def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested plain values under names joined by dots that a column may have; lists and null as JSON text and NaN."""
+    if isinstance(content, Mapping):
+        found: dict[str, Any] = {}
+        for key, value in content.items():
+            found |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    name = re.sub(r"[^\w.\-]", "_", prefix, flags=re.ASCII)[:128]
+    name = name if re.match("[A-Za-z_]", name) else f"_{name}"[:128]
+    name = f"source_{name}" if name in RESERVED else name
+    if isinstance(content, (bool, int, float, str)):
+        return {name: content}
+    return {} if content is None else {name: json.dumps(content, default=str)}
+
+
+def read_json(path: Path) -> Any:
+    """Parse the JSON file ``path``; raises `ZooError`."""
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise ZooError(f"{path}: is larger than {_MAX_JSON} bytes; metadata are expected here")
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ZooError(f"{path}: is not readable JSON ({error})") from None
+
+
+def value_of(text: str) -> int | float | bool | str:
+    """The number or truth value that a cell of a table holds, or its text."""
+    if text in ("True", "False"):
+        return text == "True"
+    if re.fullmatch(r"[+-]?\d{1,18}", text):
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return text

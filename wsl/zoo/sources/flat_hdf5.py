@@ -1,0 +1,107 @@
+"""HDF5 sets of flat parameters with a JSON layout, as fit-a-nef and the Neural Field Arena write them, one file or shards.
+
+    params (N, D)      param_config: JSON [["layer.kernel", [in, out]], ...]      other (N,) arrays: metadata
+
+Papa, Valperga, Knigge, Kofinas, Lippe, Sonke, Gavves, How to Train Neural Field Representations (2023), arXiv 2312.10531.
+Field k of the shards in natural order is member k at epoch 0. Kernels of linear layers are transposed to (out, in) and
+called ``weight``. Links, external and pickled data are not followed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from wsl.params import Params
+from wsl.zoo.error import ZooError
+from wsl.zoo.sources.checkpoint import Checkpoint, Source, flatten, natural
+
+SUFFIXES = (".hdf5", ".h5", ".hdf")
+_DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
+_ROWS = 256
+
+
+def flat_hdf5(path: str | Path) -> Source:
+    """The rows of ``params`` in the file ``path``, or in all HDF5 files of the folder; raises `ZooError`."""
+    root = Path(path)
+    files = natural([root] if root.is_file() else (file for file in root.iterdir() if file.suffix in SUFFIXES))
+    if not files:
+        raise ZooError(f"{root}: has no files ending in {', '.join(SUFFIXES)}")
+    member = 0
+    for file in files:
+        for params, about in _rows(file):
+            yield Checkpoint(member, 0, params, flatten(about), f"{file.name} member {member}")
+            member += 1
+
+
+def _rows(path: Path) -> Iterable[tuple[Params, dict[str, Any]]]:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            values, layout = _dataset(path, file, "params"), _layout(path, file)
+            if values.ndim != 2 or values.shape[1] != sum(math.prod(shape) for _, shape in layout):
+                raise ZooError(f"{path}: params has shape {values.shape}, but param_config describes rows of "
+                               f"{sum(math.prod(shape) for _, shape in layout)}")  # fmt: skip
+            if (
+                values.dtype.kind != "f"
+                or values.shape[0] * values.shape[1] * values.dtype.itemsize > 1000 * path.stat().st_size
+            ):
+                raise ZooError(f"{path}: params claims {values.shape} values of {values.dtype}, more than the file can hold")
+            columns = _columns(file, len(values))
+            for start in range(0, len(values), _ROWS):
+                for i, row in enumerate(np.asarray(values[start : start + _ROWS], dtype=np.float32), start):
+                    yield _unflatten(row, layout), {name: column[i].item() for name, column in columns.items()}
+    except ZooError:
+        raise
+    except _DAMAGED as error:
+        raise ZooError(f"{path}: HDF5 cannot read it ({str(error)[:200]})") from None
+
+
+def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    link = file.get(name, getlink=True) if name in file else None
+    found = file[name] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
+        raise ZooError(f"{path}: has no array {name!r} of its own")
+    return found
+
+
+def _layout(path: Path, file: h5py.File) -> list[tuple[str, tuple[int, ...]]]:
+    text = file.attrs["param_config"] if "param_config" in file.attrs else np.ravel(_dataset(path, file, "param_config")[()])[0]
+    try:
+        content = json.loads(str(text, "utf-8") if isinstance(text, bytes) else str(text))
+        pairs = content.items() if isinstance(content, Mapping) else content
+        layout = [(str(name), tuple(int(size) for size in shape)) for name, shape in pairs]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ZooError(f"{path}: param_config is not JSON of names and shapes ({str(error)[:200]})") from None
+    if not layout or any(size < 1 for _, shape in layout for size in shape):
+        raise ZooError(f"{path}: param_config describes no tensors, or one without values")
+    return layout
+
+
+def _columns(file: h5py.File, count: int) -> dict[str, np.ndarray]:
+    """Other arrays of one number or truth value per row."""
+    found = {}
+    for name in file:
+        if name in ("params", "param_config") or not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            continue
+        data = file[name]
+        if isinstance(data, h5py.Dataset) and data.shape == (count,) and data.dtype.kind in "fiub" and not data.external:
+            found[name] = data[()]
+    return found
+
+
+def _unflatten(row: np.ndarray, layout: Iterable[tuple[str, tuple[int, ...]]]) -> Params:
+    params, start = {}, 0
+    for name, shape in layout:
+        values = row[start : start + math.prod(shape)].reshape(shape)
+        start += values.size
+        if name.endswith("kernel"):
+            name, values = name.removesuffix("kernel") + "weight", values.T if values.ndim == 2 else values
+        params[name] = torch.from_numpy(np.ascontiguousarray(values))
+    return params

@@ -1,0 +1,110 @@
+"""The Small CNN Zoo: ``weights.npy`` (R, 4970), ``metrics.csv.gz`` with a line per row, ``layout.csv`` with one per tensor.
+
+    kernel (h, w, in, out) -> weight (out, in, h, w);      kernel (in, out) -> weight (out, in)
+
+Unterthiner, Keysers, Gelly, Bousquet, Tolstikhin, Predicting Neural Network Accuracy from Weights (2020), arXiv 2002.11448.
+A run (``modeldir``) is a member, ``step`` the epoch, every other column of the metrics a column. Tensors are named as in a
+sequence of layers: ``sequential/conv2d_1/kernel:0`` becomes ``conv2d_1.weight``. Rows without finite weights are kept.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import gzip
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsl.zoo.error import ZooError
+from wsl.zoo.sources.checkpoint import Checkpoint, Source, flatten, value_of
+
+_AXES = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0), 1: (0,)}
+_KINDS = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+
+
+class _Tensor(NamedTuple):
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+    kernel: bool
+
+    def of(self, row: np.ndarray) -> Tensor:
+        values = row[self.start : self.end].reshape(self.shape)
+        return torch.from_numpy(np.ascontiguousarray(values.transpose(_AXES[values.ndim]) if self.kernel else values))
+
+
+def small_cnn_zoo(path: str | Path) -> Source:
+    """The rows of the three files in ``path``; raises `ZooError` where they do not fit together."""
+    root = Path(path)
+    try:
+        weights = np.load(root / "weights.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ZooError(f"{root / 'weights.npy'}: is not a readable array ({error})") from None
+    tensors = _layout(root / "layout.csv")
+    if weights.ndim != 2 or weights.shape[1] != tensors[-1].end or weights.dtype != np.float32:
+        raise ZooError(f"{root}: weights.npy is {weights.dtype} of shape {weights.shape}, but layout.csv describes rows of "
+                       f"{tensors[-1].end} float32 values")  # fmt: skip
+    members: dict[str, int] = {}
+    count = 0
+    for row, line in enumerate(_lines(root)):
+        if row >= len(weights):
+            raise ZooError(f"{root}: the metrics have more lines than the {len(weights)} rows of weights.npy")
+        about = {key: value_of(text) for key, text in line.items() if key and text}
+        member = members.setdefault(line["modeldir"], len(members))
+        epoch = about.pop("step")
+        if not isinstance(epoch, int):
+            raise ZooError(f"{root}: step is {epoch!r} in line {row + 2} of the metrics; a whole number is required")
+        values = np.array(weights[row])
+        yield Checkpoint(member, epoch, {t.name: t.of(values) for t in tensors}, flatten(about), f"row {row}")
+        count += 1
+    if count != len(weights):
+        raise ZooError(f"{root}: weights.npy has {len(weights)} rows, but the metrics {count} lines")
+
+
+def _lines(root: Path) -> Iterator[dict[str, Any]]:
+    path = next((root / name for name in ("metrics.csv.gz", "metrics.csv") if (root / name).is_file()), None)
+    if path is None:
+        raise ZooError(f"{root}: has no metrics.csv.gz or metrics.csv")
+    try:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+            lines = csv.DictReader(file)
+            if missing := {"modeldir", "step"} - set(lines.fieldnames or ()):
+                raise ZooError(f"{path}: has no column {min(missing)!r}")
+            yield from lines
+    except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
+        raise ZooError(f"{path}: is not a readable table ({error})") from None
+
+
+def _layout(path: Path) -> list[_Tensor]:
+    try:
+        with path.open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        found = [_tensor(line) for line in lines]
+    except (OSError, KeyError, ValueError, SyntaxError, TypeError, csv.Error) as error:
+        raise ZooError(f"{path}: is not a layout with varname, shape, start_idx, end_idx ({error!r})") from None
+    for before, tensor in zip([None, *found], found, strict=False):
+        start = before.end if before else 0
+        if tensor.start != start or tensor.end != start + math.prod(tensor.shape) or len(tensor.shape) not in _AXES:
+            raise ZooError(f"{path}: {tensor.name}: lies at {tensor.start}..{tensor.end} with shape {tensor.shape}; tensors "
+                           "follow each other without gap")  # fmt: skip
+    if not found:
+        raise ZooError(f"{path}: describes no tensors")
+    return found
+
+
+def _tensor(line: dict[str, str]) -> _Tensor:
+    shape = ast.literal_eval(line["shape"])
+    shape = (shape,) if isinstance(shape, int) else tuple(int(size) for size in shape)
+    scope, _, kind = re.sub(r":\d+\Z", "", line["varname"]).rpartition("/")
+    layer = scope.removeprefix("sequential/").replace("/", ".")
+    name = f"{layer}.{_KINDS.get(kind, kind)}" if layer else _KINDS.get(kind, kind)
+    return _Tensor(name, shape, int(line["start_idx"]), int(line["end_idx"]), kind == "kernel")
