@@ -3,29 +3,41 @@
 from wsl.zoo import architectures
 from wsl.zoo.architectures import build_architecture
 from wsl.zoo.atomic import replacing
+from wsl.zoo.augmentations import Augment
+from wsl.zoo.batches import SampledBatches
 from wsl.zoo.classifiers import ClassifierPopulation
 from wsl.zoo.convert import export, read_checkpoint, write_checkpoint
 from wsl.zoo.dataset import Zoo
+from wsl.zoo.engine import Engine
 from wsl.zoo.error import ZooError
 from wsl.zoo.fields import FieldPopulation
 from wsl.zoo.loader import Loader
-from wsl.zoo.optimizers import SGD, AdamW, Optimizer
-from wsl.zoo.population import SampledBatches, Trained, initial_population, train_population
+from wsl.zoo.optimizers import SGD, Adam, AdamW, Optimizer
+from wsl.zoo.population import Trained, train_population
 from wsl.zoo.recipes import Recipe
+from wsl.zoo.schedules import Constant, Cosine, Schedule, Steps
+from wsl.zoo.start import initial_population
 from wsl.zoo.tasks import Classification, Fields, digits, digits_fields, task
 from wsl.zoo.writer import ZooWriter
 
 __all__ = [
     "SGD",
+    "Adam",
     "AdamW",
+    "Augment",
     "Classification",
     "ClassifierPopulation",
+    "Constant",
+    "Cosine",
+    "Engine",
     "FieldPopulation",
     "Fields",
     "Loader",
     "Optimizer",
     "Recipe",
     "SampledBatches",
+    "Schedule",
+    "Steps",
     "Trained",
     "Zoo",
     "ZooError",

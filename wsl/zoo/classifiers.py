@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from wsl.zoo.architectures import build_architecture
 from wsl.zoo.error import ZooError
 from wsl.zoo.optimizers import build_optimizer
-from wsl.zoo.population import SampledBatches, initial_population, train_population
+from wsl.zoo.batches import SampledBatches
+from wsl.zoo.population import train_population
+from wsl.zoo.start import initial_population
 from wsl.zoo.recipes import Recipe, Rows
 from wsl.zoo.tasks import task
 
