@@ -103,13 +103,15 @@ class ResidualBlock(nn.Module):
 class Siren(nn.Module):
     """Linear layers with sin(omega_0 .) between them and a linear output."""
 
-    def __init__(self, widths: Sequence[int], omega_0: float) -> None:
+    def __init__(self, widths: Sequence[int], omega_0: float, *, smooth: bool) -> None:
         super().__init__()
         self.omega_0 = float(omega_0)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         for i, layer in enumerate(self.layers):
-            bound = 1 / widths[i] if i == 0 else math.sqrt(6 / widths[i]) / self.omega_0
+            bound = 1 / widths[i] if i == 0 and not smooth else math.sqrt(6 / widths[i]) / self.omega_0
             nn.init.uniform_(layer.weight, -bound, bound)  # type: ignore[arg-type]
+            if smooth:
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, widths[0]) -> (B, widths[-1])."""
@@ -138,13 +140,15 @@ def residual_cnn(in_channels: int, width: int, classes: int, *, blocks: int = 2,
     return ResidualCNN(in_channels, width, classes, blocks=blocks, stride=stride, activation=activation)
 
 
-def siren(widths: Sequence[int], omega_0: float = 30.0) -> nn.Module:
+def siren(widths: Sequence[int], omega_0: float = 30.0, *, smooth: bool = False) -> nn.Module:
     """Sinusoidal representation network, sin(omega_0 (W x + b)) between layers, linear output without a shift.
 
     Weights start uniform in +-1/fan_in in the first layer and in +-sqrt(6/fan_in)/omega_0 in the others, the output
-    included (Sitzmann et al., section 3.2 and supplement 1.5); biases in torch's default +-1/sqrt(fan_in).
+    included (Sitzmann et al., section 3.2 and supplement 1.5); biases in torch's default +-1/sqrt(fan_in). ``smooth`` starts
+    the first layer like the others and the biases at zero, as the public MNIST corpus of Navon et al. (2023), arXiv
+    2301.12780, does: low frequencies first, so that the image and not the start decides the weights.
     """
-    return Siren(_widths("siren", widths), omega_0)
+    return Siren(_widths("siren", widths), omega_0, smooth=smooth)
 
 
 ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {

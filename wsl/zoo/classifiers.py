@@ -9,6 +9,7 @@ something to predict from weights. Train metrics are over the whole train split,
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -17,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsl.zoo.architectures import build_architecture
+from wsl.zoo.engine import Engine
 from wsl.zoo.error import ZooError
 from wsl.zoo.optimizers import build_optimizer
 from wsl.zoo.batches import SampledBatches
 from wsl.zoo.population import train_population
 from wsl.zoo.start import initial_population
-from wsl.zoo.recipes import Recipe, Rows
-from wsl.zoo.tasks import task
+from wsl.zoo.recipes import Recipe, Rows, Trainer
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -58,24 +59,29 @@ class ClassifierPopulation(Recipe):
                 "data_fraction": choices[(self.draw(members, 4) * len(choices)).long()],
                 "seed": self.seeds(members)}  # fmt: skip
 
-    def _example_input(self) -> Tensor:
-        return task(self.task).train.images[:2]
+    def _example_input(self, data: Any) -> Tensor:
+        return data.train.images[:2]
 
-    def _train(self, members: Tensor) -> Rows:
-        data, model, hyper = task(self.task), build_architecture(self.architecture), self.hyper_parameters(members)
-        start = initial_population(
-            lambda: build_architecture(self.architecture), hyper["seed"].tolist(), scale=hyper["init_scale"]
-        )
-        batches = SampledBatches(*data.train, seeds=hyper["seed"], batch_size=self.batch_size, fraction=hyper["data_fraction"])
-        trained = train_population(model, start, F.cross_entropy, batches=batches, optimizer=build_optimizer(self.optimizer),
-                                   lr=hyper["lr"], weight_decay=hyper["weight_decay"], steps=self.steps,
-                                   snapshots=self.snapshots)  # fmt: skip
-        metrics: dict[str, list[Tensor]] = {name: [] for name in METRICS}
-        for params in trained.snapshots:
-            for split in ("train", "test"):
-                for name, value in data.evaluate(model, params, split).items():
-                    metrics[f"{split}_{name}"].append(value)
-        return Rows.of(trained, members, {name: torch.cat(values) for name, values in metrics.items()}, hyper)
+    def _trainer(self, data: Any, engine: Engine) -> Trainer:
+        make = functools.partial(build_architecture, self.architecture)
+        model, optimizer = make(), build_optimizer(self.optimizer)
+
+        def train(members: Tensor) -> Rows:
+            hyper = self.hyper_parameters(members)
+            start = initial_population(make, hyper["seed"].tolist(), scale=hyper["init_scale"])
+            batches = SampledBatches(*data.train, seeds=hyper["seed"], batch_size=self.batch_size,
+                                     fraction=hyper["data_fraction"])  # fmt: skip
+            trained = train_population(model, start, F.cross_entropy, batches=batches, optimizer=optimizer, lr=hyper["lr"],
+                                       weight_decay=hyper["weight_decay"], steps=self.steps, snapshots=self.snapshots,
+                                       seeds=hyper["seed"], engine=engine)  # fmt: skip
+            metrics: dict[str, list[Tensor]] = {name: [] for name in METRICS}
+            for params in trained.snapshots:
+                for split in ("train", "test"):
+                    for name, value in data.evaluate(model, params, split).items():
+                        metrics[f"{split}_{name}"].append(value)
+            return Rows.of(trained, members, {name: torch.cat(values) for name, values in metrics.items()}, hyper)
+
+        return train
 
 
 def _log_uniform(bounds: tuple[float, float], u: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ class _Job:
                 kept.append({name: (weights | members.buffers)[name] for name in params})
             if step < self.steps:
                 arguments = members, self._given(members, which, step), *batches(step)
-                update = update or prepare(self.update, *arguments)
+                update = prepare(self.update, *arguments) if update is None else update
                 members = update(*arguments)
         return kept, members.diverged
 

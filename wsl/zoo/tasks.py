@@ -4,22 +4,25 @@
     Fields:          loss = mean squared error over the pixels of one image, psnr = -10 log10(loss) for a peak of one
 
 `digits` are the 1,797 8x8 images of the UCI optical recognition set (Alpaydin and Kaynak, 1998) that come with
-scikit-learn, so nothing is downloaded. `task` rebuilds one from the description that a zoo file keeps. Other data enter as
-arrays: `Classification.split` cuts any images and labels.
+scikit-learn, so nothing is downloaded; MNIST and CIFAR-10 are read from a folder of the user's, ``data_root``. `task` rebuilds
+one from the description that a zoo file keeps. Other data enter as arrays: `Classification.split` cuts any images and labels.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.params import Params, call
-from wsl.zoo import counter
+from wsl.zoo import counter, images
 from wsl.zoo.describe import build
 from wsl.zoo.error import ZooError
 
@@ -38,6 +41,8 @@ class Classification:
     train: Examples
     val: Examples
     test: Examples
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of each file that the images were read from."""
 
     @classmethod
     def split(cls, images: Tensor, labels: Tensor, *, sizes: tuple[int, int, int], seed: int = 0) -> Classification:
@@ -70,11 +75,21 @@ class Classification:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fields:
-    """Images as functions of coordinates: ``coordinates`` (P, 2), ``values`` (M, P, C), ``labels`` (M,)."""
+    """Images as functions of coordinates: ``coordinates`` (P, 2), ``values`` (M, P, C), ``labels`` (M,).
+
+    Values are floats, or bytes that stand for [0, 1] in 255ths.
+    """
 
     coordinates: Tensor
     values: Tensor
     labels: Tensor
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of each file that the images were read from."""
+
+    def targets(self, images: Tensor) -> Tensor:
+        """(n, P, C) float values of ``images``, (n,) int64."""
+        values = self.values[images]
+        return values if values.is_floating_point() else values.float() / 255
 
     def evaluate(
         self, model: nn.Module, params: Mapping[str, Tensor], images: Tensor, *, chunk: int = 128
@@ -84,7 +99,7 @@ class Fields:
         for part, which in zip(_chunks(params, chunk), images.split(chunk), strict=True):
             with torch.no_grad():
                 predicted = _in_eval_mode(model, part, self.coordinates)
-            parts.append((predicted - self.values[which]).square().flatten(1).mean(1))
+            parts.append((predicted - self.targets(which)).square().flatten(1).mean(1))
         loss = torch.cat(parts)
         return {"loss": loss, "psnr": -10 * loss.log10()}
 
@@ -102,12 +117,51 @@ def digits_fields() -> Fields:
     return Fields(torch.cartesian_prod(axis, axis), images.flatten(1)[..., None], labels)
 
 
-TASKS: Mapping[str, Callable[..., Classification | Fields]] = {"wsl.zoo.digits": digits, "wsl.zoo.digits_fields": digits_fields}
+def mnist(*, data_root: str | Path | None = None) -> Classification:
+    """28x28 grey digits in [0, 1], shape (1, 28, 28): 55,000 train, 5,000 val (of the published 60,000), the 10,000 test."""
+    return _published(images.mnist(data_root), val=5000)
 
 
-def task(description: Mapping[str, Any]) -> Any:
-    """The task that ``description`` names, such as ``{"_target_": "wsl.zoo.digits"}``; raises `ZooError` for another target."""
-    return build(description, allowed=TASKS, what="task")
+def mnist_fields(*, data_root: str | Path | None = None) -> Fields:
+    """All 70,000 MNIST images, the 60,000 training ones first, as functions of (row, column) in [-1, 1]^2: P = 784, C = 1."""
+    source = images.mnist(data_root)
+    values, labels = (np.concatenate([source.train[k], source.test[k]]) for k in (0, 1))
+    axis = torch.linspace(-1, 1, 28)
+    pixels = torch.tensor(values, dtype=torch.uint8).flatten(1)[..., None]
+    return Fields(torch.cartesian_prod(axis, axis), pixels, torch.tensor(labels, dtype=torch.int64), source.files)
+
+
+def cifar10_gray(*, data_root: str | Path | None = None) -> Classification:
+    """32x32 CIFAR-10 images in grey (luma of Rec. 601) in [0, 1]: 45,000 train, 5,000 val, the 10,000 published for test."""
+    source = images.cifar10(data_root)
+    grey = [(pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32), labels) for pixels, labels in (source.train, source.test)]
+    return _published(images.Source(*grey, source.files), val=5000)
+
+
+TASKS: Mapping[str, Callable[..., Classification | Fields]] = {
+    f"wsl.zoo.{function.__name__}": function for function in (digits, digits_fields, mnist, mnist_fields, cifar10_gray)
+}
+
+
+def task(description: Mapping[str, Any], data_root: str | Path | None = None) -> Any:
+    """The task that ``description`` names, such as ``{"_target_": "wsl.zoo.digits"}``; raises `ZooError` for another target.
+
+    ``data_root`` is the folder of the public files, for tasks that read some.
+    """
+    if "data_root" in description:
+        raise ZooError("task: a description does not say where data lie; pass data_root beside it")
+    function = TASKS.get(description.get("_target_", ""))
+    reads = function is not None and "data_root" in inspect.signature(function).parameters
+    return build({**description, **({"data_root": data_root} if reads else {})}, allowed=TASKS, what="task")
+
+
+def _published(source: images.Source, *, val: int) -> Classification:
+    """The published test part, and the last ``val`` of the published training images for validation."""
+    train, test = (Examples(torch.tensor(pixels, dtype=torch.float32)[:, None] / 255, torch.tensor(labels, dtype=torch.int64))
+                   for pixels, labels in (source.train, source.test))  # fmt: skip
+    cut = len(train.images) - val
+    return Classification(Examples(train.images[:cut], train.labels[:cut]), Examples(train.images[cut:], train.labels[cut:]), test,
+                          source.files)  # fmt: skip
 
 
 def _digits() -> tuple[Tensor, Tensor]:

@@ -9,10 +9,11 @@ present are skipped, and `finalize` may be repeated. A failing build leaves an e
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import shutil
 import zipfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from wsl.zoo.records import Fractions, check_finite, records_of, write
 _KEY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 """What numpy raises on a broken shard."""
+
+Notes = Callable[[np.ndarray], Mapping[str, Any]]
+"""Members of all rows, in any order -> additions to the provenance."""
 
 
 class ZooWriter:
@@ -63,9 +67,11 @@ class ZooWriter:
 
     @property
     def complete(self) -> bool:
-        """Whether ``path`` is a finished file with this very spec, layout, columns, architecture and provenance."""
+        """Whether ``path`` is a finished file with this very spec, layout, columns, architecture and provenance, notes apart."""
         try:
-            return read(self.path).header.identity == self.header.identity
+            found = read(self.path).header
+            stored = {name: found.provenance.get(name) for name in self.header.provenance}
+            return dataclasses.replace(found, provenance=stored).identity == self.header.identity
         except ZooError:
             return False
 
@@ -100,10 +106,10 @@ class ZooWriter:
         with replacing(self._shard(key), unique) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
-    def finalize(self, split: Fractions = (0.8, 0.1, 0.1), seed: int = 0) -> Path:
+    def finalize(self, split: Fractions = (0.8, 0.1, 0.1), seed: int = 0, *, notes: Notes | None = None) -> Path:
         """Merge the shards into the zoo file, remove them, and return its path; a finished build is left as it is.
 
-        Splits are drawn by member from ``seed``. Raises `ZooError` naming a damaged shard, or two with the same checkpoint.
+        ``notes``, given the members of all rows, says what only the end of a build knows; it is added to the provenance. Splits are drawn by member from ``seed``. Raises `ZooError` naming a damaged shard, or two with the same checkpoint.
         """
         shards = self._present()
         if not shards and self.complete:
@@ -121,7 +127,9 @@ class ZooWriter:
         _check_unique(records, order, np.repeat([shard.stem for shard in shards], lengths))
         positions = np.split(np.argsort(order), np.cumsum(lengths)[:-1])
         blocks = ((where, self._load(shard, ["weights"])["weights"]) for shard, where in zip(shards, positions, strict=True))
-        write(self.path, self.header, {name: values[order] for name, values in records.items()}, blocks, split=split, seed=seed)
+        said = notes(records["member"]) if notes else {}
+        header = dataclasses.replace(self.header, provenance={**self.header.provenance, **said}).checked()
+        write(self.path, header, {name: values[order] for name, values in records.items()}, blocks, split=split, seed=seed)
         self._remove_shards()
         return self.path
 
