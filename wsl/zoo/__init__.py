@@ -10,6 +10,7 @@ from wsl.zoo.convert import export, read_checkpoint, write_checkpoint
 from wsl.zoo.dataset import Zoo
 from wsl.zoo.engine import Engine
 from wsl.zoo.error import ZooError
+from wsl.zoo.executors import Executor, Processes, Ray, Serial
 from wsl.zoo.fields import FieldPopulation
 from wsl.zoo.loader import Loader
 from wsl.zoo.optimizers import SGD, Adam, AdamW, Optimizer
@@ -17,7 +18,8 @@ from wsl.zoo.population import Trained, train_population
 from wsl.zoo.recipes import Recipe
 from wsl.zoo.schedules import Constant, Cosine, Schedule, Steps
 from wsl.zoo.start import initial_population
-from wsl.zoo.tasks import Classification, Fields, digits, digits_fields, task
+from wsl.zoo.tasks import Classification, Fields, cifar10_gray, digits, digits_fields, mnist, mnist_fields, task
+from wsl.zoo.variations import TaskPopulation
 from wsl.zoo.writer import ZooWriter
 
 __all__ = [
@@ -30,24 +32,32 @@ __all__ = [
     "Constant",
     "Cosine",
     "Engine",
+    "Executor",
     "FieldPopulation",
     "Fields",
     "Loader",
     "Optimizer",
+    "Processes",
+    "Ray",
     "Recipe",
+    "Serial",
     "SampledBatches",
     "Schedule",
     "Steps",
+    "TaskPopulation",
     "Trained",
     "Zoo",
     "ZooError",
     "ZooWriter",
     "architectures",
     "build_architecture",
+    "cifar10_gray",
     "digits",
     "digits_fields",
     "export",
     "initial_population",
+    "mnist",
+    "mnist_fields",
     "read_checkpoint",
     "replacing",
     "task",

@@ -1,6 +1,6 @@
 """What each member reads at each step: a function of (its seed, the step), alone or in any company.
 
-    subset:    the fraction_i M examples that u(seed_i, 1, j) ranks first
+    subset:    the fraction_i M examples, of those allowed, that u(seed_i, 1, j) ranks first
     order:     drawn with replacement, or each example once per epoch by a keyed permutation
     labels:    example j keeps its label with probability 1 - noise_i, else one drawn from all classes, once and for all
 
@@ -30,7 +30,8 @@ class SampledBatches:
 
     ``seeds`` (N,) int64; ``fraction`` (N,) in (0, 1] of the examples are a member's own, rounded. With ``replacement`` a batch
     is drawn anew at each step, without it every example is read once before one is read again. ``label_noise`` (N,) in
-    [0, 1] needs integer targets, 0..max. ``augment`` changes images on their way.
+    [0, 1] needs integer targets, 0..max. ``augment`` changes images on their way. ``allowed`` (N, M) bool says which examples
+    a member may see at all.
     """
 
     inputs: Tensor
@@ -41,19 +42,25 @@ class SampledBatches:
     replacement: bool = True
     label_noise: Tensor | None = None
     augment: Augmentation | None = None
+    allowed: Tensor | None = None
 
     def __post_init__(self) -> None:
         _check("fraction", self.fraction, self.fraction > 0)
         if self.label_noise is not None:
             _check("label_noise", self.label_noise, self.label_noise >= 0)
         rank = counter.uniform(self.seeds[:, None], _SUBSET, torch.arange(len(self.inputs)))
+        available: Tensor | int = len(self.inputs)
+        if self.allowed is not None:
+            rank, available = torch.where(self.allowed, rank, torch.inf), self.allowed.sum(1)
         object.__setattr__(self, "_order", rank.argsort(1))
-        object.__setattr__(self, "_sizes", (self.fraction * len(self.inputs)).round().long().clamp(min=1))
+        object.__setattr__(self, "_sizes", (self.fraction * available).round().long().clamp(min=1))
 
     def of(self, members: Tensor) -> SampledBatches:
         """The batches of the members at these positions."""
         noise = None if self.label_noise is None else self.label_noise[members]
-        return dataclasses.replace(self, seeds=self.seeds[members], fraction=self.fraction[members], label_noise=noise)
+        allowed = None if self.allowed is None else self.allowed[members]
+        return dataclasses.replace(self, seeds=self.seeds[members], fraction=self.fraction[members], label_noise=noise,
+                                   allowed=allowed)  # fmt: skip
 
     def indices(self, step: int) -> Tensor:
         """(N, B) positions in ``inputs`` that the members read at ``step``."""

@@ -19,8 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import BackendCompilerFailed
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Function = Callable[..., Any]
@@ -55,6 +53,9 @@ class Engine:
 
     def _compile(self, function: Function, example: tuple[Any, ...]) -> Function:
         """Traced, compiled and tried once; the function itself where there is no working compiler."""
+        from torch._dynamo.exc import BackendCompilerFailed  # seconds to import, for those who compile
+        from torch.fx.experimental.proxy_tensor import make_fx
+
         compiled = torch.compile(make_fx(function)(*example), dynamic=False)
         try:
             compiled(*example)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +38,10 @@ class FieldPopulation(Recipe):
     lr: float
     init_scale: float = 1.0
 
-    columns: ClassVar[Mapping[str, type]] = {"label": int, "image": int, "loss": float, "psnr": float, "seed": int}
+    @property
+    def columns(self) -> Mapping[str, type]:
+        """Which image the member is of, and how well."""
+        return {"label": int, "image": int, "loss": float, "psnr": float, "seed": int}
 
     def _check(self, data: Any) -> None:
         if self.members > len(data.values):

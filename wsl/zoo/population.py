@@ -93,7 +93,8 @@ def train_population(model: nn.Module, params: Mapping[str, Tensor], loss: Calla
 
 def finite_members(params: Mapping[str, Tensor]) -> Tensor:
     """(N,) bool on the CPU: which rows of the stacked tensors hold neither NaN nor infinity."""
-    return torch.stack([tensor.isfinite().reshape(len(tensor), -1).all(1).cpu() for tensor in params.values()]).all(0)
+    each = [tensor.isfinite() for tensor in params.values()]
+    return torch.stack([(row.flatten(1).all(1) if row.dim() > 1 else row).cpu() for row in each]).all(0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

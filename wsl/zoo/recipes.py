@@ -16,9 +16,9 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,22 +45,37 @@ Trainer = Callable[[Tensor], "Rows"]
 
 
 class Rows(NamedTuple):
-    """Checkpoints of one chunk: tensors (n, ...), member and epoch (n,), metadata columns (n,)."""
+    """Checkpoints of one chunk: tensors (n, ...), member and epoch (n,), metadata columns of n numbers or texts."""
 
     params: Params
     member: Tensor
     epoch: Tensor
-    metadata: dict[str, Tensor]
+    metadata: dict[str, Tensor | list[str]]
 
     @classmethod
-    def of(cls, trained: Trained, members: Tensor, metrics: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Rows:
-        """Snapshots one after another; ``metrics`` have a value per row, ``own`` one per member."""
+    def of(cls, trained: Trained, members: Tensor, metrics: Mapping[str, Tensor], own: Mapping[str, Any]) -> Rows:
+        """Snapshots one after another; ``metrics`` have a value per row, ``own`` one per member. Diverged members are left out."""
         times = len(trained.steps)
         params = {name: torch.cat([snapshot[name] for snapshot in trained.snapshots]) for name in trained.snapshots[0]}
         epoch = torch.tensor(trained.steps).repeat_interleave(len(members))
-        return cls(
-            params, members.repeat(times), epoch, {**metrics, **{name: value.repeat(times) for name, value in own.items()}}
-        )
+        repeated = {name: value.repeat(times) if isinstance(value, Tensor) else value * times for name, value in own.items()}
+        return cls(params, members.repeat(times), epoch, {**metrics, **repeated}).select(trained.finite.repeat(times))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Rows]) -> Rows:
+        """All rows of ``parts``, one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        params, metadata = ([getattr(part, field) for part in parts] for field in ("params", "metadata"))
+        return cls({name: torch.cat([p[name] for p in params]) for name in params[0]}, torch.cat([p.member for p in parts]),
+                   torch.cat([p.epoch for p in parts]), {name: _cat([m[name] for m in metadata]) for name in metadata[0]})  # fmt: skip
+
+    def select(self, keep: Tensor) -> Rows:
+        """The rows where ``keep`` (n,) is true."""
+        place = keep.nonzero()[:, 0]
+        metadata = {name: value[place] if isinstance(value, Tensor) else [value[i] for i in place.tolist()]
+                    for name, value in self.metadata.items()}  # fmt: skip
+        return Rows({name: t[place] for name, t in self.params.items()}, self.member[place], self.epoch[place], metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,8 +93,10 @@ class Recipe(abc.ABC):
     seed: int = 0
     chunk: int = 64
 
-    columns: ClassVar[Mapping[str, type]] = {}
-    """Metadata columns and their types."""
+    @property
+    @abc.abstractmethod
+    def columns(self) -> Mapping[str, type]:
+        """Metadata columns and their types."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "snapshots", tuple(self.snapshots))
@@ -110,8 +127,7 @@ class Recipe(abc.ABC):
         chunks = dict(zip(self._keys, torch.arange(self.members).split(self.chunk), strict=True))
         engine = engine or Engine(repeats=len(chunks))
         prepare = functools.partial(self.trainer, data_root=data_root, compiled=engine.compiled, repeats=engine.repeats)
-        data = self._task(data_root)
-        writer = self._writer(path, data)
+        writer = self._writer(path, self._task(data_root))
         missing = {key: members for key, members in chunks.items() if not writer.has(key)}
         done = self.members - sum(map(len, missing.values()))
         for key, rows in (executor or Serial()).run(prepare, missing):
@@ -167,10 +183,13 @@ class Recipe(abc.ABC):
 
 
 def _without_diverged(rows: Rows) -> Rows:
-    """Without every member that has a number which is not finite, in weights or metadata, at any snapshot."""
-    keep = ~torch.isin(rows.member, rows.member[~finite_members(rows.params | rows.metadata)])
-    return Rows({name: t[keep] for name, t in rows.params.items()}, rows.member[keep], rows.epoch[keep],
-                {name: t[keep] for name, t in rows.metadata.items()})  # fmt: skip
+    """Without every member that has a metric which is not finite, at any snapshot."""
+    numbers = {name: value for name, value in rows.metadata.items() if isinstance(value, Tensor)}
+    return rows.select(~torch.isin(rows.member, rows.member[~finite_members(numbers)]))
+
+
+def _cat(parts: Sequence[Any]) -> Any:
+    return torch.cat(tuple(parts)) if isinstance(parts[0], Tensor) else [text for part in parts for text in part]
 
 
 def _finished(path: Path, hash: str) -> Zoo:

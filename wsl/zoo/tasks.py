@@ -25,6 +25,10 @@ from wsl.params import Params, call
 from wsl.zoo import counter, images
 from wsl.zoo.describe import build
 from wsl.zoo.error import ZooError
+from wsl.zoo.permember import PerMember
+
+_IMAGES = 2000
+"""Images that all members of a chunk see at once: what bounds the memory of an evaluation."""
 
 
 class Examples(NamedTuple):
@@ -57,20 +61,26 @@ class Classification:
         """(C, H, W)."""
         return self.train.images.shape[1:]
 
-    def evaluate(self, model: nn.Module, params: Mapping[str, Tensor], split: str = "test", *,
-                 chunk: int = 32) -> dict[str, Tensor]:  # fmt: skip
-        """``{"loss": (N,), "accuracy": (N,)}`` of stacked members (N, ...) in eval mode, ``chunk`` of them at once."""
+    def evaluate(self, model: nn.Module, params: Mapping[str, Tensor], split: str = "test", *, chunk: int = 32,
+                 limit: int | None = None) -> dict[str, Tensor]:  # fmt: skip
+        """``{"loss": (N,), "accuracy": (N,)}`` of stacked members (N, ...) in eval mode, ``chunk`` of them at once.
+
+        ``limit`` takes that many images from the front of the split.
+        """
         if split not in ("train", "val", "test"):
             raise ZooError(f"split: {split!r} is not one of 'train', 'val', 'test'")
-        images, labels = getattr(self, split)
+        images, labels = (part[:limit] for part in getattr(self, split))
+        parts = [self._scores(model, part, images, labels) for part in _chunks(params, chunk)]
+        return {name: torch.cat([part[name] for part in parts]) for name in ("loss", "accuracy")}
+
+    def _scores(self, model: nn.Module, params: Params, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         losses, hits = [], []
-        for part in _chunks(params, chunk):
-            with torch.no_grad():
-                logits = _in_eval_mode(model, part, images)
-            expected = labels.expand(logits.shape[:2])
-            losses.append(F.cross_entropy(logits.flatten(0, 1), expected.flatten(), reduction="none").view_as(expected).mean(1))
-            hits.append((logits.argmax(-1) == expected).to(logits).mean(1))
-        return {"loss": torch.cat(losses), "accuracy": torch.cat(hits)}
+        for x, y in zip(images.split(_IMAGES), labels.split(_IMAGES), strict=True):
+            found = logits(model, params, x)
+            expected = y.expand(found.shape[:2])
+            losses.append(F.cross_entropy(found.flatten(0, 1), expected.flatten(), reduction="none").view_as(expected))
+            hits.append((found.argmax(-1) == expected).to(found))
+        return {"loss": torch.cat(losses, 1).mean(1), "accuracy": torch.cat(hits, 1).mean(1)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,9 +107,7 @@ class Fields:
         """``{"loss": (N,), "psnr": (N,)}`` of stacked members against the images they represent, ``images`` (N,) int64."""
         parts = []
         for part, which in zip(_chunks(params, chunk), images.split(chunk), strict=True):
-            with torch.no_grad():
-                predicted = _in_eval_mode(model, part, self.coordinates)
-            parts.append((predicted - self.targets(which)).square().flatten(1).mean(1))
+            parts.append((logits(model, part, self.coordinates) - self.targets(which)).square().flatten(1).mean(1))
         loss = torch.cat(parts)
         return {"loss": loss, "psnr": -10 * loss.log10()}
 
@@ -177,9 +185,11 @@ def _chunks(params: Mapping[str, Tensor], size: int) -> Iterator[Params]:
         yield {name: tensor[start : start + size] for name, tensor in params.items()}
 
 
-def _in_eval_mode(model: nn.Module, params: Params, x: Tensor) -> Tensor:
+def logits(model: nn.Module, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """What ``model`` says in eval mode, of one member or of stacked ones (N, ...), without gradients."""
     training = model.training
     try:
-        return call(model.eval(), params, x)
+        with torch.no_grad(), PerMember(torch.tensor(0), torch.tensor(0), None):  # recurrent layers; nothing is drawn in eval mode
+            return call(model.eval(), params, x)
     finally:
         model.train(training)
