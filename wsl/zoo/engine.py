@@ -36,7 +36,7 @@ class Engine:
 
     def __init__(self, compiled: bool | None = None, *, repeats: int = 1) -> None:
         self.compiled, self.repeats = compiled, repeats
-        self._kept: dict[Hashable, Function] = {}
+        self.kept: dict[Hashable, Function] = {}
 
     def prepare(self, function: Function, *example: Any, key: Hashable, elements: int, runs: int) -> Function:
         """``function`` for ``runs`` runs on arguments like ``example``, nested tuples and dicts of tensors.
@@ -47,18 +47,20 @@ class Engine:
         if not (worth if self.compiled is None else self.compiled):
             return function
         key = (key, _signature(example))
-        if key not in self._kept:
-            self._kept[key] = self._compile(function, example)
-        return self._kept[key]
+        if key not in self.kept:
+            self.kept[key] = self._compile(function, example)
+        return self.kept[key]
 
     def _compile(self, function: Function, example: tuple[Any, ...]) -> Function:
         """Traced, compiled and tried once; the function itself where there is no working compiler."""
         from torch._dynamo.exc import BackendCompilerFailed  # seconds to import, for those who compile
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        compiled = torch.compile(make_fx(function)(*example), dynamic=False)
         try:
-            compiled(*example)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own imports
+                compiled = torch.compile(make_fx(function)(*example), dynamic=False)
+                compiled(*example)
         except BackendCompilerFailed as error:
             self.compiled = False
             reason = next(line for line in str(error).splitlines() if line.strip())
