@@ -12,6 +12,7 @@ import dataclasses
 import gzip
 import hashlib
 import io
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,9 +77,12 @@ class _Folder:
 
 def _idx(data: bytes, path: Path) -> np.ndarray:
     """An IDX file of bytes: 0, 0, 8, rank, then the sizes as big-endian int32."""
-    data = gzip.decompress(data) if path.suffix == ".gz" else data
-    rank = data[3] if len(data) > 4 and data[:3] == b"\x00\x00\x08" else 0
-    shape = np.frombuffer(data, ">i4", rank, 4)
+    try:
+        data = gzip.decompress(data) if path.suffix == ".gz" else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise ZooError(f"{path}: cannot be decompressed ({error}); download it again") from None
+    rank = data[3] if data[:3] == b"\x00\x00\x08" and len(data) >= 4 + 4 * data[3] else 0
+    shape = np.frombuffer(data, ">i4", rank, 4) if rank else np.zeros(0)
     if not rank or len(data) != 4 + 4 * rank + shape.prod(dtype=np.int64):
         raise ZooError(f"{path}: is not an IDX file of unsigned bytes; download it again")
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
