@@ -28,6 +28,8 @@ from wsl.zoo.architectures import cnn, siren
 
 Run = Callable[[], int]
 """Does some work and says how many member-steps it was."""
+Batch = Callable[[int, int], tuple[Tensor, Tensor]]
+"""Member and step -> inputs and targets."""
 STEPS = 20
 ADAM = AdamW()
 
@@ -43,7 +45,10 @@ def main() -> None:
     clock = time.process_time if options.processor_time else time.perf_counter
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    cases = {"SIREN 2-32-32-1, 784 pixels, Adam": fields(options.siren), "CNN of digits_cnn, batch 32, AdamW": images(options.cnn)}
+    cases = {
+        "SIREN 2-32-32-1, 784 pixels, Adam": fields(options.siren),
+        "CNN of digits_cnn, batch 32, AdamW": images(options.cnn),
+    }
     for title, runs in cases.items():
         report(title, measure(runs, clock, rounds=options.rounds))
 
@@ -51,8 +56,8 @@ def main() -> None:
 def report(title: str, times: dict[str, float]) -> None:
     print(f"\n{title} ({torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f})")
     for name, micros in times.items():
-        print(f"  {name:<18} {micros:8.1f} us per member and step   loop / this {times['loop'] / micros:5.1f}"
-              f"   this / bound {micros / times['bound']:5.2f}   share of the bound {times['bound'] / micros:4.0%}")  # fmt: skip
+        print(f"  {name:<18} {micros:8.1f} us per member-step   loop / this {times['loop'] / micros:5.1f}"
+              f"   this / bound {micros / times['bound']:5.2f}   share of bound {times['bound'] / micros:4.0%}")  # fmt: skip
     print(f"  peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
 
 
@@ -117,7 +122,7 @@ def images(members: int) -> dict[str, Run]:
             "bound": bound(shapes, sines=0)}  # fmt: skip
 
 
-def loop(make: Callable[[], nn.Module], loss: Callable[[Tensor, Tensor], Tensor], batch: Callable[[int, int], tuple[Tensor, Tensor]],
+def loop(make: Callable[[], nn.Module], loss: Callable[[Tensor, Tensor], Tensor], batch: Batch,
          optimizer: Callable[..., torch.optim.Optimizer], **hyper: float) -> Run:  # fmt: skip
     """Eight members one after another, as anyone would write it."""
 

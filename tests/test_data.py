@@ -57,7 +57,9 @@ def test_both_public_forms_of_cifar_are_one_and_grey_is_luma(data_root, tmp_path
 def test_data_that_are_not_there_are_one_clear_error(data_root, tmp_path):
     with pytest.raises(ZooError, match=r"mnist: needs its files; say where they are with data_root=FOLDER .* or --data-root"):
         task({"_target_": "wsl.zoo.mnist"})
-    with pytest.raises(ZooError, match=r"mnist: train-images-idx3-ubyte or .*\.gz is in none of .*; download it there or change"):
+    with pytest.raises(
+        ZooError, match=r"mnist: train-images-idx3-ubyte or .*\.gz is in none of .*; download it there or change"
+    ):
         mnist(data_root=tmp_path)
     with pytest.raises(ZooError, match=r"cifar10: data_batch_1\.bin is in none of"):
         cifar10_gray(data_root=tmp_path)

@@ -8,8 +8,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from wsl import params
-from wsl.zoo import (SGD, Adam, AdamW, Augment, Constant, Cosine, Engine, SampledBatches, Steps, ZooError, counter,
-                     initial_population, train_population)  # fmt: skip
+from wsl.zoo import (
+    SGD,
+    Adam,
+    AdamW,
+    Augment,
+    Constant,
+    Cosine,
+    Engine,
+    SampledBatches,
+    Steps,
+    ZooError,
+    counter,
+    initial_population,  # fmt: skip
+    train_population,
+)
 from wsl.zoo.architectures import cnn, mlp, recurrent, residual_cnn, siren
 from wsl.zoo.start import SCHEMES
 
@@ -55,8 +68,9 @@ def start(make, which, dtype=torch.float32):
 def train(which, *, make="mlp", dtype=torch.float32, data=None, **options):
     model = MAKERS[make]().to(dtype)
     options = {"optimizer": AdamW(), "steps": 5, **take(options, which)}
-    return train_population(model, start(MAKERS[make], which, dtype), F.cross_entropy, lr=LR[which], weight_decay=DECAY[which],
-                            seeds=SEEDS[which], batches=batches(which, dtype, **take(data or {}, which)), **options)  # fmt: skip
+    return train_population(model, start(MAKERS[make], which, dtype), F.cross_entropy, lr=LR[which], seeds=SEEDS[which],
+                            weight_decay=DECAY[which], batches=batches(which, dtype, **take(data or {}, which)),
+                            **options)  # fmt: skip
 
 
 def assert_close(found, expected, **tolerance):
@@ -161,8 +175,9 @@ def test_dropout_keeps_the_mean_and_its_rate():
     x, rates = torch.ones(3, 50, 400), torch.tensor([0.0, 0.25, 0.75])
     means = []
     for loss in (lambda out, _: out.mean(), lambda out, _: out.square().mean()):  # gradients E y = 1 and E 2 y^2 = 2 / (1 - p)
-        trained = train_population(Probe(), {"w": torch.ones(3, 1)}, loss, batches=lambda _: (x, x), optimizer=SGD(0.0), steps=1,
-                                   lr=torch.ones(3), weight_decay=torch.zeros(3), dropout=rates, seeds=SEEDS)  # fmt: skip
+        trained = train_population(Probe(), {"w": torch.ones(3, 1)}, loss, batches=lambda _: (x, x), optimizer=SGD(0.0),
+                                   steps=1, lr=torch.ones(3), weight_decay=torch.zeros(3), dropout=rates,
+                                   seeds=SEEDS)  # fmt: skip
         means.append(1 - trained.snapshots[0]["w"][:, 0])
     torch.testing.assert_close(means[0], torch.ones(3), rtol=0, atol=0.03)
     torch.testing.assert_close(means[1], 2 / (1 - rates), rtol=0.05, atol=0)
@@ -246,7 +261,9 @@ def test_compiled_steps_are_the_plain_ones(case):
     make, kind = COMPILED[case]
     axis = torch.linspace(-1, 1, 5)
     coordinates, values = torch.cartesian_prod(axis, axis).expand(3, -1, -1), torch.rand(3, 25, 1)
-    data, loss = ((lambda _: (coordinates, values)), F.mse_loss) if kind == "fields" else (batches(torch.arange(3)), F.cross_entropy)
+    data, loss = (
+        ((lambda _: (coordinates, values)), F.mse_loss) if kind == "fields" else (batches(torch.arange(3)), F.cross_entropy)
+    )
     engine = Engine(compiled=True)
     plain, fast = (
         train_population(make(), initial_population(make, [1, 2, 3]), loss, batches=data, optimizer=AdamW(), lr=LR, clip=1.0,
@@ -295,8 +312,9 @@ def test_without_a_compiler_everything_runs_with_one_notice(monkeypatch):
 )
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ZooError, match=message):
-        train_population(mlp([36, 7, 5]), start(MAKERS["mlp"], torch.arange(3)), F.cross_entropy, batches=batches(torch.arange(3)),
-                         lr=LR, weight_decay=DECAY, steps=2, **{"optimizer": AdamW(), **options})  # fmt: skip
+        train_population(mlp([36, 7, 5]), start(MAKERS["mlp"], torch.arange(3)), F.cross_entropy, lr=LR,
+                         weight_decay=DECAY, steps=2, batches=batches(torch.arange(3)),
+                         **{"optimizer": AdamW(), **options})  # fmt: skip
 
 
 def test_an_unknown_scheme_is_refused():
@@ -308,5 +326,5 @@ def test_dropout_between_recurrent_layers_is_refused():
     layer = nn.GRU(6, 4, 2, dropout=0.5)
     with pytest.raises(ZooError, match="recurrent layers with dropout between them cannot be trained as a population"):
         train_population(nn.Sequential(layer), initial_population(lambda: nn.Sequential(nn.GRU(6, 4, 2, dropout=0.5)), [0]),
-                         lambda out, y: out[0].mean(), batches=lambda _: (torch.zeros(1, 5, 2, 6), torch.zeros(1)),
+                         lambda out, _: out[0].mean(), batches=lambda _: (torch.zeros(1, 5, 2, 6), torch.zeros(1)),
                          optimizer=SGD(), lr=torch.ones(1), weight_decay=torch.zeros(1), steps=1)  # fmt: skip

@@ -9,10 +9,20 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from wsl.symmetry import permutation_spec
 from wsl import params
-from wsl.zoo import (ClassifierPopulation, FieldPopulation, Processes, Ray, TaskPopulation, Zoo, ZooError, build_architecture,
-                     classifiers, task)  # fmt: skip
+from wsl.symmetry import permutation_spec
+from wsl.zoo import (
+    ClassifierPopulation,
+    FieldPopulation,
+    Processes,
+    Ray,
+    TaskPopulation,
+    Zoo,
+    ZooError,
+    build_architecture,
+    classifiers,  # fmt: skip
+    task,
+)
 
 CNN = {"_target_": "wsl.zoo.architectures.cnn", "in_channels": 1, "channels": [2], "classes": 10, "strides": [4]}
 SIREN = {"_target_": "wsl.zoo.architectures.siren", "widths": [2, 4, 1]}
@@ -159,8 +169,8 @@ MLP = {"_target_": "wsl.zoo.architectures.mlp", "widths": [64, 6, 3]}
 
 
 def test_members_of_a_task_population_each_learn_their_own_task(tmp_path):
-    recipe = TaskPopulation(architecture=MLP, task=DIGITS, members=6, steps=80, snapshots=(0, 80), batch_size=16, lr=(1e-2, 1e-2),
-                            classes=3, chunk=4)  # fmt: skip
+    recipe = TaskPopulation(architecture=MLP, task=DIGITS, members=6, steps=80, snapshots=(0, 80), batch_size=16,
+                            lr=(1e-2, 1e-2), classes=3, chunk=4)  # fmt: skip
     zoo = recipe.build(tmp_path / "zoo.h5")
     data, model = task(DIGITS), build_architecture(MLP)
     assert len(set(zoo.table["classes"].tolist())) > 3
@@ -211,8 +221,12 @@ def test_the_hash_covers_every_field():
         (lambda: classifier(members=0), "members: is 0, but at least 1 is needed"),
         (lambda: classifier(lr=(0.1, 0.01)), r"lr: the range \(0.1, 0.01\) must have 0 < low <= high, or be \(0, 0\)"),
         (lambda: classifier(dropout=(0.0, 1.0)), r"dropout: the range \(0.0, 1.0\) must have 0 <= low <= high <= 0.99"),
-        (lambda: TaskPopulation(architecture=MLP, task=DIGITS, members=1, steps=1, snapshots=(1,), batch_size=2, lr=(1e-2, 1e-2),
-                                classes=11).build("never.h5"), "classes: 11 of the task's 10 classes asked for"),
+        (
+            lambda: TaskPopulation(
+                architecture=MLP, task=DIGITS, members=1, steps=1, snapshots=(1,), batch_size=2, lr=(1e-2, 1e-2), classes=11
+            ).build("never.h5"),
+            "classes: 11 of the task's 10 classes asked for",
+        ),
         (lambda: classifier(architecture={"_target_": "os.getcwd"}).build("never.h5"), "'_target_: os.getcwd' is not one of"),
         (lambda: field(members=1798).build("never.h5"), "members: 1798 asked for, but the task has 1797 images"),
     ],

@@ -29,6 +29,7 @@ from wsl.zoo.population import Trained, train_population
 from wsl.zoo.recipes import Recipe, Rows, Trainer
 from wsl.zoo.schedules import build_schedule
 from wsl.zoo.start import initial_population
+from wsl.zoo.tasks import Classification
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 Choices = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -93,6 +94,10 @@ class ClassifierPopulation(Recipe):
                 "optimizer": choose(_names(self.optimizer), self.draw(members, 9)),
                 "schedule": choose(_names(self.schedule), self.draw(members, 10)),
                 "seed": self.seeds(members)}  # fmt: skip
+
+    def _check(self, data: Any) -> None:
+        if not isinstance(data, Classification):
+            raise ZooError(f"task: {self.task['_target_']} has no classes to learn; choose a classification task")
 
     def _example_input(self, data: Any) -> Tensor:
         return data.train.images[:2]

@@ -64,8 +64,8 @@ class Engine:
         except BackendCompilerFailed as error:
             self.compiled = False
             reason = next(line for line in str(error).splitlines() if line.strip())
-            warnings.warn(f"no working C++ compiler, so populations train uncompiled, with the same results but slower ({reason})",
-                          RuntimeWarning, stacklevel=2)  # fmt: skip
+            warnings.warn("no working C++ compiler, so populations train uncompiled, with the same results but slower "
+                          f"({reason})", RuntimeWarning, stacklevel=2)  # fmt: skip
             return function
         return compiled
 

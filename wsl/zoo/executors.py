@@ -76,7 +76,7 @@ class Ray(Executor):
     def run(self, prepare: Prepare, tasks: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
         """As they are done; raises `ZooError` when ray is not installed."""
         try:
-            import ray  # an extra, and seconds to import
+            import ray  # pyright: ignore[reportMissingImports] (an extra, and seconds to import)
         except ImportError:
             raise ZooError("executor ray: the package is not installed; pip install weight-space-learning[ray]") from None
         ray.init(address=self.address, log_to_driver=False)
@@ -84,7 +84,9 @@ class Ray(Executor):
             count = self.workers or max(int(ray.cluster_resources().get("CPU", 1)) // self.cpus, 1)
             worker = ray.remote(num_cpus=self.cpus)(_Worker)
             workers = [worker.remote(prepare, self.cpus) for _ in range(min(count, len(tasks)))]
-            yield from ray.util.ActorPool(workers).map_unordered(lambda actor, task: actor.train.remote(*task), list(tasks.items()))
+            yield from ray.util.ActorPool(workers).map_unordered(
+                lambda actor, task: actor.train.remote(*task), list(tasks.items())
+            )
         finally:
             ray.shutdown()
 

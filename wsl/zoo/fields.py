@@ -23,8 +23,9 @@ from wsl.zoo.engine import Engine
 from wsl.zoo.error import ZooError
 from wsl.zoo.optimizers import AdamW
 from wsl.zoo.population import train_population
-from wsl.zoo.start import initial_population
 from wsl.zoo.recipes import Recipe, Rows, Trainer
+from wsl.zoo.start import initial_population
+from wsl.zoo.tasks import Fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class FieldPopulation(Recipe):
         return {"label": int, "image": int, "loss": float, "psnr": float, "seed": int}
 
     def _check(self, data: Any) -> None:
+        if not isinstance(data, Fields):
+            raise ZooError(f"task: {self.task['_target_']} has no fields to fit; choose a task of fields")
         if self.members > len(data.values):
             raise ZooError(
                 f"members: {self.members} asked for, but the task has {len(data.values)} images, one for each member"

@@ -1,6 +1,6 @@
 """Image data in their public files, read in place from a folder the user names and never copied.
 
-    MNIST       {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz     (LeCun et al., 1998; IDX: big-endian sizes, bytes)
+    MNIST       {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz   (LeCun et al., 1998; IDX: big-endian sizes, bytes)
     CIFAR-10    {data_batch_1..5,test_batch}.bin, or cifar10_{train,test}.npz with images (N, 32, 32, 3) and labels (N,) uint8
 
 Pickled forms are refused by not being looked for. Every file's SHA-256 is handed on, so that a zoo says what it was made from.
@@ -12,6 +12,7 @@ import dataclasses
 import gzip
 import hashlib
 import io
+import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,16 +39,19 @@ def mnist(root: str | Path | None) -> Source:
     folder = _Folder("mnist", root, ["", "mnist", "MNIST/raw"])
     parts = []
     for part in ("train", "t10k"):
-        arrays = [_idx(*folder.read([f"{part}-{kind}-ubyte", f"{part}-{kind}-ubyte.gz"])) for kind in ("images-idx3", "labels-idx1")]
+        arrays = [
+            _idx(*folder.read([f"{part}-{kind}-ubyte", f"{part}-{kind}-ubyte.gz"])) for kind in ("images-idx3", "labels-idx1")
+        ]
         parts.append((arrays[0], arrays[1]))
-    return Source(*parts, folder.files)
+    return Source(parts[0], parts[1], folder.files)
 
 
 def cifar10(root: str | Path | None) -> Source:
     """CIFAR-10 from ``root``, ``root/cifar10`` or ``root/cifar-10-batches-bin``; raises `ZooError` if a file is missing."""
     folder = _Folder("cifar10", root, ["", "cifar10", "cifar-10-batches-bin"])
     if folder.find(["cifar10_train.npz"]):
-        return Source(*(_npz(*folder.read([f"cifar10_{part}.npz"])) for part in ("train", "test")), folder.files)
+        train, test = (_npz(*folder.read([f"cifar10_{part}.npz"])) for part in ("train", "test"))
+        return Source(train, test, folder.files)
     batches = [_records(*folder.read([f"{name}.bin"])) for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")]
     images, labels = (np.concatenate([batch[k] for batch in batches[:5]]) for k in (0, 1))
     return Source((images, labels), batches[5], folder.files)
@@ -82,8 +86,8 @@ def _idx(data: bytes, path: Path) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise ZooError(f"{path}: cannot be decompressed ({error}); download it again") from None
     rank = data[3] if data[:3] == b"\x00\x00\x08" and len(data) >= 4 + 4 * data[3] else 0
-    shape = np.frombuffer(data, ">i4", rank, 4) if rank else np.zeros(0)
-    if not rank or len(data) != 4 + 4 * rank + shape.prod(dtype=np.int64):
+    shape = np.frombuffer(data, ">i4", rank, 4).tolist() if rank else []
+    if not rank or len(data) != 4 + 4 * rank + math.prod(shape):
         raise ZooError(f"{path}: is not an IDX file of unsigned bytes; download it again")
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
 

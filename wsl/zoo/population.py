@@ -5,7 +5,7 @@
 Any module that `torch.vmap` can read, any loss. Members are trained in chunks small enough that what one step writes stays
 near the processor; large jobs are compiled (`wsl.zoo.engine`), where pointwise operations, reductions and the optimiser are
 fused around the stacked matrix products. Convolutions run as torch lowers them, to grouped ones, fed channels-last: with
-oneDNN that was as fast as, or faster than, im2col with batched matrix products, compiled or not (``scripts/bench_population.py``).
+oneDNN that was as fast as im2col with batched matrix products when both are compiled, and faster when neither is.
 
 Guarantees: what member i becomes depends on its own weights, seed and hyper-parameters, and not on N, on its neighbours or
 on chunks, to rounding; a member that diverges stops in its own row and is reported. Not here: members of different
@@ -32,6 +32,7 @@ from wsl.zoo.update import Conditions, Members, Update
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 """Step number (from 0) -> inputs (N, B, ...) and targets (N, B, ...)."""
+_CONSTANT = Constant()
 WORKING_SET = 16 << 20
 """Elements that one step may write: 64 MB in float32, about what the last cache of a server core group holds."""
 
@@ -50,7 +51,8 @@ class Trained:
     """Checkpoints of N members: ``snapshots[k]`` after ``steps[k]`` updates, tensors (N, ...).
 
     ``diverged`` (N,) int64 is the step at which a member's loss or gradient was no longer finite, -1 for never; from there
-    on its weights stand still. ``finite`` (N,) is False for a member that diverged or held a NaN or an infinity in any snapshot.
+    on its weights stand still. ``finite`` (N,) is False for a member that diverged, or held a NaN or an infinity
+    in any snapshot.
     """
 
     steps: tuple[int, ...]
@@ -61,7 +63,7 @@ class Trained:
 
 def train_population(model: nn.Module, params: Mapping[str, Tensor], loss: Callable[[Tensor, Tensor], Tensor], *,
                      batches: Batches, optimizer: Optimizer, lr: Tensor, weight_decay: Tensor, steps: int,
-                     snapshots: Sequence[int] | None = None, schedule: Schedule | Sequence[Schedule] = Constant(),
+                     snapshots: Sequence[int] | None = None, schedule: Schedule | Sequence[Schedule] = _CONSTANT,
                      clip: float | None = None, momentum: Tensor | None = None, betas: Tensor | None = None,
                      dropout: Tensor | None = None, seeds: Tensor | None = None, chunk: int | None = None,
                      engine: Engine | None = None) -> Trained:  # fmt: skip

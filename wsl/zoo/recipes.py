@@ -54,7 +54,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, trained: Trained, members: Tensor, metrics: Mapping[str, Tensor], own: Mapping[str, Any]) -> Rows:
-        """Snapshots one after another; ``metrics`` have a value per row, ``own`` one per member. Diverged members are left out."""
+        """Snapshots one after another, without diverged members; ``metrics`` have a value per row, ``own`` one per member."""
         times = len(trained.steps)
         params = {name: torch.cat([snapshot[name] for snapshot in trained.snapshots]) for name in trained.snapshots[0]}
         epoch = torch.tensor(trained.steps).repeat_interleave(len(members))
@@ -67,8 +67,9 @@ class Rows(NamedTuple):
         if len(parts) == 1:
             return parts[0]
         params, metadata = ([getattr(part, field) for part in parts] for field in ("params", "metadata"))
-        return cls({name: torch.cat([p[name] for p in params]) for name in params[0]}, torch.cat([p.member for p in parts]),
-                   torch.cat([p.epoch for p in parts]), {name: _cat([m[name] for m in metadata]) for name in metadata[0]})  # fmt: skip
+        member, epoch = (torch.cat([getattr(part, field) for part in parts]) for field in ("member", "epoch"))
+        return cls({name: torch.cat([own[name] for own in params]) for name in params[0]}, member, epoch,
+                   {name: _cat([own[name] for own in metadata]) for name in metadata[0]})  # fmt: skip
 
     def select(self, keep: Tensor) -> Rows:
         """The rows where ``keep`` (n,) is true."""
@@ -119,7 +120,8 @@ class Recipe(abc.ABC):
         """Train the population into the zoo file ``path``, or open it if this recipe has made it already.
 
         ``data_root`` is the folder of the files that some tasks read, ``executor`` who trains the chunks, by default this
-        process; ``engine`` says whether to compile, by default where it pays. Raises `ZooError` if the file holds something else.
+        process; ``engine`` says whether to compile, by default where it pays. Raises `ZooError` if the file holds something
+        else.
         """
         path = Path(path)
         if path.exists():
@@ -172,6 +174,7 @@ class Recipe(abc.ABC):
         """Uniform in [0, 1), one per member and independent between streams (1, 2, ...)."""
         return counter.uniform(self.seed, stream, members)
 
+    @abc.abstractmethod
     def _check(self, data: Any) -> None:
         """Raise `ZooError` if the task does not fit."""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, _VF
+from torch import _VF, Tensor
 from torch.nn import functional as F
 
 from wsl.zoo.error import ZooError
@@ -45,7 +45,8 @@ CELLS: Mapping[Any, Cell] = {
 
 
 def recurrent(cell: Cell, input: Tensor, hx: Tensor | Sequence[Tensor], params: Sequence[Tensor], has_biases: bool,
-              num_layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool) -> tuple[Tensor, ...]:  # fmt: skip
+              num_layers: int, dropout: float, train: bool, bidirectional: bool,
+              batch_first: bool) -> tuple[Tensor, ...]:  # fmt: skip
     """What ``torch.gru`` and its siblings return for a tensor ``input`` (batch, time, features) or (time, batch, features)."""
     if dropout and train and num_layers > 1:
         raise ZooError("recurrent layers with dropout between them cannot be trained as a population; use nn.Dropout instead")
@@ -57,7 +58,9 @@ def recurrent(cell: Cell, input: Tensor, hx: Tensor | Sequence[Tensor], params: 
     for layer in range(num_layers):
         outputs = []
         for k in range(layer * directions, (layer + 1) * directions):
-            y, final = _scan(cell, x, params[k * each : (k + 1) * each], tuple(s[k] for s in states), backwards=k % directions == 1)
+            y, final = _scan(
+                cell, x, params[k * each : (k + 1) * each], tuple(s[k] for s in states), backwards=k % directions == 1
+            )
             outputs.append(y)
             last.append(final)
         x = torch.cat(outputs, -1)

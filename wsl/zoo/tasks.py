@@ -54,7 +54,8 @@ class Classification:
         if sum(sizes) != len(images) or len(images) != len(labels):
             raise ZooError(f"split: sizes {sizes} must add up to the {len(images)} images and {len(labels)} labels")
         order = counter.uniform(seed, torch.arange(len(images))).argsort()
-        return cls(*(Examples(images[part], labels[part]) for part in order.split(list(sizes))))
+        train, val, test = (Examples(images[part], labels[part]) for part in order.split(list(sizes)))
+        return cls(train, val, test)
 
     @property
     def input_shape(self) -> torch.Size:
@@ -142,8 +143,9 @@ def mnist_fields(*, data_root: str | Path | None = None) -> Fields:
 def cifar10_gray(*, data_root: str | Path | None = None) -> Classification:
     """32x32 CIFAR-10 images in grey (luma of Rec. 601) in [0, 1]: 45,000 train, 5,000 val, the 10,000 published for test."""
     source = images.cifar10(data_root)
-    grey = [(pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32), labels) for pixels, labels in (source.train, source.test)]
-    return _published(images.Source(*grey, source.files), val=5000)
+    luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    train, test = ((pixels @ luma, labels) for pixels, labels in (source.train, source.test))
+    return _published(images.Source(train, test, source.files), val=5000)
 
 
 TASKS: Mapping[str, Callable[..., Classification | Fields]] = {
@@ -168,8 +170,8 @@ def _published(source: images.Source, *, val: int) -> Classification:
     train, test = (Examples(torch.tensor(pixels, dtype=torch.float32)[:, None] / 255, torch.tensor(labels, dtype=torch.int64))
                    for pixels, labels in (source.train, source.test))  # fmt: skip
     cut = len(train.images) - val
-    return Classification(Examples(train.images[:cut], train.labels[:cut]), Examples(train.images[cut:], train.labels[cut:]), test,
-                          source.files)  # fmt: skip
+    kept, held = (Examples(train.images[part], train.labels[part]) for part in (slice(cut), slice(cut, None)))
+    return Classification(kept, held, test, source.files)
 
 
 def _digits() -> tuple[Tensor, Tensor]:
@@ -189,7 +191,10 @@ def logits(model: nn.Module, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
     """What ``model`` says in eval mode, of one member or of stacked ones (N, ...), without gradients."""
     training = model.training
     try:
-        with torch.no_grad(), PerMember(torch.tensor(0), torch.tensor(0), None):  # recurrent layers; nothing is drawn in eval mode
+        with (
+            torch.no_grad(),
+            PerMember(torch.tensor(0), torch.tensor(0), None),
+        ):  # recurrent layers; nothing is drawn in eval mode
             return call(model.eval(), params, x)
     finally:
         model.train(training)

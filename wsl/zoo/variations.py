@@ -92,6 +92,7 @@ class TaskPopulation(ClassifierPopulation):
         return {**super().hyper_parameters(members), "classes": texts, "turn": 90 * turns, "inverted": invert}
 
     def _check(self, data: Any) -> None:
+        super()._check(data)
         if not 2 <= self.classes <= 10:
             raise ZooError(f"classes: {self.classes} of the task's 10 classes asked for; at least 2 are needed")
 

@@ -67,7 +67,7 @@ class ZooWriter:
 
     @property
     def complete(self) -> bool:
-        """Whether ``path`` is a finished file with this very spec, layout, columns, architecture and provenance, notes apart."""
+        """Whether ``path`` is a finished file of this spec, layout, columns, architecture and provenance, notes apart."""
         try:
             found = read(self.path).header
             stored = {name: found.provenance.get(name) for name in self.header.provenance}
@@ -109,7 +109,8 @@ class ZooWriter:
     def finalize(self, split: Fractions = (0.8, 0.1, 0.1), seed: int = 0, *, notes: Notes | None = None) -> Path:
         """Merge the shards into the zoo file, remove them, and return its path; a finished build is left as it is.
 
-        ``notes``, given the members of all rows, says what only the end of a build knows; it is added to the provenance. Splits are drawn by member from ``seed``. Raises `ZooError` naming a damaged shard, or two with the same checkpoint.
+        ``notes``, given the members of all rows, says what only the end of a build knows; it is added to the provenance.
+        Splits are drawn by member from ``seed``. Raises `ZooError` naming a damaged shard, or two with the same checkpoint.
         """
         shards = self._present()
         if not shards and self.complete:
