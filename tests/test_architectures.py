@@ -72,7 +72,7 @@ def test_batch_norm_replaces_the_biases_of_convolutions():
         ({"_target_": "wsl.zoo.architectures.MLP", "widths": [2, 1]}, r"'_target_: wsl.zoo.architectures.MLP' is not one of"),
         ({"widths": [2, 1]}, r"expected a dict with '_target_', got \{'widths': \[2, 1\]\}"),
         ({"_target_": "wsl.zoo.architectures.mlp", "width": [2, 1]}, r"mlp: missing a required argument: 'widths'; it takes"),
-        ({"_target_": "wsl.zoo.architectures.mlp", "widths": [2, 1], "dropout": 0.1}, r"unexpected keyword argument 'dropout'"),
+        ({"_target_": "wsl.zoo.architectures.mlp", "widths": [2, 1], "depth": 3}, r"unexpected keyword argument 'depth'"),
         ({"_target_": "wsl.zoo.architectures.mlp", "widths": [2, 1], "activation": "swish"}, r"'swish' is not one of relu"),
         ({"_target_": "wsl.zoo.architectures.mlp", "widths": [2]}, r"mlp: widths \[2\] need at least an input and an output"),
         (

@@ -1,5 +1,6 @@
 """Recipes: one file from one value, resumed where it stopped, left alone when finished."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,20 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from wsl import params
 from wsl.symmetry import permutation_spec
-from wsl.zoo import ClassifierPopulation, FieldPopulation, Zoo, ZooError, build_architecture, classifiers, task
+from wsl.zoo import (
+    ClassifierPopulation,
+    FieldPopulation,
+    Processes,
+    Ray,
+    TaskPopulation,
+    Zoo,
+    ZooError,
+    build_architecture,
+    classifiers,  # fmt: skip
+    task,
+)
 
 CNN = {"_target_": "wsl.zoo.architectures.cnn", "in_channels": 1, "channels": [2], "classes": 10, "strides": [4]}
 SIREN = {"_target_": "wsl.zoo.architectures.siren", "widths": [2, 4, 1]}
@@ -50,8 +63,8 @@ def test_a_classifier_zoo_holds_every_member_at_every_snapshot_with_its_metadata
     assert zoo.table["epoch"].tolist() == [0, 4] * 5
     hyper = recipe.hyper_parameters(torch.arange(5))
     weights, columns = zoo[range(10)]
-    for name, value in hyper.items():
-        torch.testing.assert_close(columns[name], value.to(columns[name]).repeat_interleave(2))
+    for name in ("lr", "weight_decay", "init_scale", "data_fraction", "seed"):
+        torch.testing.assert_close(columns[name], hyper[name].to(columns[name]).repeat_interleave(2))
     model, data = build_architecture(zoo.architecture), task(zoo.provenance["task"])
     for split in ("train", "test"):
         for name, value in data.evaluate(model, weights, split).items():
@@ -124,6 +137,77 @@ def test_members_that_diverge_are_dropped_whole(tmp_path):
     assert np.isfinite(zoo.table["test_loss"]).all()
 
 
+def test_diverged_members_are_listed(tmp_path):
+    assert classifier().build(tmp_path / "a.h5").provenance["diverged"] == []
+    sgd = {"_target_": "wsl.zoo.SGD"}
+    recipe = classifier(optimizer=sgd, lr=(1e-4, 1e4), weight_decay=(10, 10), members=8, chunk=3, steps=12, snapshots=(0, 12))
+    zoo = recipe.build(tmp_path / "b.h5")
+    lost = zoo.provenance["diverged"]
+    assert lost
+    assert sorted({*zoo.table["member"].tolist(), *lost}) == list(range(8))
+
+
+VARIED = {"activation": ("relu", "tanh"), "optimizer": ({"_target_": "wsl.zoo.SGD"}, {"_target_": "wsl.zoo.Adam"}),
+          "init": ("own", "orthogonal"), "dropout": (0.0, 0.5), "label_noise": (0.0, 0.3), "replacement": False, "clip": 1.0,
+          "schedule": ({"_target_": "wsl.zoo.Constant"}, {"_target_": "wsl.zoo.Cosine", "warmup": 1}), "train_images": 50,
+          "augment": {"_target_": "wsl.zoo.Augment", "shift": 1}}  # fmt: skip
+
+
+def test_everything_may_vary_and_stands_in_the_columns(tmp_path):
+    many = classifier(**VARIED, members=8, chunk=8).build(tmp_path / "a.h5")
+    assert {"activation", "optimizer", "init", "dropout", "label_noise", "schedule"} < set(many.table.dtype.names)
+    assert set(many.table["activation"].tolist()) == {"relu", "tanh"}
+    assert set(many.table["optimizer"].tolist()) == {"SGD()", "Adam()"}
+    few = classifier(**VARIED, members=3, chunk=1).build(tmp_path / "b.h5")
+    for name, tensor in few[range(6)][0].items():
+        torch.testing.assert_close(many[range(6)][0][name], tensor, rtol=1e-4, atol=1e-5)
+    for name in ("activation", "optimizer", "schedule", "init"):
+        assert many.table[name][:6].tolist() == few.table[name].tolist()
+
+
+MLP = {"_target_": "wsl.zoo.architectures.mlp", "widths": [64, 6, 3]}
+
+
+def test_members_of_a_task_population_each_learn_their_own_task(tmp_path):
+    recipe = TaskPopulation(architecture=MLP, task=DIGITS, members=6, steps=80, snapshots=(0, 80), batch_size=16,
+                            lr=(1e-2, 1e-2), classes=3, chunk=4)  # fmt: skip
+    zoo = recipe.build(tmp_path / "zoo.h5")
+    data, model = task(DIGITS), build_architecture(MLP)
+    assert len(set(zoo.table["classes"].tolist())) > 3
+    trained = zoo.table["epoch"] == 80
+    assert zoo.table["test_accuracy"][trained].mean() > zoo.table["test_accuracy"][~trained].mean() + 0.2
+    for row in np.flatnonzero(trained):
+        classes = [int(c) for c in zoo.table["classes"][row].split(",")]
+        mine = torch.isin(data.test.labels, torch.tensor(classes))
+        images = data.test.images[mine].rot90(int(zoo.table["turn"][row]) // 90, (2, 3))
+        images = 1 - images if zoo.table["inverted"][row] else images
+        expected = torch.tensor([classes.index(c) for c in data.test.labels[mine].tolist()])
+        found = params.call(model, zoo[int(row)][0], images).argmax(1) == expected
+        assert found.float().mean().item() == pytest.approx(zoo.table["test_accuracy"][row], abs=1e-6)
+
+
+def test_processes_build_the_same_zoo(tmp_path):
+    here, there = classifier().build(tmp_path / "a.h5"), classifier().build(tmp_path / "b.h5", executor=Processes(2))
+    assert here.table["member"].tolist() == there.table["member"].tolist()
+    for name, tensor in here[range(10)][0].items():
+        torch.testing.assert_close(there[range(10)][0][name], tensor, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_ray_cluster_builds_the_same_zoo(tmp_path):
+    pytest.importorskip("ray")
+    here, there = classifier().build(tmp_path / "a.h5"), classifier().build(tmp_path / "b.h5", executor=Ray(workers=2))
+    for name, tensor in here[range(10)][0].items():
+        torch.testing.assert_close(there[range(10)][0][name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_without_ray_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ZooError, match=r"executor ray: the package is not installed; pip install weight-space-learning\[ray\]"):
+        classifier().build(tmp_path / "zoo.h5", executor=Ray())
+
+
 def test_the_hash_covers_every_field():
     assert classifier().hash == classifier().hash
     assert classifier(lr=[1e-3, 1e-1]).hash == classifier().hash
@@ -136,6 +220,13 @@ def test_the_hash_covers_every_field():
     [
         (lambda: classifier(members=0), "members: is 0, but at least 1 is needed"),
         (lambda: classifier(lr=(0.1, 0.01)), r"lr: the range \(0.1, 0.01\) must have 0 < low <= high, or be \(0, 0\)"),
+        (lambda: classifier(dropout=(0.0, 1.0)), r"dropout: the range \(0.0, 1.0\) must have 0 <= low <= high <= 0.99"),
+        (
+            lambda: TaskPopulation(
+                architecture=MLP, task=DIGITS, members=1, steps=1, snapshots=(1,), batch_size=2, lr=(1e-2, 1e-2), classes=11
+            ).build("never.h5"),
+            "classes: 11 of the task's 10 classes asked for",
+        ),
         (lambda: classifier(architecture={"_target_": "os.getcwd"}).build("never.h5"), "'_target_: os.getcwd' is not one of"),
         (lambda: field(members=1798).build("never.h5"), "members: 1798 asked for, but the task has 1797 images"),
     ],
@@ -146,7 +237,7 @@ def test_a_wrong_recipe_is_one_clear_error(make, message):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_file_is_its_own_description_and_has_a_card(path, tmp_path):
+def test_a_recipe_file_is_its_own_description_and_has_a_card(path, tmp_path, data_root):
     written = OmegaConf.to_container(OmegaConf.load(path))["population"]
     recipe = instantiate(written, _recursive_=False, _convert_="all")
     assert path.with_suffix(".md").exists()
@@ -154,10 +245,10 @@ def test_a_recipe_file_is_its_own_description_and_has_a_card(path, tmp_path):
     build_architecture(recipe.architecture)
     assert (
         type(recipe)(**{**recipe.__dict__, "members": 2, "steps": 1, "snapshots": (1,)})
-        .build(tmp_path / "zoo.h5")
+        .build(tmp_path / "zoo.h5", data_root=data_root)
         .path.exists()
     )
-    assert len(RECIPES) >= 4
+    assert len(RECIPES) >= 11
 
 
 def test_zoo_opens_by_path(tmp_path):

@@ -32,12 +32,13 @@ class Pair:
     spec: PermutationSpec
     model: nn.Module | None
     metadata: Mapping[str, Any]
+    data_root: str | None = None
 
     def task(self) -> Classification:
         """The task named in the files' metadata."""
         if "task" not in self.metadata:
             raise ConfigError("the checkpoints do not say what they were trained on; export them with wsl zoo export")
-        return task(_json(self.metadata["task"]))
+        return task(_json(self.metadata["task"]), self.data_root)
 
     def network(self) -> nn.Module:
         """The network the weights belong to."""
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="module:callable that returns the network, if the files do not say")
     add_network_arguments(parser)
     parser.add_argument("--spec", help="file with a specification, as text or JSON")
+    parser.add_argument("--data-root", help="folder of the task's files, such as MNIST's")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -67,7 +69,7 @@ def load(options: argparse.Namespace) -> Pair:
         except ValueError as error:
             raise ConfigError(f"{path} does not fit the specification of {options.a}: {error}") from None
         _check_finite(path, theta)
-    return Pair(a, b, spec, model, {**about_b, **about_a})
+    return Pair(a, b, spec, model, {**about_b, **about_a}, options.data_root)
 
 
 def evaluator(model: nn.Module, data: Classification, split: str = "test") -> Callable[[Params], tuple[float, float]]:

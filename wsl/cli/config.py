@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -36,7 +37,8 @@ def recipes(group: str, config_dir: str | None = None) -> list[str]:
 def compose(config: str, words: Sequence[str]) -> dict[str, Any]:
     """Compose ``conf/<config>.yaml`` with the overrides in ``words``; raises `ConfigError` with a suggestion.
 
-    Understands the flags ``--config-dir DIR`` and ``--trust-config`` among the overrides.
+    Understands the flags ``--config-dir DIR``, ``--data-root DIR`` (short for ``data_root=DIR``) and ``--trust-config`` among
+    the overrides.
     """
     overrides, config_dir, trusted = _flags(words)
     choices = _choices(config, overrides, config_dir)
@@ -73,6 +75,13 @@ def _flags(words: Sequence[str]) -> tuple[list[str], str | None, bool]:
             config_dir = next(rest, None)
             if config_dir is None or not Path(config_dir).is_dir():
                 raise ConfigError(f"--config-dir needs a folder that exists, got {config_dir}")
+        elif word == "--data-root":
+            overrides.append(f"data_root='{next(rest, '')}'")
+        elif word == "--data-root":
+            root = next(rest, None)
+            if root is None or not Path(root).is_dir():
+                raise ConfigError(f"--data-root needs a folder that exists, got {root}")
+            overrides.append("data_root=" + json.dumps(root))
         elif "=" not in word:
             raise ConfigError(f"'{word}' is not an override; write key=value, for example seed=1")
         else:
@@ -81,10 +90,13 @@ def _flags(words: Sequence[str]) -> tuple[list[str], str | None, bool]:
 
 
 def _choices(config: str, overrides: Sequence[str], config_dir: str | None) -> list[str]:
-    """The group choices among the overrides, such as ``datasets=digits_cnn``, checked against the recipes there are."""
+    """The group choices among the overrides, such as ``datasets=digits_cnn``, checked against the recipes there are.
+
+    A verb's ``groups`` must be chosen; its ``options`` have a default.
+    """
     given = {word.partition("=")[0]: word for word in overrides}
-    chosen = []
-    for group in _plain(OmegaConf.load(CONF / f"{config}.yaml"))["groups"]:
+    verb, chosen = _plain(OmegaConf.load(CONF / f"{config}.yaml")), []
+    for group in [*verb["groups"], *(option for option in verb.get("options", []) if option in given)]:
         names = recipes(group, config_dir)
         if group not in given:
             raise ConfigError(f"choose a recipe: {group}=NAME, one of {', '.join(names)}")

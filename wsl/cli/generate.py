@@ -65,7 +65,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:
-    population = _population(zoo)
+    population = _population(config, zoo)
     generator = _fit(config, population)
     wanted = float(population.condition.quantile(config["fit"]["quantile"]))
     rng = torch.Generator().manual_seed(config["seed"])
@@ -89,11 +89,11 @@ def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[s
     return done
 
 
-def _population(zoo: Zoo) -> Population:
+def _population(config: Mapping[str, Any], zoo: Zoo) -> Population:
     """Training members, with their accuracy on the validation images as condition: the test images only score."""
     if zoo.architecture is None or "task" not in zoo.provenance:
         raise ConfigError(f"{zoo.path} does not say its architecture and task, so generated weights could not be tried")
-    data = task(zoo.provenance["task"])
+    data = task(zoo.provenance["task"], config["data_root"])
     if not isinstance(data, Classification):
         raise ConfigError(f"{zoo.path} holds no classifiers; wsl generate scores networks by their accuracy")
     params, metadata = zoo.__getitems__(zoo.indices("train"))

@@ -15,7 +15,9 @@ def build(config: Mapping[str, Any], path: str | Path | None = None) -> Zoo:
     """Build the population of ``config`` into ``path``; a finished file of the same recipe is left as it is."""
     target = Path(path or default_path(config))
     target.parent.mkdir(parents=True, exist_ok=True)
-    return instantiate(config["population"]).build(target, progress=progress("member"))
+    executor = instantiate(config["executor"]) if "executor" in config else None
+    recipe = instantiate(config["population"])
+    return recipe.build(target, progress=progress("member"), data_root=config["data_root"], executor=executor)
 
 
 def open_or_build(config: Mapping[str, Any]) -> Zoo:

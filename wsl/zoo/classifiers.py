@@ -1,81 +1,169 @@
-"""`ClassifierPopulation`: classifiers of one architecture with a learning rate, weight decay, start and data of their own.
+"""`ClassifierPopulation`: classifiers of one architecture with hyper-parameters, start and data of their own.
 
-    log lr_i ~ U(log lr);   log wd_i ~ U(log wd);   log scale_i ~ U(log init_scale);   fraction_i ~ U{data_fraction}
+    log lr_i ~ U(log lr);   log wd_i ~ U(log wd);   log scale_i ~ U(log init_scale);   fraction_i ~ U{data_fraction};   ...
 
 After Unterthiner et al. (2020), arXiv 2002.11448: hyper-parameters wide enough that accuracies spread, so that there is
-something to predict from weights. Train metrics are over the whole train split, whatever part the member saw.
+something to predict from weights. Activation and optimiser change the computation, so members that share them are trained
+as one group. Train metrics are over the train split (its first ``train_images``), whatever part the member saw.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from wsl.zoo.architectures import build_architecture
+from wsl.zoo.augmentations import build_augmentation
+from wsl.zoo.batches import SampledBatches
+from wsl.zoo.engine import Engine
 from wsl.zoo.error import ZooError
+from wsl.zoo.hyperparameters import check_log_uniform, check_share, choose, log_uniform, uniform
 from wsl.zoo.optimizers import build_optimizer
-from wsl.zoo.population import SampledBatches, initial_population, train_population
-from wsl.zoo.recipes import Recipe, Rows
-from wsl.zoo.tasks import task
+from wsl.zoo.population import Trained, train_population
+from wsl.zoo.recipes import Recipe, Rows, Trainer
+from wsl.zoo.schedules import build_schedule
+from wsl.zoo.start import initial_population
+from wsl.zoo.tasks import Classification
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+Choices = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""One description, or a list of them."""
+Hyper = dict[str, Any]
+"""Per member: tensors (n,), and lists of n texts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassifierPopulation(Recipe):
-    """A zoo of classifiers; ranges are (low, high), sampled log-uniformly, equal ends for a constant, zeros for none."""
+    """A zoo of classifiers.
+
+    Pairs are ranges: ``lr``, ``weight_decay`` and ``init_scale`` log-uniform (equal ends for a constant, zeros for none),
+    ``dropout`` and ``label_noise`` uniform. ``data_fraction``, ``init``, ``activation``, ``optimizer`` and ``schedule`` are
+    lists of choices; no ``activation`` means the architecture's. ``replacement`` False reads epoch by epoch.
+    """
 
     batch_size: int
     lr: tuple[float, float]
     weight_decay: tuple[float, float] = (0.0, 0.0)
     init_scale: tuple[float, float] = (1.0, 1.0)
     data_fraction: tuple[float, ...] = (1.0,)
-    optimizer: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"_target_": "wsl.zoo.AdamW"})
-
-    columns: ClassVar[Mapping[str, type]] = {**dict.fromkeys(METRICS, float), "lr": float, "weight_decay": float,
-                                             "init_scale": float, "data_fraction": float, "seed": int}  # fmt: skip
+    dropout: tuple[float, float] = (0.0, 0.0)
+    label_noise: tuple[float, float] = (0.0, 0.0)
+    init: tuple[str, ...] = ("own",)
+    activation: tuple[str, ...] = ()
+    optimizer: Choices = dataclasses.field(default_factory=lambda: {"_target_": "wsl.zoo.AdamW"})
+    schedule: Choices = dataclasses.field(default_factory=lambda: {"_target_": "wsl.zoo.Constant"})
+    augment: Mapping[str, Any] | None = None
+    clip: float | None = None
+    replacement: bool = True
+    train_images: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("lr", "weight_decay", "init_scale"):
-            low, high = getattr(self, name)
-            if not (0 < low <= high or low == high == 0):
-                raise ZooError(f"{name}: the range ({low}, {high}) must have 0 < low <= high, or be (0, 0)")
+            check_log_uniform(name, getattr(self, name))
+        check_share("dropout", self.dropout, below=0.99)
+        check_share("label_noise", self.label_noise, below=1.0)
 
-    def hyper_parameters(self, members: Tensor) -> dict[str, Tensor]:
-        """lr, weight_decay, init_scale, data_fraction and seed of each of ``members``, all (n,)."""
-        choices = torch.tensor(self.data_fraction, dtype=torch.float64)
-        return {"lr": _log_uniform(self.lr, self.draw(members, 1)),
-                "weight_decay": _log_uniform(self.weight_decay, self.draw(members, 2)),
-                "init_scale": _log_uniform(self.init_scale, self.draw(members, 3)),
-                "data_fraction": choices[(self.draw(members, 4) * len(choices)).long()],
+    @property
+    def columns(self) -> Mapping[str, type]:
+        """Metrics, and every hyper-parameter that the classic five are, or that differs between members."""
+        kinds = {"lr": float, "weight_decay": float, "init_scale": float, "data_fraction": float}
+        ranges = {name: float for name in ("dropout", "label_noise") if getattr(self, name)[1]}
+        lists = {"init": self.init, "activation": self.activation, "optimizer": _listed(self.optimizer),
+                 "schedule": _listed(self.schedule)}  # fmt: skip
+        texts = {name: str for name, options in lists.items() if len(options) > 1}
+        return {**dict.fromkeys(METRICS, float), **kinds, **ranges, **texts, "seed": int}
+
+    def hyper_parameters(self, members: Tensor) -> Hyper:
+        """What each of ``members`` is trained with: numbers as tensors (n,), choices as lists of names."""
+        fractions = torch.tensor(self.data_fraction, dtype=torch.float64)
+        return {"lr": log_uniform(self.lr, self.draw(members, 1)),
+                "weight_decay": log_uniform(self.weight_decay, self.draw(members, 2)),
+                "init_scale": log_uniform(self.init_scale, self.draw(members, 3)),
+                "data_fraction": fractions[(self.draw(members, 4) * len(fractions)).long()],
+                "dropout": uniform(self.dropout, self.draw(members, 5)),
+                "label_noise": uniform(self.label_noise, self.draw(members, 6)),
+                "init": choose(self.init, self.draw(members, 7)),
+                "activation": choose(self.activation or ("",), self.draw(members, 8)),
+                "optimizer": choose(_names(self.optimizer), self.draw(members, 9)),
+                "schedule": choose(_names(self.schedule), self.draw(members, 10)),
                 "seed": self.seeds(members)}  # fmt: skip
 
-    def _example_input(self) -> Tensor:
-        return task(self.task).train.images[:2]
+    def _check(self, data: Any) -> None:
+        if not isinstance(data, Classification):
+            raise ZooError(f"task: {self.task['_target_']} has no classes to learn; choose a classification task")
 
-    def _train(self, members: Tensor) -> Rows:
-        data, model, hyper = task(self.task), build_architecture(self.architecture), self.hyper_parameters(members)
-        start = initial_population(
-            lambda: build_architecture(self.architecture), hyper["seed"].tolist(), scale=hyper["init_scale"]
-        )
-        batches = SampledBatches(*data.train, seeds=hyper["seed"], batch_size=self.batch_size, fraction=hyper["data_fraction"])
-        trained = train_population(model, start, F.cross_entropy, batches=batches, optimizer=build_optimizer(self.optimizer),
-                                   lr=hyper["lr"], weight_decay=hyper["weight_decay"], steps=self.steps,
-                                   snapshots=self.snapshots)  # fmt: skip
-        metrics: dict[str, list[Tensor]] = {name: [] for name in METRICS}
+    def _example_input(self, data: Any) -> Tensor:
+        return data.train.images[:2]
+
+    def _trainer(self, data: Any, engine: Engine) -> Trainer:
+        group = functools.lru_cache(maxsize=None)(functools.partial(_Group, self, data, engine))
+
+        def train(members: Tensor) -> Rows:
+            hyper = self.hyper_parameters(members)
+            kinds = list(zip(hyper["activation"], hyper["optimizer"], strict=True))
+            places = [torch.tensor([i for i, own in enumerate(kinds) if own == kind]) for kind in sorted(set(kinds))]
+            parts = [group(*kinds[int(place[0])]).train(members[place], _select(hyper, place)) for place in places]
+            return Rows.cat(parts)
+
+        return train
+
+    def _batches(self, data: Any, hyper: Hyper) -> Any:
+        return SampledBatches(*data.train, seeds=hyper["seed"], batch_size=self.batch_size, fraction=hyper["data_fraction"],
+                              replacement=self.replacement, label_noise=hyper["label_noise"] if any(self.label_noise) else None,
+                              augment=None if self.augment is None else build_augmentation(self.augment))  # fmt: skip
+
+    def _evaluate(self, data: Any, model: torch.nn.Module, trained: Trained, hyper: Hyper) -> dict[str, Tensor]:
+        """Metrics of every snapshot, one after another."""
+        del hyper
+        found: dict[str, list[Tensor]] = {name: [] for name in METRICS}
         for params in trained.snapshots:
-            for split in ("train", "test"):
-                for name, value in data.evaluate(model, params, split).items():
-                    metrics[f"{split}_{name}"].append(value)
-        return Rows.of(trained, members, {name: torch.cat(values) for name, values in metrics.items()}, hyper)
+            for split, limit in (("train", self.train_images), ("test", None)):
+                for name, value in data.evaluate(model, params, split, limit=limit).items():
+                    found[f"{split}_{name}"].append(value)
+        return {name: torch.cat(values) for name, values in found.items()}
 
 
-def _log_uniform(bounds: tuple[float, float], u: Tensor) -> Tensor:
-    low, high = bounds
-    return torch.full_like(u, low) if low == high else low * (high / low) ** u
+class _Group:
+    """Members that share activation and optimiser."""
+
+    def __init__(self, recipe: ClassifierPopulation, data: Any, engine: Engine, activation: str, optimizer: str) -> None:
+        own = {"activation": activation} if activation else {}
+        self.recipe, self.data, self.engine = recipe, data, engine
+        self.make = functools.partial(build_architecture, {**recipe.architecture, **own})
+        self.model = self.make()
+        self.optimizer = build_optimizer(_listed(recipe.optimizer)[_names(recipe.optimizer).index(optimizer)])
+
+    def train(self, members: Tensor, hyper: Hyper) -> Rows:
+        recipe = self.recipe
+        start = initial_population(self.make, hyper["seed"].tolist(), scale=hyper["init_scale"], scheme=hyper["init"])
+        schedules = dict(zip(_names(recipe.schedule), map(build_schedule, _listed(recipe.schedule)), strict=True))
+        trained = train_population(
+            self.model, start, F.cross_entropy, batches=recipe._batches(self.data, hyper), optimizer=self.optimizer,
+            lr=hyper["lr"], weight_decay=hyper["weight_decay"], steps=recipe.steps, snapshots=recipe.snapshots,
+            schedule=[schedules[name] for name in hyper["schedule"]] if len(schedules) > 1 else next(iter(schedules.values())),
+            clip=recipe.clip, dropout=hyper["dropout"] if any(recipe.dropout) else None, seeds=hyper["seed"],
+            engine=self.engine)  # fmt: skip
+        metrics = recipe._evaluate(self.data, self.model, trained, hyper)
+        return Rows.of(trained, members, metrics, {name: hyper[name] for name in recipe.columns if name in hyper})
+
+
+def _select(hyper: Hyper, place: Tensor) -> Hyper:
+    return {name: value[place] if isinstance(value, Tensor) else [value[i] for i in place.tolist()]
+            for name, value in hyper.items()}  # fmt: skip
+
+
+def _listed(choices: Choices) -> list[Mapping[str, Any]]:
+    return [choices] if isinstance(choices, Mapping) else list(choices)
+
+
+def _names(choices: Choices) -> list[str]:
+    """What a column says of a description: ``SGD(momentum=0.9)``."""
+    return [f"{d['_target_'].rpartition('.')[2]}({', '.join(f'{k}={v}' for k, v in d.items() if k != '_target_')})"
+            for d in _listed(choices)]  # fmt: skip

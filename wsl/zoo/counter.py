@@ -9,6 +9,8 @@ any device and any torch version. Not for cryptography, and not a replacement fo
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,36 @@ def bits(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
     for counter in counters:
         state = _mix(state + torch.as_tensor(counter, dtype=torch.int64, device=state.device))
     return _shift(state, 11)
+
+
+def normal(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
+    """Float64 standard normal, one per element of the broadcast arguments (Box and Muller, 1958)."""
+    radius = (-2 * torch.log1p(-uniform(seed, *counters, 0))).sqrt()
+    return radius * torch.cos(2 * math.pi * uniform(seed, *counters, 1))
+
+
+def permutation(index: Tensor, size: Tensor, seed: int | Tensor, *counters: int | Tensor) -> Tensor:
+    """Where a random permutation of 0..size-1 puts ``index``: a bijection for each (size, seed, counters), nothing stored.
+
+    A Feistel network on the next power of four, walked until it is back below ``size`` (Black and Rogaway, Ciphers with
+    arbitrary finite domains, 2002). All arguments broadcast; 0 <= index < size.
+    """
+    half = torch.ones_like(size)
+    while bool((1 << (2 * half) < size).any()):
+        half = torch.where(1 << (2 * half) < size, half + 1, half)
+    index, size, half = torch.broadcast_tensors(index, size, half)
+    found = _feistel(index, half, seed, counters)
+    while bool((found >= size).any()):
+        found = torch.where(found >= size, _feistel(found, half, seed, counters), found)
+    return found
+
+
+def _feistel(x: Tensor, half: Tensor, seed: int | Tensor, counters: tuple[int | Tensor, ...]) -> Tensor:
+    low = (1 << half) - 1
+    left, right = x >> half, x & low
+    for turn in range(4):
+        left, right = right, left ^ (bits(seed, *counters, turn, right) & low)
+    return (left << half) | right
 
 
 def _mix(x: Tensor) -> Tensor:

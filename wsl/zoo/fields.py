@@ -10,19 +10,22 @@ knowing their symmetry. psnr = -10 log10(mean squared error), for pixels in [0, 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from wsl.zoo.architectures import build_architecture
+from wsl.zoo.engine import Engine
 from wsl.zoo.error import ZooError
 from wsl.zoo.optimizers import AdamW
-from wsl.zoo.population import initial_population, train_population
-from wsl.zoo.recipes import Recipe, Rows
-from wsl.zoo.tasks import task
+from wsl.zoo.population import train_population
+from wsl.zoo.recipes import Recipe, Rows, Trainer
+from wsl.zoo.start import initial_population
+from wsl.zoo.tasks import Fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,24 +39,35 @@ class FieldPopulation(Recipe):
     lr: float
     init_scale: float = 1.0
 
-    columns: ClassVar[Mapping[str, type]] = {"label": int, "image": int, "loss": float, "psnr": float, "seed": int}
+    @property
+    def columns(self) -> Mapping[str, type]:
+        """Which image the member is of, and how well."""
+        return {"label": int, "image": int, "loss": float, "psnr": float, "seed": int}
 
-    def _example_input(self) -> Tensor:
-        data = task(self.task)
+    def _check(self, data: Any) -> None:
+        if not isinstance(data, Fields):
+            raise ZooError(f"task: {self.task['_target_']} has no fields to fit; choose a task of fields")
         if self.members > len(data.values):
             raise ZooError(
                 f"members: {self.members} asked for, but the task has {len(data.values)} images, one for each member"
             )
+
+    def _example_input(self, data: Any) -> Tensor:
         return data.coordinates
 
-    def _train(self, members: Tensor) -> Rows:
-        data, model, seeds = task(self.task), build_architecture(self.architecture), self.seeds(members)
-        start = initial_population(lambda: build_architecture(self.architecture), seeds.tolist())
-        start = {name: tensor * self.init_scale for name, tensor in start.items()}
-        batch = data.coordinates.expand(len(members), -1, -1), data.values[members]
-        trained = train_population(model, start, F.mse_loss, batches=lambda _: batch, optimizer=AdamW(),
-                                   lr=torch.full((len(members),), self.lr), weight_decay=torch.zeros(len(members)),
-                                   steps=self.steps, snapshots=self.snapshots)  # fmt: skip
-        metrics = [data.evaluate(model, params, members) for params in trained.snapshots]
-        fitted = {name: torch.cat([metric[name] for metric in metrics]) for name in ("loss", "psnr")}
-        return Rows.of(trained, members, fitted, {"label": data.labels[members], "image": members, "seed": seeds})
+    def _trainer(self, data: Any, engine: Engine) -> Trainer:
+        make = functools.partial(build_architecture, self.architecture)
+        model = make()
+
+        def train(members: Tensor) -> Rows:
+            seeds, count = self.seeds(members), len(members)
+            start = {name: tensor * self.init_scale for name, tensor in initial_population(make, seeds.tolist()).items()}
+            batch = data.coordinates.expand(count, -1, -1), data.targets(members)
+            trained = train_population(model, start, F.mse_loss, batches=lambda _: batch, optimizer=AdamW(),
+                                       lr=torch.full((count,), self.lr), weight_decay=torch.zeros(count), steps=self.steps,
+                                       snapshots=self.snapshots, engine=engine)  # fmt: skip
+            metrics = [data.evaluate(model, params, members) for params in trained.snapshots]
+            fitted = {name: torch.cat([metric[name] for metric in metrics]) for name in ("loss", "psnr")}
+            return Rows.of(trained, members, fitted, {"label": data.labels[members], "image": members, "seed": seeds})
+
+        return train

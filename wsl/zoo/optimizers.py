@@ -1,18 +1,19 @@
-"""Optimisers for N members at once: torch's formulas with a learning rate and a weight decay per member.
+"""Optimisers for N members at once: torch's formulas with hyper-parameters of each member's own.
 
-    SGD:    g <- g + w theta;   b <- m b + g;   theta <- theta - l b
-    AdamW:  theta <- (1 - l w) theta;   m <- b1 m + (1-b1) g;   v <- b2 v + (1-b2) g^2
+    SGD:    g <- g + w theta;   b <- m b + g;   theta <- theta - l b,   with Nesterov  theta <- theta - l (g + m b)
+    Adam:   g <- g + w theta;   m <- b1 m + (1-b1) g;   v <- b2 v + (1-b2) g^2
             theta <- theta - l (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
+    AdamW:  theta <- (1 - l w) theta, then Adam's step without w in the gradient
 
-l and w have shape (N,), everything else (N, ...). Loshchilov and Hutter (2019), arXiv 1711.05101. Updates are in place and
-per member: no row ever reads another. Equal to `torch.optim.SGD` and `torch.optim.AdamW` on each member (a test).
+Weights are (N, P), one row per member; l, w and, where given, m, b1, b2 are (N, 1). Kingma and Ba (2015), arXiv 1412.6980;
+Loshchilov and Hutter (2019), arXiv 1711.05101. No row ever reads another. Equal to `torch.optim` on each member (a test).
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,64 +21,82 @@ from torch import Tensor
 
 from wsl.zoo.describe import build
 
-State = tuple[list[Tensor], ...]
+State = tuple[Tensor, ...]
+Hyper = Mapping[str, Tensor]
+"""``lr`` and ``weight_decay``, optionally ``momentum``, ``beta1`` and ``beta2``: (N, 1) in the weights' dtype."""
 
 
 class Optimizer(abc.ABC):
-    """Hyper-parameters that all members share; the state lives with the caller."""
+    """What all members share; the state lives with the caller."""
 
     slots: int
-    """Tensors of state per weight tensor."""
+    """Tensors of state, each of the weights' shape."""
 
-    def initial_state(self, weights: Sequence[Tensor]) -> State:
-        """Zeros, one list per slot."""
-        return tuple([torch.zeros_like(w) for w in weights] for _ in range(self.slots))
-
-    @torch.no_grad()
-    def step(self, weights: Sequence[Tensor], grads: Sequence[Tensor], *, state: State, count: int, lr: Tensor,
-             weight_decay: Tensor) -> None:  # fmt: skip
-        """Move ``weights`` (N, ...) in place; ``count`` is 1 at the first step."""
-        for i, (weight, grad) in enumerate(zip(weights, grads, strict=True)):
-            shape = (-1, *[1] * (weight.dim() - 1))
-            rate, decay = lr.to(weight).view(shape), weight_decay.to(weight).view(shape)
-            self._update(weight, grad, state=[slot[i] for slot in state], count=count, lr=rate, decay=decay)
+    def initial_state(self, weights: Tensor) -> State:
+        """Zeros."""
+        return tuple(torch.zeros_like(weights) for _ in range(self.slots))
 
     @abc.abstractmethod
-    def _update(self, weight: Tensor, grad: Tensor, *, state: list[Tensor], count: int, lr: Tensor, decay: Tensor) -> None: ...
+    def update(self, weights: Tensor, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper) -> tuple[Tensor, State]:
+        """New weights (N, P) and state; ``count``, 0-d float64, is 1 at the first step. Nothing is changed in place."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SGD(Optimizer):
-    """Gradient descent with heavy-ball momentum; weight decay is added to the gradient, as in `torch.optim.SGD`."""
+    """Gradient descent with momentum, heavy-ball or Nesterov's; weight decay is added to the gradient."""
 
     momentum: float = 0.9
+    nesterov: bool = False
     slots = 1
 
-    def _update(self, weight: Tensor, grad: Tensor, *, state: list[Tensor], count: int, lr: Tensor, decay: Tensor) -> None:
-        del count  # heavy-ball momentum has no start-up correction
-        (velocity,) = state
-        velocity.mul_(self.momentum).add_(grad).addcmul_(weight, decay)
-        weight.addcmul_(velocity, lr, value=-1)
+    def update(self, weights: Tensor, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper) -> tuple[Tensor, State]:
+        """As `torch.optim.SGD`."""
+        del count  # momentum has no start-up correction
+        momentum = hyper.get("momentum", self.momentum)
+        grads = grads + hyper["weight_decay"] * weights
+        velocity = momentum * state[0] + grads
+        step = grads + momentum * velocity if self.nesterov else velocity
+        return weights - hyper["lr"] * step, (velocity,)
 
 
 @dataclasses.dataclass(frozen=True)
-class AdamW(Optimizer):
-    """Adam with decoupled weight decay, as in `torch.optim.AdamW`; with zero decay it is Adam."""
+class Adam(Optimizer):
+    """Adam; weight decay is added to the gradient, as in `torch.optim.Adam`."""
 
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     slots = 2
 
-    def _update(self, weight: Tensor, grad: Tensor, *, state: list[Tensor], count: int, lr: Tensor, decay: Tensor) -> None:
-        first, second = state
-        b1, b2 = self.betas
-        weight.mul_(1 - lr * decay)
-        first.lerp_(grad, 1 - b1)
-        second.mul_(b2).addcmul_(grad, grad, value=1 - b2)
-        scale = second.sqrt().div_((1 - b2**count) ** 0.5).add_(self.eps)
-        weight.addcmul_(first.div(scale), lr, value=-1 / (1 - b1**count))
+    def update(self, weights: Tensor, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper) -> tuple[Tensor, State]:
+        """As `torch.optim.Adam`."""
+        return self._step(weights, grads + hyper["weight_decay"] * weights, state=state, count=count, hyper=hyper)
+
+    def _step(self, weights: Tensor, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper) -> tuple[Tensor, State]:
+        b1, b2 = hyper.get("beta1", self.betas[0]), hyper.get("beta2", self.betas[1])
+        first = state[0] + (1 - b1) * (grads - state[0])
+        second = b2 * state[1] + (1 - b2) * grads.square()
+        rate = hyper["lr"] / (1 - _power(b1, count)).to(weights)
+        root = second.sqrt() / (1 - _power(b2, count)).sqrt().to(weights)
+        return weights - rate * (first / (root + self.eps)), (first, second)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay, as in `torch.optim.AdamW`; with zero decay it is Adam."""
+
+    def update(self, weights: Tensor, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper) -> tuple[Tensor, State]:
+        """As `torch.optim.AdamW`."""
+        return self._step(weights * (1 - hyper["lr"] * hyper["weight_decay"]), grads, state=state, count=count, hyper=hyper)
+
+
+def _power(base: float | Tensor, count: Tensor) -> Tensor:
+    """In float64: 1 - b2^t cancels at the first steps."""
+    return (base.double() if isinstance(base, Tensor) else base) ** count
+
+
+OPTIMIZERS = {"wsl.zoo.SGD": SGD, "wsl.zoo.Adam": Adam, "wsl.zoo.AdamW": AdamW}
 
 
 def build_optimizer(description: Mapping[str, Any]) -> Optimizer:
-    """`SGD` or `AdamW` from its description; raises `ZooError` for any other target."""
-    return build(description, allowed={"wsl.zoo.SGD": SGD, "wsl.zoo.AdamW": AdamW}, what="optimizer")
+    """`SGD`, `Adam` or `AdamW` from its description; raises `ZooError` for any other target."""
+    return build(description, allowed=OPTIMIZERS, what="optimizer")

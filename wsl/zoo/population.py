@@ -2,151 +2,195 @@
 
     theta_i <- step(theta_i, grad_i loss(f_theta_i(x_i,t), y_i,t); lr_i, wd_i),      i = 1..N at once
 
-The gradient of sum_i loss_i with respect to the stacked weights is every member's own gradient, since member i's loss reads
-row i only; so one backward pass of ``vmap(functional_call)`` serves all. Batch norm needs nothing special: with running
-statistics stacked like the weights, vmap lets the module update each member's own in place.
+Any module that `torch.vmap` can read, any loss. Members are trained in chunks small enough that what one step writes stays
+near the processor; large jobs are compiled (`wsl.zoo.engine`), where pointwise operations, reductions and the optimiser are
+fused around the stacked matrix products. Convolutions run as torch lowers them, to grouped ones, fed channels-last: with
+oneDNN that was as fast as im2col with batched matrix products when both are compiled, and faster when neither is.
 
-Guarantees: what member i becomes depends on its own weights, seed and hyper-parameters, and not on N or on its neighbours,
-to rounding; a member that diverges turns to NaN in its own row and is reported. It does not clip gradients, schedule
-learning rates, or know dropout (vmap refuses its draws). Convolutions run as torch lowers them, to grouped ones, fed
-channels-last: on 8x8 images with oneDNN, several times faster than im2col with batched matrix products.
+Guarantees: what member i becomes depends on its own weights, seed and hyper-parameters, and not on N, on its neighbours or
+on chunks, to rounding; a member that diverges stops in its own row and is reported. Not here: members of different
+architectures (train each group with a call of its own), and losses that look at more than one member.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from wsl.params import Params, from_module, stack
-from wsl.zoo import counter
+from wsl.params import Params, ravel, shapes, unravel
+from wsl.zoo.engine import Engine, cost
 from wsl.zoo.error import ZooError
 from wsl.zoo.optimizers import Optimizer
-
-_SUBSET, _BATCH = 1, 2  # streams of one member's randomness
+from wsl.zoo.schedules import Constant, Schedule, factors
+from wsl.zoo.update import Conditions, Members, Update
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 """Step number (from 0) -> inputs (N, B, ...) and targets (N, B, ...)."""
+_CONSTANT = Constant()
+WORKING_SET = 16 << 20
+"""Elements that one step may write: 64 MB in float32, about what the last cache of a server core group holds."""
+
+
+@runtime_checkable
+class Selectable(Protocol):
+    """Batches that can be asked for some of the members only."""
+
+    def of(self, members: Tensor) -> Batches:
+        """The batches of the members at these positions, (n,) int64."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
     """Checkpoints of N members: ``snapshots[k]`` after ``steps[k]`` updates, tensors (N, ...).
 
-    ``finite`` (N,) is False for a member that held a NaN or an infinity in any snapshot: it diverged.
+    ``diverged`` (N,) int64 is the step at which a member's loss or gradient was no longer finite, -1 for never; from there
+    on its weights stand still. ``finite`` (N,) is False for a member that diverged, or held a NaN or an infinity
+    in any snapshot.
     """
 
     steps: tuple[int, ...]
     snapshots: tuple[Params, ...]
+    diverged: Tensor
     finite: Tensor
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class SampledBatches:
-    """Batches drawn with replacement, member i's at step t a function of (seeds[i], t) alone.
-
-    ``inputs`` and ``targets`` (M, ...) are shared; member i draws from its own subset of fraction[i] M of them, rounded, again
-    a function of its seed. ``seeds`` (N,) int64, ``fraction`` (N,) in (0, 1].
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    seeds: Tensor
-    batch_size: int
-    fraction: Tensor
-
-    def __post_init__(self) -> None:
-        if not bool(((self.fraction > 0) & (self.fraction <= 1)).all()):
-            raise ZooError(f"fraction: {self.fraction.min():g} to {self.fraction.max():g} given, but it must lie in (0, 1]")
-        rank = counter.uniform(self.seeds[:, None], _SUBSET, torch.arange(len(self.inputs)))
-        object.__setattr__(self, "_order", rank.argsort(1))
-        object.__setattr__(self, "_sizes", (self.fraction * len(self.inputs)).round().long().clamp(min=1))
-
-    def indices(self, step: int) -> Tensor:
-        """(N, B) positions in ``inputs`` that the members read at ``step``."""
-        draw = counter.uniform(self.seeds[:, None], _BATCH, step, torch.arange(self.batch_size))
-        return self._order.gather(1, (draw * self._sizes[:, None]).long())  # type: ignore[attr-defined]
-
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs (N, B, ...) and targets (N, B, ...) of ``step``."""
-        index = self.indices(step).to(self.inputs.device)
-        return self.inputs[index], self.targets[index]
-
-
-def initial_population(make: Callable[[], nn.Module], seeds: Iterable[int], *, scale: Tensor | None = None) -> Params:
-    """Stacked initial weights: member i is ``make()`` under ``torch.manual_seed(seeds[i])``; the caller's state is untouched.
-
-    ``scale`` (N,) multiplies every tensor of two axes or more, that is weights and not biases or norms.
-    """
-    members = []
-    with torch.random.fork_rng(devices=[]):
-        for seed in seeds:
-            torch.manual_seed(int(seed))
-            members.append(from_module(make()))
-    params = stack(members)
-    if scale is None:
-        return params
-    return {k: t * scale.to(t).view(-1, *[1] * (t.dim() - 1)) if t.dim() > 2 else t for k, t in params.items()}
 
 
 def train_population(model: nn.Module, params: Mapping[str, Tensor], loss: Callable[[Tensor, Tensor], Tensor], *,
                      batches: Batches, optimizer: Optimizer, lr: Tensor, weight_decay: Tensor, steps: int,
-                     snapshots: Sequence[int] | None = None) -> Trained:  # fmt: skip
+                     snapshots: Sequence[int] | None = None, schedule: Schedule | Sequence[Schedule] = _CONSTANT,
+                     clip: float | None = None, momentum: Tensor | None = None, betas: Tensor | None = None,
+                     dropout: Tensor | None = None, seeds: Tensor | None = None, chunk: int | None = None,
+                     engine: Engine | None = None) -> Trained:  # fmt: skip
     """Train the stacked members ``params`` (N, ...) for ``steps`` updates of ``model``'s architecture.
 
     ``loss(outputs, targets)`` is one member's scalar, such as `torch.nn.functional.cross_entropy`. ``lr`` and
-    ``weight_decay`` have shape (N,). ``snapshots`` are the numbers of updates after which weights are kept, by default
-    the last. ``params`` is not changed; ``model`` gives the architecture and runs in train mode. Raises `ZooError`.
+    ``weight_decay`` have shape (N,), as have ``momentum`` and ``dropout``, which replace the optimiser's and the modules'
+    own; ``betas`` has (N, 2). ``schedule`` multiplies ``lr``; ``clip`` bounds the norm of each member's gradient. ``seeds``
+    (N,) decide the draws of dropout. ``snapshots`` are the numbers of updates after which weights are kept, by default the
+    last. At most ``chunk`` members are trained at once, by default as many as fit the cache. ``params`` is not changed;
+    ``model`` gives the architecture and runs in train mode. Raises `ZooError`.
     """
     keep = tuple(sorted(set(snapshots or [steps])))
-    weights, buffers = _leaves(model, params)
-    members = len(next(iter(weights.values())))
-    _check(members, keep, steps=steps, lr=lr, weight_decay=weight_decay)
-    state = optimizer.initial_state(list(weights.values()))
-
-    def one(theta: Params, running: Params, x: Tensor, y: Tensor) -> Tensor:
-        return loss(torch.func.functional_call(model, (theta, running), (x,)), y)
-
-    kept, finite = [], torch.ones(members, dtype=torch.bool)
+    members = len(next(iter(params.values())))
+    hyper = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "dropout": dropout,
+             **({} if betas is None else {"beta1": betas[:, 0], "beta2": betas[:, 1]})}  # fmt: skip
+    hyper = {name: value for name, value in hyper.items() if value is not None}
+    _check(members, keep, steps=steps, hyper=hyper)
+    own = _trainable(model, params)
+    update = Update(model, shapes({name: params[name] for name in own}, 1), loss, optimizer, clip)
+    job = _Job(update, batches, hyper, torch.arange(members) if seeds is None else seeds, schedule, steps, keep)
     training = model.training
     model.train()
-    for count in range(steps + 1):
-        if count in keep:
-            kept.append({name: (weights | buffers)[name].detach().clone() for name in params})
-            finite &= finite_members(kept[-1])
-        if count < steps:
-            inputs, targets = batches(count)
-            losses = torch.vmap(one)(weights, buffers, _channels_last(inputs), targets)
-            grads = torch.autograd.grad(losses.sum(), list(weights.values()))
-            optimizer.step(list(weights.values()), grads, state=state, count=count + 1, lr=lr, weight_decay=weight_decay)
-    model.train(training)
-    return Trained(keep, tuple(kept), finite)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """The same images (N, B, C, H, W), members and channels innermost in memory: the grouped convolution's channels-last."""
-    return x.permute(1, 3, 4, 0, 2).contiguous().permute(3, 0, 4, 1, 2) if x.dim() == 5 else x
+    try:
+        return job.run(params, chunk=chunk, engine=engine or Engine())
+    finally:
+        model.train(training)
 
 
 def finite_members(params: Mapping[str, Tensor]) -> Tensor:
     """(N,) bool on the CPU: which rows of the stacked tensors hold neither NaN nor infinity."""
-    return torch.stack([tensor.isfinite().reshape(len(tensor), -1).all(1).cpu() for tensor in params.values()]).all(0)
+    each = [tensor.isfinite() for tensor in params.values()]
+    return torch.stack([(row.flatten(1).all(1) if row.dim() > 1 else row).cpu() for row in each]).all(0)
 
 
-def _leaves(model: nn.Module, params: Mapping[str, Tensor]) -> tuple[Params, Params]:
-    """Fresh copies: parameters as leaves that want a gradient, buffers as they are."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Job:
+    """A training of N members, cut into chunks; ``hyper`` holds (N,) tensors."""
+
+    update: Update
+    batches: Batches
+    hyper: Params
+    seeds: Tensor
+    schedule: Schedule | Sequence[Schedule]
+    steps: int
+    keep: tuple[int, ...]
+
+    def run(self, params: Mapping[str, Tensor], *, chunk: int | None, engine: Engine) -> Trained:
+        total = len(self.seeds)
+        elements = self._cost(params)
+        parts = math.ceil(total / min(chunk or max(WORKING_SET // elements, 1), total))
+        size = math.ceil(total / parts)
+        # a last chunk that is smaller is filled up with the last member: what is compiled serves one size
+        chunks = [torch.arange(first, first + size).clamp(max=total - 1) for first in range(0, total, size)]
+        budget = {"elements": elements * size, "runs": self.steps * parts, "key": self.update.key}
+        done = [self._train(params, which, functools.partial(engine.prepare, **budget)) for which in chunks]
+        snapshots = [_join([kept[k] for kept, _ in done], total) for k in range(len(self.keep))]
+        diverged = torch.cat([diverged for _, diverged in done])[:total].cpu()
+        finite = torch.stack([diverged < 0, *(finite_members(snapshot) for snapshot in snapshots)]).all(0)
+        return Trained(self.keep, tuple(snapshots), diverged, finite)
+
+    def _train(self, params: Mapping[str, Tensor], which: Tensor, prepare: Callable[..., Any]) -> tuple[list[Params], Tensor]:
+        """Snapshots of the members ``which``, and when each diverged."""
+        members, batches, kept, update = self._start(params, which), _select(self.batches, which), [], None
+        for step in range(self.steps + 1):
+            if step in self.keep:
+                weights = unravel(members.weights.clone(), self.update.shapes)
+                kept.append({name: (weights | members.buffers)[name] for name in params})
+            if step < self.steps:
+                arguments = members, self._given(members, which, step), *batches(step)
+                update = prepare(self.update, *arguments) if update is None else update
+                members = update(*arguments)
+        return kept, members.diverged
+
+    def _cost(self, params: Mapping[str, Tensor]) -> int:
+        """Elements that a step of one member writes."""
+        if not self.steps:
+            return 1
+        one = torch.arange(1)
+        members = self._start(params, one)
+        return cost(self.update, members, self._given(members, one, 0), *_select(self.batches, one)(0))
+
+    def _start(self, params: Mapping[str, Tensor], which: Tensor) -> Members:
+        own = {name: params[name][which.to(params[name].device)].detach() for name in params}
+        weights = ravel({name: own.pop(name) for name in self.update.shapes}, 1)
+        never = torch.full((len(which),), -1, device=weights.device)
+        return Members(weights, own, self.update.optimizer.initial_state(weights), never)
+
+    def _given(self, members: Members, which: Tensor, step: int) -> Conditions:
+        rate = self.hyper["lr"].cpu() * factors(self.schedule, step, steps=self.steps, members=len(self.seeds))
+        hyper = {name: value.cpu()[which, None].to(members.weights) for name, value in (self.hyper | {"lr": rate}).items()}
+        device = members.weights.device
+        return Conditions(torch.tensor(step, device=device), self.seeds.cpu()[which].to(device), hyper)
+
+
+def _select(batches: Batches, which: Tensor) -> Batches:
+    """The batches of some members; those of a plain function are made for all and cut."""
+    if isinstance(batches, Selectable):
+        return batches.of(which)
+
+    def selected(step: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = batches(step)
+        return _rows(inputs, which), _rows(targets, which)
+
+    return selected
+
+
+def _rows(tensor: Tensor, which: Tensor) -> Tensor:
+    """Rows ``which``; where all rows are one in memory they stay so."""
+    return tensor[:1].expand(len(which), *tensor.shape[1:]) if not tensor.stride(0) else tensor[which.to(tensor.device)]
+
+
+def _join(parts: Sequence[Params], total: int) -> Params:
+    return {name: torch.cat([part[name] for part in parts])[:total] for name in parts[0]}
+
+
+def _trainable(model: nn.Module, params: Mapping[str, Tensor]) -> list[str]:
+    """Names of the parameters, in the order of ``params``; raises `ZooError` unless ``params`` is the model's state dict."""
     own = {name for name, _ in model.named_parameters()}
     known = own | {name for name, _ in model.named_buffers()}
     if odd := (set(params) ^ set(model.state_dict())) | (set(params) - known):
         raise ZooError(f"params: {', '.join(sorted(odd))}: must be the names in the state dict, none of them tied")
-    weights = {name: params[name].detach().clone().requires_grad_() for name in params if name in own}
-    return weights, {name: params[name].detach().clone() for name in params if name not in own}
+    return [name for name in params if name in own]
 
 
-def _check(members: int, keep: Sequence[int], *, steps: int, lr: Tensor, weight_decay: Tensor) -> None:
-    for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+def _check(members: int, keep: Sequence[int], *, steps: int, hyper: Mapping[str, Tensor]) -> None:
+    for name, value in hyper.items():
         if value.shape != (members,):
             raise ZooError(f"{name}: has shape {tuple(value.shape)}, but {members} members need ({members},)")
     if keep[0] < 0 or keep[-1] > steps:

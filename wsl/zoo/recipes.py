@@ -4,20 +4,23 @@
 
 Every number of member i (seed, learning rate, ...) is a function of (recipe seed, i). A chunk is a task whose key is the
 content hash of the recipe and the chunk's range: an interrupted build, started again, trains only what is missing, and a
-finished file of the same recipe is left alone. Members that diverge are dropped: they are the numbers below
-``zoo.provenance["recipe"]["members"]`` that the file lacks.
+finished file of the same recipe is left alone. Chunks are trained here, in processes or on a cluster (`wsl.zoo.executors`);
+one writer collects them. Members that diverge are dropped and listed in ``zoo.provenance["diverged"]``; the files that the
+data came from are in ``zoo.provenance["data"]`` with their SHA-256.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,31 +29,54 @@ from wsl.symmetry import permutation_spec
 from wsl.zoo import counter
 from wsl.zoo.architectures import build_architecture
 from wsl.zoo.dataset import Zoo
+from wsl.zoo.engine import Engine
 from wsl.zoo.error import ZooError
+from wsl.zoo.executors import Executor, Serial
 from wsl.zoo.population import Trained, finite_members
+from wsl.zoo.tasks import task
 from wsl.zoo.writer import ZooWriter
 
 Progress = Callable[[int, int], None]
 """Called with the number of members done and the number of all."""
 
 
+Trainer = Callable[[Tensor], "Rows"]
+"""Members (n,) int64 -> their checkpoints."""
+
+
 class Rows(NamedTuple):
-    """Checkpoints of one chunk: tensors (n, ...), member and epoch (n,), metadata columns (n,)."""
+    """Checkpoints of one chunk: tensors (n, ...), member and epoch (n,), metadata columns of n numbers or texts."""
 
     params: Params
     member: Tensor
     epoch: Tensor
-    metadata: dict[str, Tensor]
+    metadata: dict[str, Tensor | list[str]]
 
     @classmethod
-    def of(cls, trained: Trained, members: Tensor, metrics: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Rows:
-        """Snapshots one after another; ``metrics`` have a value per row, ``own`` one per member."""
+    def of(cls, trained: Trained, members: Tensor, metrics: Mapping[str, Tensor], own: Mapping[str, Any]) -> Rows:
+        """Snapshots one after another, without diverged members; ``metrics`` have a value per row, ``own`` one per member."""
         times = len(trained.steps)
         params = {name: torch.cat([snapshot[name] for snapshot in trained.snapshots]) for name in trained.snapshots[0]}
         epoch = torch.tensor(trained.steps).repeat_interleave(len(members))
-        return cls(
-            params, members.repeat(times), epoch, {**metrics, **{name: value.repeat(times) for name, value in own.items()}}
-        )
+        repeated = {name: value.repeat(times) if isinstance(value, Tensor) else value * times for name, value in own.items()}
+        return cls(params, members.repeat(times), epoch, {**metrics, **repeated}).select(trained.finite.repeat(times))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Rows]) -> Rows:
+        """All rows of ``parts``, one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        params, metadata = ([getattr(part, field) for part in parts] for field in ("params", "metadata"))
+        member, epoch = (torch.cat([getattr(part, field) for part in parts]) for field in ("member", "epoch"))
+        return cls({name: torch.cat([own[name] for own in params]) for name in params[0]}, member, epoch,
+                   {name: _cat([own[name] for own in metadata]) for name in metadata[0]})  # fmt: skip
+
+    def select(self, keep: Tensor) -> Rows:
+        """The rows where ``keep`` (n,) is true."""
+        place = keep.nonzero()[:, 0]
+        metadata = {name: value[place] if isinstance(value, Tensor) else [value[i] for i in place.tolist()]
+                    for name, value in self.metadata.items()}  # fmt: skip
+        return Rows({name: t[place] for name, t in self.params.items()}, self.member[place], self.epoch[place], metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,8 +94,10 @@ class Recipe(abc.ABC):
     seed: int = 0
     chunk: int = 64
 
-    columns: ClassVar[Mapping[str, type]] = {}
-    """Metadata columns and their types."""
+    @property
+    @abc.abstractmethod
+    def columns(self) -> Mapping[str, type]:
+        """Metadata columns and their types."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "snapshots", tuple(self.snapshots))
@@ -87,33 +115,56 @@ class Recipe(abc.ABC):
         """Content hash of the description."""
         return _digest(self.description)
 
-    def build(self, path: str | Path, *, progress: Progress | None = None) -> Zoo:
+    def build(self, path: str | Path, *, progress: Progress | None = None, data_root: str | Path | None = None,
+              executor: Executor | None = None, engine: Engine | None = None) -> Zoo:  # fmt: skip
         """Train the population into the zoo file ``path``, or open it if this recipe has made it already.
 
-        Raises `ZooError` if the file holds something else.
+        ``data_root`` is the folder of the files that some tasks read, ``executor`` who trains the chunks, by default this
+        process; ``engine`` says whether to compile, by default where it pays. Raises `ZooError` if the file holds something
+        else.
         """
         path = Path(path)
         if path.exists():
             return _finished(path, self.hash)
-        writer = self._writer(path)
-        for members in torch.arange(self.members).split(self.chunk):
-            self._append(writer, members)
+        chunks = dict(zip(self._keys, torch.arange(self.members).split(self.chunk), strict=True))
+        engine = engine or Engine(repeats=len(chunks))
+        prepare = functools.partial(self.trainer, data_root=data_root, compiled=engine.compiled, repeats=engine.repeats)
+        writer = self._writer(path, self._task(data_root))
+        missing = {key: members for key, members in chunks.items() if not writer.has(key)}
+        done = self.members - sum(map(len, missing.values()))
+        for key, rows in (executor or Serial()).run(prepare, missing):
+            rows = _without_diverged(rows)
+            writer.append(key, rows.params, member=rows.member, epoch=rows.epoch, metadata=rows.metadata)
+            done += len(chunks[key])
             if progress is not None:
-                progress(int(members[-1]) + 1, self.members)
-        return Zoo(writer.finalize(seed=self.seed))
+                progress(done, self.members)
+        return Zoo(writer.finalize(seed=self.seed, notes=self._diverged))
 
-    def _writer(self, path: Path) -> ZooWriter:
-        model, inputs = build_architecture(self.architecture), self._example_input()
+    def trainer(self, *, data_root: str | Path | None = None, compiled: bool | None = None, repeats: int = 1) -> Trainer:
+        """A function that trains any of the members; it keeps data and compiled code, so make one and use it often."""
+        return self._trainer(self._task(data_root), Engine(compiled, repeats=repeats))
+
+    def _diverged(self, members: np.ndarray) -> dict[str, Any]:
+        """Which members a finished build left out."""
+        return {"diverged": sorted(set(range(self.members)) - set(members.tolist()))}
+
+    @property
+    def _keys(self) -> list[str]:
+        starts = range(0, self.members, self.chunk)
+        last = [min(start + self.chunk, self.members) - 1 for start in starts]
+        return [_digest({**self.description, "range": [first, end]}) for first, end in zip(starts, last, strict=True)]
+
+    def _task(self, data_root: str | Path | None) -> Any:
+        data = task(self.task, data_root)
+        self._check(data)
+        return data
+
+    def _writer(self, path: Path, data: Any) -> ZooWriter:
+        model, inputs = build_architecture(self.architecture), self._example_input(data)
         buffers = [name for name, _ in model.named_buffers()]
-        provenance = {"recipe": self.description, "hash": self.hash, "task": dict(self.task)}
+        provenance = {"recipe": self.description, "hash": self.hash, "task": dict(self.task), "data": dict(data.files)}
         return ZooWriter(path, spec=permutation_spec(model.eval(), inputs), like=from_module(model), buffers=buffers,
                          architecture=dict(self.architecture), provenance=provenance, columns=self.columns)  # fmt: skip
-
-    def _append(self, writer: ZooWriter, members: Tensor) -> None:
-        key = _digest({**self.description, "range": [int(members[0]), int(members[-1])]})
-        if not writer.has(key):
-            rows = _without_diverged(self._train(members))
-            writer.append(key, rows.params, member=rows.member, epoch=rows.epoch, metadata=rows.metadata)
 
     def seeds(self, members: Tensor) -> Tensor:
         """Seed of each member, below 2^31."""
@@ -124,17 +175,24 @@ class Recipe(abc.ABC):
         return counter.uniform(self.seed, stream, members)
 
     @abc.abstractmethod
-    def _example_input(self) -> Tensor: ...
+    def _check(self, data: Any) -> None:
+        """Raise `ZooError` if the task does not fit."""
 
     @abc.abstractmethod
-    def _train(self, members: Tensor) -> Rows: ...
+    def _example_input(self, data: Any) -> Tensor: ...
+
+    @abc.abstractmethod
+    def _trainer(self, data: Any, engine: Engine) -> Trainer: ...
 
 
 def _without_diverged(rows: Rows) -> Rows:
-    """Without every member that has a number which is not finite, in weights or metadata, at any snapshot."""
-    keep = ~torch.isin(rows.member, rows.member[~finite_members(rows.params | rows.metadata)])
-    return Rows({name: t[keep] for name, t in rows.params.items()}, rows.member[keep], rows.epoch[keep],
-                {name: t[keep] for name, t in rows.metadata.items()})  # fmt: skip
+    """Without every member that has a metric which is not finite, at any snapshot."""
+    numbers = {name: value for name, value in rows.metadata.items() if isinstance(value, Tensor)}
+    return rows.select(~torch.isin(rows.member, rows.member[~finite_members(numbers)]))
+
+
+def _cat(parts: Sequence[Any]) -> Any:
+    return torch.cat(tuple(parts)) if isinstance(parts[0], Tensor) else [text for part in parts for text in part]
 
 
 def _finished(path: Path, hash: str) -> Zoo:

@@ -4,24 +4,31 @@
     Fields:          loss = mean squared error over the pixels of one image, psnr = -10 log10(loss) for a peak of one
 
 `digits` are the 1,797 8x8 images of the UCI optical recognition set (Alpaydin and Kaynak, 1998) that come with
-scikit-learn, so nothing is downloaded. `task` rebuilds one from the description that a zoo file keeps. Other data enter as
-arrays: `Classification.split` cuts any images and labels.
+scikit-learn, so nothing is downloaded; MNIST and CIFAR-10 are read from a folder of the user's, ``data_root``. `task` rebuilds
+one from the description that a zoo file keeps. Other data enter as arrays: `Classification.split` cuts any images and labels.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.params import Params, call
-from wsl.zoo import counter
+from wsl.zoo import counter, images
 from wsl.zoo.describe import build
 from wsl.zoo.error import ZooError
+from wsl.zoo.permember import PerMember
+
+_IMAGES = 2000
+"""Images that all members of a chunk see at once: what bounds the memory of an evaluation."""
 
 
 class Examples(NamedTuple):
@@ -38,6 +45,8 @@ class Classification:
     train: Examples
     val: Examples
     test: Examples
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of each file that the images were read from."""
 
     @classmethod
     def split(cls, images: Tensor, labels: Tensor, *, sizes: tuple[int, int, int], seed: int = 0) -> Classification:
@@ -45,36 +54,53 @@ class Classification:
         if sum(sizes) != len(images) or len(images) != len(labels):
             raise ZooError(f"split: sizes {sizes} must add up to the {len(images)} images and {len(labels)} labels")
         order = counter.uniform(seed, torch.arange(len(images))).argsort()
-        return cls(*(Examples(images[part], labels[part]) for part in order.split(list(sizes))))
+        train, val, test = (Examples(images[part], labels[part]) for part in order.split(list(sizes)))
+        return cls(train, val, test)
 
     @property
     def input_shape(self) -> torch.Size:
         """(C, H, W)."""
         return self.train.images.shape[1:]
 
-    def evaluate(self, model: nn.Module, params: Mapping[str, Tensor], split: str = "test", *,
-                 chunk: int = 32) -> dict[str, Tensor]:  # fmt: skip
-        """``{"loss": (N,), "accuracy": (N,)}`` of stacked members (N, ...) in eval mode, ``chunk`` of them at once."""
+    def evaluate(self, model: nn.Module, params: Mapping[str, Tensor], split: str = "test", *, chunk: int = 32,
+                 limit: int | None = None) -> dict[str, Tensor]:  # fmt: skip
+        """``{"loss": (N,), "accuracy": (N,)}`` of stacked members (N, ...) in eval mode, ``chunk`` of them at once.
+
+        ``limit`` takes that many images from the front of the split.
+        """
         if split not in ("train", "val", "test"):
             raise ZooError(f"split: {split!r} is not one of 'train', 'val', 'test'")
-        images, labels = getattr(self, split)
+        images, labels = (part[:limit] for part in getattr(self, split))
+        parts = [self._scores(model, part, images, labels) for part in _chunks(params, chunk)]
+        return {name: torch.cat([part[name] for part in parts]) for name in ("loss", "accuracy")}
+
+    def _scores(self, model: nn.Module, params: Params, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         losses, hits = [], []
-        for part in _chunks(params, chunk):
-            with torch.no_grad():
-                logits = _in_eval_mode(model, part, images)
-            expected = labels.expand(logits.shape[:2])
-            losses.append(F.cross_entropy(logits.flatten(0, 1), expected.flatten(), reduction="none").view_as(expected).mean(1))
-            hits.append((logits.argmax(-1) == expected).to(logits).mean(1))
-        return {"loss": torch.cat(losses), "accuracy": torch.cat(hits)}
+        for x, y in zip(images.split(_IMAGES), labels.split(_IMAGES), strict=True):
+            found = logits(model, params, x)
+            expected = y.expand(found.shape[:2])
+            losses.append(F.cross_entropy(found.flatten(0, 1), expected.flatten(), reduction="none").view_as(expected))
+            hits.append((found.argmax(-1) == expected).to(found))
+        return {"loss": torch.cat(losses, 1).mean(1), "accuracy": torch.cat(hits, 1).mean(1)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fields:
-    """Images as functions of coordinates: ``coordinates`` (P, 2), ``values`` (M, P, C), ``labels`` (M,)."""
+    """Images as functions of coordinates: ``coordinates`` (P, 2), ``values`` (M, P, C), ``labels`` (M,).
+
+    Values are floats, or bytes that stand for [0, 1] in 255ths.
+    """
 
     coordinates: Tensor
     values: Tensor
     labels: Tensor
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of each file that the images were read from."""
+
+    def targets(self, images: Tensor) -> Tensor:
+        """(n, P, C) float values of ``images``, (n,) int64."""
+        values = self.values[images]
+        return values if values.is_floating_point() else values.float() / 255
 
     def evaluate(
         self, model: nn.Module, params: Mapping[str, Tensor], images: Tensor, *, chunk: int = 128
@@ -82,9 +108,7 @@ class Fields:
         """``{"loss": (N,), "psnr": (N,)}`` of stacked members against the images they represent, ``images`` (N,) int64."""
         parts = []
         for part, which in zip(_chunks(params, chunk), images.split(chunk), strict=True):
-            with torch.no_grad():
-                predicted = _in_eval_mode(model, part, self.coordinates)
-            parts.append((predicted - self.values[which]).square().flatten(1).mean(1))
+            parts.append((logits(model, part, self.coordinates) - self.targets(which)).square().flatten(1).mean(1))
         loss = torch.cat(parts)
         return {"loss": loss, "psnr": -10 * loss.log10()}
 
@@ -102,12 +126,52 @@ def digits_fields() -> Fields:
     return Fields(torch.cartesian_prod(axis, axis), images.flatten(1)[..., None], labels)
 
 
-TASKS: Mapping[str, Callable[..., Classification | Fields]] = {"wsl.zoo.digits": digits, "wsl.zoo.digits_fields": digits_fields}
+def mnist(*, data_root: str | Path | None = None) -> Classification:
+    """28x28 grey digits in [0, 1], shape (1, 28, 28): 55,000 train, 5,000 val (of the published 60,000), the 10,000 test."""
+    return _published(images.mnist(data_root), val=5000)
 
 
-def task(description: Mapping[str, Any]) -> Any:
-    """The task that ``description`` names, such as ``{"_target_": "wsl.zoo.digits"}``; raises `ZooError` for another target."""
-    return build(description, allowed=TASKS, what="task")
+def mnist_fields(*, data_root: str | Path | None = None) -> Fields:
+    """All 70,000 MNIST images, the 60,000 training ones first, as functions of (row, column) in [-1, 1]^2: P = 784, C = 1."""
+    source = images.mnist(data_root)
+    values, labels = (np.concatenate([source.train[k], source.test[k]]) for k in (0, 1))
+    axis = torch.linspace(-1, 1, 28)
+    pixels = torch.tensor(values, dtype=torch.uint8).flatten(1)[..., None]
+    return Fields(torch.cartesian_prod(axis, axis), pixels, torch.tensor(labels, dtype=torch.int64), source.files)
+
+
+def cifar10_gray(*, data_root: str | Path | None = None) -> Classification:
+    """32x32 CIFAR-10 images in grey (luma of Rec. 601) in [0, 1]: 45,000 train, 5,000 val, the 10,000 published for test."""
+    source = images.cifar10(data_root)
+    luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    train, test = ((pixels @ luma, labels) for pixels, labels in (source.train, source.test))
+    return _published(images.Source(train, test, source.files), val=5000)
+
+
+TASKS: Mapping[str, Callable[..., Classification | Fields]] = {
+    f"wsl.zoo.{function.__name__}": function for function in (digits, digits_fields, mnist, mnist_fields, cifar10_gray)
+}
+
+
+def task(description: Mapping[str, Any], data_root: str | Path | None = None) -> Any:
+    """The task that ``description`` names, such as ``{"_target_": "wsl.zoo.digits"}``; raises `ZooError` for another target.
+
+    ``data_root`` is the folder of the public files, for tasks that read some.
+    """
+    if "data_root" in description:
+        raise ZooError("task: a description does not say where data lie; pass data_root beside it")
+    function = TASKS.get(description.get("_target_", ""))
+    reads = function is not None and "data_root" in inspect.signature(function).parameters
+    return build({**description, **({"data_root": data_root} if reads else {})}, allowed=TASKS, what="task")
+
+
+def _published(source: images.Source, *, val: int) -> Classification:
+    """The published test part, and the last ``val`` of the published training images for validation."""
+    train, test = (Examples(torch.tensor(pixels, dtype=torch.float32)[:, None] / 255, torch.tensor(labels, dtype=torch.int64))
+                   for pixels, labels in (source.train, source.test))  # fmt: skip
+    cut = len(train.images) - val
+    kept, held = (Examples(train.images[part], train.labels[part]) for part in (slice(cut), slice(cut, None)))
+    return Classification(kept, held, test, source.files)
 
 
 def _digits() -> tuple[Tensor, Tensor]:
@@ -123,9 +187,14 @@ def _chunks(params: Mapping[str, Tensor], size: int) -> Iterator[Params]:
         yield {name: tensor[start : start + size] for name, tensor in params.items()}
 
 
-def _in_eval_mode(model: nn.Module, params: Params, x: Tensor) -> Tensor:
+def logits(model: nn.Module, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """What ``model`` says in eval mode, of one member or of stacked ones (N, ...), without gradients."""
     training = model.training
     try:
-        return call(model.eval(), params, x)
+        with (
+            torch.no_grad(),
+            PerMember(torch.tensor(0), torch.tensor(0), None),
+        ):  # recurrent layers; nothing is drawn in eval mode
+            return call(model.eval(), params, x)
     finally:
         model.train(training)
