@@ -4,6 +4,7 @@ from wsl.nn.basis import layer_dimension
 from wsl.nn.dwsnet import DWSNet
 from wsl.nn.flat import FlatMLP
 from wsl.nn.linear import EquivariantLinear
+from wsl.nn.nfn import NFN
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.pool import InvariantPool
 from wsl.nn.signs import canonical_signs
@@ -11,6 +12,7 @@ from wsl.nn.statnet import StatNet, weight_statistics
 from wsl.nn.unf import UNF
 
 __all__ = [
+    "NFN",
     "UNF",
     "DWSNet",
     "EquivariantLinear",

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from wsl.nn.basis import Space
 from wsl.nn.head import head
-from wsl.nn.layout import Layout
+from wsl.nn.layout import Layout, validate
 from wsl.nn.linear import BlockLinear
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.pool import BlockPool
@@ -114,7 +114,7 @@ class UNF(nn.Module):
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
-        self.spec.validate(params)
+        validate(self.spec, params)
         x = self.normalizer(params) if self.normalizer is not None else params
         h = self.layers(self.lift(x))
         return self.head(torch.cat([self.pool(unpack(h, self.spaces)), weight_statistics(x)], 1))
