@@ -2,24 +2,30 @@
 
 from wsl.nn.basis import layer_dimension
 from wsl.nn.dwsnet import DWSNet
+from wsl.nn.equivariant import EquivariantNet
 from wsl.nn.flat import FlatMLP
 from wsl.nn.linear import EquivariantLinear
 from wsl.nn.nfn import NFN
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.pool import InvariantPool
+from wsl.nn.probe import ProbeNet
 from wsl.nn.signs import canonical_signs
 from wsl.nn.statnet import StatNet, weight_statistics
 from wsl.nn.unf import UNF
+from wsl.nn.units import UnitFeatures
 
 __all__ = [
     "NFN",
     "UNF",
     "DWSNet",
     "EquivariantLinear",
+    "EquivariantNet",
     "FlatMLP",
     "InputNormalizer",
     "InvariantPool",
+    "ProbeNet",
     "StatNet",
+    "UnitFeatures",
     "canonical_signs",
     "layer_dimension",
     "weight_statistics",

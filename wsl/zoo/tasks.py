@@ -76,6 +76,11 @@ class Fields:
     values: Tensor
     labels: Tensor
 
+    @property
+    def input_shape(self) -> torch.Size:
+        """(2,): one point."""
+        return self.coordinates.shape[1:]
+
     def evaluate(
         self, model: nn.Module, params: Mapping[str, Tensor], images: Tensor, *, chunk: int = 128
     ) -> dict[str, Tensor]:
