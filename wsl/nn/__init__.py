@@ -4,6 +4,7 @@ from wsl.nn.basis import layer_dimension
 from wsl.nn.dwsnet import DWSNet
 from wsl.nn.equivariant import EquivariantNet
 from wsl.nn.flat import FlatMLP
+from wsl.nn.graph import GraphMetanetwork, to_graph
 from wsl.nn.linear import EquivariantLinear
 from wsl.nn.nfn import NFN
 from wsl.nn.normalize import InputNormalizer
@@ -21,6 +22,7 @@ __all__ = [
     "EquivariantLinear",
     "EquivariantNet",
     "FlatMLP",
+    "GraphMetanetwork",
     "InputNormalizer",
     "InvariantPool",
     "ProbeNet",
@@ -28,5 +30,6 @@ __all__ = [
     "UnitFeatures",
     "canonical_signs",
     "layer_dimension",
+    "to_graph",
     "weight_statistics",
 ]

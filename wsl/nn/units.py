@@ -22,7 +22,7 @@ from wsl.symmetry import Group, PermutationSpec
 
 
 class UnitFeatures(nn.Module):
-    """Weights (batch, *shape) to a tensor for each group, (batch, size, features); a family: (batch, parent, size, features)."""
+    """Weights (batch, *shape) to a tensor for each group (batch, size, features), a family (batch, parent, size, features)."""
 
     equivariance = "equivariant"
 
