@@ -12,6 +12,7 @@ from wsl.nn.normalize import InputNormalizer
 from wsl.nn.pool import InvariantPool
 from wsl.nn.probe import ProbeNet
 from wsl.nn.signs import canonical_signs
+from wsl.nn.statboost import StatBoost
 from wsl.nn.statnet import StatNet, weight_statistics
 from wsl.nn.tokens import WeightTokens
 from wsl.nn.unf import UNF
@@ -29,6 +30,7 @@ __all__ = [
     "InputNormalizer",
     "InvariantPool",
     "ProbeNet",
+    "StatBoost",
     "StatNet",
     "UnitFeatures",
     "WeightTokens",
