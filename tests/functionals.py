@@ -1,7 +1,7 @@
 """The laws that every functional is held to, by what its class attribute claims, on the whole market."""
 
 import torch
-from networks import DEEP, NETWORKS
+from networks import BY_NAME, DEEP, NETWORKS
 
 from wsl.testing import assert_invariant
 
@@ -69,3 +69,13 @@ def assert_compiles(make, network):
     """One graph without breaks, equal to the plain call."""
     net, theta = build(make, network, torch.float32), network.weights(2)
     torch.testing.assert_close(torch.compile(net, fullgraph=True, backend="eager")(theta), net(theta), rtol=1e-4, atol=1e-5)
+
+
+def assert_reads_up_to_sign(cls, **kwargs):
+    """With its odd group named, a SIREN reads the same when units of that group are negated; otherwise it does not."""
+    network = BY_NAME["siren"]
+    theta = network.weights(2, dtype=torch.float64)
+    flipped = {**theta, **{n: -theta[n] for n in ("layers.0.weight", "layers.0.bias", "layers.1.weight")}}
+    odd, plain = (build(lambda n, names=names: cls(n.spec, odd=names, **kwargs), network) for names in (["h1"], []))
+    torch.testing.assert_close(odd(flipped), odd(theta))
+    assert not torch.allclose(plain(flipped), plain(theta))

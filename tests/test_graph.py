@@ -1,8 +1,18 @@
 """Graphs of weights: what becomes a node and an edge, and networks on them, invariant for every architecture at once."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
-from functionals import MARKET, assert_reads_and_is_invariant, assert_sees_one_alone, assert_trains_and_casts, build
+from functionals import (
+    MARKET,
+    assert_reads_and_is_invariant,
+    assert_reads_up_to_sign,
+    assert_sees_one_alone,
+    assert_trains_and_casts,
+    build,
+)
 from networks import BY_NAME
 
 from wsl.nn import GraphMetanetwork, to_graph
@@ -118,3 +128,12 @@ def test_what_a_graph_cannot_hold_is_refused():
         GraphMetanetwork(hidden=4)(network.weights(2))
     with pytest.raises(ValueError, match="hidden=4 is not a multiple of heads=3"):
         GraphMetanetwork(network.spec, hidden=4, heads=3)
+
+
+def test_groups_of_odd_units_are_read_up_to_sign():
+    assert_reads_up_to_sign(GraphMetanetwork, hidden=4)
+
+
+def test_geometric_is_loaded_on_first_use():
+    code = "import sys, wsl.nn; sys.exit('torch_geometric' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,9 +9,9 @@ from functionals import (
     MARKET,
     assert_compiles,
     assert_reads_and_is_invariant,
+    assert_reads_up_to_sign,
     assert_sees_one_alone,
     assert_trains_and_casts,
-    build,
 )
 from networks import BY_NAME, DEEP, NETWORKS
 from test_basis import mlp_spec
@@ -132,8 +132,4 @@ def test_the_engine_runs_under_bfloat16_autocast():
 
 
 def test_groups_of_odd_units_are_read_up_to_sign():
-    network = BY_NAME["siren"]
-    theta = network.weights(2, dtype=torch.float64)
-    net = build(lambda n: NFN(n.spec, hidden=3, odd=["h1"]), network)
-    flipped = {**theta, **{n: -theta[n] for n in ("layers.0.weight", "layers.0.bias", "layers.1.weight")}}
-    torch.testing.assert_close(net(flipped), net(theta))
+    assert_reads_up_to_sign(NFN, hidden=3)

@@ -7,6 +7,7 @@ from functionals import (
     MARKET,
     assert_compiles,
     assert_reads_and_is_invariant,
+    assert_reads_up_to_sign,
     assert_sees_one_alone,
     assert_trains_and_casts,
     build,
@@ -109,3 +110,8 @@ def test_weights_that_do_not_fit_are_named(make):
     network = BY_NAME["mlp"]
     with pytest.raises(SpecError, match=r"2\.bias: axis 0 has size 9"):
         build(make, network, torch.float32)({**network.weights(2), "2.bias": torch.zeros(2, 9)})
+
+
+@pytest.mark.parametrize("cls", [NFT, WeightTokens])
+def test_groups_of_odd_units_are_read_up_to_sign(cls):
+    assert_reads_up_to_sign(cls, hidden=4)
