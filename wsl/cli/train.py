@@ -30,6 +30,7 @@ def run(arguments: Sequence[str]) -> None:
     config = compose("train", arguments)
     for need in ("network", "objective"):
         part(config, need, verb="wsl train")
+    _check_gives_numbers(config)
     zoo = open_or_build(config)
     folder = Path(config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}")
     kept = {key: config[key] for key in ("models", "datasets", "seed", "network", "objective", "settings")}
@@ -43,17 +44,20 @@ def run(arguments: Sequence[str]) -> None:
 def build_network(config: Mapping[str, Any], zoo: Zoo, objective: Objective) -> nn.Module:
     """The network of a recipe for a zoo, initialised from the configuration's seed.
 
-    Raises `ConfigError` for a network that gives weights, which no objective scores, or one that runs networks of a zoo that
-    does not say how to build them.
+    Raises `ConfigError` for one that runs the networks of a zoo which does not say how to build them.
     """
     kind = locate(config["network"]["_target_"])
-    if getattr(kind, "equivariance", None) == "equivariant":
-        raise ConfigError(f"models={config['models']}: {kind.__name__} gives weights, but datasets={config['datasets']} has a "
-                          "target for each network; choose an invariant functional, or train it from Python")  # fmt: skip
     reads = _base_network(config["network"], zoo) if getattr(kind, "reads_function", False) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         return instantiate({**config["network"], **reads}, spec=zoo.spec, out_features=objective.out_features)
+
+
+def _check_gives_numbers(config: Mapping[str, Any]) -> None:
+    kind = locate(config["network"]["_target_"])
+    if getattr(kind, "equivariance", None) == "equivariant":
+        raise ConfigError(f"models={config['models']}: {kind.__name__} gives weights, but datasets={config['datasets']} has a "
+                          "target for each network; choose an invariant functional, or train it from Python")  # fmt: skip
 
 
 def _base_network(network: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
