@@ -340,4 +340,94 @@ NETWORKS = [
     ),
 ]
 
-BY_NAME = {network.name: network for network in NETWORKS}
+
+class ResNet20(nn.Module):
+    """Three stages of three basic blocks and a shortcut convolution between stages: ResNet-20, narrow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.head = nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3), nn.Linear(5, 6)
+        for s, b, a, c in resnet20_blocks():
+            stride = 2 if a != c else 1
+            self.add_module(f"conv{s}{b}a", nn.Conv2d(a, c, 3, stride, padding=1, bias=False))
+            self.add_module(f"norm{s}{b}a", nn.BatchNorm2d(c))
+            self.add_module(f"conv{s}{b}b", nn.Conv2d(c, c, 3, padding=1, bias=False))
+            self.add_module(f"norm{s}{b}b", nn.BatchNorm2d(c))
+            if a != c:
+                self.add_module(f"short{s}", nn.Conv2d(a, c, 1, stride, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        part = self.get_submodule
+        x = self.norm(self.stem(x)).relu()
+        for s, b, a, c in resnet20_blocks():
+            y = part(f"norm{s}{b}a")(part(f"conv{s}{b}a")(x)).relu()
+            y = part(f"norm{s}{b}b")(part(f"conv{s}{b}b")(y))
+            x = (y + (x if a == c else part(f"short{s}")(x))).relu()
+        return self.head(x.mean((2, 3)))
+
+
+def resnet20_blocks() -> list[tuple[int, int, int, int]]:
+    """Stage, block, widths in and out."""
+    return [(s, b, s + 1 if b == 1 and s > 1 else s + 2, s + 2) for s in (1, 2, 3) for b in (1, 2, 3)]
+
+
+def resnet20_text() -> str:
+    lines = ["stem.weight: s1 2 3 3", *norm_lines("norm", "s1"), "head.weight: 6 s3", "head.bias: 6"]
+    groups = {"s1": 3, "s2": 4, "s3": 5}
+    for s, b, a, c in resnet20_blocks():
+        enter, inner = f"s{s - (a != c)}", f"i{s}{b}"
+        groups[inner] = c
+        lines += [f"conv{s}{b}a.weight: {inner} {enter} 3 3", *norm_lines(f"norm{s}{b}a", inner)]
+        lines += [f"conv{s}{b}b.weight: s{s} {inner} 3 3", *norm_lines(f"norm{s}{b}b", f"s{s}")]
+        lines += [f"short{s}.weight: s{s} {enter} 1 1"] if a != c else []
+    return "\n".join([", ".join(f"{name} = {size}" for name, size in groups.items()), *lines])
+
+
+def norm_lines(name: str, group: str) -> list[str]:
+    tensors = ("weight", "bias", "running_mean", "running_var")
+    return [*(f"{name}.{tensor}: {group}" for tensor in tensors), f"{name}.num_batches_tracked:"]
+
+
+class Transformer(nn.Module):
+    """Two pre-norm blocks of two heads; attention is written out, so that vmap can run it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(5, 6), nn.Linear(6, 3)
+        self.place = nn.Parameter(torch.randn(4, 6))
+        for i in (1, 2):
+            self.add_module(f"norm{i}a", nn.LayerNorm(6))
+            self.add_module(f"qkv{i}", nn.Linear(6, 3 * 2 * 3))
+            self.add_module(f"out{i}", nn.Linear(6, 6))
+            self.add_module(f"norm{i}b", nn.LayerNorm(6))
+            self.add_module(f"up{i}", nn.Linear(6, 7))
+            self.add_module(f"down{i}", nn.Linear(7, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        part = self.get_submodule
+        x = self.embed(x) + self.place
+        for i in (1, 2):
+            q, k, v = part(f"qkv{i}")(part(f"norm{i}a")(x)).unflatten(-1, (3, 2, 3)).permute(2, 0, 3, 1, 4).unbind(0)
+            y = (q @ k.transpose(-1, -2) / 3**0.5).softmax(-1) @ v
+            x = x + part(f"out{i}")(y.transpose(1, 2).flatten(-2))
+            x = x + part(f"down{i}")(F.gelu(part(f"up{i}")(part(f"norm{i}b")(x))))
+        return self.head(x.mean(1))
+
+
+def transformer_text() -> str:
+    sizes = ["d = 6", *(f"head{i} = 2, dk{i} = 3 per head{i}, dv{i} = 3 per head{i}, m{i} = 7" for i in (1, 2))]
+    lines = ["place: 4 d", "embed.weight: d 5", "embed.bias: d", "head.weight: 3 d", "head.bias: 3"]
+    for i in (1, 2):
+        stacked = f"(head{i} dk{i})+(head{i} dk{i})+(head{i} dv{i})"
+        lines += [f"norm{i}a.weight: d", f"norm{i}a.bias: d", f"qkv{i}.weight: {stacked} d", f"qkv{i}.bias: {stacked}"]
+        lines += [f"out{i}.weight: d (head{i} dv{i})", f"out{i}.bias: d", f"norm{i}b.weight: d", f"norm{i}b.bias: d"]
+        lines += [f"up{i}.weight: m{i} d", f"up{i}.bias: m{i}", f"down{i}.weight: d m{i}", f"down{i}.bias: d"]
+    return "\n".join([", ".join(sizes), *lines])
+
+
+DEEP = [
+    Network("resnet20", ResNet20, (2, 8, 8), resnet20_text()),
+    Network("transformer", Transformer, (4, 5), transformer_text()),
+]
+
+BY_NAME = {network.name: network for network in [*NETWORKS, *DEEP]}

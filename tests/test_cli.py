@@ -11,6 +11,7 @@ import torch
 
 from wsl import params
 from wsl.cli import VERBS, main
+from wsl.symmetry import PermutationSpec
 from wsl.zoo import Zoo, read_checkpoint, write_checkpoint
 
 TINY = ["population.members=30", "population.steps=4", "population.snapshots=[2,4]", "population.architecture.channels=[2,3,3]"]
@@ -78,6 +79,36 @@ def test_train_writes_its_results_and_does_not_train_twice(inside, capsys):
     assert main(["train", *TRAIN, "output=run"]) == 0
     assert Path("run/result.json").stat().st_mtime_ns == stamp
     assert capsys.readouterr().out.count("kendall_tau") == 2
+
+
+FUNCTIONALS = {
+    "nfn": ["network.hidden=3"],
+    "nft": ["network.hidden=4", "network.heads=2"],
+    "probenet": ["network.probes=3"],
+    "graph_metanetwork": ["network.hidden=4", "network.layers=1"],
+    "weight_tokens": ["network.hidden=4", "network.heads=1"],
+    "stat_boost": ["network.iterations=3"],
+}
+
+
+@pytest.mark.parametrize("model", FUNCTIONALS)
+def test_every_functional_trains_from_its_recipe(inside, model):
+    words = [f"models={model}", *TRAIN[1:], "settings.epochs=1", f"output={model}", *FUNCTIONALS[model]]
+    assert main(["train", *words]) == 0
+    assert set(json.loads(Path(model, "result.json").read_text())["test"]) == {"kendall_tau", "r2", "mean_absolute_error"}
+
+
+def test_a_functional_that_runs_networks_is_scored_again_from_its_folder(inside):
+    main(["train", "models=probenet", *TRAIN[1:], "network.probes=3", "output=probed"])
+    assert main(["evaluate", "probed", "--zoo", "zoo.h5"]) == 0
+    scores = json.loads(Path("probed/evaluation-test.json").read_text())["scores"]
+    assert scores == pytest.approx(json.loads(Path("probed/result.json").read_text())["test"])
+
+
+def test_trees_are_not_stored_and_say_so(inside, capsys):
+    main(["train", "models=stat_boost", *TRAIN[1:], "network.iterations=3", "output=trees"])
+    assert main(["evaluate", "trees", "--zoo", "zoo.h5"]) == 2
+    assert "has no trees, which a saved network does not hold" in capsys.readouterr().err
 
 
 def test_evaluate_repeats_the_score_of_training(inside):
@@ -182,6 +213,8 @@ def bad_inputs():
         "unknown key": (["train", *TRAIN, "settings.epoch=2"], "did you mean 'settings.epochs'"),
         "wrong type": (["train", *TRAIN, "settings.epochs=many"], "settings.epochs must be a number"),
         "wrong purpose": (["train", "models=weight_diffusion", "datasets=digits_cnn"], "is for wsl generate"),
+        "weights as outputs": (["train", "models=equivariant_net", *TRAIN[1:]], "EquivariantNet gives weights"),
+        "an unknown base network": (["train", "models=probenet", "datasets=digits_cnn", "zoo=bare.h5"], "how to build its net"),
         "no target": (["train", *TRAIN, "objective.column=nothing"], "no numeric column 'nothing'"),
         "missing checkpoint": (["match", a, "gone.safetensors", "-o", "kept.safetensors"], "gone.safetensors"),
         "NaN weights": (["match", a, "nan.safetensors", "-o", "kept.safetensors"], "NaN or infinity"),
@@ -205,6 +238,9 @@ def damaged(inside):
     place = whole.index(params.ravel(Zoo("zoo.h5")[7][0]).numpy().tobytes())
     Path("flipped.h5").write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     Path("text.h5").write_text("this is no zoo")
+    members = [params.from_module(torch.nn.Linear(2, 3)) for _ in range(10)]
+    spec = PermutationSpec.parse("weight: 3 2\nbias: 3")
+    Zoo.from_models("bare.h5", members, spec=spec, metadata={"test_accuracy": [0.5] * 10})
     theta, about = read_checkpoint(checkpoints()[0])
     broken = {**theta, "head.bias": theta["head.bias"].clone().fill_(float("nan"))}
     write_checkpoint("nan.safetensors", broken, about)

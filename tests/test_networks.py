@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from networks import NETWORKS
+from networks import DEEP, NETWORKS
 
 from wsl import params
 from wsl.symmetry import Permutation
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
+@pytest.mark.parametrize("network", [*NETWORKS, *DEEP], ids=lambda n: n.name)
 def test_golden_specification_preserves_the_function(network):
     model, x = network.make().double().eval(), network.inputs().double()
     theta = network.weights(dtype=torch.float64)

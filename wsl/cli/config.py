@@ -60,7 +60,7 @@ def instantiate(description: Mapping[str, Any], **more: Any) -> Any:
     """Build the object that ``_target_`` names, nested descriptions untouched; raises `ConfigError` naming the target."""
     target, arguments = description["_target_"], {k: v for k, v in description.items() if not k.startswith("_")}
     try:
-        return _locate(target)(**arguments, **more)
+        return locate(target)(**arguments, **more)
     except TypeError as error:
         raise ConfigError(f"{target}: {error}") from None
 
@@ -129,14 +129,15 @@ def _check_targets(config: Mapping[str, Any]) -> None:
         if key.split(".")[-1] != "_target_":
             continue
         root = str(value).split(".")[0]
-        if root not in allowed or getattr(_locate(value), "__module__", "").split(".")[0] != root:
+        if root not in allowed or getattr(locate(value), "__module__", "").split(".")[0] != root:
             raise ConfigError(
                 f"{key}: '{value}' is not part of wsl, and a recipe may not run other code; "
                 "if you trust this recipe, add --trust-config"
             )
 
 
-def _locate(target: str) -> Any:
+def locate(target: str) -> Any:
+    """The object that a ``_target_`` names; raises `ConfigError` if there is none."""
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)

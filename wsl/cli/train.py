@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from wsl.cli.config import compose, instantiate, recipes
+from wsl.cli.config import ConfigError, compose, instantiate, locate, recipes
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.terminal import numbers, say
 from wsl.plots import Figure, bar_figure, scatter_figure
 from wsl.training import Objective, evaluate, fit
-from wsl.zoo import Zoo
+from wsl.zoo import Zoo, build_architecture, task
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -30,6 +30,7 @@ def run(arguments: Sequence[str]) -> None:
     config = compose("train", arguments)
     for need in ("network", "objective"):
         part(config, need, verb="wsl train")
+    _check_gives_numbers(config)
     zoo = open_or_build(config)
     folder = Path(config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}")
     kept = {key: config[key] for key in ("models", "datasets", "seed", "network", "objective", "settings", "variety")}
@@ -41,10 +42,33 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def build_network(config: Mapping[str, Any], zoo: Zoo, objective: Objective) -> nn.Module:
-    """The network of a recipe for a zoo, initialised from the configuration's seed."""
+    """The network of a recipe for a zoo, initialised from the configuration's seed.
+
+    Raises `ConfigError` for one that runs the networks of a zoo which does not say how to build them.
+    """
+    kind = locate(config["network"]["_target_"])
+    reads = _base_network(config["network"], zoo) if getattr(kind, "reads_function", False) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        return instantiate(config["network"], spec=zoo.spec, out_features=objective.out_features)
+        return instantiate({**config["network"], **reads}, spec=zoo.spec, out_features=objective.out_features)
+
+
+def _check_gives_numbers(config: Mapping[str, Any]) -> None:
+    kind = locate(config["network"]["_target_"])
+    if getattr(kind, "equivariance", None) == "equivariant":
+        raise ConfigError(f"models={config['models']}: {kind.__name__} gives weights, but datasets={config['datasets']} has a "
+                          "target for each network; choose an invariant functional, or train it from Python")  # fmt: skip
+
+
+def _base_network(network: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
+    """The architecture of the zoo's members and the shape of their input, for a functional that runs them."""
+    if zoo.architecture is None:
+        raise ConfigError(f"{zoo.path} does not say how to build its networks, but {network['_target_']} runs them; choose a "
+                          "functional that reads weights alone, such as models=unf")  # fmt: skip
+    if network.get("input_shape") is None and "task" not in zoo.provenance:
+        raise ConfigError(f"{zoo.path} names no task, so the shape of an input is unknown; add network.input_shape=[...]")
+    shape = network.get("input_shape") or task(zoo.provenance["task"]).input_shape
+    return {"base": build_architecture(zoo.architecture), "input_shape": shape}
 
 
 def _train(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,23 +2,40 @@
 
 from wsl.nn.basis import layer_dimension
 from wsl.nn.dwsnet import DWSNet
+from wsl.nn.equivariant import EquivariantNet
 from wsl.nn.flat import FlatMLP
+from wsl.nn.graph import GraphMetanetwork, to_graph
 from wsl.nn.linear import EquivariantLinear
+from wsl.nn.nfn import NFN
+from wsl.nn.nft import NFT
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.pool import InvariantPool
+from wsl.nn.probe import ProbeNet
 from wsl.nn.signs import canonical_signs
+from wsl.nn.statboost import StatBoost
 from wsl.nn.statnet import StatNet, weight_statistics
+from wsl.nn.tokens import WeightTokens
 from wsl.nn.unf import UNF
+from wsl.nn.units import UnitFeatures
 
 __all__ = [
+    "NFN",
+    "NFT",
     "UNF",
     "DWSNet",
     "EquivariantLinear",
+    "EquivariantNet",
     "FlatMLP",
+    "GraphMetanetwork",
     "InputNormalizer",
     "InvariantPool",
+    "ProbeNet",
+    "StatBoost",
     "StatNet",
+    "UnitFeatures",
+    "WeightTokens",
     "canonical_signs",
     "layer_dimension",
+    "to_graph",
     "weight_statistics",
 ]

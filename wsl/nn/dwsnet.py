@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from wsl.nn.head import head
-from wsl.nn.layout import Layout
+from wsl.nn.layout import Layout, validate
 from wsl.nn.linear import BlockLinear
 from wsl.nn.normalize import InputNormalizer
-from wsl.nn.plan import compile_plan
+from wsl.nn.plan import check_size
 from wsl.nn.pool import BlockPool
 from wsl.symmetry import PermutationSpec
 
@@ -48,23 +48,15 @@ class DWSNet(nn.Module):
         self.normalizer = InputNormalizer(spec, odd=odd)
         self.spec, self.layout = spec, Layout(spec)
         widths = [self.layout.widths(channels) for channels in (1, *[hidden] * layers)]
-        self._check_size(widths, max_parameters)
         spaces, steps = self.layout.spaces, list(itertools.pairwise(widths))
+        check_size("DWSNet", spaces, steps, limit=max_parameters)
         self.maps = nn.ModuleList(BlockLinear(spaces, spaces, in_channels=a, out_channels=b) for a, b in steps)
         self.pool = BlockPool(spaces, widths[-1])
         self.head = head(self.pool.features, head_hidden, out_features, dropout=dropout)
 
-    def _check_size(self, widths: list[tuple[int, ...]], limit: int) -> None:
-        plan = compile_plan(self.layout.spaces, self.layout.spaces)
-        count = sum(sum(plan.count(a, b)) for a, b in itertools.pairwise(widths))
-        if count > limit:
-            raise ValueError(f"DWSNet: exact fixed axes need {count:,} weights for this specification, more than "
-                             f"max_parameters={limit:,}; use UNF, which folds fixed axes into its channels, or fewer hidden "
-                             "channels")  # fmt: skip
-
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
-        self.spec.validate(params)
+        validate(self.spec, params)
         pieces = self.layout.split({name: t.unsqueeze(-1) for name, t in self.normalizer(params).items()})
         for layer in self.maps:
             pieces = [piece.relu() for piece in layer(pieces)]

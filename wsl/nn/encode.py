@@ -9,7 +9,7 @@ The group grows, hence the space of equivariant maps shrinks: what is equivarian
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -64,11 +64,15 @@ class FixedAxes(nn.Module):
 
     def forward(self, params: Mapping[str, Tensor]) -> Params:
         """Add the tables of every axis that has one."""
-        pieces = self.layout.split(params)
+        return self.layout.join(self.add(self.layout.split(params)))
+
+    def add(self, pieces: Sequence[Tensor]) -> list[Tensor]:
+        """The same on blocks (*axes, batch, channels) of the encoded specification."""
+        moved = list(pieces)
         for i, block in enumerate(self.layout.blocks):
             for dim, axis in enumerate(block.space):
                 if axis.group in self.names:
                     table = self.tables[self.names.index(axis.group)]
                     ones = [1] * (len(block.space) - dim - 1)
-                    pieces[i] = pieces[i] + table.view(axis.size, *ones, 1, -1)
-        return self.layout.join(pieces)
+                    moved[i] = moved[i] + table.view(axis.size, *ones, 1, -1)
+        return moved

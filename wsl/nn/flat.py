@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from wsl.nn.head import mlp
+from wsl.nn.layout import validate
 from wsl.nn.normalize import InputNormalizer
 from wsl.params import ravel
 from wsl.symmetry import PermutationSpec
@@ -32,5 +33,5 @@ class FlatMLP(nn.Module):
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
-        self.spec.validate(params)
+        validate(self.spec, params)
         return self.mlp(ravel(self.normalizer(params), batch_dims=1))

@@ -3,7 +3,8 @@
     params[name]: (batch, *axes, channels)   <->   block: (*permutable axes, batch, fixed * channels)
 
 Positions lead and batch and channels trail, so that pooling and broadcasting run over leading axes with long contiguous
-rows, and every matrix product is (positions * batch, channels) by (channels, channels').
+rows, and every matrix product is (positions * batch, channels) by (channels, channels'). While `torch.compile`
+traces, nothing is checked: weights that do not fit then end in one of torch's own errors.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ from wsl.symmetry import PermutationSpec, SpecError
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Cuts the tensors of a specification into blocks and joins them again."""
+    """Cuts the tensors of a specification into ``blocks``, tensor by tensor, and joins them again."""
 
     spec: PermutationSpec
+    blocks: tuple[Block, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
-    @property
-    def blocks(self) -> tuple[Block, ...]:
-        """The blocks, tensor by tensor."""
-        return blocks(self.spec)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", blocks(self.spec))
 
     @property
     def spaces(self) -> tuple[Space, ...]:
@@ -42,6 +42,8 @@ class Layout:
 
     def check(self, params: Mapping[str, Tensor], channels: int) -> None:
         """Raise `SpecError` unless every tensor is (batch, *axes, channels)."""
+        if torch.compiler.is_compiling():
+            return
         batch = self.spec.validate({name: tensor.select(-1, 0) for name, tensor in params.items()})
         if len(batch) != 1:
             raise SpecError(
@@ -67,6 +69,12 @@ class Layout:
                     parts = [torch.cat(parts[i : i + cut], dim) for i in range(0, len(parts), cut)]
             params[name] = parts[0]
         return params
+
+
+def validate(spec: PermutationSpec, params: Mapping[str, Tensor]) -> None:
+    """``spec.validate``, except while `torch.compile` traces: names and sizes are not tensors, and tracing them breaks."""
+    if not torch.compiler.is_compiling():
+        spec.validate(params)
 
 
 def _cut(tensor: Tensor, block: Block) -> Tensor:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from wsl.nn.basis import Space
 from wsl.nn.encode import FixedAxes, encoded
 from wsl.nn.layout import Layout
+from wsl.nn.lowrank import Mixtures
 from wsl.nn.plan import Lane, Port, Tree, compile_plan
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
@@ -92,27 +93,41 @@ class EquivariantLinear(nn.Module):
     ``fixed="exact"``: fixed axes are part of the basis, each of their positions has weights of its own; the number of
     weights grows with the square of the fixed sizes. ``fixed="encoded"``: fixed axes are treated as permutable, and a
     learned positional table per axis is added to the input to tell positions apart (see `encode.encoded` for which axes
-    share a table); the map is then affine and still equivariant, but not all such maps are reached.
+    share a table); the map is then affine and still equivariant, but not all such maps are reached. ``rank=r`` with
+    ``"exact"`` shows a block of more than r fixed positions through r mixtures of them, on both sides (see `lowrank`): the
+    number of weights grows linearly with the fixed sizes, and again not all maps are reached.
     Raises `SpecError` in ``forward`` for tensors that do not fit.
     """
 
     equivariance = "equivariant"
 
-    def __init__(self, spec: PermutationSpec, in_channels: int, out_channels: int, *, fixed: str = "exact", bias: bool = True):
+    def __init__(self, spec: PermutationSpec, in_channels: int, out_channels: int, *, fixed: str = "exact",
+                 rank: int | None = None, bias: bool = True):  # fmt: skip
         super().__init__()
         if fixed not in ("exact", "encoded"):
             raise ValueError(f"fixed={fixed!r}: it must be 'exact' or 'encoded'")
+        if rank is not None and (fixed != "exact" or rank < 1):
+            raise ValueError(f"rank={rank} with fixed={fixed!r}: a rank is at least 1 and belongs to fixed='exact'")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.positions = FixedAxes(spec, in_channels) if fixed == "encoded" else None
         self.layout = Layout(encoded(spec) if fixed == "encoded" else spec)
-        spaces, widths = self.layout.spaces, self.layout.widths
-        self.map = BlockLinear(spaces, spaces, in_channels=widths(in_channels), out_channels=widths(out_channels), bias=bias)
+        narrow = [min(block.fixed, rank or block.fixed) for block in self.layout.blocks]
+        widths_in, widths_out = ([n * channels for n in narrow] for channels in (in_channels, out_channels))
+        spaces = self.layout.spaces
+        self.map = BlockLinear(spaces, spaces, in_channels=widths_in, out_channels=widths_out, bias=bias)
+        self.enter = Mixtures(self.layout.widths(in_channels), widths_in, bias=False) if rank else None
+        self.leave = Mixtures(widths_out, self.layout.widths(out_channels), bias=bias) if rank else None
 
     def forward(self, params: Mapping[str, Tensor]) -> Params:
         """Apply the map."""
         self.layout.check(params, self.in_channels)
-        params = params if self.positions is None else self.positions(params)
-        return self.layout.join(self.map(self.layout.split(params)))
+        return self.layout.join(self.on_blocks(self.layout.split(params)))
+
+    def on_blocks(self, pieces: Sequence[Tensor]) -> list[Tensor]:
+        """The same on the blocks of ``layout``, without cutting and joining."""
+        pieces = pieces if self.positions is None else self.positions.add(pieces)
+        mapped = self.map(pieces if self.enter is None else self.enter(pieces))
+        return mapped if self.leave is None else self.leave(mapped)
 
     def extra_repr(self) -> str:
         """Channels, and numbers of weights and biases."""

@@ -110,6 +110,18 @@ def compile_plan(sources: tuple[Space, ...], targets: tuple[Space, ...]) -> Plan
     return Plan(tuple(t.freeze() for t in pools), tuple(t.freeze() for t in spreads), lanes)
 
 
+def check_size(
+    who: str, spaces: tuple[Space, ...], steps: Iterable[tuple[Sequence[int], Sequence[int]]], *, limit: int
+) -> None:
+    """Raise ValueError if maps from blocks to blocks, with channels (in, out) for each step, have over ``limit`` weights."""
+    plan = compile_plan(spaces, spaces)
+    count = sum(sum(plan.count(enter, leave)) for enter, leave in steps)
+    if count > limit:
+        raise ValueError(f"{who}: exact fixed axes need {count:,} weights for this specification, more than "
+                         f"max_parameters={limit:,}; use UNF, which folds fixed axes into its channels, or fewer hidden "
+                         "channels")  # fmt: skip
+
+
 @lru_cache(maxsize=1024)
 def terms(space: Space) -> tuple[Term, ...]:
     """Every reduction of a block: partitions times the sets of parts that survive (a family survives only with its parent)."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wsl.nn.head import head
+from wsl.nn.layout import validate
 from wsl.nn.normalize import InputNormalizer
 from wsl.symmetry import PermutationSpec
 
@@ -50,5 +51,5 @@ class StatNet(nn.Module):
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
-        self.spec.validate(params)
+        validate(self.spec, params)
         return self.head(weight_statistics(self.normalizer(params)))

@@ -13,66 +13,18 @@ phase symmetries are not used.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from wsl.nn.basis import Space
 from wsl.nn.head import head
-from wsl.nn.layout import Layout
-from wsl.nn.linear import BlockLinear
+from wsl.nn.layout import Layout, validate
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.pool import BlockPool
 from wsl.nn.statnet import STATISTICS, weight_statistics
+from wsl.nn.trunk import Lift, Residual, unpack
 from wsl.symmetry import PermutationSpec
-
-
-def pack(pieces: Sequence[Tensor]) -> Tensor:
-    """Blocks (*axes, batch, channels) along their positions: (positions, batch, channels)."""
-    return torch.cat([piece.reshape(-1, *piece.shape[-2:]) for piece in pieces])
-
-
-def unpack(h: Tensor, spaces: Sequence[Space]) -> list[Tensor]:
-    """Inverse of `pack`, as views."""
-    shapes = [tuple(axis.size for axis in space) for space in spaces]
-    parts = h.split([math.prod(shape) for shape in shapes])
-    return [part.view(*shape, *h.shape[1:]) for part, shape in zip(parts, shapes, strict=True)]
-
-
-class Residual(nn.Module):
-    """h + gelu(H(norm(h))) on packed features (positions, batch, channels); ``gated``: h + gelu(H) * H'."""
-
-    def __init__(self, spaces: Sequence[Space], channels: int, *, gated: bool = False):
-        super().__init__()
-        self.spaces, self.gated, self.norm = spaces, gated, nn.LayerNorm(channels)
-        count = len(spaces)
-        self.map = BlockLinear(spaces, spaces, in_channels=[channels] * count, out_channels=[channels * (1 + gated)] * count)
-
-    def forward(self, h: Tensor) -> Tensor:
-        """One layer."""
-        y = pack(self.map(unpack(self.norm(h), self.spaces)))
-        if not self.gated:
-            return h + F.gelu(y)
-        gate, value = y.chunk(2, -1)
-        return h + F.gelu(gate) * value
-
-
-class Lift(nn.Module):
-    """Each block on its own to ``channels`` features per position; fixed axes are inputs of the linear map."""
-
-    def __init__(self, layout: Layout, channels: int):
-        super().__init__()
-        self.layout = layout
-        self.maps = nn.ModuleList(nn.Linear(2 * block.fixed, channels) for block in layout.blocks)
-
-    def forward(self, params: Mapping[str, Tensor]) -> Tensor:
-        """Normalised weights (batch, *shape) to packed features (positions, batch, channels)."""
-        pieces = self.layout.split({name: t.unsqueeze(-1) for name, t in params.items()})
-        lifted = [lift(torch.cat([x, x.sign() * x.abs().log1p()], -1)) for lift, x in zip(self.maps, pieces, strict=True)]
-        return pack(lifted)
 
 
 class UNF(nn.Module):
@@ -114,7 +66,7 @@ class UNF(nn.Module):
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
-        self.spec.validate(params)
+        validate(self.spec, params)
         x = self.normalizer(params) if self.normalizer is not None else params
         h = self.layers(self.lift(x))
         return self.head(torch.cat([self.pool(unpack(h, self.spaces)), weight_statistics(x)], 1))

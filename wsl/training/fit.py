@@ -12,7 +12,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wsl.params import Params
-from wsl.training.objective import Objective
+from wsl.training.objective import Objective, column
 from wsl.training.variety import NONE, Batch, Prepared, Variety
 from wsl.zoo import Checkpoints, replacing
 
@@ -52,6 +52,15 @@ class Fit:
     best_score: float
 
 
+@runtime_checkable
+class Estimator(Protocol):
+    """A network that is fitted at once instead of trained, such as `wsl.nn.StatBoost`."""
+
+    def fit(self, params: Params, targets: Tensor) -> Any:
+        """Take all training members (N, *shape) and their targets (N,)."""
+        ...
+
+
 def fit(
     network: nn.Module,
     zoo: Checkpoints,
@@ -66,8 +75,11 @@ def fit(
 
     ``variety`` augments and mixes training checkpoints. With ``folder``, every epoch is saved to ``last.pt`` there and an
     interrupted run with equal settings goes on from it.
+    An `Estimator` is fitted on all training members at once; of the settings it reads none.
     Raises ValueError when the folder holds another run (settings, network, zoo), or when the loss stops being finite.
     """
+    if isinstance(network, Estimator):
+        return _fit_at_once(network, zoo, objective)
     normalizer = getattr(network, "normalizer", None)
     if normalizer is not None:
         normalizer.fit(zoo.statistics("train"))
@@ -96,7 +108,7 @@ def evaluate(
     network: nn.Module, zoo: Checkpoints, objective: Objective, *, split: str | None = "test", batch_size: int = 256
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Metrics of ``network`` on a split, and per row: ``row``, ``target`` and ``prediction``."""
-    device = next(network.parameters()).device
+    device = next((t.device for t in (*network.parameters(), *network.buffers())), torch.device("cpu"))
     rows = zoo.indices(split)
     if not len(rows):
         raise ValueError(f"{zoo.path}: split '{split}' has no members; build the zoo with more members or other fractions")
@@ -112,6 +124,14 @@ def evaluate(
     metadata = {name: torch.cat([batch[name] for batch in targets]) for name in targets[0]}
     table = {"row": torch.as_tensor(rows), "target": metadata[objective.column], "prediction": objective.predict(output)}
     return objective.metrics(output, metadata), table
+
+
+def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective) -> Fit:
+    params, metadata = zoo.__getitems__(zoo.indices("train"))
+    network.fit(params, column(metadata, objective.column))
+    row = {"epoch": 0, "train_loss": float(objective.loss(network(params), metadata))}
+    scores, _ = evaluate(network, zoo, objective, split="val")
+    return Fit([{**row, **{f"val_{name}": value for name, value in scores.items()}}], 0, scores[objective.monitor])
 
 
 class _Run:

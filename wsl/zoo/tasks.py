@@ -102,6 +102,11 @@ class Fields:
         values = self.values[images]
         return values if values.is_floating_point() else values.float() / 255
 
+    @property
+    def input_shape(self) -> torch.Size:
+        """(2,): one point."""
+        return self.coordinates.shape[1:]
+
     def evaluate(
         self, model: nn.Module, params: Mapping[str, Tensor], images: Tensor, *, chunk: int = 128
     ) -> dict[str, Tensor]:
