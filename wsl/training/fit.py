@@ -129,7 +129,7 @@ def evaluate(
 def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective) -> Fit:
     params, metadata = zoo.__getitems__(zoo.indices("train"))
     network.fit(params, column(metadata, objective.column))
-    row = {"epoch": 0, "train_loss": float(objective.loss(network(params), metadata))}
+    row = {"epoch": 0, "train_loss": float(objective.losses(network(params), metadata).mean())}
     scores, _ = evaluate(network, zoo, objective, split="val")
     return Fit([{**row, **{f"val_{name}": value for name, value in scores.items()}}], 0, scores[objective.monitor])
 
