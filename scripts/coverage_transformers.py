@@ -1,7 +1,8 @@
 """Hugging Face transformers for `symmetry_coverage.py`: a tiny random network of every family, no pretrained weights.
 
 Sizes differ wherever a configuration lets them, so that equal sizes cannot hide a wrong tie; batches are of two. Texts carry a
-padding mask. Nothing is wrapped: the network is called as a user calls it, without a cache of keys and values.
+padding mask. Networks are called as users call them, without a cache of keys and values, and nothing is wrapped; but where
+a network returns hidden states beside its answer, which fixes them, a hook keeps the answer (`ANSWERS`).
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ NETWORKS: dict[str, tuple[Options, Callable[[], Options]]] = {
     "ErnieForMaskedLM": (TEXT, text),
     "DebertaForMaskedLM": ({**TEXT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}, text),
     "DebertaV2ForMaskedLM": ({**TEXT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 5}, text),
-    "MPNetForMaskedLM": ({**TEXT, "relative_attention_num_buckets": 8}, text),
+    "MPNetForMaskedLM": ({**TEXT, "relative_attention_num_buckets": 32}, text),
     "XLNetLMHeadModel": ({"vocab_size": 37, "d_model": 22, "n_layer": 2, "n_head": 2, "d_inner": 31}, text),
     "XLMWithLMHeadModel": ({"vocab_size": 37, "emb_dim": 22, "n_layers": 2, "n_heads": 2, "max_position_embeddings": 41}, text),
     "FlaubertWithLMHeadModel": (
@@ -152,7 +153,8 @@ NETWORKS: dict[str, tuple[Options, Callable[[], Options]]] = {
         {"vocab_size": 37, "d_model": 22, "n_head": 2, "d_head": 11, "d_inner": 31, "block_sizes": [2, 2],
          "num_decoder_layers": 2}, text),
     "NystromformerForMaskedLM": (
-        {**TEXT, "num_landmarks": 4, "segment_means_seq_len": 8, "conv_kernel_size": 3}, partial(long, 8)),
+        {**TEXT, "num_landmarks": 4, "segment_means_seq_len": 8, "conv_kernel_size": 3},
+        lambda: {"input_ids": torch.randint(3, VOCABULARY, (2, 8))}),
     "RemBertForMaskedLM": ({**TEXT, "input_embedding_size": 17, "output_embedding_size": 19}, text),
     "RoFormerForMaskedLM": ({**TEXT, "hidden_size": 24, "embedding_size": 17}, text),
     "MegatronBertForMaskedLM": (TEXT, text),
@@ -166,7 +168,7 @@ NETWORKS: dict[str, tuple[Options, Callable[[], Options]]] = {
     "PerceiverForMaskedLM": (
         {"vocab_size": 37, "d_model": 24, "d_latents": 26, "num_latents": 5, "num_blocks": 1, "num_self_attends_per_block": 2,
          "num_self_attention_heads": 2, "num_cross_attention_heads": 2, "max_position_embeddings": LENGTH,
-         "qk_channels": 14, "v_channels": 18}, bytes_),
+         "qk_channels": 14, "v_channels": 26}, bytes_),
     "CanineModel": (
         {**TEXT, "num_hash_functions": 2, "num_hash_buckets": 23, "local_transformer_stride": 4, "downsampling_rate": 4,
          "upsampling_kernel_size": 3}, partial(long, 16)),
@@ -192,6 +194,21 @@ NETWORKS: dict[str, tuple[Options, Callable[[], Options]]] = {
         {**EVEN, "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 28,
          "shared_expert_intermediate_size": 23}, text),
     "Qwen3ForCausalLM": (ROTARY, text),
+    "Qwen3MoeForCausalLM": (
+        {**ROTARY, "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}, text),
+    "DeepseekV3ForCausalLM": (
+        {**{k: v for k, v in ROTARY.items() if k != "head_dim"}, "hidden_size": 28, "num_key_value_heads": 4, "q_lora_rank": 13,
+         "kv_lora_rank": 11, "qk_rope_head_dim": 4, "qk_nope_head_dim": 5, "v_head_dim": 7, "n_routed_experts": 4,
+         "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1, "moe_intermediate_size": 32},
+        text),
+    "GptOssForCausalLM": (
+        {**ROTARY, "hidden_size": 24, "num_local_experts": 3, "num_experts_per_tok": 2, "intermediate_size": 32,
+         "sliding_window": 3}, text),
+    "JambaForCausalLM": (
+        {**EVEN, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1,
+         "num_experts": 3, "intermediate_size": 32, "mamba_d_state": 5, "mamba_dt_rank": 7, "use_mamba_kernels": False}, text),
+    "RecurrentGemmaForCausalLM": (
+        {**EVEN, "num_hidden_layers": 3, "lru_width": 20, "attention_window_size": 5, "intermediate_size": 62}, text),
     "GemmaForCausalLM": (ROTARY, text),
     "Gemma2ForCausalLM": ({**ROTARY, "query_pre_attn_scalar": 6, "sliding_window": 3}, text),
     "Gemma3ForCausalLM": ({**ROTARY, "query_pre_attn_scalar": 6, "sliding_window": 3}, text),
@@ -290,7 +307,7 @@ NETWORKS: dict[str, tuple[Options, Callable[[], Options]]] = {
     "ConvNextV2ForImageClassification": (
         {"hidden_sizes": [11, 13, 17, 19], "depths": [1, 1, 2, 1], **LABELS}, partial(image, 64)),
     "CvtForImageClassification": (
-        {"embed_dim": [11, 14, 18], "num_heads": [1, 2, 3], "depth": [1, 1, 2], "patch_sizes": [7, 3, 3], **LABELS},
+        {"embed_dim": [11, 14, 18], "num_heads": [1, 2, 3], "depth": [1, 2, 3], "patch_sizes": [7, 3, 3], **LABELS},
         partial(image, 64)),
     "FocalNetForImageClassification": (
         {"image_size": 32, "embed_dim": 10, "depths": [1, 2], "hidden_sizes": [10, 20], "focal_levels": [2, 2],
@@ -358,6 +375,20 @@ NETWORKS: dict[str, tuple[Options, Callable[[], Options]]] = {
 }  # fmt: skip
 
 
+ANSWERS = {
+    "XLNetLMHeadModel": "logits", "T5ForConditionalGeneration": "logits", "MT5ForConditionalGeneration": "logits",
+    "UMT5ForConditionalGeneration": "logits", "LongT5ForConditionalGeneration": "logits",
+    "SwitchTransformersForConditionalGeneration": "logits", "BartForConditionalGeneration": "logits",
+    "MBartForConditionalGeneration": "logits", "PegasusForConditionalGeneration": "logits", "MarianMTModel": "logits",
+    "BlenderbotForConditionalGeneration": "logits", "M2M100ForConditionalGeneration": "logits",
+    "LEDForConditionalGeneration": "logits", "ProphetNetForConditionalGeneration": "logits",
+    "WhisperForConditionalGeneration": "logits", "CLIPModel": "logits_per_image", "SiglipModel": "logits_per_image",
+    "AltCLIPModel": "logits_per_image", "BlipForImageTextRetrieval": "itm_score", "DecisionTransformerModel": "action_preds",
+    "PatchTSMixerForPrediction": "prediction_outputs",
+}  # fmt: skip
+"""The output to look at, where a network returns its hidden states too."""
+
+
 def networks() -> Iterator[tuple[str, Build]]:
     """Every family, under the name of the class."""
     if importlib.util.find_spec("transformers") is None:
@@ -370,4 +401,7 @@ def networks() -> Iterator[tuple[str, Build]]:
 
 def _built(name: str, options: Options, inputs: Callable[[], Mapping[str, Tensor]]) -> Built:
     kind = getattr(importlib.import_module("transformers"), name)
-    return kind(kind.config_class(**options)), (), dict(inputs())
+    model = kind(kind.config_class(**options))
+    if name in ANSWERS:
+        model.register_forward_hook(lambda _module, _inputs, output: output[ANSWERS[name]])
+    return model, (), dict(inputs())

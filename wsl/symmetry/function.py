@@ -11,42 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from wsl.params import Params
+from wsl.symmetry.calibrate import calibrating
+from wsl.symmetry.calls import Example, Run, alike, put_back
 from wsl.symmetry.double import Double, widened
 from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.materialize import materialized, refuse_meta
 from wsl.symmetry.moves import Moves, inverse, moved
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Example:
-    """One call of the network, and what to look at."""
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    training: bool = False
-    gradients: bool = False
-
-    def __str__(self) -> str:
-        shapes = ", ".join(str(tuple(t.shape)) for t in tree_leaves((self.args, dict(self.kwargs))) if isinstance(t, Tensor))
-        return "training, " * self.training + "gradients, " * self.gradients + f"inputs {shapes or 'without tensors'}"
-
-
-class Run(NamedTuple):
-    """What one forward pass gave; ``random`` names the first operation that drew random numbers."""
-
-    output: Tensor
-    tensors: Params
-    random: str | None
 
 
 class Function:
@@ -63,9 +41,17 @@ class Function:
             memories.setdefault(tensor.untyped_storage()._cdata, []).append(name)
         self.memories = tuple(map(tuple, memories.values()))
 
+    def randomize(self, generator: torch.Generator, example: Example) -> None:
+        """Vectors and buffers away from 0 and 1, positive where they were; layers whose outputs are of unit size on an example.
+
+        Integers are kept.
+        """
+        self._draw(generator)
+        with calibrating(self.model):
+            self(example)
+
     @torch.no_grad()
-    def randomize(self, generator: torch.Generator) -> None:
-        """Matrices of unit gain; vectors and buffers away from 0 and 1, positive where they were; integers are kept."""
+    def _draw(self, generator: torch.Generator) -> None:
         for tensor in self.state.values():
             if not _continuous(tensor) or not tensor.numel():
                 continue
@@ -134,7 +120,8 @@ class Function:
         args, kwargs = tree_map_only(Tensor, lambda t: widened(t).clone(), (example.args, dict(example.kwargs)))
         for tensor in self.state.values():
             tensor.requires_grad_(example.gradients and isinstance(tensor, nn.Parameter) and _continuous(tensor))
-        with self._alike(), self._buffers_put_back(), torch.set_grad_enabled(example.gradients), Double() as mode:
+        devices = {t.device for t in self.state.values() if t.is_cuda}
+        with alike(self.seed, devices), put_back(self.model), torch.set_grad_enabled(example.gradients), Double() as mode:
             outputs = self.model(*args, **kwargs)
             leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
             if not leaves:
@@ -158,37 +145,6 @@ class Function:
             n: t.detach().clone() for n, t in self.model.state_dict().items() if not isinstance(self.state.get(n), nn.Parameter)
         }
         return {name: tensor if _continuous(tensor) else tensor.double() for name, tensor in now.items()}
-
-    @contextlib.contextmanager
-    def _alike(self) -> Iterator[None]:
-        """The same random numbers each time, and float64 for what the network makes on its way."""
-        devices = {t.device for t in self.state.values() if t.is_cuda}
-        before = torch.get_default_dtype()
-        with torch.random.fork_rng(devices=sorted(devices, key=str)), contextlib.ExitStack() as off:
-            for kind in {"cpu", *(device.type for device in devices)}:
-                off.enter_context(torch.autocast(kind, enabled=False))
-            torch.default_generator.manual_seed(self.seed)
-            if devices:
-                torch.cuda.manual_seed_all(self.seed)
-            torch.set_default_dtype(torch.float64)
-            try:
-                yield
-            finally:
-                torch.set_default_dtype(before)
-
-    @contextlib.contextmanager
-    def _buffers_put_back(self) -> Iterator[None]:
-        tables = [(m._buffers, dict(m._buffers)) for m in self.model.modules() if m._buffers]
-        values = [{n: t.clone() for n, t in kept.items() if t is not None} for _, kept in tables]
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for (table, kept), old in zip(tables, values, strict=True):
-                    table.clear()
-                    table.update(kept)
-                    for name, tensor in old.items():
-                        table[name].copy_(tensor)  # type: ignore[union-attr]
 
 
 def _continuous(tensor: Tensor) -> bool:

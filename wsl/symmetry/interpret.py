@@ -20,6 +20,7 @@ from torch.fx.node import map_arg
 from wsl.symmetry.axes import Axis, Value, atoms, fixed, pin, shape
 from wsl.symmetry.grammar import SpecError
 from wsl.symmetry.lazy import settle
+from wsl.symmetry.roles import attention_roles
 from wsl.symmetry.rules import LAZY, NAMED, RULES, Call, Operand, Rule, is_value, required
 from wsl.symmetry.unify import DoesNotFit, unite
 
@@ -55,6 +56,7 @@ class Interpreter:
         for node in module.graph.nodes:
             args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
             if node.op == "output":
+                self.labels += attention_roles(module.graph, values)
                 return args[0]
             if node.op == "placeholder":
                 values[node] = next(arguments)

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from wsl.symmetry.calls import Example
 from wsl.symmetry.controls import BROKEN, sharing
-from wsl.symmetry.function import Example, Function
+from wsl.symmetry.function import Function
 from wsl.symmetry.moves import Moves, moved, moves_of
 from wsl.symmetry.permutation import Permutation
 from wsl.symmetry.spec import Occurrence, PermutationSpec
@@ -39,7 +40,7 @@ def apart(f: Function, spec: PermutationSpec, example: Example, generator: torch
     for name in (name for name, size in spec.groups.items() if size > 1):
         parts = [[place] for place in dict.fromkeys(sharing(f, o) for o in spec.occurrences(name))]
         for _ in range(2):
-            f.randomize(generator)
+            f.randomize(generator, example)
             pairs = _Pairs(f, example, _steps(f, spec, name, generator))
             parts = _joined(parts, pairs.tied)
             pairs.put_back()
