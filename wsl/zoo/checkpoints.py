@@ -106,7 +106,7 @@ class Checkpoints(abc.ABC):
         block = self.gather(rows, out)
         packed, spans, order = self._numbers
         if self.device.type == "cpu":
-            record = torch.from_numpy(packed.numpy().take(rows, 0))
+            record = torch.from_numpy(packed.numpy().take(rows, 0)) if len(rows) else packed[:0]
         else:
             record = packed.index_select(0, torch.from_numpy(rows).to(self.device))
         values = [column for dtype, start, count in spans for column in record.view(dtype).narrow(1, start, count).unbind(1)]
