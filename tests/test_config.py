@@ -52,3 +52,26 @@ def test_a_recipe_of_ones_own_is_found_and_may_not_run_foreign_code(tmp_path):
     config = compose("train", [*words, "--trust-config"])
     assert config["settings"]["epochs"] == 2
     assert instantiate(config["network"]) == {}
+
+
+def test_the_data_root_and_the_executor_are_chosen_on_the_command_line(tmp_path):
+    config = compose("zoo", ["datasets=mnist_inr", "--data-root", str(tmp_path), "executor=ray", "executor.address=auto"])
+    assert config["data_root"] == str(tmp_path)
+    assert config["executor"]["_target_"] == "wsl.zoo.Ray"
+    assert config["executor"]["address"] == "auto"
+    assert compose("zoo", ["datasets=mnist_inr", f"data_root={tmp_path}"])["data_root"] == str(tmp_path)
+    assert compose("zoo", ["datasets=mnist_inr"])["executor"] == {"_target_": "wsl.zoo.Serial"}
+    assert compose("train", ["models=unf", "datasets=mnist_inr", "--data-root", str(tmp_path)])["data_root"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data-root", "nowhere"], "--data-root needs a folder that exists, got nowhere"),
+        (["executor=rays"], r"no recipe executor=rays \(did you mean 'ray'\?\); there are processes, ray, serial"),
+        (["executor=processes", "executor.adress=auto"], "unknown key 'executor.adress'"),
+    ],
+)
+def test_a_wrong_data_root_or_executor_is_one_clear_error(words, message):
+    with pytest.raises(ConfigError, match=message):
+        compose("zoo", ["datasets=mnist_inr", *words])

@@ -169,12 +169,12 @@ MLP = {"_target_": "wsl.zoo.architectures.mlp", "widths": [64, 6, 3]}
 
 
 def test_members_of_a_task_population_each_learn_their_own_task(tmp_path):
-    recipe = TaskPopulation(architecture=MLP, task=DIGITS, members=6, steps=80, snapshots=(0, 80), batch_size=16,
+    recipe = TaskPopulation(architecture=MLP, task=DIGITS, members=6, steps=40, snapshots=(0, 40), batch_size=16,
                             lr=(1e-2, 1e-2), classes=3, chunk=4)  # fmt: skip
     zoo = recipe.build(tmp_path / "zoo.h5")
     data, model = task(DIGITS), build_architecture(MLP)
     assert len(set(zoo.table["classes"].tolist())) > 3
-    trained = zoo.table["epoch"] == 80
+    trained = zoo.table["epoch"] == 40
     assert zoo.table["test_accuracy"][trained].mean() > zoo.table["test_accuracy"][~trained].mean() + 0.2
     for row in np.flatnonzero(trained):
         classes = [int(c) for c in zoo.table["classes"][row].split(",")]

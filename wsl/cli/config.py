@@ -53,7 +53,7 @@ def compose(config: str, words: Sequence[str]) -> dict[str, Any]:
     _check_types(base, full)
     if not trusted:
         _check_targets(full)
-    return {**full, **{word.partition("=")[0]: word.partition("=")[2] for word in choices}}
+    return {**{word.partition("=")[0]: word.partition("=")[2] for word in choices}, **full}
 
 
 def instantiate(description: Mapping[str, Any], **more: Any) -> Any:
@@ -75,8 +75,6 @@ def _flags(words: Sequence[str]) -> tuple[list[str], str | None, bool]:
             config_dir = next(rest, None)
             if config_dir is None or not Path(config_dir).is_dir():
                 raise ConfigError(f"--config-dir needs a folder that exists, got {config_dir}")
-        elif word == "--data-root":
-            overrides.append(f"data_root='{next(rest, '')}'")
         elif word == "--data-root":
             root = next(rest, None)
             if root is None or not Path(root).is_dir():
