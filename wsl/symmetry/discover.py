@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.export.graph_signature import OutputKind
 from torch.utils._pytree import tree_map_only
 
-from wsl.symmetry.axes import Axis, Value, atoms, fresh, pin, uniform
+from wsl.symmetry.axes import YIELDING, Axis, Value, Yielding, atoms, fresh, pin, uniform
 from wsl.symmetry.families import families
 from wsl.symmetry.interpret import Interpreter, Overwritten
 from wsl.symmetry.naming import write
@@ -46,11 +46,26 @@ def permutation_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> Permutati
     """
     program = _export(model, inputs, kwargs)
     state = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
+    blocks, choice = _specification(program, state, Yielding(inside=False))
+    if not choice.met:
+        return blocks
+    inside, _ = _specification(program, state, Yielding(inside=True))
+    return max(blocks, inside, key=lambda spec: spec.log10_order)
+
+
+def _specification(
+    program: torch.export.ExportedProgram, state: Mapping[str, Tensor], choice: Yielding
+) -> tuple[PermutationSpec, Yielding]:
+    """One reading of the graph."""
+    token = YIELDING.set(choice)
     try:
-        weights, reading = _read(program, state, uniform)
-    except Overwritten:
-        weights, reading = _read(program, state, fresh)
-    return write(weights, families(list(weights.values()), reading.steps), reading.labels)
+        try:
+            weights, reading = _read(program, state, uniform)
+        except Overwritten:
+            weights, reading = _read(program, state, fresh)
+        return write(weights, families(list(weights.values()), reading.steps), reading.labels), choice
+    finally:
+        YIELDING.reset(token)
 
 
 def _read(
