@@ -40,12 +40,16 @@ SEEDS = range(4)
 def main() -> None:
     """Run what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suites", nargs="*", choices=sorted(coverage_networks.SUITES), metavar="SUITE")
+    parser.add_argument(
+        "suites", nargs="*", metavar="SUITE", help=f"any of {', '.join(coverage_networks.SUITES)}; none to write the table"
+    )
     parser.add_argument("--results", type=Path, required=True, help="one line of JSON for each network, appended")
     parser.add_argument("--table", type=Path, help="write the table as Markdown")
     parser.add_argument("--only", nargs="*", help="names of networks; these run again")
     parser.add_argument("--seconds", type=float, default=300, help="time limit for one network")
     options = parser.parse_args()
+    if unknown := set(options.suites) - set(coverage_networks.SUITES):
+        parser.error(f"no collection {', '.join(sorted(unknown))}; there are {', '.join(coverage_networks.SUITES)}")
     torch.set_num_threads(1)
     for suite in options.suites:
         done = {row["name"] for row in rows(options.results) if row["suite"] == suite}
