@@ -151,6 +151,41 @@ def test_experts_move_inside_and_the_router_stands_still():
     assert spec.pinned["router.weight axis 0"].startswith("order of aten.topk")
 
 
+def turned(heads):
+    """Attention of which a part of every head is turned by its place, and cut off before that is known."""
+
+    def turn(t):
+        angle = torch.arange(6.0)[:, None] * torch.tensor([1.0, 0.1, 1.0, 0.1])
+        part = t[..., :4]
+        return torch.cat([part * angle.cos() + torch.cat([-part[..., 2:], part[..., :2]], -1) * angle.sin(), t[..., 4:]], -1)
+
+    def forward(m, x):
+        q, k, v = (f(x).unflatten(-1, (heads, -1)).transpose(1, 2) for f in (m.q, m.k, m.v))
+        return m.o(F.scaled_dot_product_attention(turn(q), turn(k), v).transpose(1, 2).flatten(2))
+
+    return Net(forward, q=nn.Linear(5, 6 * heads, bias=False), k=nn.Linear(5, 6 * heads, bias=False),
+               v=nn.Linear(5, 3 * heads, bias=False), o=nn.Linear(3 * heads, 2))  # fmt: skip
+
+
+def test_heads_that_are_turned_in_part_move_and_their_inside_stands_still():
+    spec = found(turned(3), torch.randn(2, 6, 5))
+    assert lines(spec)[:3] == ["head1 = 3, dv1 = 3 per head1", "q.weight: (head1 6) 5", "k.weight: (head1 6) 5"]
+    assert "o.weight: 2 (head1 dv1)" in lines(spec)
+
+
+def test_of_blocks_and_their_inside_the_larger_group_is_kept():
+    def network(blocks, inside):
+        def forward(m, x):
+            h = m.a(x).unflatten(-1, (blocks, 2 * inside))
+            return m.b((h[..., :inside] * h[..., inside:].tanh()).flatten(1))
+
+        return Net(forward, a=nn.Linear(5, 2 * blocks * inside, bias=False), b=nn.Linear(blocks * inside, 2, bias=False))
+
+    inside, blocks = (found(network(*sizes), torch.randn(4, 5)) for sizes in ((2, 5), (5, 2)))
+    assert str(inside) == "h1 = 5\na.weight: h1+h1+h1+h1 5\nb.weight: 2 (2 h1)"
+    assert str(blocks) == "h1 = 5\na.weight: (h1 4) 5\nb.weight: 2 (h1 2)"
+
+
 def test_windows_of_one_entry_let_their_axis_move():
     def network(*options):
         return Net(lambda m, x: m.b(F.avg_pool2d(m.a(x).relu()[:, None], *options)[:, 0]), a=nn.Linear(5, 7), b=nn.Linear(7, 2))

@@ -11,8 +11,10 @@ the atom is bound to a product or a sum, and every axis that holds it follows, b
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 
 BLOCKED = "a cut or a reshape does not respect its blocks"
 
@@ -86,11 +88,27 @@ def resolve(axis: Axis) -> Axis:
     return tuple(segments)
 
 
+@dataclasses.dataclass
+class Yielding:
+    """What stands still where blocks move and their inside is a concatenation, which no sum of products can say.
+
+    The blocks, or with ``inside`` their inside. ``met`` tells whether the choice came up.
+    """
+
+    inside: bool
+    met: bool = False
+
+
+YIELDING: ContextVar[Yielding] = ContextVar("YIELDING")
+"""The choice for the time of one reading of a graph; the blocks stand still where none was made."""
+
+
 def multiply(*factors: Axis) -> Axis:
-    """The flattened product of axes, outermost first; a concatenation under moving factors pins those factors."""
+    """The flattened product of axes, outermost first; of a concatenation under moving factors one side stands still."""
     product: list[Segment] = [()]
     for factor in map(resolve, factors):
-        factor = factor if product == [()] else _lump(factor)
+        if product != [()]:
+            factor = _lump(pin(factor, BLOCKED) if _yields(product, factor) else factor)
         if len(factor) == 1:
             product = [(*segment, *factor[0]) for segment in product]
         else:
@@ -122,6 +140,19 @@ def _meaning(atom: Atom) -> Axis:
         return one(atom)
     atom.bound = resolve(atom.bound)
     return atom.bound
+
+
+def _yields(outer: Axis | list[Segment], factor: Axis) -> bool:
+    """Whether a concatenation stands still rather than the blocks that it is the inside of."""
+    if len(factor) < 2 or not _moves(factor) or not _moves(outer):
+        return False
+    choice = YIELDING.get(Yielding(inside=False))
+    choice.met = True
+    return choice.inside
+
+
+def _moves(segments: Iterable[Segment]) -> bool:
+    return any(atom.free for segment in segments for atom in segment)
 
 
 def _lump(axis: Axis) -> Axis:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.export.graph_signature import OutputKind
 
-from wsl.symmetry.axes import Axis, Value, atoms, fresh, pin, uniform
+from wsl.symmetry.axes import YIELDING, Axis, Value, Yielding, atoms, fresh, pin, uniform
 from wsl.symmetry.failure import BY_HAND, FAILURES, told
 from wsl.symmetry.families import families
 from wsl.symmetry.grammar import SpecError
@@ -66,14 +66,27 @@ def discover(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) 
     """`permutation_spec`, with the evidence."""
     program = program_of(model, inputs, kwargs)
     state = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
-    try:
-        weights, reading, written = _read(program, state, uniform)
-    except Overwritten:
-        weights, reading, written = _read(program, state, fresh)
-    spec = write(weights, families(list(weights.values()), reading.steps), reading.labels)
+    found, choice = _reading(program, state, Yielding(inside=False))
+    if choice.met:
+        inside, _ = _reading(program, state, Yielding(inside=True))
+        found = max(found, inside, key=lambda reading: reading.spec.log10_order)
     if program.failure:
-        _prove(spec, model, (inputs, kwargs), program)
-    return Discovery(spec, state, weights, reading.steps, written)
+        _prove(found.spec, model, (inputs, kwargs), program)
+    return found
+
+
+def _reading(program: Program, state: Mapping[str, Tensor], choice: Yielding) -> tuple[Discovery, Yielding]:
+    """One reading of the graph."""
+    token = YIELDING.set(choice)
+    try:
+        try:
+            weights, reading, written = _read(program, state, uniform)
+        except Overwritten:
+            weights, reading, written = _read(program, state, fresh)
+        spec = write(weights, families(list(weights.values()), reading.steps), reading.labels)
+        return Discovery(spec, state, weights, reading.steps, written), choice
+    finally:
+        YIELDING.reset(token)
 
 
 def _read(
