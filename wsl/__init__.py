@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsl import params, symmetry
 from wsl.params import Params
-from wsl.symmetry import Permutation, PermutationSpec, SpecError, permutation_spec, verify
+from wsl.symmetry import Permutation, PermutationSpec, SpecError, SymmetryElement, permutation_spec, symmetry_spec, verify
 
 if TYPE_CHECKING:
     from wsl import generative, matching, merging, metrics, nn, plots, testing, training, zoo
@@ -28,6 +28,7 @@ __all__ = [
     "Permutation",
     "PermutationSpec",
     "SpecError",
+    "SymmetryElement",
     "Zoo",
     "generative",
     "match",
@@ -39,6 +40,7 @@ __all__ = [
     "permutation_spec",
     "plots",
     "symmetry",
+    "symmetry_spec",
     "testing",
     "training",
     "verify",

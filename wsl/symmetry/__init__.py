@@ -5,6 +5,11 @@ from wsl.symmetry.grammar import Atom, Axes, Axis, Segment, SpecError, format_ax
 from wsl.symmetry.names import KeyReport
 from wsl.symmetry.permutation import Permutation
 from wsl.symmetry.spec import Group, Occurrence, PermutationSpec
+from wsl.symmetry.units import Place, UnitSymmetry
+from wsl.symmetry.units_discover import symmetry_spec
+from wsl.symmetry.units_element import SymmetryElement
+from wsl.symmetry.units_rescaling import Rescaling
+from wsl.symmetry.units_verify import UnitVerification, verify_units
 from wsl.symmetry.verify import Verification, verify
 
 __all__ = [
@@ -16,13 +21,20 @@ __all__ = [
     "Occurrence",
     "Permutation",
     "PermutationSpec",
+    "Place",
+    "Rescaling",
     "Segment",
     "SpecError",
     "SpecWarning",
+    "SymmetryElement",
+    "UnitSymmetry",
+    "UnitVerification",
     "Verification",
     "format_axes",
     "format_axis",
     "parse_axes",
     "permutation_spec",
+    "symmetry_spec",
     "verify",
+    "verify_units",
 ]

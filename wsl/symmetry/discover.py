@@ -5,7 +5,8 @@ operation of the graph adds the equations that it needs: the largest group of ax
 f_{g.theta}(x) = f_theta(x) for every g in G, every theta and every x. Hecht-Nielsen (1990); the graph of
 permutations of a network: Ainsworth et al. (2023), arXiv 2209.04836, which writes it by hand.
 
-It reads `torch.export` without decompositions, so weights may live on the meta device. It never guesses: equal sizes are not a
+It reads `torch.export` without decompositions, so weights may live on the meta device; see `program_of` for what it does where
+a network cannot be exported. It never guesses: equal sizes are not a
 reason to tie two axes, an operation without a rule fixes what it touches and is named in ``spec.pinned``. It does not find
 symmetries that are not permutations, nor those of particular weights. `wsl.verify` proves what is found.
 """
@@ -13,8 +14,8 @@ symmetries that are not permutations, nor those of particular weights. `wsl.veri
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.export.graph_signature import OutputKind
@@ -23,7 +24,7 @@ from wsl.symmetry.axes import Axis, Value, atoms, fresh, pin, uniform
 from wsl.symmetry.failure import BY_HAND, FAILURES, told
 from wsl.symmetry.families import families
 from wsl.symmetry.grammar import SpecError
-from wsl.symmetry.interpret import Interpreter, Overwritten
+from wsl.symmetry.interpret import Interpreter, Overwritten, Step
 from wsl.symmetry.naming import write
 from wsl.symmetry.program import Program, program_of
 from wsl.symmetry.rules import is_value
@@ -41,36 +42,60 @@ def permutation_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> Permutati
     """The permutation symmetries of ``model``, called as ``model(*inputs, **kwargs)``.
 
     Parameters
-        model: any module that `torch.export` accepts, on any device, meta included; it is read in evaluation mode and left
-            as it was.
-        inputs: example inputs, of a batch size other than one. Shapes are read, values are not.
+        model: any module, on any device, meta included; it is read in evaluation mode and left as it was. Wrappers by
+            `torch.compile` and data parallelism are looked through.
+        inputs: example inputs, of a batch size other than one. Shapes are read; values only if the network is not exportable.
 
     Returns the specification of every entry of ``model.state_dict()``, in its order. Groups are named in the order in which
     they are met: ``c1, c2, ...`` where the first tensor has three or more axes, ``h1, h2, ...`` elsewhere. ``.pinned`` says of
     each fixed axis longer than one why it cannot move.
+
+    A network that `torch.export` cannot read is read from a single call, and the result proved; `SpecWarning` says so where
+    Python's path depended on values. If that fails too, `SpecError` names what failed and where in the network's code.
     """
+    return discover(model, inputs, kwargs).spec
+
+
+class Discovery(NamedTuple):
+    """A specification with what it was found by: solved axes, steps of the graph, and values that overwrite buffers.
+
+    ``reads`` tells that Python read values on the way: the graph does not show how what follows depends on them.
+    """
+
+    spec: PermutationSpec
+    state: Mapping[str, Tensor]
+    weights: Mapping[str, Value]
+    steps: Sequence[Step]
+    written: Sequence[Value]
+    reads: bool = False
+
+
+def discover(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Discovery:
+    """`permutation_spec`, with the evidence."""
     program = program_of(model, inputs, kwargs)
     state = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     try:
-        weights, reading = _read(program, state, uniform)
+        weights, reading, written = _read(program, state, uniform)
     except Overwritten:
-        weights, reading = _read(program, state, fresh)
+        weights, reading, written = _read(program, state, fresh)
     spec = write(weights, families(list(weights.values()), reading.steps), reading.labels)
     if program.failure:
         _prove(spec, model, (inputs, kwargs), program)
-    return spec
+    return Discovery(spec, state, weights, reading.steps, written, bool(program.reads))
 
 
 def _read(
     program: Program, state: Mapping[str, Tensor], constant: Callable[[int], Axis]
-) -> tuple[dict[str, Value], Interpreter]:
-    """Axes of every tensor of the state dict after all equations of the graph."""
+) -> tuple[dict[str, Value], Interpreter, list[Value]]:
+    """Axes of every tensor of the state dict after all equations of the graph, and what is written to buffers at its end."""
     weights = weights_of(state)
     reading = Interpreter(constant)
+    written: list[Value] = []
     outputs = reading.run(program.graph_module, inputs_of(program, weights, constant))
     for spec, value in zip(program.graph_signature.output_specs, outputs, strict=True):
         if spec.kind == OutputKind.BUFFER_MUTATION and spec.target in weights:
             tuple(map(unite, weights[str(spec.target)], value))
+            written += [weights[str(spec.target)], value]
         elif is_value(value):
             _pin(value, "output")
     used = [weights[str(spec.target)] for spec, node in placeholders(program) if node.users and spec.target in weights]
@@ -78,7 +103,7 @@ def _read(
     for axis in (axis for value in weights.values() for axis in value):
         if met.isdisjoint(atoms(axis)):
             pin(axis, "unused")
-    return weights, reading
+    return weights, reading, written
 
 
 def _pin(value: Value, reason: str) -> None:
@@ -105,5 +130,5 @@ def _prove(spec: PermutationSpec, model: nn.Module, call: tuple[tuple[Any, ...],
             f"{what}; the specification holds for the branches that a call with these inputs takes, since Python reads "
             f"{len(program.reads)} values on the way; prove it on inputs that take others",
             SpecWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

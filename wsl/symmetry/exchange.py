@@ -3,6 +3,7 @@
     {"format": "wsl.PermutationSpec", "version": 1,
      "groups": [{"name": "c1", "size": 16}, ...], "tensors": {"conv1.weight": "c1 1 3 3", ...}, "pinned": {...}}
 
+Unit symmetries, where there are any, are a list of their lines under "units".
 Text from elsewhere is data: what is damaged, repeated, too deep or too large is refused with a reason.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 from wsl.symmetry.grammar import NAME, Axes, SpecError, format_axes, parse_axes
 from wsl.symmetry.names import check_tensor_name
 from wsl.symmetry.spec import Group, PermutationSpec
+from wsl.symmetry.units import UnitSymmetry
 
 _FORMAT = {"format": "wsl.PermutationSpec", "version": 1}
 _LARGEST = 2**62
@@ -26,7 +28,8 @@ def to_json(spec: PermutationSpec) -> str:
     """The whole value as JSON text, with the reasons of pinned axes; `from_json` reads back an equal value."""
     groups = [{"name": g.name, "size": g.size} | ({"per": g.per} if g.per else {}) for g in spec.declared]
     tensors = {name: format_axes(axes) for name, axes in spec.annotations}
-    return json.dumps({**_FORMAT, "groups": groups, "tensors": tensors, "pinned": dict(spec.pinned)}, indent=1)
+    units = {"units": [str(unit) for unit in spec.units]} if spec.units else {}
+    return json.dumps({**_FORMAT, "groups": groups, "tensors": tensors, **units, "pinned": dict(spec.pinned)}, indent=1)
 
 
 def from_json(text: str) -> PermutationSpec:
@@ -34,12 +37,13 @@ def from_json(text: str) -> PermutationSpec:
     content = _load(text)
     if not isinstance(content, dict) or any(content.get(key) != value for key, value in _FORMAT.items()):
         raise SpecError("JSON: this is not a specification of format 'wsl.PermutationSpec', version 1")
-    if extra := sorted(content.keys() - {*_FORMAT, "groups", "tensors", "pinned"}):
+    if extra := sorted(content.keys() - {*_FORMAT, "groups", "tensors", "units", "pinned"}):
         raise SpecError(f"JSON: unknown key {extra[0]!r}; a newer version may have written this")
     groups = tuple(map(_group, _typed(content.get("groups"), list, "groups")))
     tensors = tuple(_tensor(*item) for item in _typed(content.get("tensors"), dict, "tensors").items())
     pinned = _typed(content.get("pinned", {}), dict, "pinned")
-    spec = PermutationSpec(groups, tensors, pinned)
+    units = tuple(map(_unit, _typed(content.get("units", []), list, "units")))
+    spec = PermutationSpec(groups, tensors, pinned, units)
     _check_numbers(spec)
     _check_pinned(spec, pinned)
     return spec
@@ -91,6 +95,10 @@ def _tensor(name: str, axes: Any) -> tuple[str, Axes]:
         return name, parse_axes(_typed(axes, str, f"the axes of {name!r}"))
     except SpecError as error:
         raise SpecError(f"{name}: {error}") from None
+
+
+def _unit(line: Any) -> UnitSymmetry:
+    return UnitSymmetry.parse(_typed(line, str, "each of units"))
 
 
 def _check_numbers(spec: PermutationSpec) -> None:

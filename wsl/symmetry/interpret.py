@@ -8,7 +8,7 @@ the tensor that was overwritten. Shapes are static: a shape that depends on data
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,11 +30,22 @@ class Overwritten(Exception):
     """A constant was written into: it is not uniform for good, and the graph must be read again without that notion."""
 
 
+class Operation(NamedTuple):
+    """An operation whose rule was followed: enough to follow it again, with other axes in the place of these."""
+
+    target: OpOverload
+    arguments: Mapping[str, Any]
+    call: Call
+    outputs: Sequence[Value]
+    floating: Sequence[bool]
+
+
 class Step(NamedTuple):
     """The operands of one operation, and its results with what lies between."""
 
     operands: list[Value]
     results: list[Value]
+    operation: Operation | None = None
 
 
 class Interpreter:
@@ -70,10 +81,10 @@ class Interpreter:
         raise AssertionError("an exported graph ends in an output node")
 
     def _apply(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
-        operands, shapes = list(_values([*args, kwargs])), _shapes(node)
-        if _mutates(node.target) and any(atom.uniform for value in operands for axis in value for atom in atoms(axis)):
+        operands, shapes = list(operands_of([*args, kwargs])), _shapes(node)
+        if mutates(node.target) and any(atom.uniform for value in operands for axis in value for atom in atoms(axis)):
             raise Overwritten
-        if not shapes and isinstance(node.target, OpOverload) and not _mutates(node.target):
+        if not shapes and isinstance(node.target, OpOverload) and not mutates(node.target):
             return None
         between: list[Value] = []
         call = Call(
@@ -85,8 +96,11 @@ class Interpreter:
             used=partial(_used, node),
             masked=any(map(_is_mask, _listed(node))),
         )
-        results = [*map(Operand, _by_rule(node, args, kwargs, call) or _without_rule(node, operands, shapes))]
-        self.steps.append(Step(operands, [*between, *results]))
+        bound = arguments_of(node.target, args, kwargs)
+        found = follow(node.target, bound, call)
+        results = [*map(Operand, found or _without_rule(node, operands, shapes))]
+        operation = Operation(node.target, bound, call, results, _floating(node)) if found else None  # type: ignore[arg-type]
+        self.steps.append(Step(operands, [*between, *results], operation))
         return results[0] if isinstance(node.meta.get("val"), torch.Tensor) else results
 
 
@@ -97,28 +111,39 @@ def _without_rule(node: fx.Node, operands: list[Value], shapes: list[tuple[int, 
     return [tuple(fixed(n, reason) for n in lengths) for lengths in shapes]
 
 
-def _by_rule(node: fx.Node, args: Any, kwargs: Any, call: Call) -> list[Value] | None:
+def arguments_of(target: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Arguments by the names of the operation's schema; nothing for an operation that has none."""
+    if not isinstance(target, OpOverload):
+        return {}
+    return dict(zip([argument.name for argument in target._schema.arguments], args, strict=False)) | kwargs
+
+
+def follow(target: Any, arguments: dict[str, Any], call: Call) -> list[Value] | None:
     """Outputs by the operation's rule, or None where there is none for these arguments."""
-    rule = _rule(node.target)
+    rule = _rule(target)
     if rule is None:
         return None
-    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
-    bound = dict(zip(names, args, strict=False)) | kwargs
-    for value in _values([*args, kwargs]):
-        if rule not in LAZY:
+    if not is_lazy(target):
+        for value in operands_of(arguments):
             settle(value)
     try:
-        result = rule(**bound, at=call)
+        result = rule(**arguments, at=call)
         if result is NotImplemented:
             return None
         results = result if isinstance(result, list) else [result]
         if [shape(value) for value in results] != list(call.shapes):
             return None
-        if _mutates(node.target):
-            results = [tuple(unite(old, new) for old, new in zip(bound[names[0]], results[0], strict=True))]
+        if mutates(target):
+            old = next(iter(arguments.values()))
+            results = [tuple(unite(before, new) for before, new in zip(old, results[0], strict=True))]
     except DoesNotFit:
         return None
     return results
+
+
+def is_lazy(target: Any) -> bool:
+    """Whether an operation may see factors that are not yet decided."""
+    return _rule(target) in LAZY
 
 
 def _rule(target: Any) -> Rule | None:
@@ -135,13 +160,20 @@ def _rule(target: Any) -> Rule | None:
     return rule if rule and required(rule) <= {argument.name for argument in target._schema.arguments} else None
 
 
-def _mutates(target: Any) -> bool:
+def mutates(target: Any) -> bool:
     """Whether an operation writes into its operands; ``detach_`` only says so."""
     return isinstance(target, OpOverload) and target._schema.is_mutable and target != torch.ops.aten.detach_.default
 
 
 def _packet(node: fx.Node) -> str:
     return str(getattr(node.target, "overloadpacket", node.target))
+
+
+def _floating(node: fx.Node) -> list[bool]:
+    """Whether each tensor that a node returns holds real or complex numbers."""
+    value = node.meta.get("val")
+    tensors = value if isinstance(value, (list, tuple)) else [value]
+    return [t.is_floating_point() or t.is_complex() for t in tensors if isinstance(t, torch.Tensor)]
 
 
 def _shapes(node: fx.Node) -> list[tuple[int, ...]]:
@@ -169,10 +201,10 @@ def _is_mask(part: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.dtype in (torch.bool, torch.uint8)
 
 
-def _values(item: Any) -> Iterator[Value]:
+def operands_of(item: Any) -> Iterator[Value]:
     """Every tensor in nested arguments."""
     if is_value(item):
         yield item
     elif isinstance(item, (list, tuple, dict)):
         for part in item.values() if isinstance(item, dict) else item:
-            yield from _values(part)
+            yield from operands_of(part)

@@ -25,6 +25,13 @@ class Undecided(Atom):
         self.source, self.sizes, self.place = source, sizes, place
         self.siblings: list[Undecided] = [self]
 
+    def again(self, source: Axis) -> dict[int, Undecided]:
+        """The same factors, by place, of another source."""
+        copies = [Undecided(source, self.sizes, sibling.place) for sibling in self.siblings]
+        for copy in copies:
+            copy.siblings = copies
+        return {copy.place: copy for copy in copies}
+
     def settled(self) -> bool:
         """Being read decides: the factors become a product of new atoms."""
         if self.bound is None:

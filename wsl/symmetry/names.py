@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsl.symmetry.grammar import NAME, Axes, SpecError
+from wsl.symmetry.units import UnitSymmetry
 
 if TYPE_CHECKING:
     from wsl.symmetry.spec import PermutationSpec
@@ -78,7 +79,9 @@ def rename_groups(spec: PermutationSpec, names: Renaming) -> PermutationSpec:
         return tuple(tuple(tuple(new.get(str(atom), atom) for atom in segment) for segment in axis) for axis in axes)
 
     declared = tuple(g._replace(name=new[g.name], per=new[g.per] if g.per else None) for g in spec.declared)
-    return dataclasses.replace(spec, declared=declared, annotations=tuple((n, axes_with(a)) for n, a in spec.annotations))
+    annotations = tuple((name, axes_with(axes)) for name, axes in spec.annotations)
+    units = tuple(dataclasses.replace(unit, group=new[unit.group]) for unit in spec.units)
+    return dataclasses.replace(spec, declared=declared, annotations=annotations, units=units)
 
 
 def restrict(spec: PermutationSpec, part: str | Iterable[str], *, keep_prefix: bool = False) -> PermutationSpec:
@@ -152,7 +155,16 @@ def _with_tensors(spec: PermutationSpec, names: Mapping[str, str]) -> Permutatio
     places = [(*place.rpartition(" axis "), reason) for place, reason in spec.pinned.items()]
     pinned = {f"{names[name]} axis {i}": reason for name, _, i, reason in places if name in names}
     declared = tuple(group for group in spec.declared if group.name in used)
-    return dataclasses.replace(spec, declared=declared, annotations=annotations, pinned=pinned)
+    units = tuple(unit for old in spec.units if (unit := _unit_of(old, names)))
+    return dataclasses.replace(spec, declared=declared, annotations=annotations, pinned=pinned, units=units)
+
+
+def _unit_of(unit: UnitSymmetry, names: Mapping[str, str]) -> UnitSymmetry | None:
+    """A unit symmetry as it acts on some tensors; of a phase whose shifts are elsewhere, the flips are signs."""
+    places = tuple(place._replace(tensor=names[place.tensor]) for place in unit.places if place.tensor in names)
+    if unit.kind == "phase" and places and all(place.exponent < 0 for place in places):
+        return UnitSymmetry("sign", unit.group, tuple(place._replace(exponent=1) for place in places))
+    return dataclasses.replace(unit, places=places) if places else None
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:

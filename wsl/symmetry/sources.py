@@ -33,6 +33,15 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Value]:
     return weights
 
 
+def twins(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """The first name of each tensor that has several."""
+    first: dict[str, str] = {}
+    for name, other in _overlaps(state):
+        if _layout(state[name]) == _layout(state[other]):
+            first.setdefault(other, first.get(name, name))
+    return first
+
+
 def inputs_of(program: Program, weights: Mapping[str, Value], constant: Constant) -> list[Any]:
     """The value of every placeholder; ``constant`` makes an axis along which a tensor has one value."""
     return [_input(spec, node, program, weights, constant) for spec, node in placeholders(program)]

@@ -25,6 +25,7 @@ import torch
 
 from wsl.symmetry.grammar import NAME, Axes, Axis, Segment, SpecError, format_axes, format_axis, parse_axes
 from wsl.symmetry.names import KeyReport, Renaming, align_keys, compare, rename, rename_groups, restrict
+from wsl.symmetry.units import UnitSymmetry, check_units, is_unit_line
 
 T = TypeVar("T")
 _GROUP = re.compile(rf"\s*({NAME})\s*=\s*(\d{{1,18}})(?:\s+per\s+({NAME}))?\s*$")
@@ -55,12 +56,14 @@ class PermutationSpec:
     """One annotation per tensor, over named groups; build it with `parse` or `wsl.permutation_spec`.
 
     ``pinned`` maps ``"tensor axis i"`` to the reason why that axis could not move; it is a note, not part of the value.
+    ``units`` are the symmetries of units beyond permutations, as `wsl.symmetry.symmetry_spec` finds them.
     Raises `SpecError` when an annotation names an undeclared group, or a group is declared and used nowhere.
     """
 
     declared: tuple[Group, ...]
     annotations: tuple[tuple[str, Axes], ...]
     pinned: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    units: tuple[UnitSymmetry, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pinned", MappingProxyType(dict(self.pinned)))
@@ -69,28 +72,36 @@ class PermutationSpec:
         _check(self)
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return type(self), (self.declared, self.annotations, dict(self.pinned))
+        return type(self), (self.declared, self.annotations, dict(self.pinned), self.units)
 
     @classmethod
     def parse(cls, text: str) -> PermutationSpec:
         """Read a specification from its text; ``#`` starts a comment. Raises `SpecError` naming the line."""
         declared: list[Group] = []
         annotations: list[tuple[str, Axes]] = []
+        units: list[UnitSymmetry] = []
         for number, line in enumerate(text.splitlines(), 1):
             line = line.split("#")[0].strip()
             try:
-                if ":" in line:
+                if is_unit_line(line):
+                    units.append(UnitSymmetry.parse(line))
+                elif ":" in line:
                     name, _, axes = line.rpartition(":")
                     annotations.append((name.strip(), parse_axes(axes)))
                 elif line:
                     declared.extend(_parse_groups(line))
             except SpecError as error:
                 raise SpecError(f"line {number}, '{line}': {error}") from None
-        return cls(tuple(declared), tuple(annotations))
+        return cls(tuple(declared), tuple(annotations), units=tuple(units))
 
     def __str__(self) -> str:
         sizes = [", ".join(map(str, self.declared))] if self.declared else []
-        return "\n".join([*sizes, *(f"{name}: {format_axes(axes)}".rstrip() for name, axes in self.annotations)])
+        tensors = [f"{name}: {format_axes(axes)}".rstrip() for name, axes in self.annotations]
+        return "\n".join([*sizes, *tensors, *map(str, self.units)])
+
+    def without_units(self) -> PermutationSpec:
+        """The same permutations, and nothing else."""
+        return dataclasses.replace(self, units=())
 
     @property
     def groups(self) -> Mapping[str, int]:
@@ -258,3 +269,17 @@ def _check(spec: PermutationSpec) -> None:
         raise SpecError(f"group '{unused[0]}' is declared but acts on no tensor; remove it")
     if empty := [group.name for group in spec.declared if group.size < 1]:
         raise SpecError(f"group '{empty[0]}' has size 0; a group needs at least one element")
+    if spec.units:
+        check_units(spec.units, _places(spec))
+
+
+def _places(spec: PermutationSpec) -> dict[str, set[tuple[str, int, int, int]]]:
+    """Every place of every group."""
+    places: dict[str, set[tuple[str, int, int, int]]] = {name: set() for name in spec.groups}
+    for tensor, axes in spec.annotations:
+        for i, axis in enumerate(axes):
+            for j, segment in enumerate(axis):
+                for k, atom in enumerate(segment):
+                    if isinstance(atom, str):
+                        places[atom].add((tensor, i, j, k))
+    return places
