@@ -7,7 +7,7 @@ import pytest
 import torch
 from networks import NETWORKS
 
-from wsl.symmetry import PermutationSpec, SpecError, parse_axes, permutation_spec
+from wsl.symmetry import PermutationSpec, SpecError, parse_axes, permutation_spec, symmetry_spec
 
 CONV = PermutationSpec.parse("c1 = 4, h = 5\nconv.weight: c1 2 3 3\nconv.steps:\nfc.weight: h (c1 9)\nout.weight: 3 h")
 PLAIN = {"conv.weight": ["c1", None, None, None], "conv.steps": [], "fc.weight": ["h", "(c1 9)"], "out.weight": [None, "h"]}
@@ -176,11 +176,17 @@ def test_shapes_may_be_any_sequence():
     assert PermutationSpec.from_axes_to_perm({"w": ["h", None]}, {"w": [3, 2]}).shapes["w"] == (3, 2)
 
 
-def test_unit_symmetries_survive_json_and_renaming():
-    text = "h = 5\na.weight: h 2\na.bias: h\nb.weight: 3 h\nscale h: a.weight[0] a.bias[0] / b.weight[1]"
-    spec = PermutationSpec.parse(text)
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
+def test_unit_symmetries_survive_json(network):
+    spec = symmetry_spec(network.make(), network.inputs())
     assert PermutationSpec.from_json(spec.to_json()) == spec
-    assert spec.rename({"a": "x.a"}).rename({"x.a": "a"}) == spec
-    assert str(spec.rename_groups({"h": "k"}).units[0]) == "scale k: a.weight[0] a.bias[0] / b.weight[1]"
-    assert str(spec.restrict("a")).splitlines()[-1] == "scale h: weight[0] bias[0]"
-    assert spec.restrict(["a.bias"], keep_prefix=True).units[0].places == spec.units[0].places[1:2]
+    assert ("units" in json.loads(spec.to_json())) == bool(spec.units)
+
+
+def test_unit_symmetries_are_no_permutations():
+    spec = symmetry_spec(NETWORKS[0].make(), NETWORKS[0].inputs())
+    with pytest.raises(SpecError, match=r"scale h1: a plain axes_to_perm holds permutations only; use without_units\(\)"):
+        spec.to_axes_to_perm(strict=True)
+    assert spec.to_axes_to_perm() == spec.without_units().to_axes_to_perm(strict=True)
+    with pytest.raises(SpecError, match="expected 'KIND GROUP: places'"):
+        PermutationSpec.from_json(json.dumps({**json.loads(spec.to_json()), "units": ["shrink h1: 0.weight[0]"]}))

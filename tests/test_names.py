@@ -8,7 +8,7 @@ from networks import BY_NAME, NETWORKS
 from torch import nn
 
 from wsl import params
-from wsl.symmetry import Permutation, PermutationSpec, SpecError, permutation_spec, verify
+from wsl.symmetry import Permutation, PermutationSpec, SpecError, permutation_spec, symmetry_spec, verify, verify_units
 
 SPEC = PermutationSpec.parse("""c1 = 4, head = 2, dk = 3 per head, h = 5
 encoder.conv.weight: c1 2 3 3
@@ -221,3 +221,32 @@ def test_weights_of_a_wrapped_module_move_like_those_of_the_bare_one():
 def test_a_report_is_a_value():
     with pytest.raises(dataclasses.FrozenInstanceError):
         SPEC.compare({}).missing = ()
+
+
+class Waves(nn.Module):
+    """An encoder whose units may shift by multiples of pi, and a decoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(2, 7), nn.Linear(7, 3)
+
+    def forward(self, x):
+        return self.decoder(torch.sin(self.encoder(x)))
+
+
+@pytest.mark.parametrize(("model", "x"), [(Pair(), torch.randn(3, 5)), (Waves(), torch.randn(3, 2))], ids=["relu", "sine"])
+def test_unit_symmetries_follow_the_names(model, x):
+    spec = symmetry_spec(model, x)
+    assert spec.units
+    there = spec.rename({"encoder": "e"}).rename_groups({"h1": "units"})
+    assert len(there.units) == len(spec.units)
+    back = there.rename({"e": "encoder"}).rename_groups({"units": "h1"})
+    assert back == spec
+    assert verify_units(back, model, x).ok
+
+
+def test_a_phase_without_its_shift_is_a_sign():
+    spec = symmetry_spec(Waves(), torch.randn(3, 2))
+    assert "phase h1 omega 1: encoder.bias[0] / decoder.weight[1]" in str(spec)
+    assert "sign h1: weight[1]" in str(spec.restrict("decoder"))
+    assert "phase h1 omega 1: bias[0]" in str(spec.restrict("encoder"))

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from wsl import params
-from wsl.symmetry import SpecError, SpecWarning, permutation_spec, verify
+from wsl.symmetry import SpecError, SpecWarning, permutation_spec, symmetry_spec, verify
 
 A_B = "h1 = 7\na.weight: h1 5\na.bias: h1\nb.weight: 3 h1\nb.bias: 3"
 
@@ -64,8 +64,9 @@ def mask(m, x):
 @pytest.mark.parametrize("forward", [branch, truth, loop, mask])
 def test_python_that_depends_on_data_is_followed_and_said(forward):
     model = net(forward)
-    with pytest.warns(SpecWarning, match=r"the branches that a call with these inputs takes, since Python reads \d values"):
+    with pytest.warns(SpecWarning, match=r"branches that a call with these inputs takes, since Python reads \d values") as said:
         spec = permutation_spec(model, x())
+    assert [warning.filename for warning in said] == [__file__]
     assert str(spec) == A_B
     assert verify(spec, model, x(), controls=True).loose == ()
 
@@ -307,3 +308,10 @@ def test_hooks_are_part_of_the_function():
     spec = permutation_spec(model, x())
     assert spec.groups == {"h1": 6}
     assert verify(spec, model, x()).ok
+
+
+@pytest.mark.filterwarnings("ignore::wsl.symmetry.SpecWarning")
+def test_what_python_read_hides_scales_of_units():
+    model = net(lambda m, x: m.b(m.a(x).relu()) * m.a(x).relu().sum().item())
+    assert not symmetry_spec(model, x()).units
+    assert symmetry_spec(net(lambda m, x: Output(m.b(m.a(x).relu()))), x()).units

@@ -26,6 +26,8 @@ _PER = re.compile(rf"({NAME})\s+per\s+({NAME})")
 
 def to_axes_to_perm(spec: PermutationSpec, *, strict: bool = False) -> AxesToPerm:
     """The dictionary of a specification; ``strict`` raises `SpecError` at an axis that needs more than one name."""
+    if strict and spec.units:
+        raise SpecError(f"{spec.units[0].head}: a plain axes_to_perm holds permutations only; use without_units()")
     per = {group.name: group.per for group in spec.declared if group.per}
     return {name: [_term(axis, per, where=f"{name}: axis {i}" if strict else None) for i, axis in enumerate(axes)]
             for name, axes in spec.annotations}  # fmt: skip

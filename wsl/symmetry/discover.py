@@ -5,7 +5,8 @@ operation of the graph adds the equations that it needs: the largest group of ax
 f_{g.theta}(x) = f_theta(x) for every g in G, every theta and every x. Hecht-Nielsen (1990); the graph of
 permutations of a network: Ainsworth et al. (2023), arXiv 2209.04836, which writes it by hand.
 
-It reads `torch.export` without decompositions, so weights may live on the meta device. It never guesses: equal sizes are not a
+It reads `torch.export` without decompositions, so weights may live on the meta device; see `program_of` for what it does where
+a network cannot be exported. It never guesses: equal sizes are not a
 reason to tie two axes, an operation without a rule fixes what it touches and is named in ``spec.pinned``. It does not find
 symmetries that are not permutations, nor those of particular weights. `wsl.verify` proves what is found.
 """
@@ -41,25 +42,32 @@ def permutation_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> Permutati
     """The permutation symmetries of ``model``, called as ``model(*inputs, **kwargs)``.
 
     Parameters
-        model: any module that `torch.export` accepts, on any device, meta included; it is read in evaluation mode and left
-            as it was.
-        inputs: example inputs, of a batch size other than one. Shapes are read, values are not.
+        model: any module, on any device, meta included; it is read in evaluation mode and left as it was. Wrappers by
+            `torch.compile` and data parallelism are looked through.
+        inputs: example inputs, of a batch size other than one. Shapes are read; values only if the network is not exportable.
 
     Returns the specification of every entry of ``model.state_dict()``, in its order. Groups are named in the order in which
     they are met: ``c1, c2, ...`` where the first tensor has three or more axes, ``h1, h2, ...`` elsewhere. ``.pinned`` says of
     each fixed axis longer than one why it cannot move.
+
+    A network that `torch.export` cannot read is read from a single call, and the result proved; `SpecWarning` says so where
+    Python's path depended on values. If that fails too, `SpecError` names what failed and where in the network's code.
     """
     return discover(model, inputs, kwargs).spec
 
 
 class Discovery(NamedTuple):
-    """A specification with what it was found by: solved axes, steps of the graph, and values that overwrite buffers."""
+    """A specification with what it was found by: solved axes, steps of the graph, and values that overwrite buffers.
+
+    ``reads`` tells that Python read values on the way: the graph does not show how what follows depends on them.
+    """
 
     spec: PermutationSpec
     state: Mapping[str, Tensor]
     weights: Mapping[str, Value]
     steps: Sequence[Step]
     written: Sequence[Value]
+    reads: bool = False
 
 
 def discover(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Discovery:
@@ -84,7 +92,7 @@ def _reading(program: Program, state: Mapping[str, Tensor], choice: Yielding) ->
         except Overwritten:
             weights, reading, written = _read(program, state, fresh)
         spec = write(weights, families(list(weights.values()), reading.steps), reading.labels)
-        return Discovery(spec, state, weights, reading.steps, written), choice
+        return Discovery(spec, state, weights, reading.steps, written, bool(program.reads)), choice
     finally:
         YIELDING.reset(token)
 

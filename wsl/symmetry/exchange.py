@@ -1,9 +1,9 @@
 """Specifications as JSON: the whole value, with the reasons of pinned axes.
 
     {"format": "wsl.PermutationSpec", "version": 1,
-     "groups": [{"name": "c1", "size": 16}, ...], "tensors": {"conv1.weight": "c1 1 3 3", ...},
-     "units": ["scale c1: conv1.weight[0] ...", ...], "pinned": {...}}
+     "groups": [{"name": "c1", "size": 16}, ...], "tensors": {"conv1.weight": "c1 1 3 3", ...}, "pinned": {...}}
 
+Unit symmetries, where there are any, are a list of their lines under "units".
 Text from elsewhere is data: what is damaged, repeated, too deep or too large is refused with a reason.
 """
 
@@ -28,7 +28,7 @@ def to_json(spec: PermutationSpec) -> str:
     """The whole value as JSON text, with the reasons of pinned axes; `from_json` reads back an equal value."""
     groups = [{"name": g.name, "size": g.size} | ({"per": g.per} if g.per else {}) for g in spec.declared]
     tensors = {name: format_axes(axes) for name, axes in spec.annotations}
-    units = {"units": list(map(str, spec.units))} if spec.units else {}
+    units = {"units": [str(unit) for unit in spec.units]} if spec.units else {}
     return json.dumps({**_FORMAT, "groups": groups, "tensors": tensors, **units, "pinned": dict(spec.pinned)}, indent=1)
 
 
@@ -42,8 +42,8 @@ def from_json(text: str) -> PermutationSpec:
     groups = tuple(map(_group, _typed(content.get("groups"), list, "groups")))
     tensors = tuple(_tensor(*item) for item in _typed(content.get("tensors"), dict, "tensors").items())
     pinned = _typed(content.get("pinned", {}), dict, "pinned")
-    units = tuple(_unit(text) for text in _typed(content.get("units", []), list, "units"))
-    spec = PermutationSpec(groups, tensors, units=units, pinned=pinned)
+    units = tuple(map(_unit, _typed(content.get("units", []), list, "units")))
+    spec = PermutationSpec(groups, tensors, pinned, units)
     _check_numbers(spec)
     _check_pinned(spec, pinned)
     return spec
@@ -97,8 +97,8 @@ def _tensor(name: str, axes: Any) -> tuple[str, Axes]:
         raise SpecError(f"{name}: {error}") from None
 
 
-def _unit(text: Any) -> UnitSymmetry:
-    return UnitSymmetry.parse(_typed(text, str, "each of units"))
+def _unit(line: Any) -> UnitSymmetry:
+    return UnitSymmetry.parse(_typed(line, str, "each of units"))
 
 
 def _check_numbers(spec: PermutationSpec) -> None:

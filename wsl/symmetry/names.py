@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsl.symmetry.grammar import NAME, Axes, SpecError
@@ -155,16 +155,16 @@ def _with_tensors(spec: PermutationSpec, names: Mapping[str, str]) -> Permutatio
     places = [(*place.rpartition(" axis "), reason) for place, reason in spec.pinned.items()]
     pinned = {f"{names[name]} axis {i}": reason for name, _, i, reason in places if name in names}
     declared = tuple(group for group in spec.declared if group.name in used)
-    units = tuple(_units_with(spec.units, names))
-    return dataclasses.replace(spec, declared=declared, annotations=annotations, units=units, pinned=pinned)
+    units = tuple(unit for old in spec.units if (unit := _unit_of(old, names)))
+    return dataclasses.replace(spec, declared=declared, annotations=annotations, pinned=pinned, units=units)
 
 
-def _units_with(units: Iterable[UnitSymmetry], names: Mapping[str, str]) -> Iterator[UnitSymmetry]:
-    """The unit symmetries at the places that are left, as permutations are; a phase needs a place where it shifts."""
-    for unit in units:
-        places = tuple(place._replace(tensor=names[place.tensor]) for place in unit.places if place.tensor in names)
-        if places and (unit.kind != "phase" or any(place.exponent > 0 for place in places)):
-            yield dataclasses.replace(unit, places=places)
+def _unit_of(unit: UnitSymmetry, names: Mapping[str, str]) -> UnitSymmetry | None:
+    """A unit symmetry as it acts on some tensors; of a phase whose shifts are elsewhere, the flips are signs."""
+    places = tuple(place._replace(tensor=names[place.tensor]) for place in unit.places if place.tensor in names)
+    if unit.kind == "phase" and places and all(place.exponent < 0 for place in places):
+        return UnitSymmetry("sign", unit.group, tuple(place._replace(exponent=1) for place in places))
+    return dataclasses.replace(unit, places=places) if places else None
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:

@@ -31,10 +31,11 @@ from wsl.symmetry.units import Place, UnitSymmetry, clashes
 def symmetry_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> PermutationSpec:
     """`wsl.permutation_spec`, with all that is found beyond permutations in ``units``; the parameters are the same.
 
-    ``without_units()`` gives what `wsl.permutation_spec` returns. Weights may live on the meta device.
+    ``without_units()`` gives what `wsl.permutation_spec` returns. Weights may live on the meta device. Nothing is found beyond
+    permutations where Python reads values of the network on its way: a graph does not show what depends on them.
     """
     found = discover(model, inputs, kwargs)
-    return dataclasses.replace(found.spec, units=_units(found))
+    return dataclasses.replace(found.spec, units=() if found.reads else _units(found))
 
 
 def _units(found: Discovery) -> tuple[UnitSymmetry, ...]:
