@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wsl.cli.checkpoints import example, find
 from wsl.cli.config import ConfigError, compose, recipes
+from wsl.cli.networks import add_network_arguments, discover, examples, find, read_spec
 from wsl.cli.population import build
 from wsl.cli.terminal import say
-from wsl.symmetry import PermutationSpec, permutation_spec
+from wsl.symmetry import PermutationSpec
 from wsl.zoo import Checkpoints, Zoo, export, import_checkpoints, save, sources
 from wsl.zoo import open as open_zoo
 
@@ -63,9 +63,9 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, help="zoo file to write")
     parser.add_argument("--kind", choices=KINDS, help="what the source is; default: seen from its files")
     parser.add_argument("--pattern", help=r"for folders: regular expression such as 'run(?P<member>\d+)/ep(?P<epoch>\d+)'")
-    parser.add_argument("--spec", help="file with a specification's text")
+    parser.add_argument("--spec", help="file with a specification, as text or JSON")
     parser.add_argument("--model", help="module:callable that returns the network, to discover the specification")
-    parser.add_argument("--input-shape", help="shape of one input batch for --model, for example 2,3,32,32")
+    add_network_arguments(parser)
     parser.add_argument("--prefix", default="", help="removed from the names of tensors, for example module.")
     parser.add_argument("--cast", choices=DTYPES, help="cast floating tensors to this type first")
     parser.add_argument("--dtype", choices=DTYPES, help="type of the weights in the file; default: float32")
@@ -138,8 +138,8 @@ def _specification(options: argparse.Namespace) -> PermutationSpec | None:
     if options.spec and options.model:
         raise ConfigError("--spec and --model both give a specification; choose one")
     if options.spec:
-        return PermutationSpec.parse(Path(options.spec).read_text())
-    return permutation_spec(find(options.model), example(options.input_shape)) if options.model else None
+        return read_spec(options.spec)
+    return discover(find(options.model, options.kwargs), examples(options.input_shape)) if options.model else None
 
 
 def _opened(options: argparse.Namespace) -> Checkpoints:
