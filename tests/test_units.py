@@ -23,6 +23,7 @@ from wsl.symmetry import (
     symmetry_spec,
     verify_units,
 )
+from wsl.symmetry.units_layout import along
 
 GOLDEN = {
     "mlp": """
@@ -245,6 +246,24 @@ def test_other_networks(model, shape, text):
     assert proved(model, torch.randn(shape, generator=torch.Generator().manual_seed(0))) == lines(text)
 
 
+def test_a_comparison_of_two_tensors_forbids_the_charges_of_both():
+    def function(net, x):
+        return net.c(torch.where(net.a(x) > net.b(x), 1.0, 0.5))
+
+    model = Net(function, a=nn.Linear(5, 7, bias=False), b=nn.Linear(5, 7, bias=False), c=nn.Linear(7, 2))
+    assert proved(model, torch.randn(3, 5)) == []
+
+
+def test_a_buffer_that_the_network_writes_has_the_charge_of_what_is_written():
+    def function(net, x):
+        h = net.a(x).relu()
+        net.memory.copy_(h.mean(0))
+        return net.b(h)
+
+    model = Net(function, a=nn.Linear(5, 7), b=nn.Linear(7, 2), memory=torch.zeros(7))
+    assert proved(model, torch.randn(3, 5), loose={"memory"}) == ["scale h1: memory[0] a.weight[0] a.bias[0] / b.weight[1]"]
+
+
 def test_units_that_several_segments_of_one_axis_hold_are_scaled_alike_where_an_operation_treats_them_alike():
     def function(net, x):
         h = net.a(x).unflatten(-1, (3, 4)).softmax(-2) * net.gain
@@ -332,15 +351,12 @@ def generic(model, seed=0):
 def directions(spec, theta, group, unit):
     """Tangents of scaling one unit at each place of its group, from the constant that the network adds there."""
     offsets = {place[:4]: place.offset for unit in spec.units for place in unit.places}
+    parent = next(g.per for g in spec.declared if g.name == group)
+    chosen = torch.zeros(spec.groups.get(parent, 1), spec.groups[group], dtype=torch.float64)
+    chosen[0, unit] = 1
     for o in spec.occurrences(group):
-        single = UnitSymmetry("scale", group, (Place(*o, 1, offsets.get(tuple(o), 0.0)),))
-        one = PermutationSpec(spec.declared, spec.annotations, units=(single,))
-        factors = Rescaling.identity(one).values[0].clone()
-        factors.view(-1)[unit] = 2.0
-        yield (
-            o.tensor,
-            Rescaling(one, (factors,))({n: theta.get(n, torch.zeros(())) for n in spec.axes})[o.tensor] - theta[o.tensor],
-        )
+        here = along(spec, Place(o.tensor, o.axis, o.segment, o.factor), chosen if parent else chosen[0], 0.0)
+        yield o.tensor, (theta[o.tensor] + offsets.get(tuple(o), 0.0)) * here
 
 
 @pytest.mark.parametrize("name", [n.name for n in NETWORKS])

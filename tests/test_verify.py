@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from wsl import params
 from wsl.symmetry import Permutation, PermutationSpec, SpecError, verify
+from wsl.symmetry.calls import Example
 from wsl.symmetry.double import Double
 from wsl.symmetry.function import Function
 from wsl.symmetry.moves import moves_of
@@ -160,6 +161,19 @@ def test_a_specification_of_another_model_is_refused():
         verify(BY_NAME["cnn"].spec, BY_NAME["mlp"].make(), BY_NAME["mlp"].inputs())
     with pytest.raises(SpecError, match=r"0\.weight: axis 0 has size 7, but group 'h1' has size 8"):
         verify(changed("mlp", ("h1 = 7", "h1 = 8")), BY_NAME["mlp"].make(), BY_NAME["mlp"].inputs())
+
+
+def test_a_late_mistake_in_a_deep_network_is_not_lost_in_large_activations():
+    layers = [layer for _ in range(60) for layer in (nn.Linear(6, 6, bias=False), nn.BatchNorm1d(6))]
+    model, x = nn.Sequential(*layers, nn.Linear(6, 3)), torch.randn(4, 6)
+    fixed = {name: " ".join(map(str, t.shape)) for name, t in model.state_dict().items()}
+    right = {"118.weight": "h 6", "119.weight": "h", "119.bias": "h", "119.running_var": "h", "120.weight": "3 h"}
+    for mean, ok in (("h", True), ("6", False)):
+        axes = fixed | right | {"119.running_mean": mean}
+        spec = PermutationSpec.parse("h = 6\n" + "\n".join(f"{name}: {axis}" for name, axis in axes.items()))
+        result = verify(spec, model, x)
+        assert result.ok is ok
+        assert (result.whole < 1e-13) if ok else (result.whole > 1e-3)
 
 
 def test_shared_memory_cannot_move_two_ways():
@@ -432,7 +446,7 @@ def test_long_reports_are_cut():
 def test_weights_are_moved_in_place_and_put_back_bit_for_bit():
     network = BY_NAME["attention"]
     f = Function(network.make(), seed=0)
-    f.randomize(torch.Generator().manual_seed(0))
+    f.randomize(torch.Generator().manual_seed(0), Example((network.inputs(),), {}))
     theta, places = {n: t.detach().clone() for n, t in f.state.items()}, {n: t.data_ptr() for n, t in f.state.items()}
     g = Permutation.random(network.spec, torch.Generator().manual_seed(1))
     with f.moved(moves_of(g)):

@@ -33,6 +33,11 @@ def carry(c: Charges, event: Event) -> None:
         c.carry(meeting)
 
 
+def dropout(c: Charges, event: Event) -> None:
+    """The identity, unless it is on all the same."""
+    (nothing if event.arguments.get("train") else carry)(c, event)
+
+
 def join(c: Charges, event: Event, along: bool) -> None:
     """Tensors side by side: units on another axis than the joined one are the same in all."""
     tensors, rank = event.arguments["tensors"], len(event.outputs[0])

@@ -24,10 +24,10 @@ def _rows(names: str, rule: Rule) -> dict[str, Rule]:
 
 
 _CARRIED = """
-_to_copy alias clone contiguous detach lift_fresh lift_fresh_copy to type_as alpha_dropout dropout feature_alpha_dropout
-feature_dropout view reshape _unsafe_view view_as reshape_as flatten unflatten squeeze unsqueeze ravel permute transpose
-swapaxes swapdims t numpy_T mT adjoint movedim moveaxis expand expand_as broadcast_to repeat tile repeat_interleave split
-chunk split_with_sizes tensor_split unsafe_split unsafe_chunk unbind select slice
+_to_copy alias clone contiguous detach lift_fresh lift_fresh_copy to type_as view reshape _unsafe_view view_as
+reshape_as flatten unflatten squeeze unsqueeze ravel permute transpose swapaxes swapdims t numpy_T mT adjoint movedim
+moveaxis expand expand_as broadcast_to repeat tile repeat_interleave split chunk split_with_sizes tensor_split
+unsafe_split unsafe_chunk unbind select slice
 """
 CARRIED = frozenset(_CARRIED.split())
 """Entries of one tensor, each as it is, in other places."""
@@ -40,6 +40,7 @@ RULES: dict[str, Rule] = {
     **LAYERS,
     **dict.fromkeys(CARRIED, rules.carry),
     **_rows("index index_select gather embedding pixel_shuffle pixel_unshuffle channel_shuffle", rules.carry),
+    **_rows("alpha_dropout dropout feature_alpha_dropout feature_dropout", rules.dropout),
     **_rows("unfold im2col conj conj_physical real imag", rules.carry),
     **_rows("avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d", MEAN),
     **_rows("upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d", MEAN),
@@ -104,6 +105,9 @@ def read(c: Charges, events: Sequence[Event], known: bool) -> None:
 
 def _apply(c: Charges, event: Event, function: Function, number: int) -> None:
     """A function of each entry; a phase flips the sign of a sine or a cosine."""
+    if sum(map(is_value, event.arguments.values())) > 1:
+        rules.nothing(c, event)
+        return
     for i, meeting in enumerate(event.meetings):
         form = c.through(function, c.total([term.charge for term in meeting.terms]))
         c.give(meeting, plus(form, c.phases.get((number, i), {})))

@@ -39,7 +39,7 @@ def loose(
     """
     suspects = every = [o for name, size in spec.groups.items() if size > 1 for o in spec.occurrences(name)]
     for _ in range(2):
-        f.randomize(generator)
+        f.randomize(generator, example)
         reference = f.reference(example)
         errors = {o: f.error(example, moves_of(untied(spec, alone, sharing(f, o))), reference) for o in suspects}
         suspects = [o for o, error in errors.items() if error <= BROKEN]

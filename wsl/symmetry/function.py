@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from wsl.params import Params
+from wsl.symmetry.calibrate import calibrating
 from wsl.symmetry.calls import Example, Run, alike, put_back
 from wsl.symmetry.double import Double, widened
 from wsl.symmetry.grammar import SpecError
@@ -41,9 +42,17 @@ class Function:
             memories.setdefault(tensor.untyped_storage()._cdata, []).append(name)
         self.memories = tuple(map(tuple, memories.values()))
 
+    def randomize(self, generator: torch.Generator, example: Example) -> None:
+        """Vectors and buffers away from 0 and 1, positive where they were; layers whose outputs are of unit size on an example.
+
+        Integers are kept.
+        """
+        self._draw(generator)
+        with calibrating(self.model):
+            self(example)
+
     @torch.no_grad()
-    def randomize(self, generator: torch.Generator) -> None:
-        """Matrices of unit gain; vectors and buffers away from 0 and 1, positive where they were; integers are kept."""
+    def _draw(self, generator: torch.Generator) -> None:
         for tensor in self.state.values():
             if not _continuous(tensor) or not tensor.numel():
                 continue

@@ -40,7 +40,7 @@ def apart(f: Function, spec: PermutationSpec, example: Example, generator: torch
     for name in (name for name, size in spec.groups.items() if size > 1):
         parts = [[place] for place in dict.fromkeys(sharing(f, o) for o in spec.occurrences(name))]
         for _ in range(2):
-            f.randomize(generator)
+            f.randomize(generator, example)
             pairs = _Pairs(f, example, _steps(f, spec, name, generator))
             parts = _joined(parts, pairs.tied)
             pairs.put_back()

@@ -96,7 +96,7 @@ class _Measure:
 
     def draw(self, generator: torch.Generator) -> None:
         """Random weights."""
-        self.f.randomize(generator)
+        self.f.randomize(generator, self.example)
         self.theta = {name: tensor.detach().clone() for name, tensor in self.f.state.items()}
         self.reference = self.f.reference(self.example)
 

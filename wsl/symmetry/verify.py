@@ -3,8 +3,9 @@
     error(g) = || f_{g.theta}(x) - f_theta(x) || / || f_theta(x) ||
 
 for theta drawn at random, buffers included: at their defaults (batch norm 0 and 1, layer norm 1, biases 0) many wrong
-specifications pass. A true symmetry gives rounding error, about 1e-15; a wrong one an error of order one. In training mode the
-running statistics that f_{g.theta} leaves must be g of those of f_theta; for gradients, grad f(g.theta) = g(grad f(theta)).
+specifications pass; and scaled so that every layer's output is of unit size, since late biases are lost in large ones.
+A true symmetry gives rounding error, about 1e-15; a wrong one an error of order one. In training mode the running statistics
+that f_{g.theta} leaves must be g of those of f_theta; for gradients, grad f(g.theta) = g(grad f(theta)).
 
 It tells whether each permutation in the specification is a symmetry. Whether the specification holds all there are is not
 decided; the negative controls (``controls``, ``unions``, ``pinned``) look for what it might lack.
@@ -70,9 +71,9 @@ def verify(
     generator = torch.Generator().manual_seed(seed)
     f = Function(model, seed=seed, materialize=materialize)
     spec.validate(f.state)
-    f.randomize(generator)
-    alone = {name: _alone(spec, name, generator) for name in spec.groups}
     first, *rest = _examples((inputs, dict(kwargs or {})), others, training=training, gradients=gradients)
+    f.randomize(generator, first)
+    alone = {name: _alone(spec, name, generator) for name in spec.groups}
     whole = moves_of(Permutation.random(spec, generator))
     errors, single = {}, {}
     for example in (first, *rest):
