@@ -3,7 +3,7 @@
 from wsl.symmetry.batch import PermutationBatch, gather_rows
 from wsl.symmetry.discover import SpecWarning, permutation_spec
 from wsl.symmetry.grammar import Atom, Axes, Axis, Segment, SpecError, format_axes, format_axis, parse_axes
-from wsl.symmetry.names import KeyReport
+from wsl.symmetry.keys import KeyReport
 from wsl.symmetry.permutation import Permutation
 from wsl.symmetry.spec import Group, Occurrence, PermutationSpec
 from wsl.symmetry.units import Place, UnitSymmetry

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from wsl.symmetry.grammar import NAME, Axes, Axis, Segment, SpecError, format_axes, format_axis, parse_axes
-from wsl.symmetry.names import KeyReport, Renaming, align_keys, compare, rename, rename_groups, restrict
+from wsl.symmetry.keys import KeyReport, align_keys, compare
+from wsl.symmetry.names import Renaming, rename, rename_groups, restrict
 from wsl.symmetry.units import UnitSymmetry, check_units, is_unit_line
 
 T = TypeVar("T")
