@@ -139,7 +139,8 @@ def test_experts_move_inside_and_the_router_stands_still():
         experts = torch.topk(m.router(x).softmax(-1), 1).indices[:, 0]
         order = experts.argsort()
         offs = torch.histc(experts.float(), 3, 0, 2).cumsum(0).to(torch.int32)
-        y = torch._grouped_mm(torch._grouped_mm(x[order].bfloat16(), m.up.bfloat16(), offs).relu(), m.down.bfloat16(), offs)
+        up, down = m.up.bfloat16(), m.down.bfloat16()
+        y = F.grouped_mm(F.grouped_mm(x[order].bfloat16(), up, offs=offs).relu(), down, offs=offs)
         return m.head(x + torch.zeros_like(x).index_copy(0, order, y.float()))
 
     model = Net(forward, embed=nn.Linear(5, 8), router=nn.Linear(8, 3), up=weight(3, 8, 16), down=weight(3, 16, 8),

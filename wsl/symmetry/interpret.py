@@ -116,7 +116,7 @@ def _by_rule(node: fx.Node, args: Any, kwargs: Any, call: Call) -> list[Value] |
         results = result if isinstance(result, list) else [result]
         if [shape(value) for value in results] != list(call.shapes):
             return None
-        if _mutates(node.target) and torch.Tag.inplace_view not in node.target.tags:
+        if _mutates(node.target) and torch.Tag.inplace_view not in node.target.tags:  # type: ignore[union-attr]
             results = [tuple(unite(old, new) for old, new in zip(bound[names[0]], results[0], strict=True))]
     except DoesNotFit:
         return None
