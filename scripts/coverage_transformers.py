@@ -395,6 +395,7 @@ def networks() -> Iterator[tuple[str, Build]]:
         raise SystemExit("transformers is missing; see scripts/README.md for the packages that this script needs")
     if importlib.util.find_spec("torchvision") is not None:
         torchvision()  # transformers imports it where it is present
+    importlib.import_module("transformers")
     for name, (options, inputs) in NETWORKS.items():
         yield name, partial(_built, name.split()[0], options, inputs)
 

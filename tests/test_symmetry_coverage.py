@@ -31,6 +31,9 @@ def run(tmp_path, suite, *names):
         ("torchvision", "segmentation/lraspp_mobilenet_v3_large", 30),
         ("timm", "mobilenetv3/lcnet_035", 17),
         ("timm", "coat/coat_tiny", 32),
+        ("transformers", "BertForMaskedLM", 13),
+        ("transformers", "LlamaForCausalLM", 13),
+        ("transformers", "MixtralForCausalLM", 13),
     ],
 )
 def test_a_network_is_discovered_and_proved_and_the_proof_could_have_failed(tmp_path, suite, network, groups):

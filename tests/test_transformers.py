@@ -1,7 +1,9 @@
 """Transformers: as many groups as theory gives, under the names of the field, however attention is written."""
 
+import importlib
 import importlib.util
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,7 +141,8 @@ def test_experts_move_inside_and_the_router_stands_still():
         experts = torch.topk(m.router(x).softmax(-1), 1).indices[:, 0]
         order = experts.argsort()
         offs = torch.histc(experts.float(), 3, 0, 2).cumsum(0).to(torch.int32)
-        y = torch._grouped_mm(torch._grouped_mm(x[order].bfloat16(), m.up.bfloat16(), offs).relu(), m.down.bfloat16(), offs)
+        up, down = m.up.bfloat16(), m.down.bfloat16()
+        y = F.grouped_mm(F.grouped_mm(x[order].bfloat16(), up, offs=offs).relu(), down, offs=offs)
         return m.head(x + torch.zeros_like(x).index_copy(0, order, y.float()))
 
     model = Net(forward, embed=nn.Linear(5, 8), router=nn.Linear(8, 3), up=weight(3, 8, 16), down=weight(3, 16, 8),
@@ -216,17 +219,21 @@ def test_axes_that_are_added_and_removed_in_place_change_nothing():
     assert found(Net(forward, a=nn.Linear(5, 7), b=nn.Linear(7, 2)), torch.randn(3, 5)).groups == {"h1": 7}
 
 
-def hugging_face():
+@pytest.fixture
+def hugging_face(monkeypatch):
     if importlib.util.find_spec("transformers") is None:
-        pytest.skip("needs transformers")
-    return pytest.importorskip("transformers")
+        pytest.skip("transformers is not installed")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    if importlib.util.find_spec("torchvision") is not None:
+        importlib.import_module("coverage_networks").torchvision()
+    return importlib.import_module("transformers")
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_networks_of_the_hub_have_as_many_groups_as_theory_gives(attention):
-    hf = hugging_face()
+def test_networks_of_the_hub_have_as_many_groups_as_theory_gives(hugging_face, attention):
+    hf = hugging_face
     ids, image = torch.zeros(2, 7, dtype=torch.long), torch.zeros(2, 3, 224, 224)
     with torch.device("meta"):
         bert = hf.BertForMaskedLM(hf.BertConfig(attn_implementation=attention))

@@ -135,7 +135,7 @@ def follow(target: Any, arguments: dict[str, Any], call: Call) -> list[Value] | 
         results = result if isinstance(result, list) else [result]
         if [shape(value) for value in results] != list(call.shapes):
             return None
-        if mutates(target) and torch.Tag.inplace_view not in target.tags:
+        if mutates(target) and torch.Tag.inplace_view not in target.tags:  # type: ignore[union-attr]
             old = next(iter(arguments.values()))
             results = [tuple(unite(before, new) for before, new in zip(old, results[0], strict=True))]
     except DoesNotFit:
