@@ -256,7 +256,7 @@ def test_a_scheme_draws_weights_anew_and_leaves_biases(scheme):
 COMPILED = {"siren": (lambda: siren([2, 5, 1]), "fields"), "cnn with dropout": (MAKERS["cnn"], "images")}
 
 
-@pytest.mark.parametrize("case", COMPILED)
+@pytest.mark.parametrize("case", ["siren", pytest.param("cnn with dropout", marks=pytest.mark.slow)])
 def test_compiled_steps_are_the_plain_ones(case):
     make, kind = COMPILED[case]
     axis = torch.linspace(-1, 1, 5)

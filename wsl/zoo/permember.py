@@ -22,6 +22,8 @@ from wsl.zoo.recurrent import CELLS, recurrent
 
 _DROPOUT = 3
 """Stream of a member's randomness; `wsl.zoo.batches` has the others."""
+_LEVELS = 1 << 17
+"""A rate is exact to one part in this."""
 
 
 class PerMember(TorchFunctionMode):
@@ -48,8 +50,11 @@ class PerMember(TorchFunctionMode):
             return input
         rate = torch.as_tensor(p, dtype=input.dtype, device=input.device) if self._rate is None else self._rate
         shape = torch.Size(draws(input))
-        place = torch.arange(shape.numel(), device=input.device).view(shape)
-        kept = counter.uniform(*self._key, call, place) >= rate
+        count = shape.numel()
+        # three draws of 17 bits from each number: hashing is most of what dropout costs
+        bits = counter.bits(*self._key, call, torch.arange(-(-count // 3), device=input.device))
+        parts = torch.stack([(bits >> by) & (_LEVELS - 1) for by in (0, 17, 34)])
+        kept = parts.flatten()[:count].view(shape) >= rate * _LEVELS
         return torch.where(kept, input / (1 - rate).clamp(min=torch.finfo(input.dtype).eps), 0.0)
 
 
