@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from wsl.cli.config import ConfigError
 from wsl.cli.terminal import say
 from wsl.params import Params
-from wsl.symmetry import PermutationSpec, SpecWarning, permutation_spec
+from wsl.symmetry import PermutationSpec, SpecWarning, permutation_spec, symmetry_spec
 
 Inputs = tuple[tuple[Tensor, ...], dict[str, Tensor]]
 """Positional inputs, and those given by name."""
@@ -86,11 +86,12 @@ def examples(shapes: Sequence[str] | None, dtype: torch.dtype = torch.float32) -
     return tuple(args), kwargs
 
 
-def discover(model: nn.Module, inputs: Inputs) -> PermutationSpec:
-    """The specification of a network; what limits it is said on stderr."""
+def discover(model: nn.Module, inputs: Inputs, *, units: bool = False) -> PermutationSpec:
+    """The specification of a network, if asked for with what its units allow; what limits it is said on stderr."""
+    find_spec = symmetry_spec if units else permutation_spec
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SpecWarning)
-        spec = permutation_spec(model, *inputs[0], **inputs[1])
+        spec = find_spec(model, *inputs[0], **inputs[1])
     for warning in caught:
         say(f"note: {' '.join(str(warning.message).split())}", error=True)
     return spec

@@ -15,7 +15,7 @@ from wsl.cli.config import ConfigError
 from wsl.cli.networks import CODE_FAILS, Inputs, add_network_arguments, align, discover, examples, find, read_spec
 from wsl.cli.results import write_text
 from wsl.cli.terminal import say
-from wsl.symmetry import PermutationSpec, verify
+from wsl.symmetry import PermutationSpec, verify, verify_units
 from wsl.zoo import read_checkpoint
 
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> None:
     model = _build(options)
     own = next((t.dtype for t in model.parameters() if t.is_floating_point()), torch.float32)
     inputs = examples(options.input_shape, own)
-    spec = _given(options.spec, model) if options.spec else discover(model, inputs)
+    spec = _given(options.spec, model) if options.spec else discover(model, inputs, units=options.units)
     _print(spec, pinned=options.pinned)
     if proves:
         _prove(spec, model, inputs, options)
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pinned", action="store_true", help="say why other axes cannot move; with --verify, try whether it is so"
     )
+    parser.add_argument("--units", action="store_true", help="also find scales, signs, phases and linear maps of the units")
     parser.add_argument("--checkpoint", metavar="FILE", help="compare names and shapes of a checkpoint with the specification")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the specification's text")
     parser.add_argument("--json", metavar="FILE", help="write the specification as JSON, with the reasons of fixed axes")
@@ -100,10 +101,13 @@ def _prove(spec: PermutationSpec, model: nn.Module, inputs: Inputs, options: arg
     args, kwargs = inputs
     try:
         proof = verify(spec, model, *args, kwargs=kwargs, pinned=options.pinned, materialize=options.meta, **more)
+        units = verify_units(spec, model, *args, kwargs=kwargs) if spec.units and not options.meta else None
     except CODE_FAILS as error:
         raise ConfigError(f"{options.model} cannot be verified: {error}") from None
     say(str(proof))
-    if not proof.ok:
+    if units is not None:
+        say(f"unit symmetries: {units}")
+    if not proof.ok or units is not None and not units.ok:
         where = options.spec or f"the specification of {options.model}"
         raise ConfigError(f"{where} does not preserve the function" + ("" if options.spec else "; please report this network"))
 
