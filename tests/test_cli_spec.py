@@ -93,7 +93,7 @@ def test_what_is_printed_is_the_text_its_size_and_its_proof(here, capsys):
 
 
 def test_what_the_units_allow_is_printed_and_proved(here, capsys):
-    assert main(["spec", "nets:net", "--input-shape", "2,5", "--units", "--verify"]) == 0
+    assert spec("net", *SHAPE, "--units", "--verify") == 0
     printed = capsys.readouterr().out
     assert "scale h1: 0.weight[0] 0.bias[0] / 2.weight[1]" in printed
     assert "unit symmetries: preserves the function" in printed
@@ -103,7 +103,7 @@ def test_a_wrong_unit_symmetry_is_refused(here, capsys):
     Path("wrong.txt").write_text(
         "h = 7\n0.weight: h 5\n0.bias: h\n2.weight: 3 h\n2.bias: 3\nsign h: 0.weight[0] 0.bias[0] 2.weight[1]"
     )
-    assert main(["spec", "nets:net", "--input-shape", "2,5", "--spec", "wrong.txt"]) == 2
+    assert spec("net", *SHAPE, "--spec", "wrong.txt") == 2
     assert "wrong.txt does not preserve the function" in capsys.readouterr().err
 
 

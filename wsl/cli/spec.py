@@ -107,7 +107,7 @@ def _prove(spec: PermutationSpec, model: nn.Module, inputs: Inputs, options: arg
     say(str(proof))
     if units is not None:
         say(f"unit symmetries: {units}")
-    if not proof.ok or units is not None and not units.ok:
+    if not proof.ok or (units is not None and not units.ok):
         where = options.spec or f"the specification of {options.model}"
         raise ConfigError(f"{where} does not preserve the function" + ("" if options.spec else "; please report this network"))
 
