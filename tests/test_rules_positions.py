@@ -167,11 +167,10 @@ def test_one_step_of_a_recurrent_layer_moves_all_gates_alike():
 
 
 def test_weight_norm_moves_directions_and_lengths():
-    def forward(m, x):
-        return m.b(F.linear(x, torch._weight_norm(m.v, m.g, 0)).relu())
-
-    model = Net(forward, v=weight(7, 5), g=weight(7, 1), b=nn.Linear(7, 2))
-    assert lines(found(model, torch.randn(3, 5)))[:3] == ["h1 = 7", "v: h1 5", "g: h1 1"]
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(5, 7)), nn.ReLU(), nn.Linear(7, 2))
+    assert lines(found(model, torch.randn(3, 5)))[1:4] == [
+        "0.bias: h1", "0.parametrizations.weight.original0: h1 1", "0.parametrizations.weight.original1: h1 5",
+    ]  # fmt: skip
 
 
 def test_units_move_as_space_under_a_convolution_of_one_position():
