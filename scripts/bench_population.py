@@ -143,15 +143,16 @@ def loop(make: Callable[[], nn.Module], loss: Callable[[Tensor, Tensor], Tensor]
 def bound(shapes: list[tuple[int, int, int]], *, sines: int, stack: int = 32) -> Run:
     """Products (rows, k) x (k, n) forward and both backward, but the first one's for pixels; sines and cosines."""
     tensors = [(torch.randn(stack, m, k), torch.randn(stack, k, n), torch.randn(stack, m, n)) for m, k, n in shapes]
+    results = [(torch.empty_like(x), torch.empty_like(w), torch.empty_like(y)) for x, w, y in tensors]
     angles = torch.randn(stack * max(sines, 1))
-    both = torch.compile(lambda t: (t.sin(), t.cos()), dynamic=False) if sines else None
+    both = torch.compile(lambda t: (t.sin().sum(), t.cos().sum()), dynamic=False) if sines else None
 
     def run() -> int:
-        for i, (x, w, y) in enumerate(tensors):
-            torch.bmm(x, w)
-            torch.bmm(x.mT, y)
+        for i, ((x, w, y), (dx, dw, out)) in enumerate(zip(tensors, results, strict=True)):
+            torch.bmm(x, w, out=out)
+            torch.bmm(x.mT, y, out=dw)
             if i or sines:
-                torch.bmm(y, w.mT)
+                torch.bmm(y, w.mT, out=dx)
         if both is not None:
             both(angles)
         return stack

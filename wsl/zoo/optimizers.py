@@ -53,10 +53,10 @@ class SGD(Optimizer):
         """As `torch.optim.SGD`."""
         del count  # momentum has no start-up correction
         momentum = hyper.get("momentum", self.momentum)
-        grads = grads + hyper["weight_decay"] * weights
+        grads = torch.addcmul(grads, hyper["weight_decay"], weights)
         velocity = momentum * state[0] + grads
         step = grads + momentum * velocity if self.nesterov else velocity
-        return weights - hyper["lr"] * step, (velocity,)
+        return torch.addcmul(weights, hyper["lr"], step, value=-1), (velocity,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +69,15 @@ class Adam(Optimizer):
 
     def update(self, weights: Tensor, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper) -> tuple[Tensor, State]:
         """As `torch.optim.Adam`."""
-        return self._step(weights, grads + hyper["weight_decay"] * weights, state=state, count=count, hyper=hyper)
+        return self._step(weights, torch.addcmul(grads, hyper["weight_decay"], weights), state=state, count=count, hyper=hyper)
 
     def _step(self, weights: Tensor, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper) -> tuple[Tensor, State]:
         b1, b2 = hyper.get("beta1", self.betas[0]), hyper.get("beta2", self.betas[1])
-        first = state[0] + (1 - b1) * (grads - state[0])
-        second = b2 * state[1] + (1 - b2) * grads.square()
+        first = torch.lerp(state[0], grads, 1 - b1)
+        second = (state[1] * b2).add_(grads.square().mul_(1 - b2))
         rate = hyper["lr"] / (1 - _power(b1, count)).to(weights)
-        root = second.sqrt() / (1 - _power(b2, count)).sqrt().to(weights)
-        return weights - rate * (first / (root + self.eps)), (first, second)
+        root = second.sqrt().div_((1 - _power(b2, count)).sqrt().to(weights)).add_(self.eps)
+        return weights - torch.div(first, root).mul_(rate), (first, second)
 
 
 @dataclasses.dataclass(frozen=True)

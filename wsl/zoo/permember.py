@@ -46,7 +46,7 @@ class PerMember(TorchFunctionMode):
               inplace: bool = False) -> Tensor:  # fmt: skip
         del inplace
         call, self._calls = self._calls, self._calls + 1
-        if not training:
+        if not training or (self._rate is None and p == 0):
             return input
         rate = torch.as_tensor(p, dtype=input.dtype, device=input.device) if self._rate is None else self._rate
         shape = torch.Size(draws(input))

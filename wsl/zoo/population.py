@@ -33,8 +33,8 @@ from wsl.zoo.update import Conditions, Members, Update
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 """Step number (from 0) -> inputs (N, B, ...) and targets (N, B, ...)."""
 _CONSTANT = Constant()
-WORKING_SET = 16 << 20
-"""Elements that one step may write: 64 MB in float32, about what the last cache of a server core group holds."""
+WORKING_SET = 8 << 20
+"""Elements that one step may write: 32 MB in float32, about what the last cache of a group of server cores holds."""
 
 
 @runtime_checkable

@@ -85,7 +85,7 @@ class Update:
                        targets)  # fmt: skip
 
     def _move(self, members: Members, given: Conditions, buffers: Params, losses: Tensor, grads: Tensor) -> Members:
-        norm = grads.square().sum(1, keepdim=True).sqrt()
+        norm = torch.linalg.vector_norm(grads, dim=1, keepdim=True)
         alive = (members.diverged < 0) & losses.isfinite() & norm[:, 0].isfinite()
         if self.clip is not None:
             grads = grads * (self.clip / (norm + 1e-6)).clamp(max=1)
