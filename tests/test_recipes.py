@@ -91,6 +91,18 @@ def test_the_initial_scale_of_fields_multiplies_every_weight(tmp_path):
         assert torch.equal(small[range(5)][0][name], tensor * 0.25)
 
 
+def test_the_schedule_of_fields_multiplies_their_learning_rate(tmp_path):
+    cosine = {"_target_": "wsl.zoo.Cosine", "final": 0.0}
+    plain = field(steps=1, snapshots=(1,)).build(tmp_path / "a.h5")
+    first = field(steps=1, snapshots=(1,), schedule=cosine).build(tmp_path / "b.h5")
+    risen = field(steps=1, snapshots=(1,), schedule={**cosine, "warmup": 1_000_000}).build(tmp_path / "c.h5")
+    start = field(steps=1, snapshots=(0,)).build(tmp_path / "d.h5")
+    for name, tensor in start[range(5)][0].items():
+        assert torch.equal(plain[range(5)][0][name], first[range(5)][0][name])
+        torch.testing.assert_close(risen[range(5)][0][name], tensor, rtol=0, atol=2e-9)
+        assert not torch.equal(plain[range(5)][0][name], tensor)
+
+
 def test_members_do_not_depend_on_chunks_or_on_how_many_there_are(tmp_path):
     many, few = classifier(chunk=5).build(tmp_path / "a.h5"), classifier(members=3, chunk=2).build(tmp_path / "b.h5")
     for name, tensor in few[range(6)][0].items():

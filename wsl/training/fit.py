@@ -28,9 +28,13 @@ from wsl.zoo import Checkpoints, replacing
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to train. ``patience`` epochs without a better validation score end the run; ``precision`` is Fabric's."""
+    """How to train. ``patience`` epochs without a better validation score end the run; ``precision`` is Fabric's.
+
+    ``fraction`` of the training members are used, the first of a fixed random order: a smaller share is part of a larger one.
+    """
 
     epochs: int = 30
+    fraction: float = 1.0
     batch_size: int = 32
     lr: float = 2e-3
     weight_decay: float = 1e-2
@@ -75,21 +79,21 @@ def fit(
 
     ``variety`` augments and mixes training checkpoints. With ``folder``, every epoch is saved to ``last.pt`` there and an
     interrupted run with equal settings goes on from it.
-    An `Estimator` is fitted on all training members at once; of the settings it reads none.
+    An `Estimator` is fitted on all training members at once; of the settings it reads ``fraction`` only.
     Raises ValueError when the folder holds another run (settings, network, zoo), or when the loss stops being finite.
     """
+    rows = training_rows(zoo, settings.fraction)
     if isinstance(network, Estimator):
-        return _fit_at_once(network, zoo, objective)
+        return _fit_at_once(network, zoo, objective, rows)
     normalizer = getattr(network, "normalizer", None)
     if normalizer is not None:
-        normalizer.fit(zoo.statistics("train"))
+        normalizer.fit((zoo if settings.fraction == 1 else zoo.subset(rows)).statistics("train"))
     fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision)
     fabric.launch()
     wrapped, optimizer = fabric.setup(network, _optimizer(network, settings))
     run = _Run(network, optimizer, settings, None if folder is None else Path(folder) / "last.pt")
     run.identity = _identity(network, zoo, objective, settings=(settings, variety))
     run.resume()
-    rows = zoo.indices("train")
     batches = _Batches(zoo, rows, variety.prepare(zoo, rows), settings.batch_size)
     hidden = None if progress else True
     epochs = tqdm(range(run.epoch, settings.epochs), disable=hidden, initial=run.epoch, total=settings.epochs, unit="epoch")
@@ -126,12 +130,22 @@ def evaluate(
     return objective.metrics(output, metadata), table
 
 
-def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective) -> Fit:
-    params, metadata = zoo.__getitems__(zoo.indices("train"))
+def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective, rows: np.ndarray) -> Fit:
+    params, metadata = zoo.__getitems__(rows)
     network.fit(params, column(metadata, objective.column))
     row = {"epoch": 0, "train_loss": float(objective.losses(network(params), metadata).mean())}
     scores, _ = evaluate(network, zoo, objective, split="val")
     return Fit([{**row, **{f"val_{name}": value for name, value in scores.items()}}], 0, scores[objective.monitor])
+
+
+def training_rows(zoo: Checkpoints, fraction: float) -> np.ndarray:
+    """Rows of the training members, or of a ``fraction`` of them in (0, 1], at least one; whole members, as in a split."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction is {fraction}, but it must lie in (0, 1]: the share of the training members to use")
+    rows = zoo.indices("train")
+    member = zoo.table["member"][rows]
+    order = np.random.default_rng(0).permutation(np.unique(member))
+    return rows[np.isin(member, order[: max(1, round(fraction * len(order)))])]
 
 
 class _Run:

@@ -24,6 +24,7 @@ from wsl.zoo.error import ZooError
 from wsl.zoo.optimizers import AdamW
 from wsl.zoo.population import train_population
 from wsl.zoo.recipes import Recipe, Rows, Trainer
+from wsl.zoo.schedules import build_schedule
 from wsl.zoo.start import initial_population
 from wsl.zoo.tasks import Fields
 
@@ -32,12 +33,14 @@ from wsl.zoo.tasks import Fields
 class FieldPopulation(Recipe):
     """A zoo of implicit neural representations, member i of image i; ``lr`` is Adam's, the same for all.
 
-    ``init_scale`` multiplies the initial weights and biases: the smaller, the more the image and the less the start decides
-    where the weights end, and the better they can be read.
+    ``schedule`` describes what multiplies it over the steps, such as ``{_target_: wsl.zoo.Cosine}``. ``init_scale``
+    multiplies the initial weights and biases: the smaller, the more the image and the less the start decides where the
+    weights end, and the better they can be read.
     """
 
     lr: float
     init_scale: float = 1.0
+    schedule: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"_target_": "wsl.zoo.Constant"})
 
     @property
     def columns(self) -> Mapping[str, type]:
@@ -57,7 +60,7 @@ class FieldPopulation(Recipe):
 
     def _trainer(self, data: Any, engine: Engine) -> Trainer:
         make = functools.partial(build_architecture, self.architecture)
-        model = make()
+        model, schedule = make(), build_schedule(self.schedule)
 
         def train(members: Tensor) -> Rows:
             seeds, count = self.seeds(members), len(members)
@@ -65,7 +68,7 @@ class FieldPopulation(Recipe):
             batch = data.coordinates.expand(count, -1, -1), data.targets(members)
             trained = train_population(model, start, F.mse_loss, batches=lambda _: batch, optimizer=AdamW(),
                                        lr=torch.full((count,), self.lr), weight_decay=torch.zeros(count), steps=self.steps,
-                                       snapshots=self.snapshots, engine=engine)  # fmt: skip
+                                       snapshots=self.snapshots, schedule=schedule, engine=engine)  # fmt: skip
             metrics = [data.evaluate(model, params, members) for params in trained.snapshots]
             fitted = {name: torch.cat([metric[name] for metric in metrics]) for name in ("loss", "psnr")}
             return Rows.of(trained, members, fitted, {"label": data.labels[members], "image": members, "seed": seeds})
