@@ -16,7 +16,7 @@ from wsl.cli.results import finished, result, write_figure, write_json, write_ta
 from wsl.cli.terminal import numbers, say
 from wsl.plots import Figure, bar_figure, scatter_figure
 from wsl.training import Objective, evaluate, fit
-from wsl.zoo import Zoo, build_architecture, task
+from wsl.zoo import Zoo, build_architecture
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -65,9 +65,9 @@ def _base_network(network: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
     if zoo.architecture is None:
         raise ConfigError(f"{zoo.path} does not say how to build its networks, but {network['_target_']} runs them; choose a "
                           "functional that reads weights alone, such as models=unf")  # fmt: skip
-    if network.get("input_shape") is None and "task" not in zoo.provenance:
-        raise ConfigError(f"{zoo.path} names no task, so the shape of an input is unknown; add network.input_shape=[...]")
-    shape = network.get("input_shape") or task(zoo.provenance["task"]).input_shape
+    shape = network.get("input_shape") or zoo.provenance.get("input_shape")
+    if shape is None:
+        raise ConfigError(f"{zoo.path} does not say what shape an input has; add network.input_shape=[...], without batch")
     return {"base": build_architecture(zoo.architecture), "input_shape": shape}
 
 

@@ -162,7 +162,8 @@ class Recipe(abc.ABC):
     def _writer(self, path: Path, data: Any) -> ZooWriter:
         model, inputs = build_architecture(self.architecture), self._example_input(data)
         buffers = [name for name, _ in model.named_buffers()]
-        provenance = {"recipe": self.description, "hash": self.hash, "task": dict(self.task), "data": dict(data.files)}
+        provenance = {"recipe": self.description, "hash": self.hash, "task": dict(self.task),
+                      "input_shape": list(data.input_shape), "data": dict(data.files)}  # fmt: skip
         return ZooWriter(path, spec=permutation_spec(model.eval(), inputs), like=from_module(model), buffers=buffers,
                          architecture=dict(self.architecture), provenance=provenance, columns=self.columns)  # fmt: skip
 
