@@ -31,11 +31,12 @@ class FlatEdit(nn.Module):
                  odd: Sequence[str] = ()):  # fmt: skip
         super().__init__()
         self.spec, self.normalizer = spec, InputNormalizer(spec, odd=odd)
-        count = sum(math.prod(shape) for shape in spec.shapes.values())
+        self.shapes = spec.shapes
+        count = sum(math.prod(shape) for shape in self.shapes.values())
         self.mlp, self.edit = mlp(count, *[hidden] * 3, count, dropout=dropout), Edit(spec, scale)
 
     def forward(self, params: Mapping[str, Tensor]) -> Params:
         """Raises `SpecError` for tensors that do not fit."""
         validate(self.spec, params)
-        changes = unravel(self.mlp(ravel(self.normalizer(params), batch_dims=1)), self.spec.shapes)
+        changes = unravel(self.mlp(ravel(self.normalizer(params), batch_dims=1)), self.shapes)
         return self.edit(self.normalizer, params, changes)
