@@ -76,9 +76,9 @@ def test_the_wrong_group_is_not_followed(network, make):
 def test_the_flat_editor_claims_nothing_and_is_not_equivariant():
     network = BY_NAME["mlp"]
     assert FlatEdit.equivariance == "none"
+    net, theta = build(flat, network.spec, scale=0.5), network.weights(2, dtype=torch.float64)
     with pytest.raises(AssertionError, match="the layer is not equivariant"):
-        net = build(flat, network.spec, scale=0.5)
-        assert_equivariant(net, network.spec, network.weights(2, dtype=torch.float64), channel_dims=0)
+        assert_equivariant(net, network.spec, theta, channel_dims=0)
 
 
 def flipped(theta):
