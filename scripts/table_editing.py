@@ -50,14 +50,17 @@ def main() -> None:
     parser.add_argument("--edits", nargs="+", default=["dilate", "contrast"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--references", nargs="*", default=list(REFERENCES), choices=list(REFERENCES))
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=2e-3)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
     runs = options.output / "runs.csv"
     for edit in options.edits:
         for seed in options.seeds:
-            for method in [*(REFERENCES if seed == options.seeds[0] else []), *options.methods]:
+            for method in [*(options.references if seed == options.seeds[0] else []), *options.methods]:
                 if (edit, method, str(seed)) not in {(r["edit"], r["method"], r["seed"]) for r in rows(runs)}:
                     append(runs, alone(train, options, edit, method, seed))
                     (options.output / "table.md").write_text(markdown(rows(runs)))
@@ -66,13 +69,12 @@ def main() -> None:
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a call in a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def train(options: argparse.Namespace, edit: str, method: str, seed: int) -> dict[str, Any]:
     """One row of ``runs.csv``."""
-    torch.set_num_threads(1)
     zoo = Zoo(options.zoo)
     objective = ImageEdit(zoo, edit, data_root=options.data_root)
     torch.manual_seed(seed)
@@ -82,14 +84,14 @@ def train(options: argparse.Namespace, edit: str, method: str, seed: int) -> dic
         spent = time.process_time() - started
     else:
         network = METHODS[method](zoo.spec)
-        settings = Settings(epochs=options.epochs, lr=options.lr, seed=seed, accelerator="cpu")
+        settings = Settings(epochs=options.epochs, batch_size=options.batch_size, lr=options.lr, seed=seed, accelerator="cpu")
         best = fit(network, zoo, objective, settings=settings).best_epoch
         spent = time.process_time() - started
         mse = evaluate(network, zoo, objective)[0]["mse"]
     return {
-        "edit": edit, "method": method, "seed": seed, "epochs": options.epochs, "lr": options.lr, "best_epoch": best,
-        "mse": mse, "parameters": sum(p.numel() for p in network.parameters()), "cpu_seconds": spent,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "edit": edit, "method": method, "seed": seed, "epochs": options.epochs, "batch_size": options.batch_size,
+        "lr": options.lr, "best_epoch": best, "mse": mse, "parameters": sum(p.numel() for p in network.parameters()),
+        "cpu_seconds": spent, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }  # fmt: skip
 
 
@@ -99,8 +101,8 @@ def unchanged(zoo: Zoo, objective: ImageEdit) -> float:
 
 
 def fitted(zoo: Zoo, objective: ImageEdit) -> float:
-    """Test error of representations fitted to the edited images, from the starts and in the way of the zoo's own."""
-    recipe, about = zoo.provenance["recipe"], zoo.__getitems__(zoo.indices("test"))[1]
+    """The same of representations fitted to edited images, from the starts and in the way of the zoo's own; 200 members."""
+    recipe, about = zoo.provenance["recipe"], zoo.__getitems__(zoo.indices("test")[:200])[1]
     make, count = functools.partial(build_architecture, zoo.architecture), len(about["image"])
     start = {n: t * recipe["init_scale"] for n, t in initial_population(make, about["seed"].tolist()).items()}
     batch = objective.fields.coordinates.expand(count, -1, -1), objective.targets(about).flatten(2).transpose(1, 2)
