@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -145,3 +146,11 @@ def test_networks_that_give_numbers_do_not_edit(files, capsys, monkeypatch):
     words = ["models=flat_mlp", "datasets=digits_inr", "zoo=inr.h5", "+edit._target_=wsl.training.ImageEdit"]
     assert main(["train", *words]) == 2
     assert f"{FlatMLP.__name__} and ImageEdit do not fit" in capsys.readouterr().err
+
+
+def test_the_snippet_of_the_documentation_runs(files):
+    page = (Path(__file__).parent.parent / "docs" / "editing.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1].replace("runs/zoos/mnist_inr.h5", f"{files}/inr.h5")
+    space = {}
+    exec(code.replace("epochs=20", "epochs=1"), space)
+    assert isinstance(space["objective"], ImageEdit)
