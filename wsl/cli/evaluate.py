@@ -10,11 +10,11 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import nn
 
-from wsl.cli.config import ConfigError, instantiate
+from wsl.cli.config import ConfigError
 from wsl.cli.population import default_path
 from wsl.cli.results import result, write_json
 from wsl.cli.terminal import numbers, say
-from wsl.cli.train import build_network
+from wsl.cli.train import build_network, build_objective
 from wsl.training import evaluate
 from wsl.zoo import Zoo
 
@@ -25,13 +25,14 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("run", help="folder that wsl train wrote")
     parser.add_argument("--zoo", help="zoo file; default: the recipe's own")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
+    parser.add_argument("--data-root", help="folder of the task's files, such as MNIST's, for an edit")
     options = parser.parse_args(arguments)
     folder = Path(options.run)
     if not (folder / "result.json").exists():
         raise ConfigError(f"{folder}: no result.json; name a folder that wsl train has finished")
     config = json.loads((folder / "result.json").read_text())["config"]
     zoo = Zoo(options.zoo or default_path(config))
-    objective = instantiate(config["objective"])
+    objective = build_objective(config, zoo, options.data_root)
     network = build_network(config, zoo, objective)
     _load(network, folder / "network.safetensors")
     scores, _ = evaluate(network, zoo, objective, split=options.split)

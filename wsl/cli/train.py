@@ -14,7 +14,7 @@ from wsl.cli.config import ConfigError, compose, instantiate, locate, recipes
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.terminal import numbers, say
-from wsl.plots import Figure, bar_figure, scatter_figure
+from wsl.plots import Figure, bar_figure, histogram_figure, scatter_figure
 from wsl.training import Objective, evaluate, fit
 from wsl.zoo import Zoo, build_architecture
 
@@ -28,9 +28,10 @@ def run(arguments: Sequence[str]) -> None:
         )
         return
     config = compose("train", arguments)
+    config = {**config, "objective": config.get("edit") or config.get("objective")}
     for need in ("network", "objective"):
         part(config, need, verb="wsl train")
-    _check_gives_numbers(config)
+    _check_outputs(config)
     zoo = open_or_build(config)
     folder = Path(config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}")
     kept = {key: config[key] for key in ("models", "datasets", "seed", "network", "objective", "settings", "variety")}
@@ -50,14 +51,21 @@ def build_network(config: Mapping[str, Any], zoo: Zoo, objective: Objective) -> 
     reads = _base_network(config["network"], zoo) if getattr(kind, "reads_function", False) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        return instantiate({**config["network"], **reads}, spec=zoo.spec, out_features=objective.out_features)
+        width = {} if objective.out_features is None else {"out_features": objective.out_features}
+        return instantiate({**config["network"], **reads}, spec=zoo.spec, **width)
 
 
-def _check_gives_numbers(config: Mapping[str, Any]) -> None:
-    kind = locate(config["network"]["_target_"])
-    if getattr(kind, "equivariance", None) == "equivariant":
-        raise ConfigError(f"models={config['models']}: {kind.__name__} gives weights, but datasets={config['datasets']} has a "
-                          "target for each network; choose an invariant functional, or train it from Python")  # fmt: skip
+def build_objective(config: Mapping[str, Any], zoo: Zoo, data_root: str | None) -> Objective:
+    """The objective of a recipe; one that reads the zoo's own images finds their files in ``data_root``."""
+    reads = getattr(locate(config["objective"]["_target_"]), "reads_zoo", False)
+    return instantiate(config["objective"], **({"zoo": zoo, "data_root": data_root} if reads else {}))
+
+
+def _check_outputs(config: Mapping[str, Any]) -> None:
+    network, objective = (locate(config[name]["_target_"]) for name in ("network", "objective"))
+    if getattr(network, "gives_weights", False) != (objective.out_features is None):
+        raise ConfigError(f"models={config['models']}: {network.__name__} and {objective.__name__} do not fit: networks "
+                          "that give weights take an edit, {_target_: wsl.training.ImageEdit}, and others none")  # fmt: skip
 
 
 def _base_network(network: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
@@ -72,11 +80,13 @@ def _base_network(network: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
 
 
 def _train(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:
-    objective = instantiate(config["objective"])
+    objective = build_objective(config, zoo, config["data_root"])
     network = build_network(config, zoo, objective)
     how = {"settings": instantiate(config["settings"]), "variety": instantiate(config["variety"])}
     trained = fit(network, zoo, objective, **how, folder=folder, progress=True)
     scores, table = evaluate(network, zoo, objective)
+    unchanged, before = evaluate(nn.Identity(), zoo, objective) if objective.out_features is None else ({}, {})
+    table |= {f"{name}_unchanged": column for name, column in before.items() if name not in ("row", objective.column)}
     done = {
         **head,
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -84,11 +94,12 @@ def _train(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str,
         "best_epoch": trained.best_epoch,
         "val": {objective.monitor: trained.best_score},
         "test": scores,
+        **({"unchanged": unchanged} if unchanged else {}),
     }
     write_table(folder / "history.csv", {name: [row[name] for row in trained.history] for name in trained.history[0]})
     write_table(folder / "predictions.csv", {name: column.tolist() for name, column in table.items()})
     write_with(folder / "network.safetensors", lambda path: save_file(_weights(network), path, metadata={"hash": head["hash"]}))
-    write_figure(folder / "predictions.png", _figure(objective.column, table["prediction"], table["target"]))
+    write_figure(folder / "predictions.png", _figure(objective.column, table))
     write_json(folder / "result.json", done)
     (folder / "last.pt").unlink(missing_ok=True)
     return done
@@ -98,8 +109,11 @@ def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
 
 
-def _figure(column: str, prediction: torch.Tensor, target: torch.Tensor) -> Figure:
-    """Predicted against true for a score, accuracy by class for a label."""
+def _figure(column: str, table: Mapping[str, torch.Tensor]) -> Figure:
+    """Predicted against true for a score, accuracy by class for a label, errors before and after for an edit."""
+    if "mse" in table:
+        return histogram_figure({"edited": table["mse"], "unchanged": table["mse_unchanged"]}, label="mean squared error")
+    prediction, target = table["prediction"], table["target"]
     if prediction.is_floating_point():
         return scatter_figure(prediction, target, label=column.replace("_", " "))
     hits = {int(label): (prediction == label)[target == label].double().mean() for label in target.unique()}

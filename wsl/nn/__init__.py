@@ -4,9 +4,11 @@ from wsl.nn.basis import layer_dimension
 from wsl.nn.dwsnet import DWSNet
 from wsl.nn.equivariant import EquivariantNet
 from wsl.nn.flat import FlatMLP
+from wsl.nn.flat_edit import FlatEdit
 from wsl.nn.graph import GraphMetanetwork, to_graph
 from wsl.nn.linear import EquivariantLinear
 from wsl.nn.nfn import NFN
+from wsl.nn.nfn_edit import NFNEdit
 from wsl.nn.nft import NFT
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.pool import InvariantPool
@@ -25,10 +27,12 @@ __all__ = [
     "DWSNet",
     "EquivariantLinear",
     "EquivariantNet",
+    "FlatEdit",
     "FlatMLP",
     "GraphMetanetwork",
     "InputNormalizer",
     "InvariantPool",
+    "NFNEdit",
     "ProbeNet",
     "StatBoost",
     "StatNet",

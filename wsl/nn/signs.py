@@ -21,13 +21,22 @@ from wsl.symmetry import PermutationSpec, Segment, SpecError
 
 def canonical_signs(spec: PermutationSpec, params: Mapping[str, Tensor], odd: Sequence[str]) -> Params:
     """Weights (batch, *shape) with the same function and no negative bias in the groups ``odd``."""
+    return flip_signs(spec, params, bias_signs(spec, params, odd))
+
+
+def bias_signs(spec: PermutationSpec, params: Mapping[str, Tensor], odd: Sequence[str]) -> dict[str, Tensor]:
+    """For each of the groups ``odd`` the signs (batch, units) that `canonical_signs` applies."""
+    return {group: torch.where(params[bias_of(spec, group)] < 0, -1.0, 1.0) for group in odd}
+
+
+def flip_signs(spec: PermutationSpec, params: Mapping[str, Tensor], signs: Mapping[str, Tensor]) -> Params:
+    """The action of ``signs`` (batch, units), given by group, on tensors (batch, *shape, ...); its own inverse."""
     moved = dict(params)
-    for group in odd:
-        signs = torch.where(params[bias_of(spec, group)] < 0, -1.0, 1.0)
+    for group, factors in signs.items():
         for tensor, axis in dict.fromkeys((o.tensor, o.axis) for o in spec.occurrences(group)):
-            parts = [_segment_signs(spec, segment, group, signs) for segment in spec.axes[tensor][axis]]
+            parts = [_segment_signs(spec, segment, group, factors) for segment in spec.axes[tensor][axis]]
             factor = torch.cat(parts, 1).to(moved[tensor].dtype)
-            shape = [1] * len(spec.axes[tensor])
+            shape = [1] * (moved[tensor].dim() - 1)
             shape[axis] = -1
             moved[tensor] = moved[tensor] * factor.view(len(factor), *shape)
     return moved

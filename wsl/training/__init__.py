@@ -1,7 +1,19 @@
 """Train neural functionals on zoos: objectives, one loop, evaluation."""
 
+from wsl.training.edit import ImageEdit
 from wsl.training.fit import Fit, Settings, evaluate, fit, training_rows
 from wsl.training.objective import LabelClassification, Objective, ScoreRegression
 from wsl.training.variety import Variety
 
-__all__ = ["Fit", "LabelClassification", "Objective", "ScoreRegression", "Settings", "Variety", "evaluate", "fit", "training_rows"]
+__all__ = [
+    "Fit",
+    "ImageEdit",
+    "LabelClassification",
+    "Objective",
+    "ScoreRegression",
+    "Settings",
+    "Variety",
+    "evaluate",
+    "fit",
+    "training_rows",
+]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -80,8 +80,11 @@ def fit(
     ``variety`` augments and mixes training checkpoints. With ``folder``, every epoch is saved to ``last.pt`` there and an
     interrupted run with equal settings goes on from it.
     An `Estimator` is fitted on all training members at once; of the settings it reads ``fraction`` only.
-    Raises ValueError when the folder holds another run (settings, network, zoo), or when the loss stops being finite.
+    Raises ValueError when the folder holds another run (settings, network, zoo), when the loss stops being finite, or when
+    ``variety`` moves what an edit is compared with.
     """
+    if variety.moves_inputs and objective.out_features is None:
+        raise ValueError("variety.rotate, stretch and translate move the image that is edited, not its target; set them to 0")
     rows = training_rows(zoo, settings.fraction)
     if isinstance(network, Estimator):
         return _fit_at_once(network, zoo, objective, rows)
@@ -111,7 +114,7 @@ def fit(
 def evaluate(
     network: nn.Module, zoo: Checkpoints, objective: Objective, *, split: str | None = "test", batch_size: int = 256
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Metrics of ``network`` on a split, and per row: ``row``, ``target`` and ``prediction``."""
+    """Metrics of ``network`` on a split, and per row its number ``row`` and what the objective tells of it."""
     device = next((t.device for t in (*network.parameters(), *network.buffers())), torch.device("cpu"))
     rows = zoo.indices(split)
     if not len(rows):
@@ -121,13 +124,11 @@ def evaluate(
     network.eval()
     with torch.no_grad():
         for theta, metadata in _batches(zoo, rows, batch_size):
-            outputs.append(network(_to(theta, device)).float().cpu())
+            outputs.append(_on_cpu(network(_to(theta, device))))
             targets.append(metadata)
     network.train(training)
-    output = torch.cat(outputs)
-    metadata = {name: torch.cat([batch[name] for batch in targets]) for name in targets[0]}
-    table = {"row": torch.as_tensor(rows), "target": metadata[objective.column], "prediction": objective.predict(output)}
-    return objective.metrics(output, metadata), table
+    output, metadata = _joined(outputs), _joined(targets)
+    return objective.metrics(output, metadata), {"row": torch.as_tensor(rows), **objective.rows(output, metadata)}
 
 
 def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective, rows: np.ndarray) -> Fit:
@@ -276,6 +277,18 @@ def _mix(seed: int, epoch: int) -> int:
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+
+
+def _on_cpu(outputs: Any) -> Any:
+    """Numbers (B, features), or weights by name."""
+    return {name: t.cpu() for name, t in outputs.items()} if isinstance(outputs, Mapping) else outputs.float().cpu()
+
+
+def _joined(batches: Sequence[Any]) -> Any:
+    """Batches along their first axis: tensors, or dicts of them."""
+    if isinstance(batches[0], Mapping):
+        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    return torch.cat(list(batches))
 
 
 def _to(theta: Mapping[str, Tensor], device: torch.device) -> Params:

@@ -3,14 +3,15 @@
     score:  loss = BCE(sigma(f(theta)), y)     Unterthiner et al. (2020), arXiv 2002.11448; Zhou et al. (2023), arXiv 2302.14040
     label:  loss = CE(f(theta), y)             Navon et al. (2023), arXiv 2301.12780
 
-An objective names its metadata column, its loss, its metrics and the metric that decides the best epoch (higher is better).
+An objective says its loss, its metrics, and the metric that decides the best epoch (higher is better). `edit` has the one for
+networks that give weights.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class Objective(Protocol):
 
     @property
     def column(self) -> str:
-        """Metadata column that holds the target."""
+        """Metadata column that is read: the target, or the number of the image that is represented."""
         ...
 
     @property
@@ -33,19 +34,19 @@ class Objective(Protocol):
         ...
 
     @property
-    def out_features(self) -> int:
-        """Width of the network's output."""
+    def out_features(self) -> int | None:
+        """Width of the network's output; None if it gives weights."""
         ...
 
-    def losses(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
-        """Loss (B,) of each row of outputs (B, out_features)."""
+    def losses(self, outputs: Any, metadata: Mapping[str, Tensor]) -> Tensor:
+        """Loss (B,) of each row of outputs, which are (B, out_features), or weights (B, *shape)."""
         ...
 
-    def predict(self, outputs: Tensor) -> Tensor:
-        """Prediction (B,) in the target's units."""
+    def rows(self, outputs: Any, metadata: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Columns (B,) that tell of each row, such as ``target`` and ``prediction``."""
         ...
 
-    def metrics(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> dict[str, float]:
+    def metrics(self, outputs: Any, metadata: Mapping[str, Tensor]) -> dict[str, float]:
         """Metrics by name over a whole split."""
         ...
 
@@ -65,6 +66,10 @@ class ScoreRegression:
     def predict(self, outputs: Tensor) -> Tensor:
         """The predicted score."""
         return outputs[:, 0].sigmoid()
+
+    def rows(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """True and predicted score."""
+        return {"target": column(metadata, self.column), "prediction": self.predict(outputs)}
 
     def metrics(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> dict[str, float]:
         """Kendall's tau-b, R2 and the mean absolute error."""
@@ -102,6 +107,10 @@ class LabelClassification:
     def predict(self, outputs: Tensor) -> Tensor:
         """The most likely class."""
         return outputs.argmax(-1)
+
+    def rows(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """True and predicted label."""
+        return {"target": column(metadata, self.column), "prediction": self.predict(outputs)}
 
     def metrics(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> dict[str, float]:
         """Accuracy and cross-entropy."""

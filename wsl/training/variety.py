@@ -64,6 +64,11 @@ class Variety:
         if self.mixup not in (None, "direct", "randomised", "aligned"):
             raise ValueError(f"variety.mixup is '{self.mixup}'; choose null, direct, randomised or aligned")
 
+    @property
+    def moves_inputs(self) -> bool:
+        """Whether the functions themselves change, not only the weights that give them."""
+        return bool(self.rotate or self.stretch or self.translate)
+
     def prepare(self, zoo: Checkpoints, rows: np.ndarray) -> Prepared:
         """What needs the zoo: names of its first layer, and the alignment of its training ``rows``."""
         alignment = None
@@ -79,7 +84,7 @@ class Variety:
 
     def _augmentation(self, spec: PermutationSpec) -> Augmentation:
         chosen: list[Augmentation] = []
-        if self.rotate or self.stretch or self.translate:
+        if self.moves_inputs:
             weight, bias = first_layer(spec)
             chosen += [Rotate(weight, self.rotate)] if self.rotate else []
             chosen += [Stretch(weight, 1 - self.stretch, 1 + self.stretch)] if self.stretch else []

@@ -19,7 +19,7 @@ from wsl.zoo.optimizers import SGD, Adam, AdamW, Optimizer
 from wsl.zoo.population import Trained, train_population
 from wsl.zoo.recipes import Recipe
 from wsl.zoo.save import save
-from wsl.zoo.schedules import Constant, Cosine, Schedule, Steps
+from wsl.zoo.schedules import Constant, Cosine, Schedule, Steps, build_schedule
 from wsl.zoo.several import Collection, Concatenation, Resident, concatenate, open
 from wsl.zoo.start import initial_population
 from wsl.zoo.tasks import Classification, Fields, cifar10_gray, digits, digits_fields, mnist, mnist_fields, task
@@ -61,6 +61,7 @@ __all__ = [
     "ZooWriter",
     "architectures",
     "build_architecture",
+    "build_schedule",
     "cifar10_gray",
     "concatenate",
     "digits",
