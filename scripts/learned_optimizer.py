@@ -1,12 +1,12 @@
-"""Learn update rules on small digit classifiers and race them against SGD with momentum and AdamW: `docs/learned_optimizers.md`.
+"""Learn update rules on small classifiers and race them against SGD with momentum and AdamW: `docs/learned_optimizers.md`.
 
     python scripts/learned_optimizer.py --out runs/learned_optimizer [--seeds 3] [--iterations 600] [--data-root DATA]
 
 Zhou, Finn, Harrison (2024), arXiv 2402.05232: a universal neural functional and a DeepSets rule, each meta-trained from
-``--seeds`` seeds on an MLP 64-16-10 on digits; the learning rates of the hand-written ones are chosen on the same problem for the
-same objective, the mean training loss over the horizon. All race on networks that no rule was trained on, on the same problem, a wider
-network, and with ``--data-root`` on MNIST averaged to 7x7 pixels. Writes table.csv, curves.csv and curves.png; meta-training is
-resumed from the folder. Times are processor time of this process.
+``--seeds`` seeds on an MLP 64-16-10 on digits; the learning rates of the hand-written ones are chosen on the same problem for
+the same objective, the mean training loss over the horizon. All race on networks that no rule was trained on: on the same
+problem, a wider network, and with ``--data-root`` on MNIST averaged to 7x7 pixels. Writes table.csv, rows.csv, curves.csv and
+curves.png; meta-training is resumed from the folder. Times are processor time of this process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from wsl.training.optimize import HandWritten, LearnedOptimizer, MetaSettings, P
 from wsl.zoo import SGD, AdamW, Classification, architectures, digits, mnist
 
 HAND = {"SGD-momentum": (SGD(momentum=0.9), 0.0), "AdamW": (AdamW(), 0.01)}
-GRIDS = {"SGD-momentum": (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6), "AdamW": (0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1)}
+GRIDS = {
+    "SGD-momentum": (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6),
+    "AdamW": (0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1),
+}
 RULES = {"UNF": True, "DeepSets": False}
 TUNING, HELD_OUT = 10**7, 2 * 10**7
 """First seeds of the networks for tuning and of those for the race; meta-training draws its own."""
@@ -46,12 +49,12 @@ class Task:
     def mlp(cls, widths: list[int], data: Classification) -> Task:
         return cls(Problem(lambda: architectures.mlp(widths), *data.train), data)
 
-    def rule(self, name: str, *, lr: float) -> nn.Module:
+    def rule(self, name: str, *, lr: float, hidden: int = 32) -> nn.Module:
         if name in HAND:
             optimizer, decay = HAND[name]
             return HandWritten(optimizer, lr=lr, weight_decay=decay)
         spec = permutation_spec(self.problem.make(), self.problem.inputs[:2])
-        return LearnedOptimizer.from_spec(spec, mixing=RULES[name], lr=lr)
+        return LearnedOptimizer.from_spec(spec, mixing=RULES[name], hidden=hidden, lr=lr)
 
 
 def main() -> None:
@@ -59,6 +62,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/learned_optimizer"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--networks", type=int, default=8, help="held-out networks for each seed and task")
+    parser.add_argument("--hidden", type=int, default=8, help="channels of the functionals; the paper has 32")
     parser.add_argument("--data-root", type=Path)
     for field in ("iterations", "pairs", "window", "horizon"):
         parser.add_argument(f"--{field}", type=int, default=getattr(MetaSettings, field))
@@ -85,8 +89,8 @@ def load_tasks(data_root: Path | None) -> dict[str, Task]:
 def small_mnist(data_root: Path) -> Classification:
     """5,000 training and 2,000 test images of 7x7 pixels."""
     full = mnist(data_root=data_root)
-    parts = [(part, count) for part, count in ((full.train, 5000), (full.val, 500), (full.test, 2000))]
-    return Classification(*(part._replace(images=F.avg_pool2d(part.images[:n], 4), labels=part.labels[:n]) for part, n in parts))
+    parts = ((full.train, 5000), (full.val, 500), (full.test, 2000))
+    return Classification(*(type(part)(F.avg_pool2d(part.images[:n], 4), part.labels[:n]) for part, n in parts))
 
 
 def tune(task: Task, name: str, *, steps: int, networks: int) -> float:
@@ -102,15 +106,15 @@ def tune(task: Task, name: str, *, steps: int, networks: int) -> float:
 def learn(task: Task, name: str, seed: int, *, lr: float, options: argparse.Namespace) -> tuple[Params, float]:
     """A meta-trained rule's parameters, and seconds: it starts as SGD with momentum at ``lr``, tuned on the same problem."""
     torch.manual_seed(seed)
-    rule = task.rule(name, lr=lr)
+    rule = task.rule(name, lr=lr, hidden=options.hidden)
     chosen = {field: getattr(options, field) for field in ("iterations", "pairs", "window", "horizon", "sigma", "lr")}
     begun = time.process_time()
     folder = options.out / f"{name}-{seed}"
     history = meta_train(rule, task.problem, settings=MetaSettings(seed=seed, **chosen), folder=folder, progress=True)
     seconds = time.process_time() - begun
     write_csv(folder / "history.csv", {column: [row[column] for row in history] for column in history[0]})
-    parts = [history[k : k + 50] for k in range(0, len(history), max(1, len(history) // 8))]
-    print(name, seed, f"{seconds:.0f} s", "loss", *(f"{sum(r['loss'] for r in part) / len(part):.3f}" for part in parts), flush=True)
+    means = [part.mean() for part in torch.tensor([row["loss"] for row in history]).tensor_split(8)]
+    print(name, seed, f"{seconds:.0f} s, loss", *(f"{mean:.3f}" for mean in means), flush=True)
     return {key: parameter.detach() for key, parameter in rule.named_parameters()}, seconds
 
 
@@ -127,7 +131,7 @@ def race(tasks: dict[str, Task], rates: dict[str, float], learned: dict, options
     curves: dict[str, dict[str, list[Tensor]]] = {name: defaultdict(list) for name in tasks}
     for task_name, task in tasks.items():
         for name in (*RULES, *HAND):
-            rule = task.rule(name, lr=rates.get(name, 1.0))
+            rule = task.rule(name, lr=rates.get(name, 1.0), hidden=options.hidden)
             for seed in range(options.seeds):
                 own, seconds = learned.get((name, seed), ({k: p.detach() for k, p in rule.named_parameters()}, 0.0))
                 rules = {key: value.expand(options.networks, *value.shape) for key, value in own.items()}
@@ -162,9 +166,8 @@ def summarise(rows: list[dict], out: Path) -> None:
             cells |= {column: float(values.mean()), f"{column}_sd": float(values.std()) if len(values) > 1 else 0.0}
         for column, value in cells.items():
             table[column].append(value)
-        print(f"{task:<8} {steps:>4} {rule:<13} {cells['parameters']:>5}", *(
-            f"{column} {cells[column]:.4f} +- {cells[column + '_sd']:.4f}" for column in ("mean_loss", "train_loss", "test_accuracy")
-        ))  # fmt: skip
+        shown = [f"{c} {cells[c]:.4f} +- {cells[c + '_sd']:.4f}" for c in ("mean_loss", "train_loss", "test_accuracy")]
+        print(f"{task:<8} {steps:>4} {rule:<13} {cells['parameters']:>5}", *shown)
     write_csv(out / "table.csv", table)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,7 +27,7 @@ from wsl.symmetry import PermutationSpec
 class UpdateNet(nn.Module):
     """Features (batch, *shape, in_channels) of every tensor to (batch, *shape, out_channels).
 
-    ``hidden`` channels, ``layers`` centred layers, then all equivariant maps or, without ``mixing``, one matrix. Weights
+    ``hidden`` channels, ``layers`` shared layers, then all equivariant maps or, without ``mixing``, one matrix. Weights
     trained for one specification load into the network of another with the same tensors and other sizes, except where
     groups have fewer than a handful of elements. Raises `SpecError` for tensors that do not fit.
     """
@@ -42,7 +41,8 @@ class UpdateNet(nn.Module):
             raise ValueError(f"layers={layers}: at least one layer must read the {in_channels} features")
         self.spec, self.in_channels = spec, in_channels
         widths = [in_channels, *[hidden] * layers]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        pairs = enumerate(itertools.pairwise(widths))
+        self.layers = nn.Sequential(*(_Shared(a, b, centred=depth > 0) for depth, (a, b) in pairs))
         self.mixing = mixing
         self.last = EquivariantLinear(encoded(spec), hidden, out_channels) if mixing else nn.Linear(hidden, out_channels)
         for parameter in self.last.parameters():
@@ -51,13 +51,20 @@ class UpdateNet(nn.Module):
     def forward(self, params: Mapping[str, Tensor]) -> Params:
         """All tensors on their own, then together."""
         self.spec.validate({name: tensor.select(-1, 0) for name, tensor in params.items()})
-        h = {name: self._alone(params[name]) for name in self.spec.axes}
+        h = {name: self.layers(params[name]) for name in self.spec.axes}
         return self.last(h) if self.mixing else {name: self.last(tensor) for name, tensor in h.items()}
 
-    def _alone(self, x: Tensor) -> Tensor:
-        """W (x - mean x) + b as W x + (b - W mean x): the large tensor is read once less."""
-        positions = tuple(range(1, x.dim() - 1))
-        for depth, layer in enumerate(self.layers):
-            shift = layer.bias - F.linear(x.mean(positions, keepdim=True), layer.weight) if depth and positions else layer.bias
-            x = F.linear(x, layer.weight).add_(shift).relu_()
-        return x
+
+class _Shared(nn.Linear):
+    """relu(W (x - mean x) + b), or relu(W x + b), with the mean over all positions of the tensor."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, centred: bool):
+        super().__init__(in_channels, out_channels)
+        self.centred = centred
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As W x + (b - W mean x): the large tensor is read once less."""
+        positions, shift = tuple(range(1, x.dim() - 1)), self.bias
+        if self.centred and positions:
+            shift = shift - F.linear(x.mean(positions, keepdim=True), self.weight)
+        return F.linear(x, self.weight).add_(shift).relu_()

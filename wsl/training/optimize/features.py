@@ -1,6 +1,6 @@
 """What a learned optimiser sees of one weight: 19 numbers.
 
-    x = (g, theta, m^0.1, m^0.5, m^0.9, m^0.99, m^0.999, m^0.9999) / rms over the tensor,   tanh(t / tau - 1), 11 time scales tau
+    x = (g, theta, m^0.1, m^0.5, m^0.9, m^0.99, m^0.999, m^0.9999) / rms over the tensor,   tanh(t / tau - 1), 11 scales tau
 
 Metz et al. (2019), Understanding and correcting pathologies in the training of learned optimizers, arXiv 1810.10180, whose
 inputs Zhou et al. (2024), arXiv 2402.05232, use. The root mean square belongs to the tensor, so permutations are respected

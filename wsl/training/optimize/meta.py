@@ -131,10 +131,10 @@ class _Run:
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        state = {"identity": self._identity(), "phi": self.phi.detach(), "adam": self.adam.state_dict(), "history": self.history,
-                 "age": self.age, "accumulated": self.accumulated, "training": tuple(self.training)}  # fmt: skip
+        own = {"phi": self.phi.detach(), "adam": self.adam.state_dict(), "history": self.history}
+        particles = {"age": self.age, "accumulated": self.accumulated, "training": tuple(self.training)}
         with replacing(path) as temporary:
-            torch.save(state, temporary)
+            torch.save({"identity": self._identity(), **own, **particles}, temporary)
 
     def load(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)

@@ -23,7 +23,7 @@ from wsl.zoo import SampledBatches, initial_population
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """Classify ``inputs`` (M, ...) as ``targets`` (M,) with the network that ``make`` builds, on batches drawn with replacement."""
+    """Classify ``inputs`` (M, ...) as ``targets`` (M,) with what ``make`` builds, on batches drawn with replacement."""
 
     make: Callable[[], nn.Module]
     inputs: Tensor

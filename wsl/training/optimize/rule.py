@@ -60,9 +60,9 @@ class LearnedOptimizer(nn.Module):
         self.share = nn.Parameter(torch.tensor(share))
 
     @classmethod
-    def from_spec(cls, spec: PermutationSpec, *, mixing: bool = True, **start: float) -> LearnedOptimizer:
-        """The paper's rules: UNF with ``mixing`` and DeepSets without, `UpdateNet` of 32 channels; ``start`` as above."""
-        return cls(UpdateNet(spec, FEATURES, mixing=mixing), **start)
+    def from_spec(cls, spec: PermutationSpec, *, mixing: bool = True, hidden: int = 32, **start: float) -> LearnedOptimizer:
+        """The paper's rules: UNF with ``mixing`` and DeepSets without, an `UpdateNet` of 32 channels; ``start`` as above."""
+        return cls(UpdateNet(spec, FEATURES, mixing=mixing, hidden=hidden), **start)
 
     def start(self, weights: Mapping[str, Tensor]) -> Training:
         """Averages of gradients (*shape, 1 + 6) at zero: the learned decay's first, then those of `DECAYS`."""
