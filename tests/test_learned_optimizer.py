@@ -229,11 +229,11 @@ def test_the_folder_of_another_run_is_refused(tmp_path):
 
 def test_learning_raises_a_learning_rate_that_is_too_small_and_lowers_the_loss():
     made = HandWritten(SGD(momentum=0.9), lr=1e-3)
-    settings = MetaSettings(iterations=40, pairs=8, window=5, horizon=10, lr=0.01, sigma=1e-3)
+    settings = MetaSettings(iterations=40, pairs=8, window=10, horizon=20, lr=0.02, sigma=1e-3)
     history = meta_train(made, problem(), settings=settings)
     first, last = (sum(row["loss"] for row in part) / 10 for part in (history[:10], history[-10:]))
     assert made.lr.item() > 0.02
-    assert last < 0.9 * first
+    assert last < first - 0.02
 
 
 def test_errors_teach():
