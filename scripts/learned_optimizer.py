@@ -33,6 +33,7 @@ GRIDS = {
     "SGD-momentum": (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6),
     "AdamW": (0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1),
 }
+SETTINGS = {"iterations": 200, "pairs": 16, "window": 20, "horizon": 100, "sigma": 0.01, "lr": 0.01, "cap": 2.5}
 RULES = {"UNF": True, "DeepSets": False}
 TUNING, HELD_OUT = 10**7, 2 * 10**7
 """First seeds of the networks for tuning and of those for the race; meta-training draws its own."""
@@ -49,12 +50,12 @@ class Task:
     def mlp(cls, widths: list[int], data: Classification) -> Task:
         return cls(Problem(lambda: architectures.mlp(widths), *data.train), data)
 
-    def rule(self, name: str, *, lr: float, hidden: int = 32) -> nn.Module:
+    def rule(self, name: str, *, lr: float, hidden: int = 32, share: float = 0.1) -> nn.Module:
         if name in HAND:
             optimizer, decay = HAND[name]
             return HandWritten(optimizer, lr=lr, weight_decay=decay)
         spec = permutation_spec(self.problem.make(), self.problem.inputs[:2])
-        return LearnedOptimizer.from_spec(spec, mixing=RULES[name], hidden=hidden, lr=lr)
+        return LearnedOptimizer.from_spec(spec, mixing=RULES[name], hidden=hidden, lr=lr, share=share)
 
 
 def main() -> None:
@@ -64,10 +65,9 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=8, help="held-out networks for each seed and task")
     parser.add_argument("--hidden", type=int, default=8, help="channels of the functionals; the paper has 32")
     parser.add_argument("--data-root", type=Path)
-    for field, default in {"iterations": 200, "pairs": 16, "window": 20, "horizon": 100}.items():
-        parser.add_argument(f"--{field}", type=int, default=default)
-    for field, default in {"sigma": 0.02, "lr": 0.02, "share": 0.05}.items():
-        parser.add_argument(f"--{field}", type=float, default=default)
+    parser.add_argument("--share", type=float, default=0.1, help="where the functional's share of an update starts")
+    for field, default in SETTINGS.items():
+        parser.add_argument(f"--{field}", type=type(default), default=default)
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -106,12 +106,11 @@ def tune(task: Task, name: str, *, steps: int, networks: int) -> float:
 def learn(task: Task, name: str, seed: int, *, lr: float, options: argparse.Namespace) -> tuple[Params, float]:
     """A meta-trained rule's parameters, and seconds. With averaged gradients, ``lr`` 5 is 0.5 of SGD's with momentum 0.9."""
     torch.manual_seed(seed)
-    rule = task.rule(name, lr=lr, hidden=options.hidden)
-    rule.share.data.fill_(options.share)
-    chosen = {field: getattr(options, field) for field in ("iterations", "pairs", "window", "horizon", "sigma", "lr")}
+    rule = task.rule(name, lr=lr, hidden=options.hidden, share=options.share)
+    chosen = {field: getattr(options, field) for field in SETTINGS}
     begun = time.process_time()
-    folder = options.out / f"{name}-{seed}"
-    history = meta_train(rule, task.problem, settings=MetaSettings(seed=seed, save_every=20, **chosen), folder=folder, progress=True)
+    folder, settings = options.out / f"{name}-{seed}", MetaSettings(seed=seed, save_every=20, **chosen)
+    history = meta_train(rule, task.problem, settings=settings, folder=folder, progress=True)
     seconds = time.process_time() - begun
     write_csv(folder / "history.csv", {column: [row[column] for row in history] for column in history[0]})
     means = [part.mean() for part in torch.tensor([row["loss"] for row in history]).tensor_split(8)]

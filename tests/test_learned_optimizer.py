@@ -242,7 +242,7 @@ def test_errors_teach():
         LearnedOptimizer(UpdateNet(SPEC, FEATURES, 2)).double()(training, grads)
     with pytest.raises(ValueError, match="horizon=100 must be a multiple of window=30"):
         MetaSettings(window=30)
-    with pytest.raises(ValueError, match="lr must be positive"):
+    with pytest.raises(ValueError, match="lr and share must be positive"):
         LearnedOptimizer(UpdateNet(SPEC, FEATURES), lr=0.0)
     with pytest.raises(ValueError, match="layers=0"):
         UpdateNet(SPEC, FEATURES, layers=0)

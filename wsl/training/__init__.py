@@ -1,7 +1,18 @@
-"""Train neural functionals on zoos: objectives, one loop, evaluation."""
+"""Train neural functionals on zoos: objectives, one loop, evaluation; and update rules that learn, in `optimize`."""
 
+from wsl.training import optimize
 from wsl.training.fit import Fit, Settings, evaluate, fit
 from wsl.training.objective import LabelClassification, Objective, ScoreRegression
 from wsl.training.variety import Variety
 
-__all__ = ["Fit", "LabelClassification", "Objective", "ScoreRegression", "Settings", "Variety", "evaluate", "fit"]
+__all__ = [
+    "Fit",
+    "LabelClassification",
+    "Objective",
+    "ScoreRegression",
+    "Settings",
+    "Variety",
+    "evaluate",
+    "fit",
+    "optimize",
+]

@@ -47,17 +47,18 @@ class Rule(Protocol):
 class LearnedOptimizer(nn.Module):
     """SGD with momentum plus a functional: ``net`` takes (1, *shape, 19) for every tensor and gives (1, *shape, 1).
 
-    ``lr``, ``momentum`` and ``share`` are where the three scalars a, c and b start.
+    ``lr``, ``momentum`` and ``share`` are where the three scalars a, c and b start; all stay positive, c below one.
     """
 
     def __init__(self, net: nn.Module, *, lr: float = 0.1, momentum: float = 0.9, share: float = 0.1):
         super().__init__()
-        if not (lr > 0 and 0 < momentum < 1):
-            raise ValueError(f"lr={lr}, momentum={momentum}: lr must be positive and momentum lie between 0 and 1")
+        if not (lr > 0 and 0 < momentum < 1 and share > 0):
+            raise ValueError(f"lr={lr}, momentum={momentum}, share={share}: lr and share must be positive and momentum lie "
+                             "between 0 and 1")  # fmt: skip
         self.net = net
         self.log_lr = nn.Parameter(torch.tensor(math.log(lr)))
         self.logit_momentum = nn.Parameter(torch.tensor(math.log(momentum / (1 - momentum))))
-        self.share = nn.Parameter(torch.tensor(share))
+        self.log_share = nn.Parameter(torch.tensor(math.log(share)))
 
     @classmethod
     def from_spec(cls, spec: PermutationSpec, *, mixing: bool = True, hidden: int = 32, **start: float) -> LearnedOptimizer:
@@ -76,7 +77,7 @@ class LearnedOptimizer(nn.Module):
         memory = {name: g.unsqueeze(-1).lerp(training.memory[name], decay) for name, g in grads.items()}
         moved = {}
         for name, correction in self._corrections(training, grads, memory).items():
-            direction = memory[name][..., 0] + self.share * correction
+            direction = memory[name][..., 0] + self.log_share.exp() * correction
             moved[name] = training.weights[name] - self.log_lr.exp() * direction
         return Training({name: moved[name] for name in training.weights}, memory, training.step + 1)
 
