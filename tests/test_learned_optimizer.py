@@ -1,6 +1,8 @@
 """Learned optimisers: the paper's sizes, equivariant updates, unbiased gradients, stacked as alone, exact resume."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -263,3 +265,12 @@ def test_any_functional_from_weights_to_weights_is_a_rule():
     ended, losses = trained(made, parameters(made, 2), torch.tensor([1, 2]), steps=3)
     assert losses.isfinite().all()
     assert all(tensor.isfinite().all() for tensor in ended.weights.values())
+
+
+def test_the_snippet_of_the_page_runs(tmp_path, monkeypatch):
+    page = (Path(__file__).parent.parent / "docs" / "learned_optimizers.md").read_text()
+    code, space = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], {}
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("iterations=200", "iterations=1, pairs=1, window=2, horizon=2"), space)
+    assert len(space["history"]) == 1
+    assert Path("runs/rule/meta.pt").exists()
