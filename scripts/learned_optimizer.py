@@ -1,6 +1,6 @@
 """Learn update rules on small classifiers and race them against SGD with momentum and AdamW: `docs/learned_optimizers.md`.
 
-    python scripts/learned_optimizer.py --out runs/learned_optimizer [--seeds 3] [--iterations 200] [--data-root DATA]
+    python scripts/learned_optimizer.py --out runs/learned_optimizer [--seeds 3] [--iterations 300] [--data-root DATA]
 
 Zhou, Finn, Harrison (2024), arXiv 2402.05232: a universal neural functional and a DeepSets rule, each meta-trained from
 ``--seeds`` seeds on an MLP 64-16-10 on digits; the learning rates of the hand-written ones are chosen on the same problem for
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -33,7 +34,7 @@ GRIDS = {
     "SGD-momentum": (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6),
     "AdamW": (0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1),
 }
-SETTINGS = {"iterations": 200, "pairs": 16, "window": 20, "horizon": 100, "sigma": 0.01, "lr": 0.01, "cap": 2.5}
+SETTINGS = {"iterations": 300, "pairs": 16, "window": 5, "horizon": 100, "sigma": 0.01, "lr": 0.01, "cap": 2.5}
 RULES = {"UNF": True, "DeepSets": False}
 TUNING, HELD_OUT = 10**7, 2 * 10**7
 """First seeds of the networks for tuning and of those for the race; meta-training draws its own."""
@@ -97,7 +98,7 @@ def tune(task: Task, name: str, *, steps: int, networks: int) -> float:
     """The rate of the grid with the smallest mean training loss; every rate trains the same networks."""
     grid = torch.tensor(GRIDS[name])
     seeds = TUNING + torch.arange(networks).repeat(len(grid))
-    _, losses = train(task, task.rule(name, lr=1.0), {"lr": grid.repeat_interleave(networks)}, seeds, steps=steps)
+    _, losses = train(task, task.rule(name, lr=1.0), {"lr": grid.repeat_interleave(networks)}, seeds, stops=(steps,))
     means = losses.nan_to_num(5.0).clamp(max=5.0).view(len(grid), -1).mean(1)
     print(name, {rate: round(float(mean), 4) for rate, mean in zip(GRIDS[name], means, strict=True)})
     return GRIDS[name][int(means.argmin())]
@@ -109,7 +110,7 @@ def learn(task: Task, name: str, seed: int, *, lr: float, options: argparse.Name
     rule = task.rule(name, lr=lr, hidden=options.hidden, share=options.share)
     chosen = {field: getattr(options, field) for field in SETTINGS}
     begun = time.process_time()
-    folder, settings = options.out / f"{name}-{seed}", MetaSettings(seed=seed, save_every=20, **chosen)
+    folder, settings = options.out / f"{name}-{seed}", MetaSettings(seed=seed, save_every=25, **chosen)
     history = meta_train(rule, task.problem, settings=settings, folder=folder, progress=True)
     seconds = time.process_time() - begun
     write_csv(folder / "history.csv", {column: [row[column] for row in history] for column in history[0]})
@@ -118,11 +119,14 @@ def learn(task: Task, name: str, seed: int, *, lr: float, options: argparse.Name
     return {key: parameter.detach() for key, parameter in rule.named_parameters()}, seconds
 
 
-def train(task: Task, rule: nn.Module, rules: Params, seeds: Tensor, *, steps: int) -> tuple[Params, Tensor]:
-    """Weights and losses (N, steps) of the networks with ``seeds``."""
-    first = start(rule, task.problem.weights(seeds))
-    last, losses = unroll(rule, rules, first, problem=task.problem, seeds=seeds, steps=range(steps))
-    return last.weights, losses
+def train(task: Task, rule: nn.Module, rules: Params, seeds: Tensor, *, stops: tuple[int, ...]) -> tuple[list[Params], Tensor]:
+    """Weights at every one of ``stops``, and losses (N, stops[-1]), of the networks with ``seeds``."""
+    training, weights, losses = start(rule, task.problem.weights(seeds)), [], []
+    for first, last in itertools.pairwise((0, *stops)):
+        training, some = unroll(rule, rules, training, problem=task.problem, seeds=seeds, steps=range(first, last))
+        weights.append(training.weights)
+        losses.append(some)
+    return weights, torch.cat(losses, 1)
 
 
 def race(tasks: dict[str, Task], rates: dict[str, float], learned: dict, options: argparse.Namespace) -> None:
@@ -136,11 +140,13 @@ def race(tasks: dict[str, Task], rates: dict[str, float], learned: dict, options
                 own, seconds = learned.get((name, seed), ({k: p.detach() for k, p in rule.named_parameters()}, 0.0))
                 rules = {key: value.expand(options.networks, *value.shape) for key, value in own.items()}
                 seeds = HELD_OUT + 1000 * seed + torch.arange(options.networks)
-                for steps in (options.horizon, 2 * options.horizon):
-                    weights, losses = train(task, rule, rules, seeds, steps=steps)
-                    rows.append({"task": task_name, "rule": name, "seed": seed, "steps": steps, "seconds": seconds,
-                                 "parameters": sum(p.numel() for p in rule.parameters()), "mean_loss": float(losses.mean()),
-                                 **judge(task, weights)})  # fmt: skip
+                stops = (options.horizon, 2 * options.horizon)
+                weights, losses = train(task, rule, rules, seeds, stops=stops)
+                shared = {"task": task_name, "rule": name, "seed": seed, "seconds": seconds,
+                          "parameters": sum(p.numel() for p in rule.parameters())}  # fmt: skip
+                for steps, reached in zip(stops, weights, strict=True):
+                    loss = float(losses[:, :steps].mean())
+                    rows.append({**shared, "steps": steps, "mean_loss": loss, **judge(task, reached)})
                 curves[task_name][name].append(losses)
     write_csv(options.out / "rows.csv", {column: [row[column] for row in rows] for column in rows[0]})
     summarise(rows, options.out)
