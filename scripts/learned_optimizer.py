@@ -1,6 +1,6 @@
 """Learn update rules on small classifiers and race them against SGD with momentum and AdamW: `docs/learned_optimizers.md`.
 
-    python scripts/learned_optimizer.py --out runs/learned_optimizer [--seeds 3] [--iterations 300] [--data-root DATA]
+    python scripts/learned_optimizer.py --out runs/learned_optimizer [--seeds 3] [--iterations 200] [--data-root DATA]
 
 Zhou, Finn, Harrison (2024), arXiv 2402.05232: a universal neural functional and a DeepSets rule, each meta-trained from
 ``--seeds`` seeds on an MLP 64-16-10 on digits; the learning rates of the hand-written ones are chosen on the same problem for
@@ -34,7 +34,7 @@ GRIDS = {
     "SGD-momentum": (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6),
     "AdamW": (0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1),
 }
-SETTINGS = {"iterations": 300, "pairs": 16, "window": 5, "horizon": 100, "sigma": 0.01, "lr": 0.01, "cap": 2.5}
+SETTINGS = {"iterations": 200, "pairs": 8, "window": 5, "horizon": 100, "sigma": 0.01, "lr": 0.01, "cap": 2.5}
 RULES = {"UNF": True, "DeepSets": False}
 TUNING, HELD_OUT = 10**7, 2 * 10**7
 """First seeds of the networks for tuning and of those for the race; meta-training draws its own."""
@@ -63,8 +63,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/learned_optimizer"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--networks", type=int, default=8, help="held-out networks for each seed and task")
-    parser.add_argument("--hidden", type=int, default=8, help="channels of the functionals; the paper has 32")
+    parser.add_argument("--networks", type=int, default=4, help="held-out networks for each seed and task")
+    parser.add_argument("--hidden", type=int, default=4, help="channels of the functionals; the paper has 32")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--share", type=float, default=0.1, help="where the functional's share of an update starts")
     for field, default in SETTINGS.items():

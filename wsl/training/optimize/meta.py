@@ -85,6 +85,7 @@ class _Run:
         self.age = torch.arange(settings.pairs) % (settings.horizon // settings.window) * settings.window
         self.accumulated = torch.zeros(settings.pairs, len(self.phi))
         self.training = self._fresh(torch.arange(settings.pairs), 0)
+        self.identity = self._identity()
 
     def parameters(self) -> Params:
         """The rule's parameters by name."""
@@ -134,11 +135,11 @@ class _Run:
         own = {"phi": self.phi.detach(), "adam": self.adam.state_dict(), "history": self.history}
         particles = {"age": self.age, "accumulated": self.accumulated, "training": tuple(self.training)}
         with replacing(path) as temporary:
-            torch.save({"identity": self._identity(), **own, **particles}, temporary)
+            torch.save({"identity": self.identity, **own, **particles}, temporary)
 
     def load(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)
-        if state.get("identity") != self._identity():
+        if state.get("identity") != self.identity:
             raise ValueError(f"{path} belongs to another run (other settings, rule or problem); choose another folder or "
                              "delete the file")  # fmt: skip
         self.phi.data.copy_(state["phi"])
@@ -147,8 +148,10 @@ class _Run:
         self.training = Training(*state["training"])
 
     def _identity(self) -> str:
-        problem = (len(self.problem.inputs), self.problem.batch_size, shapes(self.training.weights, 1))
-        return repr((self.settings, type(self.rule).__name__, dict(self.shapes), problem))
+        """What a saved state belongs to: settings, the rule as it starts, the network's tensors, the data."""
+        values = [float(t.detach().double().sum()) for t in (self.phi, self.problem.inputs, self.problem.targets)]
+        network = dict(shapes(self.training.weights, 1))
+        return repr((self.settings, type(self.rule).__name__, dict(self.shapes), values, network, self.problem.batch_size))
 
 
 def _replaced(training: Training, fresh: Training, where: Tensor) -> Training:
