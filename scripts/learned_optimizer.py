@@ -34,7 +34,7 @@ GRIDS = {
     "SGD-momentum": (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6),
     "AdamW": (0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1),
 }
-SETTINGS = {"iterations": 200, "pairs": 8, "window": 5, "horizon": 100, "sigma": 0.01, "lr": 0.01, "cap": 2.5}
+SETTINGS = {"iterations": 200, "pairs": 8, "window": 5, "horizon": 100, "sigma": 0.01, "lr": 0.003, "cap": 2.5}
 RULES = {"UNF": True, "DeepSets": False}
 TUNING, HELD_OUT = 10**7, 2 * 10**7
 """First seeds of the networks for tuning and of those for the race; meta-training draws its own."""
