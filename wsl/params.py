@@ -69,7 +69,7 @@ def unravel(vector: Tensor, shapes: Shapes) -> Params:
     if vector.shape[-1] != sum(sizes):
         raise ValueError(f"unravel: the vector has {vector.shape[-1]} entries, but the shapes need {sum(sizes)}")
     parts = vector.split(sizes, dim=-1)
-    return {name: part.reshape(*vector.shape[:-1], *shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+    return {name: part.reshape((*vector.shape[:-1], *shape)) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
 
 
 def call(model: nn.Module, params: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:

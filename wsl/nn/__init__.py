@@ -19,6 +19,7 @@ from wsl.nn.statnet import StatNet, weight_statistics
 from wsl.nn.tokens import WeightTokens
 from wsl.nn.unf import UNF
 from wsl.nn.units import UnitFeatures
+from wsl.nn.update import UpdateNet
 
 __all__ = [
     "NFN",
@@ -37,6 +38,7 @@ __all__ = [
     "StatBoost",
     "StatNet",
     "UnitFeatures",
+    "UpdateNet",
     "WeightTokens",
     "canonical_signs",
     "layer_dimension",

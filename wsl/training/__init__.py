@@ -1,5 +1,6 @@
-"""Train neural functionals on zoos: objectives, one loop, evaluation."""
+"""Train neural functionals on zoos: objectives, one loop, evaluation; and update rules that learn, in `optimize`."""
 
+from wsl.training import optimize
 from wsl.training.edit import ImageEdit
 from wsl.training.fit import Fit, Settings, evaluate, fit, training_rows
 from wsl.training.objective import LabelClassification, Objective, ScoreRegression
@@ -15,5 +16,6 @@ __all__ = [
     "Variety",
     "evaluate",
     "fit",
+    "optimize",
     "training_rows",
 ]
