@@ -157,15 +157,18 @@ def concatenate(zoos: Sequence[Checkpoints]) -> Checkpoints:
     return zoos[0] if len(zoos) == 1 else Concatenation(zoos)
 
 
-def open(paths: str | Path | Sequence[str | Path], *, dtype: torch.dtype | None = None) -> Checkpoints:
-    """One zoo file, or several of one kind as one sequence; raises `ZooError` naming a file that is wrong or differs."""
+def open(paths: str | Path | Sequence[str | Path], *, dtype: torch.dtype | None = None, mapped: bool = True) -> Checkpoints:
+    """One zoo file, or several of one kind as one sequence; raises `ZooError` naming a file that is wrong or differs.
+
+    ``dtype`` and ``mapped`` as of `Zoo`.
+    """
     if isinstance(paths, (str, Path)):
-        return Zoo(paths, dtype=dtype)
+        return Zoo(paths, dtype=dtype, mapped=mapped)
     files = [Path(path).absolute() for path in paths]
     for i, path in enumerate(files):
         if path in files[:i]:
             raise ZooError(f"{path}: is given twice")
-    return concatenate([Zoo(path, dtype=dtype) for path in files])
+    return concatenate([Zoo(path, dtype=dtype, mapped=mapped) for path in files])
 
 
 def _difference(a: Header, b: Header) -> str | None:
