@@ -7,8 +7,8 @@ way, in turn, in each round; printed are the median rate over the rounds, and th
 way holds a batch until it has the next, as a training loop does. Time is that of the processor (user and system): one thread
 that waits for nothing but it, so that other load on the machine counts little. ``zoo`` is its loader, which gives what training
 needs, named tensors and the numeric metadata; the others give less. The folder holds fewer files than the zoo has rows (said
-in the output), which favours it. ``zoo, by calls`` is opened with mapped=False. Peak memory is of a process of its own that does
-nothing else than import the library, open the zoo and read all of it once, shuffled.
+in the output), which favours it. ``zoo, by calls`` is opened with mapped=False. Peak memory is of a process of its own that
+does nothing else than import the library, open the zoo and read all of it once, shuffled.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def read(path: Path, *, mapped: bool = True) -> Contents:
     if opened is None or not h5py.is_hdf5(path):
         raise ZooError(f"{path}: is not an HDF5 file, or its beginning is damaged; a zoo file is expected here")
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with _open(path) as file:
             contents = _read(file, opened)
     except ZooError as error:
         raise ZooError(f"{path}: {error}") from None
@@ -67,6 +67,16 @@ def read(path: Path, *, mapped: bool = True) -> Contents:
     if not opened.same_as(os.stat(path)):
         raise ZooError(f"{path}: was replaced while it was opened; open it again")
     return contents
+
+
+def _open(path: Path) -> h5py.File:
+    """Without a lock, which network file systems may lack; but as the caller did who has the file open in this process."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r")
 
 
 def _read(file: h5py.File, opened: MappedFile | PreadFile) -> Contents:
