@@ -75,9 +75,10 @@ class PreadRows:
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """``rows`` (n,), which must exist, as (n, P) numbers of `wsl.zoo.storage.carrier`, in ``out`` if it is given."""
         block = np.empty((len(rows), self._extent.shape[1]), dtype=self._extent.dtype)
-        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of runs of adjacent rows
         offsets = rows[starts] * self._bytes + self._extent.offset
-        for start, stop, offset in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], offsets.tolist(), strict=True):
+        stops = np.append(starts[1:], len(rows))[: len(starts)]
+        for start, stop, offset in zip(starts.tolist(), stops.tolist(), offsets.tolist(), strict=True):
             self._file.fill(block[start:stop], offset)
         if out is None:
             return carrier(block)
