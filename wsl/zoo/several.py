@@ -22,6 +22,7 @@ from wsl.zoo.dataset import Zoo
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import Header
 from wsl.zoo.loader import Batch
+from wsl.zoo.storage import carried
 
 
 class Concatenation(Checkpoints):
@@ -94,6 +95,8 @@ class Resident(Checkpoints):
 
     def gather(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
         """See `Checkpoints.gather`."""
+        if out is None and self.device.type == "cpu":  # index_select's threads cost more than they bring for one batch
+            return torch.from_numpy(carried(self._weights).numpy().take(rows, axis=0)).view(self._weights.dtype)
         return torch.index_select(self._weights, 0, torch.from_numpy(rows).to(self.device), out=out)
 
     def verify(self) -> None:
