@@ -148,8 +148,8 @@ def read_pickled(path: Path) -> tuple[Params, dict[str, Any]]:
             _check_uncompressed(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ZooError(f"{path}: refused ({_objection(str(error))}): to be read it would run code, or it is damaged; nothing was "
-                       "run. Save the state_dict() of a source you trust as safetensors") from None  # fmt: skip
+        raise ZooError(f"{path}: refused ({_objection(str(error))}): to be read it would run code, or it is damaged; nothing "
+                       "was run. Save the state_dict() of a source you trust as safetensors") from None  # fmt: skip
     except ZooError:
         raise
     except _DAMAGED as error:
