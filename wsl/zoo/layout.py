@@ -148,7 +148,7 @@ class Layout:
     def unpack(self, rows: Tensor) -> Params:
         """Inverse of `pack`: float32 tensors are views into ``rows`` (B, P), others are cast back to their dtype."""
         rows = rows if rows.stride(1) == 1 else rows.contiguous()
-        place = len(rows), rows.stride(0), rows.storage_offset()
+        place = len(rows), rows.stride(0), int(rows.storage_offset())
         views, given = self._views.get(place) or self._plan(*place), rows.dtype
         params = {}
         for name, shape, strides, start, dtype in views:

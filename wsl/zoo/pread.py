@@ -49,15 +49,15 @@ class PreadFile:
 
     def fill(self, data: np.ndarray, offset: int) -> None:
         """Read the contiguous ``data`` from ``offset`` on; raises `ZooError` if the file ends before, or cannot be read."""
-        done = self._call(data, offset)
+        done = self._call(data.data, offset)
         while done < data.nbytes:
-            more = self._call(memoryview(data).cast("B")[done:], offset + done)
+            more = self._call(data.data.cast("B")[done:], offset + done)
             if not more:
                 check_size(self.path, os.fstat(self._descriptor).st_size, self.size)
                 raise ZooError(f"{self.path}: gives no bytes after {offset + done}; check the disk, and fetch the file again")
             done += more
 
-    def _call(self, data: np.ndarray | memoryview, offset: int) -> int:
+    def _call(self, data: memoryview, offset: int) -> int:
         try:
             return os.preadv(self._descriptor, (data,), offset)
         except OSError as error:
