@@ -3,12 +3,12 @@
     python scripts/bench_reading.py [--rows 50000] [--files 2000] [--rounds 7]
 
 50,000 SIRENs 2-32-32-1 (1,185 float32 weights, 237 MB), in the page cache. The same shuffled row numbers are read by every
-way, in turn, one block of batches each per round; the median rate of the rounds, and ratios within the same run, are
-printed. Time is that of the processor (user and system): one thread that waits for nothing but it, so that other load on the
-machine counts little. ``zoo`` is what its loader does for each
-batch: it gives what training needs, named tensors and the numeric metadata; the others give less. The folder holds
-fewer files than the zoo has rows (said in the output), which favours it. Peak memory is of a process of its own that does
-nothing else than import the library, open the zoo and read all of it once, shuffled.
+way, in turn, in each round; printed are the median rate over the rounds, and the median of the ratios within a round. Every
+way holds a batch until it has the next, as a training loop does. Time is that of the processor (user and system): one thread
+that waits for nothing but it, so that other load on the machine counts little. ``zoo`` is its loader, which gives what training
+needs, named tensors and the numeric metadata; the others give less. The folder holds fewer files than the zoo has rows (said
+in the output), which favours it. ``zoo, by calls`` is opened with mapped=False. Peak memory is of a process of its own that
+does nothing else than import the library, open the zoo and read all of it once, shuffled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -28,7 +28,8 @@ import numpy as np
 import torch
 
 from wsl.symmetry import permutation_spec
-from wsl.zoo import Resident, Zoo, ZooWriter, architectures, save
+from wsl.zoo import Checkpoints, Resident, Zoo, ZooWriter, architectures, save
+from wsl.zoo.loader import Loader
 
 BATCH = 256
 
@@ -76,57 +77,75 @@ def pt_folder(folder: Path, zoo: Zoo, count: int) -> list[Path]:
     return files
 
 
-def readers(zoo: Zoo, files: list[Path], archive: Zoo) -> dict[str, Callable[[np.ndarray], object]]:
-    """Each reads one batch of the given rows; those with fewer rows take them modulo their number."""
+def readers(zoo: Zoo, files: list[Path], archive: Zoo) -> dict[str, Callable[[np.ndarray], None]]:
+    """Each reads the given rows batch by batch; those with fewer rows take them modulo their number."""
     file = h5py.File(zoo.path)
     weights = file["weights"]
     bare = np.memmap(zoo.path, "<f4", "r", offset=weights.id.get_offset(), shape=weights.shape)
     out = np.empty((BATCH, bare.shape[1]), np.float32)
-    resident = Resident(zoo, "cpu")
 
     def pt(rows: np.ndarray) -> object:
         loaded = [torch.load(files[i % len(files)], weights_only=True) for i in rows.tolist()]
         return {name: torch.stack([params[name] for params in loaded]) for name in loaded[0]}
 
     return {
-        "np.take": lambda rows: np.take(bare, rows, axis=0),
-        "np.take into out": lambda rows: np.take(bare, rows, axis=0, out=out[: len(rows)], mode="clip"),
-        "zoo": zoo.read,
-        "zoo, in memory": resident.__getitems__,
-        "zoo, archive": lambda rows: archive[rows % len(archive)],
-        "h5py, sorted": lambda rows: weights[np.sort(rows)][np.argsort(np.argsort(rows))],
-        "folder of .pt": pt,
+        "np.take": batchwise(lambda rows: np.take(bare, rows, axis=0)),
+        "np.take into out": batchwise(lambda rows: np.take(bare, rows, axis=0, out=out[: len(rows)], mode="clip")),
+        "zoo": loaded_from(zoo),
+        "zoo[rows]": batchwise(zoo.__getitems__),
+        "zoo, in memory": loaded_from(Resident(zoo, "cpu")),
+        "zoo, by calls": loaded_from(Zoo(zoo.path, mapped=False)),
+        "zoo, archive": batchwise(lambda rows: archive[rows % len(archive)]),
+        "h5py, sorted": batchwise(lambda rows: weights[np.sort(rows)][np.argsort(np.argsort(rows))]),
+        "folder of .pt": batchwise(pt),
     }
 
 
-def batches(rows: int, seed: int) -> Iterator[np.ndarray]:
-    order = np.random.default_rng(seed).permutation(rows)
-    return (order[start : start + BATCH] for start in range(0, rows - BATCH + 1, BATCH))
+def batchwise(read: Callable[[np.ndarray], object]) -> Callable[[np.ndarray], None]:
+    def run(rows: np.ndarray) -> None:
+        kept = None
+        for start in range(0, len(rows), BATCH):
+            kept = read(rows[start : start + BATCH])
+        del kept
+
+    return run
 
 
-def measure(ways: dict[str, Callable[[np.ndarray], object]], *, rows: int, rounds: int) -> dict[str, float]:
-    """Median rows per second of each way; slow ones read fewer batches of the same order."""
+def loaded_from(zoo: Checkpoints) -> Callable[[np.ndarray], None]:
+    """The loader on the rows in their order, which is that of the others."""
+
+    def run(rows: np.ndarray) -> None:
+        for _ in Loader(zoo, rows, BATCH):
+            pass
+
+    return run
+
+
+def measure(ways: dict[str, Callable[[np.ndarray], None]], *, rows: int, rounds: int) -> dict[str, list[float]]:
+    """Rows per second of each way in each round; slow ones read fewer batches of the same order."""
     share = {"folder of .pt": 1, "zoo, archive": 4, "h5py, sorted": 16}
-    spent: dict[str, list[float]] = {name: [] for name in ways}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     for round_ in range(rounds + 1):
-        order = list(batches(rows, round_))
+        order = np.random.default_rng(round_).permutation(rows)
+        order = order[: rows // BATCH * BATCH]
         for name, read in ways.items():
-            part = order[: share.get(name, len(order))]
+            part = order[: BATCH * share.get(name, rows)]
             started = time.process_time()
-            for numbers in part:
-                read(numbers)
-            spent[name].append(BATCH * len(part) / (time.process_time() - started))
-    return {name: statistics.median(rates[1:]) for name, rates in spent.items()}
+            read(part)
+            rates[name].append(len(part) / (time.process_time() - started))
+    return {name: values[1:] for name, values in rates.items()}
 
 
-def report(rates: dict[str, float], options: argparse.Namespace, peak: str) -> None:
+def report(rates: dict[str, list[float]], options: argparse.Namespace, peak: str) -> None:
     print(f"{options.rows} rows of 1185 float32, batches of {BATCH}, one thread; load {os.getloadavg()[0]:.1f} on "
           f"{os.cpu_count()} cores; the folder has {options.files} files, the archive 4096 rows")  # fmt: skip
-    for name, rate in rates.items():
-        print(f"{name:<18} {rate:>12,.0f} rows/s   zoo is {rates['zoo'] / rate:8.2f} times as fast")
-    print(f"zoo / np.take       {rates['zoo'] / rates['np.take']:8.2f}   (bound to hold: 0.70)")
-    print(f"zoo / folder of .pt {rates['zoo'] / rates['folder of .pt']:8.0f}   (bound to hold: 200)")
-    print(f"zoo / h5py          {rates['zoo'] / rates['h5py, sorted']:8.1f}   (bound to hold: 10)")
+    ratio = {name: statistics.median(ours / other for ours, other in zip(rates["zoo"], values, strict=True))
+             for name, values in rates.items()}  # fmt: skip
+    for name, values in rates.items():
+        print(f"{name:<18} {statistics.median(values):>12,.0f} rows/s   zoo is {ratio[name]:8.2f} times as fast")
+    print(f"zoo / np.take       {ratio['np.take']:8.2f}   (bound to hold: 0.70)")
+    print(f"zoo / folder of .pt {ratio['folder of .pt']:8.0f}   (bound to hold: 200)")
+    print(f"zoo / h5py          {ratio['h5py, sorted']:8.1f}   (bound to hold: 10)")
     print(peak, end="")
 
 

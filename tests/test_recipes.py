@@ -214,6 +214,23 @@ def test_a_ray_cluster_builds_the_same_zoo(tmp_path):
         torch.testing.assert_close(there[range(10)][0][name], tensor, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_two_nodes_of_a_ray_cluster_build_the_same_zoo(tmp_path):
+    """One processor on each node, so that the second of two workers finds room on the second node only."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        here = classifier().build(tmp_path / "a.h5")
+        there = classifier().build(tmp_path / "b.h5", executor=Ray(address=cluster.address, workers=2))
+    finally:
+        cluster.shutdown()
+    assert here.table["member"].tolist() == there.table["member"].tolist()
+    for name, tensor in here[range(10)][0].items():
+        torch.testing.assert_close(there[range(10)][0][name], tensor, rtol=1e-5, atol=1e-6)
+
+
 def test_without_ray_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ZooError, match=r"executor ray: the package is not installed; pip install weight-space-learning\[ray\]"):

@@ -1,7 +1,9 @@
 """A zoo file that is damaged, cut short or made with intent is one clear error: no crash, no wrong weights, no waste."""
 
+import errno
 import json
 import os
+import pickle
 import resource
 import shutil
 import tracemalloc
@@ -507,6 +509,54 @@ def test_a_file_cut_short_while_it_is_open_is_an_error_and_no_signal(path):
                 use(cut)
     with pytest.raises(ZooError, match="HDF5 cannot read it"):
         read.verify()
+
+
+def test_read_by_calls_a_file_cut_in_the_middle_of_a_read_is_an_error_too(path, monkeypatch):
+    """What no check before a copy from a map can see: here the file is cut after the first of the calls."""
+    zoo, expected, preadv = Zoo(path, mapped=False), Zoo(path)[[5, 2]][0], os.preadv
+    assert all(torch.equal(a, b) for a, b in zip(zoo[[5, 2]][0].values(), expected.values(), strict=True))
+
+    def cut_after(descriptor, buffers, offset):
+        done = preadv(descriptor, buffers, offset)
+        os.truncate(path, 5000)
+        return done
+
+    monkeypatch.setattr(os, "preadv", cut_after)
+    with pytest.raises(ZooError, match=r"was cut short after it was opened: it had \d+ bytes and has 5000"):
+        zoo[[5, 2]]
+
+
+def test_read_by_calls_a_failing_disk_is_an_error(path, monkeypatch):
+    zoo = Zoo(path, mapped=False)
+    zoo.table  # noqa: B018
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(ZooError, match=r"cannot be read at byte \d+ \(Input/output error\); check the disk or the network"):
+        zoo[3]
+
+
+def test_read_by_calls_everything_is_as_from_the_map_even_in_small_pieces(path, whole, monkeypatch):
+    preadv = os.preadv
+    monkeypatch.setattr(
+        os, "preadv", lambda file, buffers, offset: preadv(file, [memoryview(buffers[0]).cast("B")[:100]], offset)
+    )
+    mapped, called = Zoo(path), pickle.loads(pickle.dumps(Zoo(path, mapped=False)))  # noqa: S301
+    called.verify()
+    for rows in (slice(None), [7, 3, 3, 4, 5, -1], []):
+        for a, b in zip(mapped[rows], called[rows], strict=True):
+            assert list(a) == list(b)
+            assert all(torch.equal(a[name], b[name]) for name in a)
+    assert np.array_equal(mapped.table, called.table)
+    out = torch.empty(2, mapped.header.layout.size)
+    assert torch.equal(called.gather(np.array([4, 1]), out), mapped.gather(np.array([4, 1])))
+
+
+def test_a_file_that_the_caller_has_open_can_be_opened(path):
+    with h5py.File(path) as file:
+        assert len(Zoo(path)) == len(file["weights"])
 
 
 def test_a_file_that_is_replaced_or_removed_stays_open_as_it_was(path, tmp_path):

@@ -381,11 +381,12 @@ def test_hdf5_sets_that_lead_elsewhere_or_lie_are_refused(tmp_path, damage):
         import_checkpoints(sources.flat_hdf5(path), tmp_path / "z.h5")
 
 
+@pytest.mark.parametrize("provenance", [{"task": {"_target_": "y"}}, {}])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_exported_zoo_imported_again_is_the_same_file(tmp_path, dtype):
+def test_an_exported_zoo_imported_again_is_the_same_file(tmp_path, dtype, provenance):
     columns = {"accuracy": float, "whole": float, "seed": int, "converged": bool, "optimizer": str, "config.lr": float}
     writer = ZooWriter(tmp_path / "a.h5", spec=NETWORK.spec, like=NETWORK.weights(), columns=columns, dtype=dtype,
-                       architecture={"_target_": "x"}, provenance={"task": {"_target_": "y"}})  # fmt: skip
+                       architecture={"_target_": "x"}, provenance=provenance)  # fmt: skip
     for epoch in (0, 7):
         params = stack([NETWORK.weights(seed=m + epoch) for m in range(5)])
         about = {"accuracy": [0.1, float("nan"), 1 / 3, 1e-300, 1.0], "whole": 1.0, "seed": range(5), "config.lr": 2.0,

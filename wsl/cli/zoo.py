@@ -75,6 +75,8 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(options: argparse.Namespace) -> None:
+    if set(options.overrides) & {"-h", "--help"}:
+        _parser().parse_args(["build", "--help"])
     config = compose("zoo", options.overrides)
     zoo = build(config, config["output"])
     say(f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members")

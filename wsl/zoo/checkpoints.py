@@ -9,6 +9,7 @@ where the rows come from. Metadata and statistics are computed when first used, 
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,10 @@ from wsl.symmetry import PermutationSpec
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import SPLITS, Header
 from wsl.zoo.loader import Batch, Loader
+from wsl.zoo.numbers import Numbers
 from wsl.zoo.statistics import statistics
 from wsl.zoo.table import select
 from wsl.zoo.where import where
-
-_NUMBERS = {"i": torch.int64, "f": torch.float32, "b": torch.bool}
-"""Type of the numbers in a batch for each kind of column, the widest first so that each is aligned."""
 
 
 class Checkpoints(abc.ABC):
@@ -104,17 +103,9 @@ class Checkpoints(abc.ABC):
     def read(self, rows: np.ndarray, *, out: Tensor | None = None, device: torch.device | str | None = None) -> Batch:
         """As `batch`, for row numbers (B,) int64 that are known to lie in 0..N-1: what a loader does for each batch."""
         block = self.gather(rows, out)
-        packed, spans, order = self._numbers
-        if self.device.type == "cpu":
-            record = torch.from_numpy(packed.numpy().take(rows, 0)) if len(rows) else packed[:0]
-        else:
-            record = packed.index_select(0, torch.from_numpy(rows).to(self.device))
-        values = [column for dtype, start, count in spans for column in record.view(dtype).narrow(1, start, count).unbind(1)]
-        numbers = {name: values[place] for name, place in order}
         if device is not None:
             block = block.to(device, non_blocking=True)
-            numbers = {name: values.to(device) for name, values in numbers.items()}
-        return self.header.layout.unpack(block), numbers
+        return self.header.layout.unpack(block), self._numbers.take(rows, block.device)
 
     @staticmethod
     def collate(batch: Batch) -> Batch:
@@ -195,26 +186,9 @@ class Checkpoints(abc.ABC):
     def _names(self) -> tuple[str, ...]:
         return ("member", "epoch", "split", *self.columns)
 
-    @property
-    def _numbers(self) -> tuple[Tensor, list[tuple[torch.dtype, int, int]], list[tuple[str, int]]]:
-        """Numeric columns as records (rows, 8-byte words): a batch costs one gather, and one cache line for each row.
-
-        Then the span of each type within a record, start and length in its own units, and the names in the table's order,
-        each with its place among the columns of all spans.
-        """
-        if "numbers" not in self._cache:
-            names = {kind: [name for name in self._names if self.table[name].dtype.kind == kind] for kind in _NUMBERS}
-            spans, parts, at = [], [], 0
-            for kind, dtype in _NUMBERS.items():
-                if names[kind]:
-                    spans.append((dtype, at // dtype.itemsize, len(names[kind])))
-                parts += [torch.from_numpy(self.table[n].copy()).to(dtype)[:, None].view(torch.uint8) for n in names[kind]]
-                at += dtype.itemsize * len(names[kind])
-            padding = torch.zeros(len(self), -at % 8, dtype=torch.uint8)
-            places = {name: i for i, name in enumerate(name for kind in _NUMBERS for name in names[kind])}
-            packed = torch.cat([*parts, padding], 1).view(torch.int64).to(self.device)
-            self._cache["numbers"] = (packed, spans, [(name, places[name]) for name in self._names if name in places])
-        return self._cache["numbers"]
+    @functools.cached_property
+    def _numbers(self) -> Numbers:
+        return Numbers(self.table, self._names, self.device)
 
     def _rows(self, indices: Any) -> np.ndarray:
         rows = np.asarray(indices)
@@ -222,7 +196,7 @@ class Checkpoints(abc.ABC):
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise ZooError(f"{self.path}: rows must be a sequence of integers, got {rows.dtype} of shape {rows.shape}")
         plain = rows.dtype == np.int64 and rows.ndim == 1 and rows.flags.carray
-        if plain and (rows.view(np.uint64) < len(self)).all():  # negative numbers are large there
+        if plain and (not len(rows) or rows.view(np.uint64).max() < len(self)):  # negative numbers are large there
             return rows
         wrong = rows[(rows < -len(self)) | (rows >= len(self))]
         if wrong.size:

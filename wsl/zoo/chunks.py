@@ -17,6 +17,7 @@ import numpy as np
 
 from wsl.zoo.error import ZooError
 from wsl.zoo.mapping import MappedFile
+from wsl.zoo.pread import PreadFile
 from wsl.zoo.storage import carrier
 
 MAX_CHUNK = 16 << 20
@@ -37,19 +38,22 @@ class Chunks:
 class ChunkedRows:
     """Random access to the rows of ``chunks`` in ``file``."""
 
-    def __init__(self, file: MappedFile, chunks: Chunks) -> None:
+    def __init__(self, file: MappedFile | PreadFile, chunks: Chunks) -> None:
         self._file, self._chunks = file, chunks
         self._decoded: OrderedDict[int, np.ndarray] = OrderedDict()
 
-    def take(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Write ``rows`` (n,), which must exist, into ``out`` (n, P), as the numbers of `wsl.zoo.storage.carrier`.
+    def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """``rows`` (n,), which must exist, as (n, P) numbers of `wsl.zoo.storage.carrier`, in ``out`` if it is given.
 
         Raises `ZooError` naming the rows of a damaged block.
         """
+        if out is None:
+            out = carrier(np.empty((len(rows), self._chunks.shape[1]), dtype=self._chunks.dtype))
         which = rows // self._chunks.rows
         for number in np.unique(which).tolist():
             here = np.flatnonzero(which == number)
             out[here] = self._block(number)[rows[here] - number * self._chunks.rows]
+        return out
 
     def _block(self, number: int) -> np.ndarray:
         if number in self._decoded:

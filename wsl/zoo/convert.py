@@ -135,6 +135,12 @@ def _names(text: str) -> list[str]:
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
+def _objection(message: str) -> str:
+    """What torch objects to, without its advice to load the file unsafely."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or [""]
+    return next((line for line in lines if "GLOBAL" in line or "WeightsUnpickler error" in line), lines[0])[:200]
+
+
 def read_pickled(path: Path) -> tuple[Params, dict[str, Any]]:
     """Tensors and metadata of a file that ``torch.save`` wrote, whatever its name; see `read_checkpoint`."""
     try:
@@ -142,9 +148,8 @@ def read_pickled(path: Path) -> tuple[Params, dict[str, Any]]:
             _check_uncompressed(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise ZooError(f"{path}: refused ({reason}): to be read it would run code, or it is damaged; nothing was run. "
-                       "Save the state_dict() of a source you trust as safetensors") from None  # fmt: skip
+        raise ZooError(f"{path}: refused ({_objection(str(error))}): to be read it would run code, or it is damaged; nothing "
+                       "was run. Save the state_dict() of a source you trust as safetensors") from None  # fmt: skip
     except ZooError:
         raise
     except _DAMAGED as error:

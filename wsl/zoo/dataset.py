@@ -26,6 +26,7 @@ from wsl.zoo.error import ZooError
 from wsl.zoo.format import Header
 from wsl.zoo.mapping import MappedRows
 from wsl.zoo.models import write_models
+from wsl.zoo.pread import PreadRows
 from wsl.zoo.reader import Contents, read
 from wsl.zoo.storage import TORCH, carried
 from wsl.zoo.table import read_column, read_table
@@ -37,13 +38,14 @@ _VERIFIED = 8 << 20
 class Zoo(Checkpoints):
     """Read-only view of a zoo file; raises `ZooError` if ``path`` is not a complete, undamaged one.
 
-    ``dtype``: the type in which floating tensors are given; None: as they were stored.
+    ``dtype``: the type in which floating tensors are given; None: as they were stored. ``mapped=False`` reads by system calls,
+    which is slower, but on a network file system turns what would end the process into a `ZooError` (see `wsl.zoo.pread`).
     """
 
-    def __init__(self, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, path: str | Path, *, dtype: torch.dtype | None = None, mapped: bool = True) -> None:
         where = Path(path).absolute()
-        self._contents = read(where)
-        self._dtype = dtype
+        self._contents = read(where, mapped=mapped)
+        self._dtype, self._mapped = dtype, mapped
         super().__init__(where, _in_type(self._contents, dtype))
 
     @classmethod
@@ -75,10 +77,10 @@ class Zoo(Checkpoints):
         return self._contents.weights.shape[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "dtype": self._dtype, "checksum": self._contents.checksum}
+        return {"path": self.path, "dtype": self._dtype, "mapped": self._mapped, "checksum": self._contents.checksum}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"], dtype=state["dtype"])
+        self.__init__(state["path"], dtype=state["dtype"], mapped=state["mapped"])
         self._check_same(state["checksum"])
 
     @property
@@ -89,16 +91,17 @@ class Zoo(Checkpoints):
     def gather(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
         """Rows (n,) int64 in 0..N-1 as one block (n, P) of the stored type, in ``out`` if it is given."""
         size, dtype, source = self._reading
-        if out is not None and (out.shape != (len(rows), size) or out.dtype != dtype):
+        if out is None:
+            return torch.from_numpy(source.take(rows)).view(dtype)
+        if out.shape != (len(rows), size) or out.dtype != dtype:
             raise ZooError(f"{self.path}: out must have shape {(len(rows), size)} and type {dtype}, "
                            f"got {tuple(out.shape)} and {out.dtype}")  # fmt: skip
-        block = torch.empty(len(rows), size, dtype=dtype) if out is None else out
-        source.take(rows, carried(block).numpy())
-        return block
+        source.take(rows, carried(out).numpy())
+        return out
 
     def verify(self) -> None:
         """Compare everything with its checksums; raises `ZooError` naming the damaged column, or the first damaged row."""
-        whole = Zoo(self.path)
+        whole = Zoo(self.path, mapped=self._mapped)
         self._check_same(whole._contents.checksum)
         table = whole.table
         try:
@@ -117,11 +120,11 @@ class Zoo(Checkpoints):
         return read_table(self._contents)
 
     @property
-    def _reading(self) -> tuple[int, torch.dtype, MappedRows | ChunkedRows]:
+    def _reading(self) -> tuple[int, torch.dtype, MappedRows | PreadRows | ChunkedRows]:
         """P, the stored type, and where rows are taken from."""
         if "reading" not in self._cache:
             file, weights = self._contents.file, self._contents.weights
-            source = ChunkedRows(file, weights) if isinstance(weights, Chunks) else MappedRows(file, weights)
+            source = ChunkedRows(file, weights) if isinstance(weights, Chunks) else file.rows(weights)
             self._cache["reading"] = (self.header.layout.size, TORCH[self._contents.header.dtype], source)
         return self._cache["reading"]
 

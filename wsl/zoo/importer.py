@@ -171,7 +171,7 @@ def _write(path: Path, rows: Path, found: _Gatherer, architecture: dict[str, Any
         **(provenance or {}),
     }
     header = Header(found.spec, found.layout, kinds, architecture or found.notes.get("architecture"),
-                    found.notes.get("provenance") or {"import": about}, dtype=found.stored).checked()  # fmt: skip
+                    found.notes.get("provenance", {"import": about}), dtype=found.stored).checked()  # fmt: skip
     weights = np.memmap(rows, STORED[found.stored], "r", shape=(len(member), found.layout.size))
     crc32 = np.concatenate([row_checksums(block) for _, block in _blocks(weights, np.arange(len(member)))])
     records = {"member": member.astype(np.int32), "epoch": epoch.astype(np.int32), "crc32": crc32, **columns}

@@ -27,7 +27,9 @@ DTYPES = {
                   torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 }  # fmt: skip
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-_MAX_AXES = 16
+_MAX_AXES, _MAX_VIEWS = 16, 16
+_View = tuple[str, tuple[int, ...], tuple[int, ...], int, torch.dtype]
+"""Name of a tensor, its shape, strides, place and type."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,18 +148,28 @@ class Layout:
     def unpack(self, rows: Tensor) -> Params:
         """Inverse of `pack`: float32 tensors are views into ``rows`` (B, P), others are cast back to their dtype."""
         rows = rows if rows.stride(1) == 1 else rows.contiguous()
-        count, step, begin, given = len(rows), rows.stride(0), rows.storage_offset(), rows.dtype
+        place = len(rows), rows.stride(0), int(rows.storage_offset())
+        views, given = self._views.get(place) or self._plan(*place), rows.dtype
         params = {}
-        for name, shape, strides, start, dtype in self._plan:
-            tensor = rows.as_strided((count, *shape), (step, *strides), begin + start)
+        for name, shape, strides, start, dtype in views:
+            tensor = rows.as_strided(shape, strides, start)
             params[name] = tensor if dtype is given else tensor.to(dtype)
         return params
 
+    def _plan(self, count: int, step: int, begin: int) -> list[_View]:
+        """How `unpack` cuts a block of this form; kept, since it runs for every batch."""
+        if len(self._views) >= _MAX_VIEWS:
+            self._views.clear()
+        views = [
+            (entry.name, (count, *entry.shape), (step, *torch.empty(entry.shape, device="meta").stride()), begin + entry.start,
+             DTYPES[entry.dtype]) for entry in self.entries
+        ]  # fmt: skip
+        self._views[count, step, begin] = views
+        return views
+
     @functools.cached_property
-    def _plan(self) -> list[tuple[str, tuple[int, ...], tuple[int, ...], int, torch.dtype]]:
-        """Name, shape, strides, place and type of each tensor, for `unpack`, which runs for every batch."""
-        return [(entry.name, entry.shape, torch.empty(entry.shape, device="meta").stride(), entry.start, DTYPES[entry.dtype])
-                for entry in self.entries]  # fmt: skip
+    def _views(self) -> dict[tuple[int, int, int], list[_View]]:
+        return {}
 
     def tensor_at(self, column: int) -> str:
         """Name of the tensor that column ``column`` of a row belongs to."""

@@ -2,7 +2,8 @@
 
 The map belongs to the file that was opened: one that is put in its place later does not mix with it. To read a page beyond
 the end of a file that was cut short in place would end the process with SIGBUS; so every use begins with `check`, which asks
-the system for the size (fstat, under a microsecond). A file cut during a gather, between check and read, is not caught.
+the system for the size (fstat, under a microsecond). A file cut during a gather, between check and read, is not caught; where
+that may happen, `wsl.zoo.pread` reads by calls.
 """
 
 from __future__ import annotations
@@ -51,8 +52,7 @@ class MappedFile:
     def check(self) -> None:
         """Raise `ZooError` if the file has become shorter than it was."""
         if (now := self._map.size()) < self.size:
-            raise ZooError(f"{self.path}: was cut short after it was opened: it had {self.size} bytes and has {now}; "
-                           "replace a file by renaming another to its name, and open it again")  # fmt: skip
+            check_size(self.path, now, self.size)
 
     def array(self, extent: Extent) -> np.ndarray:
         """The array at ``extent``, read-only, not copied."""
@@ -65,6 +65,10 @@ class MappedFile:
         self.check()
         return self._map[offset : offset + count]
 
+    def rows(self, extent: Extent) -> MappedRows:
+        """Random access to the rows of the array at ``extent``."""
+        return MappedRows(self, extent)
+
 
 class MappedRows:
     """Random access to the rows of a contiguous array (R, P) in ``file``."""
@@ -73,8 +77,15 @@ class MappedRows:
         self._file = file
         self._rows = carrier(file.array(extent))
 
-    def take(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Write ``rows`` (n,), which must exist, into ``out`` (n, P), as the numbers of `wsl.zoo.storage.carrier`."""
+    def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """``rows`` (n,), which must exist, as (n, P) numbers of `wsl.zoo.storage.carrier`, in ``out`` if it is given."""
         self._file.check()
         # mode="clip" writes into out without a second buffer
-        self._rows.take(rows, axis=0, out=out, mode="clip")
+        return self._rows.take(rows, axis=0) if out is None else self._rows.take(rows, axis=0, out=out, mode="clip")
+
+
+def check_size(path: Path, now: int, needed: int) -> None:
+    """Raise `ZooError` if the file ``path`` of ``now`` bytes lacks some of the ``needed`` that it had when it was opened."""
+    if now < needed:
+        raise ZooError(f"{path}: was cut short after it was opened: it had {needed} bytes and has {now}; "
+                       "replace a file by renaming another to its name, and open it again")  # fmt: skip

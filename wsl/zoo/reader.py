@@ -23,6 +23,7 @@ from wsl.zoo.columns import stored_as
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import FORMAT, MAX_TEXT, TEXTS, VERSION, Header, checksum, upgrade
 from wsl.zoo.mapping import Extent, MappedFile
+from wsl.zoo.pread import PreadFile
 from wsl.zoo.storage import STORED
 
 _FIXED = {"member": "<i4", "epoch": "<i4", "crc32": "<u4", "split": "u1"}
@@ -39,32 +40,46 @@ class Contents:
     extents: Mapping[str, Extent]
     weights: Extent | Chunks
     checksum: int
-    file: MappedFile
+    file: MappedFile | PreadFile
 
 
-def read(path: Path) -> Contents:
-    """Check and describe the zoo file at ``path``; raises `ZooError` saying what is wrong with it."""
+def read(path: Path, *, mapped: bool = True) -> Contents:
+    """Check and describe the zoo file at ``path``; raises `ZooError` saying what is wrong with it.
+
+    ``mapped``: whether its arrays are then read through a memory map, or by system calls.
+    """
     if not path.is_file():
         raise ZooError(f"{path}: no such file; build one with ZooWriter, Zoo.from_models or 'wsl zoo build'")
     try:
-        mapped = MappedFile(path) if path.stat().st_size else None
+        kind = MappedFile if mapped else PreadFile
+        opened = kind(path) if path.stat().st_size else None
     except OSError as error:
         raise ZooError(f"{path}: cannot be opened ({error.strerror}); check that you may read it") from None
-    if mapped is None or not h5py.is_hdf5(path):
+    if opened is None or not h5py.is_hdf5(path):
         raise ZooError(f"{path}: is not an HDF5 file, or its beginning is damaged; a zoo file is expected here")
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            contents = _read(file, mapped)
+        with _open(path) as file:
+            contents = _read(file, opened)
     except ZooError as error:
         raise ZooError(f"{path}: {error}") from None
     except _DAMAGED as error:
         raise ZooError(f"{path}: HDF5 cannot read it ({error}); the file is truncated or damaged, fetch it again") from None
-    if not mapped.same_as(os.stat(path)):
+    if not opened.same_as(os.stat(path)):
         raise ZooError(f"{path}: was replaced while it was opened; open it again")
     return contents
 
 
-def _read(file: h5py.File, mapped: MappedFile) -> Contents:
+def _open(path: Path) -> h5py.File:
+    """Without a lock, which network file systems may lack; but as the caller did who has the file open in this process."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r")
+
+
+def _read(file: h5py.File, opened: MappedFile | PreadFile) -> Contents:
     version = _check_kind(file)
     texts = {name: _text(file, name) for name in TEXTS[version]}
     size = _number(file, "P")
@@ -76,10 +91,10 @@ def _read(file: h5py.File, mapped: MappedFile) -> Contents:
         raise ZooError(f"P is {size}, but the tensors of the layout have {header.layout.size} values")
     _check_names(h5py.h5g.open(file.id, b"/"), ["columns", "weights", *_FIXED], "/")
     _check_names(_object(file, "columns", h5py.h5g.GroupID), header.columns, "/columns")
-    weights = _weights(file, mapped.size, older=version == 1)
-    extents = {name: _extent(file, name, mapped.size) for name in [*_FIXED, *(f"columns/{name}" for name in header.columns)]}
+    weights = _weights(file, opened.size, older=version == 1)
+    extents = {name: _extent(file, name, opened.size) for name in [*_FIXED, *(f"columns/{name}" for name in header.columns)]}
     _check_extents(weights, extents, header)
-    return Contents(header, extents, weights, stored, mapped)
+    return Contents(header, extents, weights, stored, opened)
 
 
 def _check_kind(file: h5py.File) -> int:

@@ -22,6 +22,7 @@ from wsl.zoo.dataset import Zoo
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import Header
 from wsl.zoo.loader import Batch
+from wsl.zoo.storage import carried
 
 
 class Concatenation(Checkpoints):
@@ -94,6 +95,8 @@ class Resident(Checkpoints):
 
     def gather(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
         """See `Checkpoints.gather`."""
+        if out is None and self.device.type == "cpu":  # index_select's threads cost more than they bring for one batch
+            return torch.from_numpy(carried(self._weights).numpy().take(rows, axis=0)).view(self._weights.dtype)
         return torch.index_select(self._weights, 0, torch.from_numpy(rows).to(self.device), out=out)
 
     def verify(self) -> None:
@@ -157,15 +160,18 @@ def concatenate(zoos: Sequence[Checkpoints]) -> Checkpoints:
     return zoos[0] if len(zoos) == 1 else Concatenation(zoos)
 
 
-def open(paths: str | Path | Sequence[str | Path], *, dtype: torch.dtype | None = None) -> Checkpoints:
-    """One zoo file, or several of one kind as one sequence; raises `ZooError` naming a file that is wrong or differs."""
+def open(paths: str | Path | Sequence[str | Path], *, dtype: torch.dtype | None = None, mapped: bool = True) -> Checkpoints:
+    """One zoo file, or several of one kind as one sequence; raises `ZooError` naming a file that is wrong or differs.
+
+    ``dtype`` and ``mapped`` as of `Zoo`.
+    """
     if isinstance(paths, (str, Path)):
-        return Zoo(paths, dtype=dtype)
+        return Zoo(paths, dtype=dtype, mapped=mapped)
     files = [Path(path).absolute() for path in paths]
     for i, path in enumerate(files):
         if path in files[:i]:
             raise ZooError(f"{path}: is given twice")
-    return concatenate([Zoo(path, dtype=dtype) for path in files])
+    return concatenate([Zoo(path, dtype=dtype, mapped=mapped) for path in files])
 
 
 def _difference(a: Header, b: Header) -> str | None:
