@@ -11,6 +11,8 @@ from wsl.nn.nft import NFT
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.pool import InvariantPool
 from wsl.nn.probe import ProbeNet
+from wsl.nn.scalegmn import ScaleGMN
+from wsl.nn.scales import canonical_scales
 from wsl.nn.signs import canonical_signs
 from wsl.nn.statboost import StatBoost
 from wsl.nn.statnet import StatNet, weight_statistics
@@ -30,10 +32,12 @@ __all__ = [
     "InputNormalizer",
     "InvariantPool",
     "ProbeNet",
+    "ScaleGMN",
     "StatBoost",
     "StatNet",
     "UnitFeatures",
     "WeightTokens",
+    "canonical_scales",
     "canonical_signs",
     "layer_dimension",
     "to_graph",
