@@ -9,6 +9,7 @@ from wsl.nn.linear import EquivariantLinear
 from wsl.nn.nfn import NFN
 from wsl.nn.nft import NFT
 from wsl.nn.normalize import InputNormalizer
+from wsl.nn.phases import canonical_phases
 from wsl.nn.pool import InvariantPool
 from wsl.nn.probe import ProbeNet
 from wsl.nn.scalegmn import ScaleGMN
@@ -37,6 +38,7 @@ __all__ = [
     "StatNet",
     "UnitFeatures",
     "WeightTokens",
+    "canonical_phases",
     "canonical_scales",
     "canonical_signs",
     "layer_dimension",

@@ -41,9 +41,14 @@ class Update(nn.Module):
         if not self.rows:
             return e + self.leave(F.gelu(z)), o
         u = self._by_slot(self.gain) * (odd + self.self(torch.cat([o, start], -1)))
-        z = z + F.pad(self.cosine(u.cos()), (0, 0, 0, z.shape[1] - self.rows))
+        z = z + padded(self.cosine(u.cos()), z.shape[1])
         t = F.gelu(z)
         return e + self.leave(t), o + self.out(u.sin() * (1 + self.gate(t[:, : self.rows])))
 
     def _by_slot(self, table: Tensor) -> Tensor:
         return torch.cat([row.expand(size, -1) for row, size in zip(table, self.sizes, strict=False)])
+
+
+def padded(x: Tensor, rows: int) -> Tensor:
+    """(batch, n, d) to (batch, rows, d) with zeros."""
+    return x if x.shape[1] == rows else F.pad(x, (0, 0, 0, rows - x.shape[1]))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.nodes import Blocks, Slot
-from wsl.nn.parity import linear
+from wsl.nn.parity import linear, padded
 
 RANK = 9
 
@@ -46,11 +46,14 @@ class Nodes:
             for i in self.blocks.targets(end):
                 (odd if end.parity else even)[i].append(value)
 
-        def joined(parts: list[list[Tensor]]) -> Tensor:
-            rows = [sum(part) if part else like.new_zeros(len(like), size, width) for part, size in zip(parts, self.sizes, strict=False)]
-            return torch.cat(rows, 1) if rows else like.new_zeros(len(like), 0, width)
+        return self._joined(even, like, width), self._joined(odd, like, width)
 
-        return joined(even), joined(odd)
+    def _joined(self, parts: list[list[Tensor]], like: Tensor, width: int) -> Tensor:
+        silent = like.new_zeros(1, 1, 1)
+        if not any(parts):
+            return silent.expand(len(like), sum(self.sizes[: len(parts)]), width)
+        sized = zip(parts, self.sizes, strict=False)
+        return torch.cat([sum(part) if part else silent.expand(len(like), size, width) for part, size in sized], 1)
 
 
 class Lift(nn.Module):
@@ -69,7 +72,7 @@ class Lift(nn.Module):
         even, odd = self.nodes.pack(found, pieces[0], 2 * self.start.shape[1])
         (a, b), (c, d) = even.chunk(2, -1), odd.chunk(2, -1)
         start = torch.cat([row.expand(size, -1) for row, size in zip(self.start, self.nodes.sizes, strict=True)])
-        return a + F.gelu(b) + start + F.pad(d.cos(), (0, 0, 0, a.shape[1] - d.shape[1])), c + d.sin()
+        return a + F.gelu(b) + start + padded(d.cos(), start.shape[0]), c + d.sin()
 
 
 class Messages(nn.Module):
@@ -114,21 +117,23 @@ class Messages(nn.Module):
 
 
 class Reader(nn.Module):
-    """All nodes to invariants of the network (batch, features)."""
+    """All nodes to invariants of the network (batch, features), maxima only with ``maximum``."""
 
-    def __init__(self, blocks: Blocks, hidden: int):
+    def __init__(self, blocks: Blocks, hidden: int, *, maximum: bool = False):
         super().__init__()
+        self.maximum = maximum
         self.nodes = Nodes(blocks)
         self.own = [(i, piece) for i, piece in enumerate(blocks.pieces) if len(piece.ends) == 1]
         self.alone = [i for i, piece in enumerate(blocks.pieces) if not piece.ends]
         self.ranks = nn.ModuleList(_mixing(piece.channels) for _, piece in self.own)
         scalars = sum(blocks.pieces[i].channels for i in self.alone)
-        self.features = 2 * hidden * len(blocks.slots) + hidden * sum(_rank(p.channels) for _, p in self.own) + scalars
+        ways = len(blocks.slots) * (1 + maximum) + sum(_rank(piece.channels) for _, piece in self.own)
+        self.features = hidden * ways + scalars
 
     def forward(self, pieces: Sequence[Tensor], e: Tensor, o: Tensor) -> Tensor:
         """Means and maxima over the nodes of each slot, products with the weights of single units, global weights."""
         parts = e.split(self.nodes.sizes, 1)
-        found = [x for part in parts for x in (part.mean(1), part.amax(1))]
+        found = [part.mean(1) for part in parts] + [part.amax(1) for part in parts if self.maximum]
         for (i, piece), mixing in zip(self.own, self.ranks, strict=True):
             v = mixing(pieces[i])
             found.append((v.transpose(1, 2) @ self.nodes.at(piece.ends[0], e, o)).flatten(1) / math.sqrt(v.shape[1]))
@@ -138,8 +143,8 @@ class Reader(nn.Module):
 def _message(w: Tensor, h: Tensor, weight: Tensor) -> Tensor:
     """(batch, n, m, K), (batch, m, d), (K d', d) to (batch, n, d')."""
     batch, n, m, channels = w.shape
-    said = F.linear(h, weight).unflatten(-1, (channels, -1))
-    return w.reshape(batch, n, m * channels) @ said.flatten(1, 2) / math.sqrt(m * channels)
+    said = F.linear(h, weight / math.sqrt(m * channels)).unflatten(-1, (channels, -1))
+    return w.reshape(batch, n, m * channels) @ said.flatten(1, 2)
 
 
 def _widened(x: Tensor) -> Tensor:

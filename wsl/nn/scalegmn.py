@@ -63,10 +63,10 @@ class ScaleGMN(nn.Module):
         self.lift = Lift(self.blocks, hidden)
         self.messages = nn.ModuleList(Messages(self.blocks, hidden, bidirectional=bidirectional) for _ in range(layers))
         self.updates = nn.ModuleList(Update(hidden, self.blocks.sizes, self.blocks.signed) for _ in range(layers))
-        self.readers = nn.ModuleList(Reader(self.blocks, hidden) for _ in range(layers + 1))
-        width = self.readers[0].features
-        self.contexts = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), linear(width, hidden)) for _ in range(layers))
-        self.head = head(width + STATISTICS * len(spec.axes), head_hidden, head_hidden, out_features, dropout=dropout)
+        self.readers = nn.ModuleList(Reader(self.blocks, hidden, maximum=i == layers) for i in range(layers + 1))
+        widths = [reader.features for reader in self.readers]
+        self.contexts = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), linear(width, hidden)) for width in widths[:-1])
+        self.head = head(widths[-1] + STATISTICS * len(spec.axes), head_hidden, head_hidden, out_features, dropout=dropout)
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from wsl.nn.charges import with_units
+from wsl.nn.unit_values import spread, unit_rows
 from wsl.params import Params
-from wsl.symmetry import PermutationSpec, Place, SpecError, UnitSymmetry, unit_index
+from wsl.symmetry import PermutationSpec, Place, SpecError, UnitSymmetry
 
 
 def canonical_scales(spec: PermutationSpec, params: Mapping[str, Tensor], groups: Sequence[str] | None = None) -> Params:
@@ -87,12 +88,8 @@ def _size(spec: PermutationSpec, params: Mapping[str, Tensor], step: _Step) -> t
 
 
 def _rows(spec: PermutationSpec, params: Mapping[str, Tensor], place: Place) -> Tensor:
-    """|theta + c|^(1/e) of a place as (batch, units, entries of one unit)."""
-    index = unit_index(spec, place)
-    count = int(index.max()) + 1
-    order = index.argsort(stable=True)[int((index < 0).sum()) :].to(params[place.tensor].device)
-    rows = params[place.tensor].movedim(1 + place.axis, 1).index_select(1, order)
-    rows = (rows + place.offset).abs().reshape(len(rows), count, -1)
+    """|theta + c|^(1/e) of a place."""
+    rows = (unit_rows(spec, params, place) + place.offset).abs()
     return rows if place.exponent == 1 else rows ** (1 / place.exponent)
 
 
@@ -102,9 +99,5 @@ def _factor(q: Tensor, dead: Tensor, exponent: int) -> Tensor:
 
 def _scaled(spec: PermutationSpec, tensor: Tensor, place: Place, factor: Tensor) -> Tensor:
     """(theta + c) times a factor (batch, units) - c."""
-    index = unit_index(spec, place).to(factor.device)
-    along = torch.cat([factor, torch.ones_like(factor[:, :1])], 1)[:, index]
-    shape = [1] * (tensor.dim() - 1)
-    shape[place.axis] = -1
-    along = along.view(len(along), *shape).to(tensor.dtype)
+    along = spread(spec, place, factor, elsewhere=1.0).to(tensor.dtype)
     return tensor * along if not place.offset else (tensor + place.offset) * along - place.offset
