@@ -25,12 +25,12 @@ from wsl.symmetry import PermutationSpec
 def canonical_phases(spec: PermutationSpec, params: Mapping[str, Tensor], omega: Mapping[str, float] | None = None) -> Params:
     """Weights (batch, *shape) with the same function and biases within a quarter turn of zero.
 
-    ``omega`` maps groups to their factor w, for a specification without lines for their phases (see `charges`); others are read
-    from it. Raises `SpecError` for groups that do not exist or have no bias.
+    ``omega`` maps the groups to treat to their factor w, where the specification has no line for their phase (see `charges`);
+    by default all groups with such a line. Raises `SpecError` for groups that do not exist or have no bias.
     """
     spec, moved = with_units(spec, phases=omega or {}), dict(params)
     for unit in spec.units:
-        if unit.kind == "phase":
+        if unit.kind == "phase" and (omega is None or unit.group in omega):
             shifts = [place for place in unit.places if place.exponent > 0]
             turn = math.pi / (unit.omega or 1.0)
             k = (unit_rows(spec, moved, shifts[0])[..., 0] / turn).round()

@@ -7,8 +7,8 @@ of the weights themselves with node features, one matrix product for each tensor
 Signs: nodes carry features that flip with their units and features that do not (see `nodes`, `parity`).
 Scales: weights are divided by the covariant sizes of their two ends first (`canonical_scales`), so that an edge and its
 reverse are both invariant and nothing overflows; in the published code the backward edge of a positive scale is not equivariant.
-Phases of a specification that has them are made canonical too. What is read of which symmetry is decided by the unit lines
-of the specification, and by ``odd`` and ``positive``. Linear symmetries (attention) are not used; units of one tensor
+Phases are made canonical too (`canonical_phases`), which jumps where a bias is half way between two of them. What is read up
+to which symmetry is decided by the unit lines of the specification, and by ``odd``, ``positive`` and ``phases``. Linear symmetries (attention) are not used; units of one tensor
 with three permutable axes are refused. It does not run the network that it reads, but can imitate a sine network.
 """
 
@@ -34,14 +34,14 @@ class ScaleGMN(nn.Module):
     """Weights (batch, *shape) to (batch, out_features).
 
     ``hidden`` features of each kind on every unit, ``layers`` rounds of messages with weights of their own, backward messages
-    too if ``bidirectional``. ``odd`` and ``positive`` name groups with odd and with positively homogeneous activations; groups
-    with lines in the specification need not be named. Raises `SpecError` for a tensor with three permutable axes, and for
+    too if ``bidirectional``. ``odd`` and ``positive`` name groups with odd and with positively homogeneous activations, ``phases``
+    maps groups of sines to their omega_0; groups with lines in the specification need not be named. Raises `SpecError` for a tensor with three permutable axes, and for
     signs of a group of one unit.
     """
 
     equivariance = "invariant"
-    invariant_units = ("scale", "sign")
-    """Unit symmetries that change nothing either."""
+    invariant_units = ("scale", "sign", "phase")
+    """Kinds of unit symmetries in the specification that change nothing either."""
 
     def __init__(
         self,
@@ -55,9 +55,10 @@ class ScaleGMN(nn.Module):
         dropout: float = 0.0,
         odd: Sequence[str] = (),
         positive: Sequence[str] = (),
+        phases: Mapping[str, float] | None = None,
     ):
         super().__init__()
-        self.spec, self.units = spec, with_units(spec, odd=odd, positive=positive)
+        self.spec, self.units = spec, with_units(spec, odd=odd, positive=positive, phases=phases)
         self.blocks = Blocks(self.units)
         self.normalizer = UnitNormalizer(self.units)
         self.lift = Lift(self.blocks, hidden)

@@ -40,6 +40,12 @@ def canonical_scales(spec: PermutationSpec, params: Mapping[str, Tensor], groups
     return moved
 
 
+def typical_sizes(spec: PermutationSpec, sizes: Mapping[str, float], groups: Sequence[str] | None = None) -> dict[str, float]:
+    """The rms of each tensor once scales are canonical, for weights that have the rms ``sizes`` and are equal in size."""
+    even = {name: torch.full((1, *shape), sizes[name], dtype=torch.float64) for name, shape in spec.shapes.items()}
+    return {name: float(t.square().mean().sqrt()) for name, t in canonical_scales(spec, even, groups).items()}
+
+
 class _Step(NamedTuple):
     unit: UnitSymmetry
     anchors: tuple[Place, ...]
