@@ -47,14 +47,17 @@ class Blocks:
     """All pieces of a specification, ``slots`` with signed ones first, ``sizes`` their numbers of nodes."""
 
     spec: PermutationSpec
+    layout: Layout = dataclasses.field(init=False, compare=False, repr=False)
     pieces: tuple[Piece, ...] = dataclasses.field(init=False, compare=False, repr=False)
     slots: tuple[Slot, ...] = dataclasses.field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_signs(self.spec)
+        layout = Layout(self.spec)
+        object.__setattr__(self, "layout", layout)
         pieces = list(_pieces(self.spec))
         pieces += [_diagonal(piece) for piece in pieces if len(piece.ends) == 2 and len({end.group for end in piece.ends}) == 1
-                   and Layout(self.spec).blocks[piece.source].space[0].parent is None]  # fmt: skip
+                   and layout.blocks[piece.source].space[0].parent is None]  # fmt: skip
         found = dict.fromkeys(end for piece in pieces for end in piece.ends)
         signed = [slot for slot in found if slot.parity]
         covered = {slot.group for slot in signed}
@@ -84,9 +87,8 @@ class Blocks:
 
     def split(self, params: Mapping[str, Tensor]) -> list[Tensor]:
         """Each piece as (batch, units of its ends, K)."""
-        layout = Layout(self.spec)
-        parts = layout.split({name: tensor.unsqueeze(-1) for name, tensor in params.items()})
-        whole = [_rows(part, block) for part, block in zip(parts, layout.blocks, strict=True)]
+        parts = self.layout.split({name: tensor.unsqueeze(-1) for name, tensor in params.items()})
+        whole = [_rows(part, block) for part, block in zip(parts, self.layout.blocks, strict=True)]
         return [
             whole[piece.source].diagonal(dim1=1, dim2=2).movedim(-1, 1) if piece.diagonal else whole[piece.source]
             for piece in self.pieces
@@ -105,7 +107,7 @@ def _rows(part: Tensor, block: Block) -> Tensor:
         parent = block.space[k].parent
         dims = [k] if parent is None else [parent, k]
         order += dims
-        sizes.append(math.prod(block.space[dim].size for dim in dims))
+        sizes.append(math.prod([block.space[dim].size for dim in dims]))
     moving = len(block.space)
     return part.permute(moving, *order, moving + 1).reshape(part.shape[-2], *sizes, part.shape[-1])
 

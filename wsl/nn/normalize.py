@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from wsl.nn.charges import with_units
-from wsl.nn.phases import canonical_phases
-from wsl.nn.scales import canonical_scales, typical_sizes
+from wsl.nn.phases import CanonicalPhases
+from wsl.nn.scales import CanonicalScales, typical_sizes
 from wsl.nn.signs import bias_of, canonical_signs
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
@@ -36,7 +36,8 @@ class InputNormalizer(nn.Module):
                  phases: Mapping[str, float] | None = None):  # fmt: skip
         super().__init__()
         self.spec, self.names = with_units(spec, positive=positive, phases=phases), list(spec.axes)
-        self.odd, self.positive, self.phases = tuple(odd), tuple(positive), dict(phases or {})
+        self.odd, self.positive = tuple(odd), tuple(positive)
+        self.scales, self.phases = CanonicalScales(self.spec, self.positive), CanonicalPhases(self.spec, phases or {})
         for group in self.odd:
             bias_of(spec, group)
         self.mean: Tensor
@@ -77,6 +78,5 @@ class InputNormalizer(nn.Module):
         """(theta - mean) / std, tensor by tensor."""
         scale, shift = 1 / self.std, -self.mean / self.std
         cast = {name: params[name].to(self.mean.dtype) for name in self.names}
-        cast = canonical_scales(self.spec, canonical_phases(self.spec, cast, self.phases), self.positive)
-        cast = canonical_signs(self.spec, cast, self.odd)
+        cast = canonical_signs(self.spec, self.scales(self.phases(cast)), self.odd)
         return {name: torch.addcmul(shift[i], cast[name], scale[i]) for i, name in enumerate(self.names)}

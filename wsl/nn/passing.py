@@ -36,7 +36,7 @@ class Nodes:
         if end.parity:
             return o.split(self.sizes[: self.blocks.signed], 1)[where[0]]
         parts = e.split(self.sizes, 1)
-        return sum(parts[i] for i in where) / len(where)
+        return sum([parts[i] for i in where]) / len(where)
 
     def pack(self, found: Sequence[tuple[Slot, Tensor]], like: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Sums of what is said to each end, as even (batch, nodes, width) and signed (batch, signed nodes, width) rows."""

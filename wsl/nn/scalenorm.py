@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from wsl.nn.normalize import InputNormalizer
-from wsl.nn.phases import canonical_phases
-from wsl.nn.scales import canonical_scales, typical_sizes
+from wsl.nn.phases import CanonicalPhases
+from wsl.nn.scales import CanonicalScales, typical_sizes
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
@@ -27,6 +27,7 @@ class UnitNormalizer(nn.Module):
     def __init__(self, spec: PermutationSpec):
         super().__init__()
         self.spec, self.plain = spec, InputNormalizer(spec.without_units())
+        self.phases, self.scales = CanonicalPhases(spec), CanonicalScales(spec)
         self.signed = {place.tensor for unit in spec.units if unit.kind == "sign" for place in unit.places}
         self.moved = {place.tensor for unit in spec.units if unit.kind != "linear" for place in unit.places}
         self.fit({name: (0.0, 1.0) for name in spec.axes})
@@ -44,4 +45,4 @@ class UnitNormalizer(nn.Module):
     def forward(self, params: Mapping[str, Tensor]) -> Params:
         """Tensors (batch, *shape) in the order of the specification."""
         cast = {name: params[name].to(self.plain.mean.dtype) for name in self.spec.axes}
-        return self.plain(canonical_scales(self.spec, canonical_phases(self.spec, cast)))
+        return self.plain(self.scales(self.phases(cast)))

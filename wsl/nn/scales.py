@@ -13,14 +13,13 @@ Where a place with e > 0 cannot be read in any order q is read from the others; 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from wsl.nn.charges import with_units
-from wsl.nn.unit_values import spread, unit_rows
+from wsl.nn.unit_values import UnitAxis
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec, Place, SpecError, UnitSymmetry
 
@@ -31,13 +30,31 @@ def canonical_scales(spec: PermutationSpec, params: Mapping[str, Tensor], groups
     ``groups`` are those to treat, by default all with a scale in the specification; for one without see `charges`. Integer
     tensors stay as they are. Raises `SpecError` if no order of the symmetries exists.
     """
-    spec = with_units(spec, positive=groups or ())
-    moved = dict(params)
-    for step in _plan(spec, None if groups is None else tuple(groups)):
-        q, dead = _size(spec, moved, step)
-        for place in step.unit.places:
-            moved[place.tensor] = _scaled(spec, moved[place.tensor], place, _factor(q, dead, place.exponent))
-    return moved
+    return CanonicalScales(spec, groups)(params)
+
+
+class CanonicalScales:
+    """The same for many calls: the order of the symmetries is worked out once."""
+
+    def __init__(self, spec: PermutationSpec, groups: Sequence[str] | None = None):
+        spec = with_units(spec, positive=groups or ())
+        left = [unit for unit in spec.units if unit.kind == "scale" and (groups is None or unit.group in groups)]
+        self.steps: list[_Step] = []
+        while left:
+            unit = max(left, key=lambda unit: _share(spec, unit, left))
+            self.steps.append(_Step.of(spec, unit, _anchors(unit, left)))
+            left.remove(unit)
+
+    def __call__(self, params: Mapping[str, Tensor]) -> Params:
+        """Weights (batch, *shape)."""
+        moved = dict(params)
+        for step in self.steps:
+            q, dead = step.sizes(moved)
+            for axis in step.axes:
+                name, offset = axis.place.tensor, axis.place.offset
+                along = axis.spread(_factor(q, dead, axis.place.exponent), elsewhere=1.0).to(moved[name].dtype)
+                moved[name] = (moved[name] + offset) * along - offset if offset else moved[name] * along
+        return moved
 
 
 def typical_sizes(spec: PermutationSpec, sizes: Mapping[str, float], groups: Sequence[str] | None = None) -> dict[str, float]:
@@ -47,31 +64,45 @@ def typical_sizes(spec: PermutationSpec, sizes: Mapping[str, float], groups: Seq
 
 
 class _Step(NamedTuple):
-    unit: UnitSymmetry
-    anchors: tuple[Place, ...]
+    """One symmetry: all its places, those that its sizes are read from, and others with e > 0."""
 
+    axes: list[UnitAxis]
+    anchors: list[UnitAxis]
+    others: list[UnitAxis]
 
-@lru_cache(maxsize=256)
-def _plan(spec: PermutationSpec, groups: tuple[str, ...] | None) -> tuple[_Step, ...]:
-    """An order of the scales: at each step the one that the most of its incoming weights can tell."""
-    left = [unit for unit in spec.units if unit.kind == "scale" and (groups is None or unit.group in groups)]
-    steps = []
-    while left:
-        best = max(left, key=lambda unit: (_share(spec, unit, left), -left.index(unit)))
-        anchors = _anchors(best, left)
+    @classmethod
+    def of(cls, spec: PermutationSpec, unit: UnitSymmetry, anchors: Sequence[Place]) -> _Step:
         if not anchors:
-            raise SpecError(f"{best.head}: another scale acts wherever it does, so that none of the two can be read off alone; "
+            raise SpecError(f"{unit.head}: other scales act wherever it does, so that it cannot be read off alone; "
                             "leave one of them out")  # fmt: skip
-        steps.append(_Step(best, anchors))
-        left.remove(best)
-    return tuple(steps)
+        axes = [UnitAxis.of(spec, place) for place in unit.places]
+        own = [axis for axis in axes if axis.place in anchors]
+        return cls(axes, own, [axis for axis in axes if axis.place.exponent > 0 and axis.place not in anchors])
+
+    def sizes(self, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """q (batch, units), 1 where it cannot be read, and which units have only zeros at places with e > 0."""
+        rows = torch.cat([_magnitudes(axis, params) for axis in self.anchors], -1)
+        top = rows.amax(-1)
+        blank, safe = top == 0, torch.where(top == 0, 1, top)
+        mean = (rows / safe.unsqueeze(-1)).square().mean(-1)
+        dead = torch.stack([top, *(_magnitudes(axis, params).amax(-1) for axis in self.others)]).amax(0) == 0
+        return safe * torch.where(blank, 1, mean).sqrt(), dead
+
+
+def _magnitudes(axis: UnitAxis, params: Mapping[str, Tensor]) -> Tensor:
+    """|theta + c|^(1/e) of a place, by units."""
+    rows = (axis.rows(params[axis.place.tensor]) + axis.place.offset).abs()
+    return rows if axis.place.exponent == 1 else rows ** (1 / axis.place.exponent)
+
+
+def _factor(q: Tensor, dead: Tensor, exponent: int) -> Tensor:
+    return torch.where(dead, 0 if exponent < 0 else 1, q ** float(-exponent))
 
 
 def _anchors(unit: UnitSymmetry, left: Sequence[UnitSymmetry]) -> tuple[Place, ...]:
     """Places with e > 0 on which nothing else acts that is still to be done."""
     others = [place for other in left for place in other.places]
-    alone = [p for p in unit.places if p.exponent > 0 and sum(_meet(p, other) for other in others) == 1]
-    return tuple(alone)
+    return tuple(p for p in unit.places if p.exponent > 0 and sum(_meet(p, other) for other in others) == 1)
 
 
 def _meet(a: Place, b: Place) -> bool:
@@ -79,31 +110,6 @@ def _meet(a: Place, b: Place) -> bool:
 
 
 def _share(spec: PermutationSpec, unit: UnitSymmetry, left: Sequence[UnitSymmetry]) -> float:
+    """Of the entries at its places with e > 0, how many can tell."""
     size = {place: spec.shapes[place.tensor].numel() for place in unit.places if place.exponent > 0}
     return sum(size[place] for place in _anchors(unit, left)) / max(1, sum(size.values()))
-
-
-def _size(spec: PermutationSpec, params: Mapping[str, Tensor], step: _Step) -> tuple[Tensor, Tensor]:
-    """q (batch, units), 1 where it cannot be read, and which units have only zeros at places with e > 0."""
-    rows = torch.cat([_rows(spec, params, place) for place in step.anchors], -1)
-    top = rows.amax(-1)
-    size = top * (rows / torch.where(top > 0, top, 1).unsqueeze(-1)).square().mean(-1).sqrt()
-    rest = [place for place in step.unit.places if place.exponent > 0 and place not in step.anchors]
-    dead = torch.stack([top, *(_rows(spec, params, place).amax(-1) for place in rest)]).amax(0) == 0
-    return torch.where(top > 0, size, 1), dead
-
-
-def _rows(spec: PermutationSpec, params: Mapping[str, Tensor], place: Place) -> Tensor:
-    """|theta + c|^(1/e) of a place."""
-    rows = (unit_rows(spec, params, place) + place.offset).abs()
-    return rows if place.exponent == 1 else rows ** (1 / place.exponent)
-
-
-def _factor(q: Tensor, dead: Tensor, exponent: int) -> Tensor:
-    return torch.where(dead, 0 if exponent < 0 else 1, q ** float(-exponent))
-
-
-def _scaled(spec: PermutationSpec, tensor: Tensor, place: Place, factor: Tensor) -> Tensor:
-    """(theta + c) times a factor (batch, units) - c."""
-    along = spread(spec, place, factor, elsewhere=1.0).to(tensor.dtype)
-    return tensor * along if not place.offset else (tensor + place.offset) * along - place.offset
