@@ -100,7 +100,12 @@ def test_a_frequency_absorbed_into_the_weights_is_one():
 @pytest.mark.parametrize("size", [1e-18, 1e18])
 def test_scales_of_any_size_are_read_in_single_precision(size):
     spec, theta = BY_NAME["mlp"].spec, BY_NAME["mlp"].weights(2)
-    moved = {**theta, "0.weight": theta["0.weight"] * size, "0.bias": theta["0.bias"] * size, "2.weight": theta["2.weight"] / size}
+    moved = {
+        **theta,
+        "0.weight": theta["0.weight"] * size,
+        "0.bias": theta["0.bias"] * size,
+        "2.weight": theta["2.weight"] / size,
+    }
     assert_same(canonical_scales(spec, moved, RELU), canonical_scales(spec, theta, RELU), 1e-4)
 
 

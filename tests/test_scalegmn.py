@@ -125,7 +125,9 @@ def test_backward_messages_keep_scales_from_a_thousandth_to_a_thousand(dtype, to
     for _ in range(5):
         moved = theta
         for into, out, size in (("0", "2", 5), ("2", "4", 6), ("4", "6", 7)):
-            moved = scaled(moved, (10 ** (6 * torch.rand(size, generator=rng, dtype=torch.float64) - 3)).to(dtype), into=into, out=out)
+            moved = scaled(
+                moved, (10 ** (6 * torch.rand(size, generator=rng, dtype=torch.float64) - 3)).to(dtype), into=into, out=out
+            )
         assert error(net, theta, moved) < tolerance
 
 

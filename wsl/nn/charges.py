@@ -30,7 +30,9 @@ def with_units(spec: PermutationSpec, *, odd: Sequence[str] = (), positive: Sequ
     return dataclasses.replace(spec, units=(*spec.units, *signs, *scales, *turns))
 
 
-def _missing(spec: PermutationSpec, kind: str, groups: Iterable[str], line: Callable[[str], UnitSymmetry]) -> list[UnitSymmetry]:
+def _missing(
+    spec: PermutationSpec, kind: str, groups: Iterable[str], line: Callable[[str], UnitSymmetry]
+) -> list[UnitSymmetry]:
     known = {unit.group for unit in spec.units if unit.kind == kind}
     for group in groups:
         if group not in spec.groups:

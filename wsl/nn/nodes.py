@@ -2,8 +2,8 @@
 
     block (batch, units a, units b, K):   theta_ij -> s_i^p s_j^q theta_ij,     p, q in {0, 1} for each sign line of the groups
 
-A `Slot` is a group with one parity: its nodes carry features that flip so. Fixed axes (inputs, outputs, kernels, gates) are the K
-channels. With no axis of units a block is global, with one it belongs to nodes, with two it carries messages; more are
+A `Slot` is a group with one parity: its nodes carry features that flip so. Fixed axes (inputs, outputs, kernels, gates) are
+the K channels. With no axis of units a block is global, with one it belongs to nodes, with two it carries messages; more are
 refused. A tensor with both axes on one group gives its diagonal to the nodes as well. A family (head, dk) is one row of
 head * dk nodes. Nothing here computes but `Blocks.split`, which cuts weights into those arrays.
 """

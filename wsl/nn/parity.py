@@ -3,8 +3,8 @@
     u = G (m + S [o, o_0]),    e <- e + E_3 gelu(E_1 norm(e) + E_2 cos u + m_e + c),    o <- o + O (sin u * (1 + E_4 t))
 
 sin of a linear map without bias is odd and cos is even, so a sign of a unit passes through exactly; with messages m = W o and
-o_0 the unit's own weights, u can be the pre-activation of a sine network at learned inputs: the layer can run the network that it
-reads. In ScaleGMN's terms this is ScaleEq(x) = Gamma x * ScaleInv(x), Kalogeropoulos et al. (2024), arXiv 2406.10685,
+o_0 the unit's own weights, u can be the pre-activation of a sine network at learned inputs: the layer can run the network
+that it reads. In ScaleGMN's terms this is ScaleEq(x) = Gamma x * ScaleInv(x), Kalogeropoulos et al. (2024), arXiv 2406.10685,
 section 4, with a sine around it. Linear maps here have no bias where their input flips. Rows are nodes, those with signs first.
 """
 
@@ -29,13 +29,18 @@ class Update(nn.Module):
         super().__init__()
         self.sizes, self.rows = sizes, sum(sizes[:signed])
         self.norm, self.own = nn.LayerNorm(hidden), linear(hidden, hidden)
-        self.shift, self.leave = nn.Parameter(0.1 * torch.randn(len(sizes), hidden)), linear(hidden, hidden, bias=True, gain=0.5)
+        self.shift, self.leave = (
+            nn.Parameter(0.1 * torch.randn(len(sizes), hidden)),
+            linear(hidden, hidden, bias=True, gain=0.5),
+        )
         if signed:
             self.gain = nn.Parameter(torch.ones(signed, hidden))
             self.self, self.cosine = linear(2 * hidden, hidden, gain=0.7), linear(hidden, hidden)
             self.gate, self.out = linear(hidden, hidden, bias=True, gain=0.5), linear(hidden, hidden, gain=0.5)
 
-    def forward(self, e: Tensor, o: Tensor, start: Tensor, *, even: Tensor, odd: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, e: Tensor, o: Tensor, start: Tensor, *, even: Tensor, odd: Tensor, context: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """``even`` and ``odd`` are messages, ``start`` the first signed features, ``context`` (batch, d)."""
         z = self.own(self.norm(e)) + even + context.unsqueeze(1) + self._by_slot(self.shift)
         if not self.rows:

@@ -10,6 +10,7 @@ number. More than RANK fixed positions are mixed down to as many, learned, befor
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -36,7 +37,7 @@ class Nodes:
         if end.parity:
             return o.split(self.sizes[: self.blocks.signed], 1)[where[0]]
         parts = e.split(self.sizes, 1)
-        return sum([parts[i] for i in where]) / len(where)
+        return _total([parts[i] for i in where]) / len(where)
 
     def pack(self, found: Sequence[tuple[Slot, Tensor]], like: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Sums of what is said to each end, as even (batch, nodes, width) and signed (batch, signed nodes, width) rows."""
@@ -53,7 +54,7 @@ class Nodes:
         if not any(parts):
             return silent.expand(len(like), sum(self.sizes[: len(parts)]), width)
         sized = zip(parts, self.sizes, strict=False)
-        return torch.cat([sum(part) if part else silent.expand(len(like), size, width) for part, size in sized], 1)
+        return torch.cat([_total(part) if part else silent.expand(len(like), size, width) for part, size in sized], 1)
 
 
 class Lift(nn.Module):
@@ -84,9 +85,9 @@ class Messages(nn.Module):
         self.pieces = [(i, piece) for i, piece in enumerate(blocks.pieces) if len(piece.ends) == 2]
         self.ranks = nn.ModuleList(_mixing(piece.channels) for _, piece in self.pieces)
         ways = 1 + bidirectional
-        self.maps = nn.ModuleList(linear(hidden, ways * _rank(piece.channels) * hidden) for _, piece in self.pieces)
+        self.maps = nn.ParameterList(_maps(hidden, ways, _rank(piece.channels)) for _, piece in self.pieces)
         self.families = [(Slot(own, ()), Slot(parent, ())) for own, parent in blocks.families()]
-        self.kin = nn.ModuleList(linear(hidden, 2 * hidden) for _ in self.families)
+        self.kin = nn.ParameterList(_maps(hidden, 2, 1) for _ in self.families)
         groups = [slot.group for slot in blocks.slots]
         self.shared = [Slot(group, ()) for group in dict.fromkeys(groups) if groups.count(group) > 1]
         self.same = nn.ModuleList(linear(hidden, hidden) for _ in self.shared)
@@ -94,7 +95,7 @@ class Messages(nn.Module):
     def forward(self, pieces: Sequence[Tensor], e: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
         """Even and signed messages."""
         found = list(self._without_weights(e, o))
-        for (i, piece), mixing, weight in zip(self.pieces, self.ranks, self._weights(), strict=True):
+        for (i, piece), mixing, weight in zip(self.pieces, self.ranks, self.maps, strict=True):
             w = mixing(pieces[i])
             target, source = piece.ends
             found.append((target, _message(w, self.nodes.at(source, e, o), weight[0])))
@@ -104,16 +105,12 @@ class Messages(nn.Module):
 
     def _without_weights(self, e: Tensor, o: Tensor) -> Iterator[tuple[Slot, Tensor]]:
         """Between a family and its parent, and between the slots of one group: even features only."""
-        for layer, (own, parent) in zip(self.kin, self.families, strict=True):
+        for (up, down), (own, parent) in zip(self.kin, self.families, strict=True):
             h, p = self.nodes.at(own, e, o), self.nodes.at(parent, e, o)
-            up, down = layer.weight.chunk(2)
             yield parent, F.linear(h.unflatten(1, (p.shape[1], -1)).mean(2), up)
             yield own, F.linear(p, down).repeat_interleave(h.shape[1] // p.shape[1], 1)
         for layer, group in zip(self.same, self.shared, strict=True):
             yield group, layer(self.nodes.at(group, e, o))
-
-    def _weights(self) -> list[tuple[Tensor, ...]]:
-        return [layer.weight.chunk(1 + self.bidirectional) for layer in self.maps]
 
 
 class Reader(nn.Module):
@@ -138,6 +135,14 @@ class Reader(nn.Module):
             v = mixing(pieces[i])
             found.append((v.transpose(1, 2) @ self.nodes.at(piece.ends[0], e, o)).flatten(1) / math.sqrt(v.shape[1]))
         return torch.cat([*found, *(pieces[i] for i in self.alone)], 1)
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, parts)
+
+
+def _maps(hidden: int, ways: int, rank: int) -> Tensor:
+    return torch.randn(ways, rank * hidden, hidden) * hidden**-0.5
 
 
 def _message(w: Tensor, h: Tensor, weight: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
     x = canonical(theta) / r_t;     a tensor on which nothing of this acts is standardised as in `InputNormalizer`
 
-r_t is one number for each tensor of the population, its typical rms once scales are canonical. No mean is subtracted where signs
-flip. Before `fit` the r are those of weights with rms 1.
+r_t is one number for each tensor of the population, its typical rms once scales are canonical. No mean is subtracted where
+signs flip. Before `fit` the r are those of weights with rms 1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class UnitNormalizer(nn.Module):
         self.phases, self.scales = CanonicalPhases(spec), CanonicalScales(spec)
         self.signed = {place.tensor for unit in spec.units if unit.kind == "sign" for place in unit.places}
         self.moved = {place.tensor for unit in spec.units if unit.kind != "linear" for place in unit.places}
-        self.fit({name: (0.0, 1.0) for name in spec.axes})
+        self.fit(dict.fromkeys(spec.axes, (0.0, 1.0)))
 
     def fit(self, statistics: Mapping[str, tuple[Tensor | float, Tensor | float]]) -> UnitNormalizer:
         """Take (mean, std) of every tensor, as `Zoo.statistics` gives them; returns itself. ValueError if one is missing."""

@@ -1,7 +1,7 @@
 """Between tensors and values of units: the entries of each unit, and values laid along the axis on which units stand.
 
-A `UnitAxis` is the place of a unit symmetry, (tensor, axis, segment of the concatenation, factor of the product), with its index
-computed once; a family has one unit for each head and index, counted head by head.
+A `UnitAxis` is the place of a unit symmetry, (tensor, axis, segment of the concatenation, factor of the product), with its
+index computed once; a family has one unit for each head and index, counted head by head.
 """
 
 from __future__ import annotations

@@ -46,6 +46,8 @@ def shape_of(spec: PermutationSpec, unit: UnitSymmetry) -> tuple[int, ...]:
 
 def unit_index(spec: PermutationSpec, place: Place) -> Tensor:
     """Which unit stands at each position of a place's axis, -1 on other segments; units of a family count head by head."""
-    group = next(group for group in spec.declared if group.name == spec.axes[place.tensor][place.axis][place.segment][place.factor])
+    group = next(
+        group for group in spec.declared if group.name == spec.axes[place.tensor][place.axis][place.segment][place.factor]
+    )
     sizes = (group.size,) if group.per is None else (spec.groups[group.per], group.size)
     return along(spec, place, torch.arange(math.prod(sizes)).view(sizes), -1).flatten()
