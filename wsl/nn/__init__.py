@@ -11,8 +11,11 @@ from wsl.nn.nfn import NFN
 from wsl.nn.nfn_edit import NFNEdit
 from wsl.nn.nft import NFT
 from wsl.nn.normalize import InputNormalizer
+from wsl.nn.phases import canonical_phases
 from wsl.nn.pool import InvariantPool
 from wsl.nn.probe import ProbeNet
+from wsl.nn.scalegmn import ScaleGMN
+from wsl.nn.scales import canonical_scales
 from wsl.nn.signs import canonical_signs
 from wsl.nn.statboost import StatBoost
 from wsl.nn.statnet import StatNet, weight_statistics
@@ -35,11 +38,14 @@ __all__ = [
     "InvariantPool",
     "NFNEdit",
     "ProbeNet",
+    "ScaleGMN",
     "StatBoost",
     "StatNet",
     "UnitFeatures",
     "UpdateNet",
     "WeightTokens",
+    "canonical_phases",
+    "canonical_scales",
     "canonical_signs",
     "layer_dimension",
     "to_graph",

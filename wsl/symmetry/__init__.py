@@ -9,6 +9,7 @@ from wsl.symmetry.spec import Group, Occurrence, PermutationSpec
 from wsl.symmetry.units import Place, UnitSymmetry
 from wsl.symmetry.units_discover import symmetry_spec
 from wsl.symmetry.units_element import SymmetryElement
+from wsl.symmetry.units_layout import unit_index
 from wsl.symmetry.units_rescaling import Rescaling
 from wsl.symmetry.units_verify import UnitVerification, verify_units
 from wsl.symmetry.verify import Verification, verify
@@ -38,6 +39,7 @@ __all__ = [
     "parse_axes",
     "permutation_spec",
     "symmetry_spec",
+    "unit_index",
     "verify",
     "verify_units",
 ]
