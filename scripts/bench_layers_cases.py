@@ -45,9 +45,8 @@ def mlp() -> nn.Module:
 SIREN = ("SIREN 2-32-32-1", partial(architectures.siren, [2, 32, 32, 1]), (2, 2))
 CNN = ("CNN of digits_cnn", partial(architectures.cnn, 1, [8, 16, 16], 10, strides=[2, 2, 1]), (2, 1, 8, 8))
 MLP = ("MLP 784-128-128-10", mlp, (2, 784))
-SIZES = [(32, 16), (32, 32), (128, 16), (128, 32)]
-LAYERS = [Case(*SIREN, *size, exact=True) for size in SIZES] + [Case(*CNN, *size) for size in SIZES]
-LAYERS += [Case(*MLP, 8, channels) for channels in (16, 32)]
+LAYERS = [Case(*SIREN, batch, channels, exact=True) for batch in (32, 128) for channels in (16, 32)]
+LAYERS += [Case(*CNN, 32, 16), Case(*MLP, 8, 16), Case(*CNN, 32, 32), Case(*CNN, 128, 16), Case(*CNN, 128, 32), Case(*MLP, 8, 32)]
 CLASSIFIERS = [Case(*SIREN, 32, 32)]
 DEPTH = 4
 
@@ -58,7 +57,7 @@ def layer_ways(case: Case, *, compiled: bool) -> dict[str, Way]:
     ways = {"bound": bound(case)}
     for fixed in ("encoded", "exact") if case.exact else ("encoded",):
         layer = EquivariantLinear(case.spec, channels, channels, fixed=fixed)
-        ways |= both(f"ours, {fixed}", partial(whole_layer, layer), case, channels, compiled=compiled)
+        ways |= both(f"ours, {fixed}", layer, case, channels, compiled=compiled)
     if not nfn_missing():
         from nfn.layers import HNPLinear, NPLinear
 
@@ -69,13 +68,9 @@ def layer_ways(case: Case, *, compiled: bool) -> dict[str, Way]:
     return ways
 
 
-def whole_layer(layer: nn.Module) -> nn.Module:
-    return layer
-
-
-def both(name: str, make: Callable[[], nn.Module], case: Case, *channels: int, compiled: bool) -> dict[str, Way]:
+def both(name: str, module: nn.Module, case: Case, *channels: int, compiled: bool) -> dict[str, Way]:
     """A module as it is, and under torch.compile as one graph; a layer's input needs gradients, a classifier's does not."""
-    module, params = make(), case.weights(*channels, grad=bool(channels))
+    params = case.weights(*channels, grad=bool(channels))
     found = {f"{name}, eager": step(module, params)}
     if compiled:
         torch._dynamo.reset()
@@ -86,9 +81,7 @@ def both(name: str, make: Callable[[], nn.Module], case: Case, *channels: int, c
 def step(module: Any, x: Any) -> Way:
     """Forward and backward from random gradients of the outputs to everything that requires one."""
     wrt = [t for t in (*tensors(x), *module.parameters()) if t.requires_grad]
-    cotangents = [torch.randn_like(t) for t in tensors(module(x))] if not hasattr(module, "_orig_mod") else None
-    if cotangents is None:
-        cotangents = [torch.randn_like(t) for t in tensors(module._orig_mod(x))]
+    cotangents = [torch.randn_like(t) for t in tensors(getattr(module, "_orig_mod", module)(x))]
     return lambda: torch.autograd.grad(tensors(module(x)), wrt, cotangents)
 
 
@@ -118,13 +111,13 @@ def classifier_ways(case: Case, *, compiled: bool) -> dict[str, Way]:
     options = {"hidden": case.channels, "layers": DEPTH, "out_features": 10}
     ways = {"bound": bound(case, DEPTH)}
     for name, make in {"DWSNet": DWSNet, "NFN": NFN, "UNF": UNF}.items():
-        ways |= both(name, partial(make, case.spec, **options), case, compiled=compiled)
+        ways |= both(name, make(case.spec, **options), case, compiled=compiled)
     if not nfn_missing():
         from nfn.layers import HNPLinear, NPLinear
 
         described, theirs = nfn_input(case, 1)
         for name, layer in {"NP": partial(NPLinear, io_embed=True), "HNP": HNPLinear}.items():
-            ways[f"nfn {name}"] = step(nfn_classifier(described, layer, case.channels), detached(theirs))
+            ways[f"nfn {name}"] = step(nfn_classifier(described, layer, case.channels), theirs.detach())
     return ways
 
 
@@ -139,10 +132,6 @@ def nfn_input(case: Case, channels: int) -> tuple[Any, Any]:
     given = [torch.randn(case.batch, channels, *s, requires_grad=True) for s in case.spec.shapes.values()]
     features = WeightSpaceFeatures(given[::2], given[1::2])
     return network_spec_from_wsfeat(features), features
-
-
-def detached(features: Any) -> Any:
-    return features.detach()
 
 
 def nfn_classifier(described: Any, layer: Callable[..., nn.Module], channels: int) -> nn.Module:
