@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import ctypes
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,8 @@ COLUMNS = ["case", "batch", "channels", "way", "median_ms", "bound_ms", "times_b
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
+    if not options.plain_malloc:
+        keep_memory()
     if options.peak:
         return print_peak(*options.peak)
     if nfn_missing():
@@ -36,7 +39,7 @@ def main() -> None:
     rows: list[list[object]] = []
     clock = time.process_time if options.cpu else time.perf_counter
     print(f"{torch.get_num_threads()} threads, {options.rounds} interleaved rounds, medians")
-    print("".join(f"{name:>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True)))
+    print("".join(f"{name:>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True)), flush=True)
     tables = {"layers": (LAYERS, layer_ways), "classifiers": (CLASSIFIERS, classifier_ways)}
     for part in options.parts:
         if part == "growth":
@@ -52,6 +55,14 @@ def main() -> None:
         show_peaks()
 
 
+def keep_memory() -> None:
+    """glibc's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD; elsewhere nothing."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-3, 2**30)
+        mallopt(-1, 2**31 - 1)
+
+
 Clock = Callable[[], float]
 WIDTHS = [22, 6, 9, 24, 10, 9, 12, 8]
 
@@ -63,6 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--eager", action="store_true", help="leave torch.compile out")
     parser.add_argument("--cpu", action="store_true", help="processor time, for a busy machine; use one thread")
+    parser.add_argument("--plain-malloc", action="store_true", help="let the C library give freed memory back")
     parser.add_argument("--only", default="", help="cases with this in their name")
     parser.add_argument("--plot", type=Path, help="folder for growth.png and growth.csv")
     parser.add_argument("--out", type=Path, help="table as CSV")

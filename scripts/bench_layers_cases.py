@@ -46,7 +46,8 @@ SIREN = ("SIREN 2-32-32-1", partial(architectures.siren, [2, 32, 32, 1]), (2, 2)
 CNN = ("CNN of digits_cnn", partial(architectures.cnn, 1, [8, 16, 16], 10, strides=[2, 2, 1]), (2, 1, 8, 8))
 MLP = ("MLP 784-128-128-10", mlp, (2, 784))
 LAYERS = [Case(*SIREN, batch, channels, exact=True) for batch in (32, 128) for channels in (16, 32)]
-LAYERS += [Case(*CNN, 32, 16), Case(*MLP, 8, 16), Case(*CNN, 32, 32), Case(*CNN, 128, 16), Case(*CNN, 128, 32), Case(*MLP, 8, 32)]
+LAYERS += [Case(*CNN, 32, 16), Case(*MLP, 8, 16), Case(*CNN, 32, 32), Case(*CNN, 128, 16)]
+LAYERS += [Case(*CNN, 128, 32), Case(*MLP, 8, 32)]
 CLASSIFIERS = [Case(*SIREN, 32, 32)]
 DEPTH = 4
 

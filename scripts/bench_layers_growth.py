@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
-import torch
 from bench_layers_cases import Case, bound, step
 from matplotlib import pyplot as plt
 

@@ -2,11 +2,11 @@
 
     x = T (mean, what remains),     sum over S of  A_S (x) prod over p not in S of (1 1^T / n_p)   is diagonal in T
 
-On the private axes p of a block every equivariant map is a combination of the identity and the mean. T, a product of Householder
-reflections that take the first coordinate to the mean, brings all 2^p of them to one weight matrix for each coordinate, so that
-a batch of matrix products replaces one pass of pooling, multiplying and spreading for each subset of the private axes. Same map,
-same weights, to rounding. Only blocks with two private axes or more, small ones, and otherwise simple axes are folded:
-elsewhere there is nothing to win. Plans only, nothing here computes with tensors.
+On a private axis every equivariant map is a combination of the identity and the mean. T, a product of Householder reflections
+that take the first coordinate to the mean, brings those of all subsets S of the private axes to one weight matrix for each
+coordinate: a batch of matrix products replaces one pass of pooling, multiplying and spreading for each S. Same map, same
+weights, to rounding. Only blocks with two private axes or more, small ones, and otherwise simple axes are folded: elsewhere
+there is nothing to win. Plans only, nothing here computes with tensors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Matrix = tuple[tuple[float, ...], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """How one block is folded: its ``private`` axes lead as ``slots`` coordinates, the ``rest`` are pooled and spread along ``tree``.
+    """How a block is folded: ``private`` axes lead as ``slots`` coordinates, the ``rest`` are pooled and spread along ``tree``.
 
     ``lanes[r][s]`` is the lane of the r-th node of ``nodes`` and of the s-th non-empty set of private axes; ``mix[slot][s]`` is
     1 where it acts on a coordinate. ``basis`` is symmetric and its own inverse.

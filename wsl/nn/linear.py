@@ -5,7 +5,8 @@
 Zhou et al. (2024), arXiv 2402.05232, for the basis; Navon et al. (2023), arXiv 2301.12780, for the exact treatment of
 input and output axes. Complete: the number of weights is the dimension of the space of such maps, none is redundant.
 Reductions are means, not sums, so that scale does not depend on width. One pooling pass per input, one matrix product per
-signature, one spreading pass per output: linear in the number of weights, except that scalars meet all scalars.
+signature, one spreading pass per output: linear in the number of weights, except that scalars meet all scalars. Kernels whose
+axes count as permutable are folded (see `fold`).
 Nothing here is nonlinear, and symmetries other than permutations are not used.
 """
 
@@ -165,7 +166,8 @@ def pool(tree: Tree, x: Tensor) -> list[Tensor]:
     for step in tree.steps[1:]:
         source = values[step.source]
         if len(step.dims) == 1:
-            values.append(source.sum(step.dims[0]) * (1 / source.shape[step.dims[0]]))  # its gradient is a view, a mean's is not
+            # not mean: the gradient of a sum is a view, that of a mean is as large as the source
+            values.append(source.sum(step.dims[0]) * (1 / source.shape[step.dims[0]]))
         else:
             values.append(source.diagonal(0, *step.dims).movedim(-1, step.dims[0]))
     return values
