@@ -69,7 +69,8 @@ class BlockLinear(nn.Module):
         lanes = [cast("_LaneLinear", self.lanes[place]) for row in fold.lanes for place in row]
         stack = torch.stack([lane.weight for lane in lanes]).view(len(fold.lanes), len(fold.lanes[0]), -1)
         weights = torch.matmul(x.new_tensor(fold.mix), stack).view(len(fold.lanes), fold.slots, *lanes[0].shape)
-        pooled, sums = pool(fold.tree, reflect(fold, x)), [None] * len(fold.tree.steps)
+        pooled = pool(fold.tree, reflect(fold, x))
+        sums: list[Tensor | None] = [None] * len(fold.tree.steps)
         for node, weight in zip(fold.nodes, weights.transpose(-1, -2), strict=True):
             z = pooled[node]
             sums[node] = torch.bmm(z.flatten(1, -2), weight).view(*z.shape[:-1], -1)
