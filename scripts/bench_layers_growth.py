@@ -63,6 +63,8 @@ def save(folder: Path, rows: list[list]) -> None:
         axis.plot(x, [y[-1] * value / x[-1] for value in x], "--", color="0.7", label="proportional")
         axis.set(xlabel="hidden layers of 32 units" if kind == "hidden layers" else "weights of SIREN 2-n-n-1", ylabel="ms")
         axis.set(xscale="log", yscale="log")
+        axis.set_xticks(x, [f"{value:,}" for value in x], minor=False)
+        axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3, which="both")
     axes[0].legend(fontsize=8)
     figure.savefig(folder / "growth.png", dpi=90)

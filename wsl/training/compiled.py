@@ -21,9 +21,9 @@ from wsl.params import Params
 from wsl.zoo import cost
 
 GAIN = 0.1e-9
-"""Seconds saved per element that an uncompiled step writes: half of the least that was measured for our classifiers."""
+"""Seconds saved per element that an uncompiled step writes: assumed, a fourth of what populations save. See docs/layer_speed.md."""
 PRICE = 60.0
-"""Seconds that compiling a network of a few layers is reckoned to take."""
+"""Seconds that compiling a network is reckoned to take; 34 to 83 were measured for four layers on a busy machine."""
 
 
 class FullBatches(nn.Module):
