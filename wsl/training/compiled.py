@@ -21,7 +21,7 @@ from wsl.params import Params
 from wsl.zoo import cost
 
 GAIN = 0.1e-9
-"""Seconds saved per element that an uncompiled step writes: assumed, a fourth of what populations save. See docs/layer_speed.md."""
+"""Seconds saved per element that an uncompiled step writes: assumed, a fourth of what populations save."""
 PRICE = 60.0
 """Seconds that compiling a network is reckoned to take; 34 to 83 were measured for four layers on a busy machine."""
 
