@@ -41,7 +41,9 @@ class FullBatches(nn.Module):
         from torch._dynamo.exc import BackendCompilerFailed  # seconds to import, for those who compile
 
         try:
-            return self.fast[0](params)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own imports
+                return self.fast[0](params)
         except BackendCompilerFailed as error:
             self.fast = ()
             reason = next(line for line in str(error).splitlines() if line.strip())
