@@ -32,7 +32,9 @@ class FullBatches(nn.Module):
     def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__()
         self.network, self.size = network, size
-        self.fast = (torch.compile(network, dynamic=False),)  # in a tuple: it is no second child
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own imports
+            self.fast = (torch.compile(network, dynamic=False),)  # in a tuple: it is no second child
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """What the network gives."""
@@ -41,9 +43,7 @@ class FullBatches(nn.Module):
         from torch._dynamo.exc import BackendCompilerFailed  # seconds to import, for those who compile
 
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own imports
-                return self.fast[0](params)
+            return self.fast[0](params)
         except BackendCompilerFailed as error:
             self.fast = ()
             reason = next(line for line in str(error).splitlines() if line.strip())
