@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import statistics
@@ -44,8 +45,8 @@ def main() -> None:
 def train(dataset: str, method: str, shared: list[str], *, seed: int, folder: Path) -> Row:
     """One run: test scores, parameters, seconds, peak memory."""
     model, *own = method.split(":")
-    name = "_".join([method, *shared, str(seed)]).replace("/", "-").replace(":", "_")
-    output = folder / "runs" / name
+    changes = hashlib.sha256(" ".join([*own, *shared]).encode()).hexdigest()[:8]
+    output = folder / "runs" / f"{model}-{changes}-{seed}"
     words = [f"models={model}", f"datasets={dataset}", f"seed={seed}", f"output={output}", *own, *shared]
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "wsl", "train", *words], stdout=subprocess.DEVNULL)

@@ -152,6 +152,16 @@ def test_fast_path_equals_the_literal_sum_over_the_basis(text):
         torch.testing.assert_close(layer.layout.join(slow)[name], tensor, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("kernel", ["1 2", "2 3", "2 2 2"])
+def test_folded_kernels_equal_the_literal_sum_over_the_basis(kernel):
+    spec = PermutationSpec.parse(f"c = 3, h = 2\na: c 1 {kernel}\nu: c\nb: h c {kernel}\nd: 2 h")
+    layer, x = random_layer(spec, 2, 3, fixed="encoded"), features(spec, 2, batch=2)
+    assert len(layer.map.folds) == (0 if kernel == "1 2" else 2)
+    pieces = layer.layout.split(x)
+    for fast, slow in zip(layer.map(pieces), literal(layer.map, layer.layout.spaces, pieces), strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
 def test_blocks_join_back_bit_for_bit(network):
     x = features(network.spec, 2)

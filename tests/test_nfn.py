@@ -122,13 +122,17 @@ def test_a_compiled_engine_is_one_graph():
     torch.testing.assert_close(torch.compile(layer, fullgraph=True, backend="eager")(x), layer(x))
 
 
-def test_the_engine_runs_under_bfloat16_autocast():
-    spec = BY_NAME["attention"].spec
-    layer, x = random_layer(spec, 2, 2, dtype=torch.float32), features(spec, 2, dtype=torch.float32)
+@pytest.mark.parametrize("fixed", ["exact", "encoded"])
+@pytest.mark.parametrize("name", ["attention", "cnn", "siren"])
+def test_the_engine_runs_under_bfloat16_autocast(name, fixed):
+    spec = BY_NAME[name].spec
+    layer, x = random_layer(spec, 2, 2, dtype=torch.float32, fixed=fixed), features(spec, 2, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         rough = layer(x)
     for name, exact in layer(x).items():
         assert (rough[name].float() - exact).abs().max() < 0.05 * (1 + exact.abs().max()), name
+    sum(t.float().square().sum() for t in rough.values()).backward()
+    assert all(w.grad is not None and w.grad.dtype == torch.float32 and w.grad.isfinite().all() for w in layer.parameters())
 
 
 def test_groups_of_odd_units_are_read_up_to_sign():

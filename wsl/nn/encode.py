@@ -68,11 +68,14 @@ class FixedAxes(nn.Module):
 
     def add(self, pieces: Sequence[Tensor]) -> list[Tensor]:
         """The same on blocks (*axes, batch, channels) of the encoded specification."""
-        moved = list(pieces)
-        for i, block in enumerate(self.layout.blocks):
-            for dim, axis in enumerate(block.space):
-                if axis.group in self.names:
-                    table = self.tables[self.names.index(axis.group)]
-                    ones = [1] * (len(block.space) - dim - 1)
-                    moved[i] = moved[i] + table.view(axis.size, *ones, 1, -1)
-        return moved
+        return [x + table if (table := self._table(i)) is not None else x for i, x in enumerate(pieces)]
+
+    def _table(self, block: int) -> Tensor | None:
+        """The sum of a block's tables, broadcast to each other but not to its other axes."""
+        space, total = self.layout.blocks[block].space, None
+        for dim, axis in enumerate(space):
+            if axis.group in self.names:
+                ones = [1] * (len(space) - dim - 1)
+                table = self.tables[self.names.index(axis.group)].view(axis.size, *ones, 1, -1)
+                total = table if total is None else total + table
+        return total

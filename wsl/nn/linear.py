@@ -5,7 +5,8 @@
 Zhou et al. (2024), arXiv 2402.05232, for the basis; Navon et al. (2023), arXiv 2301.12780, for the exact treatment of
 input and output axes. Complete: the number of weights is the dimension of the space of such maps, none is redundant.
 Reductions are means, not sums, so that scale does not depend on width. One pooling pass per input, one matrix product per
-signature, one spreading pass per output: linear in the number of weights, except that scalars meet all scalars.
+signature, one spreading pass per output: linear in the number of weights, except that scalars meet all scalars. Kernels whose
+axes count as permutable are folded (see `fold`).
 Nothing here is nonlinear, and symmetries other than permutations are not used.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from torch.nn import functional as F
 
 from wsl.nn.basis import Space
 from wsl.nn.encode import FixedAxes, encoded
+from wsl.nn.fold import Fold, fold_plan
 from wsl.nn.layout import Layout
 from wsl.nn.lowrank import Mixtures
 from wsl.nn.plan import Lane, Port, Tree, compile_plan
@@ -38,18 +41,40 @@ class BlockLinear(nn.Module):
                  out_channels: Sequence[int], bias: bool = True):  # fmt: skip
         super().__init__()
         self.plan = compile_plan(tuple(sources), tuple(targets))
+        self.core, self.places, self.folds = fold_plan(tuple(sources), tuple(targets))
         shares = Counter(port.block for lane in self.plan.lanes for port in lane.outputs)
         lanes = [_LaneLinear(lane, in_channels, out_channels, shares=shares, bias=bias) for lane in self.plan.lanes]
         self.lanes = nn.ModuleList(lanes)
 
     def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Pool, multiply, spread."""
-        pooled = [pool(tree, x) for tree, x in zip(self.plan.inputs, inputs, strict=True)]
-        sums: list[list[Tensor | None]] = [[None] * len(tree.steps) for tree in self.plan.outputs]
-        for lane in self.lanes:
-            for port, y in lane(pooled):
+        """Pool, multiply, spread; the private axes of a block are folded and come back at the end."""
+        pieces, folded = list(inputs), [enter(fold, inputs[fold.block]) for fold in self.folds]
+        for fold, x in zip(self.folds, folded, strict=True):
+            pieces[fold.block] = x.sum(0) * (1 / fold.slots)
+        outputs = self._core(pieces)
+        for fold, x in zip(self.folds, folded, strict=True):
+            outputs[fold.block] = leave(fold, self._private(fold, x), outputs[fold.block])
+        return outputs
+
+    def _core(self, pieces: Sequence[Tensor]) -> list[Tensor]:
+        pooled = [pool(tree, x) for tree, x in zip(self.core.inputs, pieces, strict=True)]
+        sums: list[list[Tensor | None]] = [[None] * len(tree.steps) for tree in self.core.outputs]
+        for place, lane in zip(self.places, self.core.lanes, strict=True):
+            for port, y in cast("_LaneLinear", self.lanes[place])(lane, pooled):
                 sums[port.block][port.node] = y
-        return [spread(tree, values) for tree, values in zip(self.plan.outputs, sums, strict=True)]
+        return [spread(tree, values) for tree, values in zip(self.core.outputs, sums, strict=True)]
+
+    def _private(self, fold: Fold, x: Tensor) -> Tensor:
+        """The lanes that keep private axes, with a weight matrix for each coordinate: (slots, *rest, batch, channels)."""
+        lanes = [cast("_LaneLinear", self.lanes[place]) for row in fold.lanes for place in row]
+        stack = torch.stack([lane.weight for lane in lanes]).view(len(fold.lanes), len(fold.lanes[0]), -1)
+        weights = torch.matmul(x.new_tensor(fold.mix), stack).view(len(fold.lanes), fold.slots, *lanes[0].shape)
+        pooled = pool(fold.tree, reflect(fold, x))
+        sums: list[Tensor | None] = [None] * len(fold.tree.steps)
+        for node, weight in zip(fold.nodes, weights.transpose(-1, -2), strict=True):
+            z = pooled[node]
+            sums[node] = torch.bmm(z.flatten(1, -2), weight).view(*z.shape[:-1], -1)
+        return spread(fold.tree, sums)
 
 
 class _LaneLinear(nn.Module):
@@ -73,11 +98,12 @@ class _LaneLinear(nn.Module):
         self.weight = nn.Parameter(dense)
         self.bias = nn.Parameter(torch.zeros(sum(self.widths))) if bias and not lane.signature else None
 
-    def forward(self, pooled: Sequence[Sequence[Tensor]]) -> list[tuple[Port, Tensor]]:
-        features = [_permute(pooled[port.block][port.node], port.order) for port in self.lane.inputs]
-        y = F.linear(features[0] if len(features) == 1 else torch.cat(features, -1), self.matrix(), self.bias)
+    def forward(self, lane: Lane, pooled: Sequence[Sequence[Tensor]]) -> list[tuple[Port, Tensor]]:
+        """``lane``: the same signature, with ports in the trees that ``pooled`` comes from."""
+        features = [_permute(pooled[port.block][port.node], port.order) for port in lane.inputs]
+        y = _linear(features[0] if len(features) == 1 else torch.cat(features, -1), self.matrix(), self.bias)
         parts = [y] if len(self.widths) == 1 else y.split(self.widths, -1)
-        ports = self.lane.outputs
+        ports = lane.outputs
         return [(port, _permute(part, _inverse(port.order))) for port, part in zip(ports, parts, strict=True)]
 
     def matrix(self) -> Tensor:
@@ -141,7 +167,8 @@ def pool(tree: Tree, x: Tensor) -> list[Tensor]:
     for step in tree.steps[1:]:
         source = values[step.source]
         if len(step.dims) == 1:
-            values.append(source.mean(step.dims[0]))
+            # not mean: the gradient of a sum is a view, that of a mean is as large as the source
+            values.append(source.sum(step.dims[0]) * (1 / source.shape[step.dims[0]]))
         else:
             values.append(source.diagonal(0, *step.dims).movedim(-1, step.dims[0]))
     return values
@@ -167,6 +194,34 @@ def spread(tree: Tree, values: list[Tensor | None]) -> Tensor:
     if values[0] is None:
         raise ValueError("a block has no equivariant map into it; give at least one input block")
     return _full(values[0], tree.shapes[0])
+
+
+def enter(fold: Fold, x: Tensor) -> Tensor:
+    """A block (*axes, batch, channels) with its private axes in front, as one: (slots, *rest, batch, channels)."""
+    last = len(fold.private) + len(fold.rest)
+    x = x.permute(*fold.private, *fold.rest, last, last + 1)
+    return x.reshape(fold.slots, *x.shape[len(fold.private) :])
+
+
+def reflect(fold: Fold, x: Tensor) -> Tensor:
+    """Change of basis on the private axes."""
+    return torch.mm(x.new_tensor(fold.basis), x.flatten(1)).view_as(x)
+
+
+def leave(fold: Fold, own: Tensor, y: Tensor) -> Tensor:
+    """Back to (*axes, batch, channels), with ``y`` (*rest, batch, channels) added everywhere."""
+    last = len(fold.private) + len(fold.rest)
+    whole = torch.addmm(y.reshape(1, -1), own.new_tensor(fold.basis), own.flatten(1))
+    back = _inverse((*fold.private, *fold.rest))
+    return whole.view(*fold.sizes, *y.shape).permute(*back, last, last + 1)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``F.linear`` in the order in which ``x`` lies in memory, so that a permuted tensor is not copied."""
+    order = sorted(range(x.dim() - 1), key=lambda dim: -x.stride(dim))
+    if order == list(range(x.dim() - 1)):
+        return F.linear(x, weight, bias)
+    return F.linear(x.permute(*order, -1), weight, bias).permute(*_inverse(tuple(order)), -1)
 
 
 def _full(value: Tensor, shape: tuple[int, ...]) -> Tensor:

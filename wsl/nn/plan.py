@@ -110,6 +110,13 @@ def compile_plan(sources: tuple[Space, ...], targets: tuple[Space, ...]) -> Plan
     return Plan(tuple(t.freeze() for t in pools), tuple(t.freeze() for t in spreads), lanes)
 
 
+def subsets_tree(space: Space) -> tuple[Tree, dict[tuple[int, ...], int]]:
+    """Means of a block with distinct groups over every set of axes but the first, and the node of each set of axes kept."""
+    grower, parts = _Grower(space), tuple((i,) for i in range(len(space)))
+    found = {term.kept: grower.reach(term) for term in terms(space) if term.parts == parts and 0 in term.kept}
+    return grower.freeze(), found
+
+
 def check_size(
     who: str, spaces: tuple[Space, ...], steps: Iterable[tuple[Sequence[int], Sequence[int]]], *, limit: int
 ) -> None:

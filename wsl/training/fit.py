@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wsl.params import Params
+from wsl.training.compiled import prepare
 from wsl.training.objective import Objective, column
 from wsl.training.variety import NONE, Batch, Prepared, Variety
 from wsl.zoo import Checkpoints, replacing
@@ -31,6 +32,7 @@ class Settings:
     """How to train. ``patience`` epochs without a better validation score end the run; ``precision`` is Fabric's.
 
     ``fraction`` of the training members are used, the first of a fixed random order: a smaller share is part of a larger one.
+    ``compile``: train under torch.compile; None where that wins back its cost (see `compiled`).
     """
 
     epochs: int = 30
@@ -45,6 +47,7 @@ class Settings:
     accelerator: str = "auto"
     devices: int = 1
     precision: Any = "32-true"
+    compile: bool | None = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +96,7 @@ def fit(
         normalizer.fit((zoo if settings.fraction == 1 else zoo.subset(rows)).statistics("train"))
     fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision)
     fabric.launch()
-    wrapped, optimizer = fabric.setup(network, _optimizer(network, settings))
+    wrapped, optimizer = fabric.setup(_prepared(network, zoo, rows, settings), _optimizer(network, settings))
     run = _Run(network, optimizer, settings, None if folder is None else Path(folder) / "last.pt")
     run.identity = _identity(network, zoo, objective, settings=(settings, variety))
     run.resume()
@@ -269,6 +272,13 @@ def _identity(network: nn.Module, zoo: Checkpoints, objective: Objective, *, set
     """What a saved state belongs to: settings, objective, the network's tensors, the zoo's rows and origin."""
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return repr((settings, objective, type(network).__name__, shapes, str(zoo.spec), len(zoo), zoo.provenance))
+
+
+def _prepared(network: nn.Module, zoo: Checkpoints, rows: np.ndarray, settings: Settings) -> nn.Module:
+    if settings.compile is False:
+        return network
+    steps, (example, _) = settings.epochs * len(rows) // settings.batch_size, zoo.__getitems__(rows[: settings.batch_size])
+    return prepare(network, example, compiled=settings.compile, steps=steps)
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -9,7 +9,7 @@ from wsl.zoo.checkpoints import Checkpoints, View
 from wsl.zoo.classifiers import ClassifierPopulation
 from wsl.zoo.convert import export, read_checkpoint, write_checkpoint
 from wsl.zoo.dataset import Zoo
-from wsl.zoo.engine import Engine
+from wsl.zoo.engine import Engine, cost
 from wsl.zoo.error import ZooError
 from wsl.zoo.executors import Executor, Processes, Ray, Serial
 from wsl.zoo.fields import FieldPopulation
@@ -64,6 +64,7 @@ __all__ = [
     "build_schedule",
     "cifar10_gray",
     "concatenate",
+    "cost",
     "digits",
     "digits_fields",
     "export",

@@ -1,0 +1,76 @@
+"""Train a network compiled, where that wins back what compiling costs, and as it is everywhere else.
+
+    cost = elements that the operations of one step write;   compile when  steps x cost x gain > price
+
+The rule is that of `wsl.zoo.Engine`: a property of the network, the batch and the number of steps, not of the clock, so that an
+interrupted run is decided as before. TorchInductor fuses pooling, spreading and activations between matrix products (Ansel et
+al., PyTorch 2, ASPLOS 2024). Results are those of the plain network to rounding. Only full batches in training mode are
+compiled: the last, smaller batch of an epoch and all evaluation run as they are. Without a working C++ compiler everything
+does, with one notice (a RuntimeWarning).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from wsl.params import Params
+from wsl.zoo import cost
+
+GAIN = 0.1e-9
+"""Seconds saved per element that an uncompiled step writes: assumed, a fourth of what populations save."""
+PRICE = 60.0
+"""Seconds that compiling a network is reckoned to take; 34 to 83 were measured for four layers on a busy machine."""
+
+
+class FullBatches(nn.Module):
+    """``network`` with its forward and backward compiled for batches of ``size`` in training mode."""
+
+    def __init__(self, network: nn.Module, size: int) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own imports
+            self.fast = (torch.compile(network, dynamic=False),)  # in a tuple: it is no second child
+
+    def forward(self, params: Mapping[str, Tensor]) -> Tensor | Params:
+        """What the network gives."""
+        if not self.fast or not self.training or len(next(iter(params.values()))) != self.size:
+            return self.network(params)
+        from torch._dynamo.exc import BackendCompilerFailed  # seconds to import, for those who compile
+
+        try:
+            return self.fast[0](params)
+        except BackendCompilerFailed as error:
+            self.fast = ()
+            reason = next(line for line in str(error).splitlines() if line.strip())
+            warnings.warn("no working C++ compiler, so the network trains uncompiled, with the same results but slower "
+                          f"({reason})", RuntimeWarning, stacklevel=2)  # fmt: skip
+            return self.network(params)
+
+
+def prepare(network: nn.Module, example: Params, *, compiled: bool | None, steps: int) -> nn.Module:
+    """The network to train for ``steps`` steps on batches like ``example``; ``compiled=None`` decides by the rule above."""
+    worth = pays(network, example, steps) if compiled is None else compiled
+    return FullBatches(network, len(next(iter(example.values())))) if worth else network
+
+
+def pays(network: nn.Module, example: Params, steps: int) -> bool:
+    """Whether ``steps`` steps win back the compilation, counted in one forward and backward pass whose results are dropped."""
+    training, state = network.training, {name: b.clone() for name, b in network.named_buffers()}
+    with torch.random.fork_rng(devices=[]):
+        elements = cost(lambda: torch.autograd.grad(_total(network.train()(example)), list(network.parameters()),
+                                                    allow_unused=True))  # fmt: skip
+    network.train(training)
+    with torch.no_grad():
+        for name, buffer in network.named_buffers():
+            buffer.copy_(state[name])
+    return GAIN * elements * steps > PRICE
+
+
+def _total(outputs: Tensor | Params) -> Tensor:
+    """One number that depends on all outputs: numbers of each network, or weights."""
+    return outputs.sum() if isinstance(outputs, Tensor) else torch.stack([t.sum() for t in outputs.values()]).sum()
