@@ -138,7 +138,7 @@ def test_a_zoo_is_built_twice_to_equal_bytes(inside):
 
 def test_an_interrupted_training_goes_on_to_the_same_result(inside, monkeypatch):
     assert main(["train", *TRAIN, "output=whole", "settings.epochs=3"]) == 0
-    run = sys.modules["wsl.training.fit"]._Run
+    run = sys.modules["wsl.training.run"].Run
     record, epochs = run.record, []
 
     def stop(self, *values):
@@ -161,7 +161,7 @@ def test_an_interrupted_training_is_not_continued_with_another_network(inside, m
         record(self, *values)
         raise KeyboardInterrupt
 
-    run = sys.modules["wsl.training.fit"]._Run
+    run = sys.modules["wsl.training.run"].Run
     record = run.record
     with monkeypatch.context() as patch:
         patch.setattr(run, "record", stop)

@@ -23,8 +23,9 @@ from tqdm import tqdm
 from wsl.params import Params
 from wsl.training.compiled import prepare
 from wsl.training.objective import Objective, column
+from wsl.training.run import Run, identity
 from wsl.training.variety import NONE, Batch, Prepared, Variety
-from wsl.zoo import Checkpoints, replacing
+from wsl.zoo import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +98,8 @@ def fit(
     fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision)
     fabric.launch()
     wrapped, optimizer = fabric.setup(_prepared(network, zoo, rows, settings), _optimizer(network, settings))
-    run = _Run(network, optimizer, settings, None if folder is None else Path(folder) / "last.pt")
-    run.identity = _identity(network, zoo, objective, settings=(settings, variety))
+    run = Run(network, optimizer, settings.patience, None if folder is None else Path(folder) / "last.pt")
+    run.identity = identity(network, zoo, objective, settings=(settings, variety))
     run.resume()
     batches = _Batches(zoo, rows, variety.prepare(zoo, rows), settings.batch_size)
     hidden = None if progress else True
@@ -150,61 +151,6 @@ def training_rows(zoo: Checkpoints, fraction: float) -> np.ndarray:
     member = zoo.table["member"][rows]
     order = np.random.default_rng(0).permutation(np.unique(member))
     return rows[np.isin(member, order[: max(1, round(fraction * len(order)))])]
-
-
-class _Run:
-    """What survives an interruption."""
-
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, settings: Settings, path: Path | None) -> None:
-        self.network, self.optimizer, self.settings, self.path = network, optimizer, settings, path
-        self.identity = ""
-        self.history: list[dict[str, float]] = []
-        self.best = _copy(network)
-        self.best_epoch, self.best_score = -1, -math.inf
-
-    @property
-    def epoch(self) -> int:
-        return len(self.history)
-
-    @property
-    def stopped(self) -> bool:
-        patience = self.settings.patience
-        return patience is not None and self.epoch - 1 - self.best_epoch >= patience
-
-    def record(self, loss: float, scores: Mapping[str, float], score: float) -> None:
-        if score > self.best_score or self.best_epoch < 0:
-            self.best, self.best_epoch, self.best_score = _copy(self.network), self.epoch, score
-        self.history.append({"epoch": self.epoch, "train_loss": loss, **{f"val_{name}": v for name, v in scores.items()}})
-        if self.path is not None:
-            self._save(self.path)
-
-    def _save(self, path: Path) -> None:
-        state = {
-            "identity": self.identity,
-            "network": self.network.state_dict(),
-            "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
-            "history": self.history,
-            "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            torch.save(state, temporary)
-
-    def resume(self) -> None:
-        if self.path is None or not self.path.exists():
-            return
-        state = torch.load(self.path, weights_only=True, map_location="cpu")
-        if state.get("identity") != self.identity:
-            raise ValueError(
-                f"{self.path} belongs to another run (other settings, network, objective or zoo); "
-                "choose another folder or delete the file"
-            )
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.history, self.best = state["history"], state["best"]
-        self.best_epoch, self.best_score = state["best_epoch"], state["best_score"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,12 +214,6 @@ def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, done: float) -
         group["lr"] = settings.lr * factor * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _identity(network: nn.Module, zoo: Checkpoints, objective: Objective, *, settings: object) -> str:
-    """What a saved state belongs to: settings, objective, the network's tensors, the zoo's rows and origin."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    return repr((settings, objective, type(network).__name__, shapes, str(zoo.spec), len(zoo), zoo.provenance))
-
-
 def _prepared(network: nn.Module, zoo: Checkpoints, rows: np.ndarray, settings: Settings) -> nn.Module:
     if settings.compile is False:
         return network
@@ -283,10 +223,6 @@ def _prepared(network: nn.Module, zoo: Checkpoints, rows: np.ndarray, settings: 
 
 def _mix(seed: int, epoch: int) -> int:
     return seed * 1_000_003 + 2 * epoch
-
-
-def _copy(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 def _on_cpu(outputs: Any) -> Any:
