@@ -66,6 +66,16 @@ def test_zoo_info_and_verify_describe_the_file(inside, capsys):
     assert "every checksum holds" in capsys.readouterr().out
 
 
+def test_output_that_nobody_reads_is_no_error(inside):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "wsl", "zoo", "info", "zoo.h5"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_train_writes_its_results_and_does_not_train_twice(inside, capsys):
     assert main(["train", *TRAIN, "output=run"]) == 0
     done = json.loads(Path("run/result.json").read_text())

@@ -7,6 +7,7 @@ with one line on stderr and exit code 2; nothing that was there before is touche
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +23,9 @@ VERBS = {
     "merge": ("wsl.cli.merge", "align and average checkpoints"),
     "generate": ("wsl.cli.generate", "train a weight generator and sample initial weights"),
 }
+
+CLOSED_PIPE = 141
+"""What a shell gives for a program that a closed pipe has ended."""
 
 USAGE = "usage: wsl VERB ...    (wsl VERB --help tells more)\n\n" + "\n".join(
     f"  {verb:<9} {what}" for verb, (_, what) in VERBS.items()
@@ -42,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         importlib.import_module(VERBS[verb][0]).run(rest)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read the output has gone, as `head` does: nothing to say, and nobody to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except (ValueError, OSError) as error:
         if debug:
             raise
