@@ -1,11 +1,15 @@
 """Networks on weights: what their class attribute claims holds over the market; they learn; statistics are what they say."""
 
+import itertools
+
 import pytest
 import torch
 from networks import BY_NAME, NETWORKS
 
 from wsl.nn import UNF, DWSNet, FlatMLP, InputNormalizer, InvariantPool, StatNet, canonical_signs, weight_statistics
+from wsl.nn.attention_pool import AttentionPool
 from wsl.nn.head import Standardize
+from wsl.nn.layout import Layout
 from wsl.params import call
 from wsl.symmetry import Permutation, PermutationSpec, SpecError
 from wsl.testing import act, assert_invariant
@@ -235,6 +239,31 @@ def test_unf_without_normaliser_is_unf_with_the_identity():
     bare = build(UNF, network, normalize=False)
     assert bare.normalizer is None
     torch.testing.assert_close(bare(theta), build(UNF, network)(theta))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
+def test_pooling_by_attention_is_invariant(network, dtype):
+    net, theta = build(DWSNet, network, dtype=dtype, heads=2), network.weights(2, dtype=dtype)
+    assert_invariant(net, network.spec, theta, trials=2)
+
+
+def test_pooling_by_attention_is_a_softmax_over_positions_and_the_mean_without_queries():
+    layout = Layout(BY_NAME["mlp"].spec)
+    attention = AttentionPool(layout.spaces, [3] * len(layout.spaces), heads=2).double()
+    pieces = [torch.randn(*(axis.size for axis in space), 5, 3, dtype=torch.float64) for space in layout.spaces]
+    slow = []
+    for i, query in zip(attention.wide, attention.queries, strict=True):
+        rows = pieces[i].reshape(-1, 5, 3)
+        for b, h in itertools.product(range(5), range(2)):
+            share = torch.stack([(row[b] * query.weight[h]).sum() for row in rows]).exp()
+            slow.append(sum(s * row[b] for s, row in zip(share, rows, strict=True)) / share.sum())
+    expected = torch.stack(slow).view(len(attention.wide), 5, 6).transpose(0, 1).reshape(5, -1)
+    torch.testing.assert_close(attention(pieces), expected)
+    for query in attention.queries:
+        query.weight.data.zero_()
+    means = torch.cat([pieces[i].flatten(0, -3).mean(0).repeat(1, 2) for i in attention.wide], 1)
+    torch.testing.assert_close(attention(pieces), means)
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)

@@ -13,8 +13,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
+from wsl.nn.attention_pool import AttentionPool
 from wsl.nn.head import head
 from wsl.nn.layout import Layout, validate
 from wsl.nn.linear import BlockLinear
@@ -27,7 +29,8 @@ from wsl.symmetry import PermutationSpec
 class DWSNet(nn.Module):
     """Weights (batch, *shape) to (batch, out_features).
 
-    Raises ValueError if the layers would have more than ``max_parameters`` weights.
+    Pools by means and maxima, and with ``heads`` > 0 by attention too. Raises ValueError if the layers would have more than
+    ``max_parameters`` weights.
     """
 
     equivariance = "invariant"
@@ -38,6 +41,7 @@ class DWSNet(nn.Module):
         *,
         hidden: int = 16,
         layers: int = 3,
+        heads: int = 0,
         out_features: int = 1,
         head_hidden: int = 64,
         dropout: float = 0.0,
@@ -52,7 +56,9 @@ class DWSNet(nn.Module):
         check_size("DWSNet", spaces, steps, limit=max_parameters)
         self.maps = nn.ModuleList(BlockLinear(spaces, spaces, in_channels=a, out_channels=b) for a, b in steps)
         self.pool = BlockPool(spaces, widths[-1])
-        self.head = head(self.pool.features, head_hidden, out_features, dropout=dropout)
+        self.attend = AttentionPool(spaces, widths[-1], heads=heads) if heads else None
+        features = self.pool.features + (self.attend.features if self.attend is not None else 0)
+        self.head = head(features, head_hidden, out_features, dropout=dropout)
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
@@ -60,4 +66,5 @@ class DWSNet(nn.Module):
         pieces = self.layout.split({name: t.unsqueeze(-1) for name, t in self.normalizer(params).items()})
         for layer in self.maps:
             pieces = [piece.relu() for piece in layer(pieces)]
-        return self.head(self.pool(pieces))
+        pooled = [self.pool(pieces)] + ([self.attend(pieces)] if self.attend is not None else [])
+        return self.head(torch.cat(pooled, -1))
