@@ -19,6 +19,7 @@ TOO_WIDE = {"dwsnet": {"digits_mlp", "digits_mlp_tasks"}}
 """Exact fixed axes of so many positions would need too many weights."""
 REASONS = {
     "edit": r"its networks do not show one image each, so there is nothing to edit",
+    "vmap": r"torch.vmap cannot run this network .* set vectorized=False",
     "wide": r"exact fixed axes need [\d,]+ weights for this specification, more than max_parameters",
 }
 
@@ -27,6 +28,8 @@ def expected(model, dataset):
     """None if the pair trains, otherwise the reason."""
     if model in EDITORS and not dataset.removesuffix("_all").endswith("_inr"):
         return REASONS["edit"]
+    if (model, dataset) == ("probenet", "seq_rnn"):
+        return REASONS["vmap"]
     return REASONS["wide"] if dataset in TOO_WIDE.get(model, ()) else None
 
 

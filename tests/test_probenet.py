@@ -14,7 +14,7 @@ from networks import BY_NAME
 
 from wsl.nn import ProbeNet
 from wsl.params import call
-from wsl.symmetry import SpecError
+from wsl.symmetry import SpecError, permutation_spec
 
 SERIAL = {"attention", "gru"}  # vmap has no rule for the fused kernels of these two
 
@@ -91,3 +91,18 @@ def test_weights_that_do_not_fit_are_named():
     network = BY_NAME["mlp"]
     with pytest.raises(SpecError, match=r"2\.bias: axis 0 has size 9"):
         build(maker(), network, torch.float32)({**network.weights(2), "2.bias": torch.zeros(2, 9)})
+
+
+def test_a_network_that_vmap_cannot_batch_is_told_what_to_set():
+    class Last(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = torch.nn.GRU(2, 3, batch_first=True)
+
+        def forward(self, x):
+            return self.gru(x)[0][:, -1]
+
+    spec = permutation_spec(Last(), torch.randn(2, 4, 2))
+    with pytest.raises(ValueError, match=r"torch.vmap cannot run this network .* set vectorized=False"):
+        ProbeNet(spec, Last(), [4, 2], probes=2)
+    assert ProbeNet(spec, Last(), [4, 2], probes=2, vectorized=False).head

@@ -81,8 +81,14 @@ class ProbeNet(nn.Module):
 
     def _count_outputs(self) -> int:
         zeros = {name: torch.zeros(1, *shape) for name, shape in self.spec.shapes.items()}
-        with torch.no_grad():
-            return self.answers(zeros).numel()
+        try:
+            with torch.no_grad():
+                return self.answers(zeros).numel()
+        except RuntimeError as error:
+            if not self.vectorized:
+                raise
+            raise ValueError(f"ProbeNet: torch.vmap cannot run this network for many weights at once ({error}); set "
+                             "vectorized=False, which runs them one by one") from None  # fmt: skip
 
 
 class _Frozen:
