@@ -40,14 +40,15 @@ def _parts(spec: PermutationSpec, place: Place, values: Tensor, elsewhere: float
 
 def shape_of(spec: PermutationSpec, unit: UnitSymmetry) -> tuple[int, ...]:
     """One value for each unit, or for each head and unit of a family."""
-    group = next(group for group in spec.declared if group.name == unit.group)
+    return _units_of(spec, unit.group)
+
+
+def _units_of(spec: PermutationSpec, name: str) -> tuple[int, ...]:
+    group = next(group for group in spec.declared if group.name == name)
     return (group.size,) if group.per is None else (spec.groups[group.per], group.size)
 
 
 def unit_index(spec: PermutationSpec, place: Place) -> Tensor:
     """Which unit stands at each position of a place's axis, -1 on other segments; units of a family count head by head."""
-    group = next(
-        group for group in spec.declared if group.name == spec.axes[place.tensor][place.axis][place.segment][place.factor]
-    )
-    sizes = (group.size,) if group.per is None else (spec.groups[group.per], group.size)
+    sizes = _units_of(spec, str(spec.axes[place.tensor][place.axis][place.segment][place.factor]))
     return along(spec, place, torch.arange(math.prod(sizes)).view(sizes), -1).flatten()
