@@ -60,7 +60,7 @@ def test_the_data_root_and_the_executor_are_chosen_on_the_command_line(tmp_path)
     assert config["executor"]["_target_"] == "wsl.zoo.Ray"
     assert config["executor"]["address"] == "auto"
     assert compose("zoo", ["datasets=mnist_inr", f"data_root={tmp_path}"])["data_root"] == str(tmp_path)
-    assert compose("zoo", ["datasets=mnist_inr"])["executor"] == {"_target_": "wsl.zoo.Serial"}
+    assert compose("zoo", ["datasets=mnist_inr"])["executor"] == {"_target_": "wsl.zoo.Serial", "device": "cpu"}
     assert compose("train", ["models=unf", "datasets=mnist_inr", "--data-root", str(tmp_path)])["data_root"] == str(tmp_path)
 
 

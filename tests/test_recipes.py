@@ -16,6 +16,7 @@ from wsl.zoo import (
     FieldPopulation,
     Processes,
     Ray,
+    Serial,
     TaskPopulation,
     Zoo,
     ZooError,
@@ -282,3 +283,9 @@ def test_a_recipe_file_is_its_own_description_and_has_a_card(path, tmp_path, dat
 
 def test_zoo_opens_by_path(tmp_path):
     assert len(Zoo(field(members=2).build(tmp_path / "zoo.h5").path)) == 2
+
+
+def test_a_device_that_is_not_there_is_named_before_anything_is_done(tmp_path):
+    with pytest.raises(ZooError, match="executor.device: 'nowhere' cannot be used here .*; use 'cpu'"):
+        field().build(tmp_path / "zoo.h5", executor=Serial(device="nowhere"))
+    assert not list(tmp_path.iterdir())

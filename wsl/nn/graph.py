@@ -25,7 +25,7 @@ from wsl.nn.fourier import positional_waves
 from wsl.nn.head import head
 from wsl.nn.layout import validate
 from wsl.nn.normalize import InputNormalizer
-from wsl.nn.wiring import EDGE_KINDS, EDGE_PLACES, NODE_KINDS, NODE_PLACES, wiring
+from wsl.nn.wiring import EDGE_KINDS, EDGE_PLACES, NODE_KINDS, NODE_PLACES, wiring_on
 from wsl.params import ravel
 from wsl.symmetry import PermutationSpec, SpecError
 
@@ -41,15 +41,14 @@ def to_graph(spec: PermutationSpec, params: Mapping[str, Tensor]) -> Data:
     """
     if len(batch := spec.validate(params)):
         raise SpecError(f"to_graph takes one network, but the weights have batch axes {tuple(batch)}; give one member")
-    graph = wiring(spec)
     values = F.pad(ravel({name: params[name] for name in spec.axes}), (0, 1))
-    device = values.device
+    graph = wiring_on(spec, values.device)
     return _geometric().data.Data(
-        edge_index=graph.ends.to(device),
-        edge_attr=values[graph.entry.to(device)].unsqueeze(1),
-        node_kind=graph.node_kind.to(device),
+        edge_index=graph.ends,
+        edge_attr=values[graph.entry].unsqueeze(1),
+        node_kind=graph.node_kind,
         node_place=graph.node_place.to(values),
-        edge_kind=graph.edge_kind.to(device),
+        edge_kind=graph.edge_kind,
         edge_place=graph.edge_place.to(values),
         num_nodes=len(graph.node_kind),
     )
@@ -117,18 +116,19 @@ class GraphMetanetwork(nn.Module):
             raise SpecError("this GraphMetanetwork has no specification and reads graphs; give it to_graph(spec, params)")
         validate(self.spec, params)
         values = F.pad(ravel(self.normalizer(params), 1), (0, 1))
-        graph, count, device = wiring(self.spec), len(values), values.device
+        count, device = len(values), values.device
+        graph = wiring_on(self.spec, device)
         size = len(graph.node_kind)
-        ends = graph.ends.to(device)[:, None] + size * torch.arange(count, device=device)[:, None]
+        ends = graph.ends[:, None] + size * torch.arange(count, device=device)[:, None]
         nodes = self._embed_nodes(graph.node_kind, graph.node_place)
         edges = self._embed_edges(graph.edge_kind, graph.edge_place)
         return _Graphs(
-            values[:, graph.entry.to(device)].flatten().unsqueeze(1),
+            values[:, graph.entry].flatten().unsqueeze(1),
             nodes.repeat(count, 1),
             edges.repeat(count, 1),
             ends.flatten(1),
-            graph.node_kind.to(device).repeat(count),
-            graph.edge_kind.to(device).repeat(count),
+            graph.node_kind.repeat(count),
+            graph.edge_kind.repeat(count),
             torch.arange(count, device=device).repeat_interleave(size),
             count,
         )
@@ -142,10 +142,10 @@ class GraphMetanetwork(nn.Module):
         return _Graphs(values, nodes, edges, data.edge_index, data.node_kind, data.edge_kind, batch, count)
 
     def _embed_nodes(self, kind: Tensor, place: Tensor) -> Tensor:
-        return self._waves(place, self.node_places) + self.node_kinds(kind.to(self.node_kinds.weight.device))
+        return self._waves(place, self.node_places) + self.node_kinds(kind)
 
     def _embed_edges(self, kind: Tensor, place: Tensor) -> Tensor:
-        return self._waves(place, self.edge_places) + self.edge_kinds(kind.to(self.edge_kinds.weight.device))
+        return self._waves(place, self.edge_places) + self.edge_kinds(kind)
 
     def _waves(self, place: Tensor, linear: nn.Linear) -> Tensor:
         return linear(positional_waves(place.to(linear.weight), self.frequencies).flatten(1))

@@ -11,6 +11,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from wsl.nn.constant import Constant
 from wsl.symmetry import PermutationSpec, Place, unit_index
 
 
@@ -19,8 +20,8 @@ class UnitAxis:
     """``index`` (size of the axis,): the unit at each position, ``count`` elsewhere; ``order`` lists positions unit by unit."""
 
     place: Place
-    index: Tensor
-    order: Tensor
+    index: Constant
+    order: Constant
     count: int
     shape: tuple[int, ...]
 
@@ -31,15 +32,15 @@ class UnitAxis:
         count = int(index.max()) + 1
         order = index.argsort(stable=True)[int((index < 0).sum()) :]
         shape = tuple(-1 if i == place.axis else 1 for i in range(len(spec.axes[place.tensor])))
-        return cls(place, torch.where(index < 0, count, index), order, count, shape)
+        return cls(place, Constant(torch.where(index < 0, count, index)), Constant(order), count, shape)
 
     def rows(self, tensor: Tensor) -> Tensor:
         """The place's entries of a tensor (batch, *shape), as (batch, units, entries of one unit)."""
-        rows = tensor.movedim(1 + self.place.axis, 1).index_select(1, self.order.to(tensor.device))
+        rows = tensor.movedim(1 + self.place.axis, 1).index_select(1, self.order.on(tensor.device))
         return rows.reshape(len(rows), self.count, -1)
 
     def spread(self, values: Tensor, *, elsewhere: float) -> Tensor:
         """Values (batch, units) such that they broadcast over the tensor; ``elsewhere`` on other segments of the axis."""
         padded = torch.cat([values, torch.full_like(values[:, :1], elsewhere)], 1)
-        along = padded.index_select(1, self.index.to(values.device))
+        along = padded.index_select(1, self.index.on(values.device))
         return along.view(len(along), *self.shape)

@@ -67,6 +67,13 @@ def wiring(spec: PermutationSpec) -> Wiring:
     return Wiring(torch.cat(grower.kinds), torch.cat(grower.places), torch.stack([source, target]), kind, place, entry)
 
 
+@lru_cache(maxsize=64)
+def wiring_on(spec: PermutationSpec, device: torch.device) -> Wiring:
+    """The same graph on ``device``, copied there once."""
+    graph = wiring(spec)
+    return Wiring(**{field.name: getattr(graph, field.name).to(device) for field in dataclasses.fields(graph)})
+
+
 class _Grower:
     """Numbers nodes as they are first met."""
 

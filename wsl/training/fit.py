@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wsl.params import Params
+from wsl.training.captured import Captured
 from wsl.training.compiled import prepare
 from wsl.training.objective import Objective, column
 from wsl.training.run import Run, identity
 from wsl.training.variety import NONE, Batch, Prepared, Variety
-from wsl.zoo import Checkpoints
+from wsl.zoo import Checkpoints, Resident, ZooError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Settings:
     """How to train. ``patience`` epochs without a better validation score end the run; ``precision`` is Fabric's.
 
     ``fraction`` of the training members are used, the first of a fixed random order: a smaller share is part of a larger one.
-    ``compile``: train under torch.compile; None where that wins back its cost (see `compiled`).
+    ``compile``: train under torch.compile; None where that wins back its cost (see `compiled`). ``capture``: on a GPU, replay
+    recorded kernels (see `captured`).
     """
 
     epochs: int = 30
@@ -49,6 +51,7 @@ class Settings:
     devices: int = 1
     precision: Any = "32-true"
     compile: bool | None = False
+    capture: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,14 +104,15 @@ def fit(
     run = Run(network, optimizer, settings.patience, None if folder is None else Path(folder) / "last.pt")
     run.identity = identity(network, zoo, objective, settings=(settings, variety))
     run.resume()
-    batches = _Batches(zoo, rows, variety.prepare(zoo, rows), settings.batch_size)
+    near = _near(zoo, fabric.device)
+    batches = _Batches(near, rows, variety.prepare(zoo, rows), settings.batch_size)
     hidden = None if progress else True
     epochs = tqdm(range(run.epoch, settings.epochs), disable=hidden, initial=run.epoch, total=settings.epochs, unit="epoch")
     for epoch in epochs:
         if run.stopped:
             break
         loss = _train_epoch(fabric, wrapped, optimizer, batches, objective, settings=settings, epoch=epoch)
-        scores, _ = evaluate(network, zoo, objective, split="val", batch_size=settings.batch_size)
+        scores, _ = evaluate(network, near, objective, split="val", batch_size=settings.batch_size)
         run.record(loss, scores, scores[objective.monitor])
         epochs.set_postfix({objective.monitor: f"{scores[objective.monitor]:.3f}"})
     network.load_state_dict(run.best)
@@ -133,6 +137,16 @@ def evaluate(
     network.train(training)
     output, metadata = _joined(outputs), _joined(targets)
     return objective.metrics(output, metadata), {"row": torch.as_tensor(rows), **objective.rows(output, metadata)}
+
+
+def _near(zoo: Checkpoints, device: torch.device) -> Checkpoints:
+    """The zoo with its weights on ``device``, if that is an accelerator with room for them."""
+    if device.type == "cpu":
+        return zoo
+    try:
+        return Resident(zoo, device)
+    except ZooError:  # larger than what is free: read from the file batch by batch
+        return zoo
 
 
 def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective, rows: np.ndarray) -> Fit:
@@ -215,6 +229,8 @@ def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, done: float) -
 
 
 def _prepared(network: nn.Module, zoo: Checkpoints, rows: np.ndarray, settings: Settings) -> nn.Module:
+    if settings.capture:
+        return Captured(network, settings.batch_size)
     if settings.compile is False:
         return network
     steps, (example, _) = settings.epochs * len(rows) // settings.batch_size, zoo.__getitems__(rows[: settings.batch_size])

@@ -142,7 +142,8 @@ class _Group:
 
     def train(self, members: Tensor, hyper: Hyper) -> Rows:
         recipe = self.recipe
-        start = initial_population(self.make, hyper["seed"].tolist(), scale=hyper["init_scale"], scheme=hyper["init"])
+        drawn = initial_population(self.make, hyper["seed"].tolist(), scale=hyper["init_scale"], scheme=hyper["init"])
+        start = {name: tensor.to(self.data.train.images.device) for name, tensor in drawn.items()}
         schedules = dict(zip(_names(recipe.schedule), map(build_schedule, _listed(recipe.schedule)), strict=True))
         trained = train_population(
             self.model, start, F.cross_entropy, batches=recipe._batches(self.data, hyper), optimizer=self.optimizer,

@@ -4,7 +4,7 @@
 
 A chunk depends on its members alone, so every executor gives the same rows (to rounding, where machines differ). Workers send
 rows back and one process writes, so no file system needs to be shared; data files, where a task reads some, must lie under
-the same path for every worker.
+the same path for every worker. ``device`` is where a worker trains: on an accelerator give chunks of thousands of members.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ Prepare = Callable[[], Callable[[Tensor], Any]]
 
 
 class Executor(abc.ABC):
-    """Runs the chunks of a recipe."""
+    """Runs the chunks of a recipe, on ``device``."""
+
+    device: str
 
     @abc.abstractmethod
     def run(self, prepare: Prepare, tasks: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
@@ -36,6 +38,8 @@ class Executor(abc.ABC):
 @dataclasses.dataclass(frozen=True)
 class Serial(Executor):
     """One after another, here."""
+
+    device: str = "cpu"
 
     def run(self, prepare: Prepare, tasks: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
         """In order."""
@@ -50,6 +54,7 @@ class Processes(Executor):
 
     workers: int
     threads: int = 1
+    device: str = "cpu"
 
     def run(self, prepare: Prepare, tasks: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
         """As they are done."""
@@ -64,7 +69,7 @@ class Processes(Executor):
 
 @dataclasses.dataclass(frozen=True)
 class Ray(Executor):
-    """A Ray cluster (extra ``ray``), ``cpus`` per worker and as many ``workers`` as it has room for at most.
+    """A Ray cluster (extra ``ray``), ``cpus`` and ``gpus`` per worker and as many ``workers`` as it has room for at most.
 
     ``address`` is the cluster's, ``auto`` the one this machine belongs to; None starts one here and stops it afterwards.
     """
@@ -72,6 +77,8 @@ class Ray(Executor):
     address: str | None = None
     workers: int | None = None
     cpus: int = 1
+    gpus: float = 0.0
+    device: str = "cpu"
 
     def run(self, prepare: Prepare, tasks: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
         """As they are done; raises `ZooError` when ray is not installed."""
@@ -81,14 +88,18 @@ class Ray(Executor):
             raise ZooError("executor ray: the package is not installed; pip install weight-space-learning[ray]") from None
         ray.init(address=self.address, log_to_driver=False)
         try:
-            count = self.workers or max(int(ray.cluster_resources().get("CPU", 1)) // self.cpus, 1)
-            worker = ray.remote(num_cpus=self.cpus)(_Worker)
+            worker = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(_Worker)
+            count = self.workers or self._room(ray.cluster_resources())
             workers = [worker.remote(prepare, self.cpus) for _ in range(min(count, len(tasks)))]
             yield from ray.util.ActorPool(workers).map_unordered(
                 lambda actor, task: actor.train.remote(*task), list(tasks.items())
             )
         finally:
             ray.shutdown()
+
+    def _room(self, resources: Mapping[str, float]) -> int:
+        rooms = [resources.get("CPU", 1) // self.cpus, *([resources.get("GPU", 0) // self.gpus] if self.gpus else [])]
+        return max(int(min(rooms)), 1)
 
 
 class _Worker:

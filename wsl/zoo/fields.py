@@ -64,7 +64,8 @@ class FieldPopulation(Recipe):
 
         def train(members: Tensor) -> Rows:
             seeds, count = self.seeds(members), len(members)
-            start = {name: tensor * self.init_scale for name, tensor in initial_population(make, seeds.tolist()).items()}
+            drawn, device = initial_population(make, seeds.tolist()), data.coordinates.device
+            start = {name: (tensor * self.init_scale).to(device) for name, tensor in drawn.items()}
             batch = data.coordinates.expand(count, -1, -1), data.targets(members)
             trained = train_population(model, start, F.mse_loss, batches=lambda _: batch, optimizer=AdamW(),
                                        lr=torch.full((count,), self.lr), weight_decay=torch.zeros(count), steps=self.steps,

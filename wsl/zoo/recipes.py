@@ -54,9 +54,13 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, trained: Trained, members: Tensor, metrics: Mapping[str, Tensor], own: Mapping[str, Any]) -> Rows:
-        """Snapshots one after another, without diverged members; ``metrics`` have a value per row, ``own`` one per member."""
+        """Snapshots one after another, without diverged members; ``metrics`` have a value per row, ``own`` one per member.
+
+        Whatever lies on an accelerator is brought to the processor.
+        """
         times = len(trained.steps)
-        params = {name: torch.cat([snapshot[name] for snapshot in trained.snapshots]) for name in trained.snapshots[0]}
+        params = {name: torch.cat([snapshot[name] for snapshot in trained.snapshots]).cpu() for name in trained.snapshots[0]}
+        metrics = {name: value.cpu() for name, value in metrics.items()}
         epoch = torch.tensor(trained.steps).repeat_interleave(len(members))
         repeated = {name: value.repeat(times) if isinstance(value, Tensor) else value * times for name, value in own.items()}
         return cls(params, members.repeat(times), epoch, {**metrics, **repeated}).select(trained.finite.repeat(times))
@@ -123,16 +127,18 @@ class Recipe(abc.ABC):
         process; ``engine`` says whether to compile, by default where it pays. Raises `ZooError` if the file holds something
         else.
         """
-        path = Path(path)
+        path, executor = Path(path), executor or Serial()
         if path.exists():
             return _finished(path, self.hash)
+        _check_device(executor.device)
         chunks = dict(zip(self._keys, torch.arange(self.members).split(self.chunk), strict=True))
         engine = engine or Engine(repeats=len(chunks))
-        prepare = functools.partial(self.trainer, data_root=data_root, compiled=engine.compiled, repeats=engine.repeats)
+        prepare = functools.partial(self.trainer, data_root=data_root, compiled=engine.compiled, repeats=engine.repeats,
+                                    device=executor.device)  # fmt: skip
         writer = self._writer(path, self._task(data_root))
         missing = {key: members for key, members in chunks.items() if not writer.has(key)}
         done = self.members - sum(map(len, missing.values()))
-        for key, rows in (executor or Serial()).run(prepare, missing):
+        for key, rows in executor.run(prepare, missing):
             rows = _without_diverged(rows)
             writer.append(key, rows.params, member=rows.member, epoch=rows.epoch, metadata=rows.metadata)
             done += len(chunks[key])
@@ -140,9 +146,10 @@ class Recipe(abc.ABC):
                 progress(done, self.members)
         return Zoo(writer.finalize(seed=self.seed, notes=self._diverged))
 
-    def trainer(self, *, data_root: str | Path | None = None, compiled: bool | None = None, repeats: int = 1) -> Trainer:
-        """A function that trains any of the members; it keeps data and compiled code, so make one and use it often."""
-        return self._trainer(self._task(data_root), Engine(compiled, repeats=repeats))
+    def trainer(self, *, data_root: str | Path | None = None, compiled: bool | None = None, repeats: int = 1,
+                device: str = "cpu") -> Trainer:  # fmt: skip
+        """A function that trains any of the members on ``device``; it keeps data and compiled code: make one, use it often."""
+        return self._trainer(self._task(data_root).to(device), Engine(compiled, repeats=repeats))
 
     def _diverged(self, members: np.ndarray) -> dict[str, Any]:
         """Which members a finished build left out."""
@@ -194,6 +201,15 @@ def _without_diverged(rows: Rows) -> Rows:
 
 def _cat(parts: Sequence[Any]) -> Any:
     return torch.cat(tuple(parts)) if isinstance(parts[0], Tensor) else [text for part in parts for text in part]
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ZooError(f"executor.device: {device!r} cannot be used here ({reason}); use 'cpu', or a device that torch "
+                       "finds") from None  # fmt: skip
 
 
 def _finished(path: Path, hash: str) -> Zoo:

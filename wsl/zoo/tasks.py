@@ -62,6 +62,11 @@ class Classification:
         """(C, H, W)."""
         return self.train.images.shape[1:]
 
+    def to(self, device: torch.device | str) -> Classification:
+        """The same task with its images and labels on ``device``."""
+        train, val, test = (Examples(*(part.to(device) for part in examples)) for examples in (self.train, self.val, self.test))
+        return dataclasses.replace(self, train=train, val=val, test=test)
+
     def evaluate(self, model: nn.Module, params: Mapping[str, Tensor], split: str = "test", *, chunk: int = 32,
                  limit: int | None = None) -> dict[str, Tensor]:  # fmt: skip
         """``{"loss": (N,), "accuracy": (N,)}`` of stacked members (N, ...) in eval mode, ``chunk`` of them at once.
@@ -97,9 +102,13 @@ class Fields:
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of each file that the images were read from."""
 
+    def to(self, device: torch.device | str) -> Fields:
+        """The same task with its images and coordinates on ``device``; labels stay where they are."""
+        return dataclasses.replace(self, coordinates=self.coordinates.to(device), values=self.values.to(device))
+
     def targets(self, images: Tensor) -> Tensor:
         """(n, P, C) float values of ``images``, (n,) int64."""
-        values = self.values[images]
+        values = self.values[images.to(self.values.device)]
         return values if values.is_floating_point() else values.float() / 255
 
     @property

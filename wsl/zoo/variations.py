@@ -36,16 +36,22 @@ class Variations:
         """The tasks of the members at these positions."""
         return Variations(self.classes[members], self.turns[members], self.invert[members])
 
+    def to(self, device: torch.device) -> Variations:
+        """The same on ``device``."""
+        return Variations(self.classes.to(device), self.turns.to(device), self.invert.to(device))
+
     def labels(self, labels: Tensor) -> Tensor:
         """(N, M) int64 labels of the members' own tasks for the original ``labels`` (M,) or (N, M), -1 where there is none."""
-        places = torch.full((len(self.classes), int(self.classes.max()) + 1), -1)
-        places.scatter_(1, self.classes, torch.arange(self.classes.shape[1]).expand_as(self.classes))
+        device = self.classes.device
+        places = torch.full((len(self.classes), int(self.classes.max()) + 1), -1, device=device)
+        places.scatter_(1, self.classes, torch.arange(self.classes.shape[1], device=device).expand_as(self.classes))
         known = labels.expand(len(self.classes), labels.shape[-1])
         return torch.where(known < places.shape[1], places.gather(1, known.clamp(max=places.shape[1] - 1)), -1)
 
     def images(self, images: Tensor) -> Tensor:
         """(N, B, C, H, W), square, as the members see them."""
-        turned = torch.stack([images.rot90(k, (-2, -1)) for k in range(4)], 1)[torch.arange(len(images)), self.turns]
+        rows = torch.arange(len(images), device=images.device)
+        turned = torch.stack([images.rot90(k, (-2, -1)) for k in range(4)], 1)[rows, self.turns]
         return torch.where(self.invert[:, None, None, None, None], 1 - turned, turned)
 
 
@@ -97,13 +103,13 @@ class TaskPopulation(ClassifierPopulation):
             raise ZooError(f"classes: {self.classes} of the task's 10 classes asked for; at least 2 are needed")
 
     def _batches(self, data: Any, hyper: Hyper) -> VariedBatches:
-        variations = _variations(hyper)
-        allowed = variations.labels(data.train.labels) >= 0
+        variations = _variations(hyper, data.train.images.device)
+        allowed = (variations.labels(data.train.labels) >= 0).cpu()
         return VariedBatches(dataclasses.replace(super()._batches(data, hyper), allowed=allowed), variations)
 
     def _evaluate(self, data: Any, model: nn.Module, trained: Trained, hyper: Hyper) -> dict[str, Tensor]:
         """Each member on its own task, over the whole splits."""
-        variations, found = _variations(hyper), {name: [] for name in METRICS}
+        variations, found = _variations(hyper, data.train.images.device), {name: [] for name in METRICS}
         for params in trained.snapshots:
             for split in ("train", "test"):
                 scores = [_scores(model, theta, getattr(data, split), variations.of(torch.tensor([i])))
@@ -113,9 +119,9 @@ class TaskPopulation(ClassifierPopulation):
         return {name: torch.cat(values) for name, values in found.items()}
 
 
-def _variations(hyper: Hyper) -> Variations:
+def _variations(hyper: Hyper, device: torch.device) -> Variations:
     classes = torch.tensor([list(map(int, text.split(","))) for text in hyper["classes"]])
-    return Variations(classes, hyper["turn"] // 90, hyper["inverted"])
+    return Variations(classes, hyper["turn"] // 90, hyper["inverted"]).to(device)
 
 
 def _scores(model: nn.Module, theta: Params, examples: Examples, own: Variations) -> tuple[Tensor, Tensor]:
