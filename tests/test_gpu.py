@@ -1,7 +1,6 @@
 """On an accelerator everything gives what it gives on the processor, to rounding. Marked gpu: ``pytest -m gpu``."""
 
 import functools
-import os
 
 import pytest
 import torch
@@ -29,7 +28,7 @@ from wsl.training import LabelClassification, Settings, Variety
 from wsl.zoo import Processes, Resident, Serial, TaskPopulation, Zoo, ZooError
 
 pytestmark = pytest.mark.gpu
-CUDA = torch.device(os.environ.get("X","cuda"))
+CUDA = torch.device("cuda")
 READERS = [StatNet, FlatMLP, DWSNet, NFN, UNF, NFT, GraphMetanetwork, ScaleGMN, functools.partial(UNF, gated=True)]
 
 
@@ -134,5 +133,19 @@ def test_training_there_learns_and_is_scored_alike(tmp_path, mixup):
 
 
 def test_a_device_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ZooError, match="executor.device: 'cuda:99' cannot be used here"):
+    with pytest.raises(ZooError, match=r"executor\.device: 'cuda:99' cannot be used here"):
         field().build(tmp_path / "z.h5", executor=Serial(device="cuda:99"))
+
+
+@pytest.mark.parametrize("make", [UNF, ScaleGMN, DWSNet, functools.partial(NFN, fixed="encoded")], ids=str)
+def test_recorded_steps_train_as_launched_ones_do(tmp_path, make):
+    network = BY_NAME["siren"]
+    models = [{k: t[i] for k, t in network.weights(60, seed=1).items()} for i in range(60)]
+    zoo = Zoo.from_models(tmp_path / "z.h5", models, spec=network.spec, metadata={"label": [i % 2 for i in range(60)]})
+    histories = []
+    for capture in (False, True):
+        torch.manual_seed(0)
+        net = make(zoo.spec, hidden=4, out_features=2)
+        settings = Settings(epochs=3, batch_size=16, capture=capture)
+        histories.append(training.fit(net, zoo, LabelClassification(classes=2), settings=settings).history)
+    assert histories[1][-1] == pytest.approx(histories[0][-1], rel=1e-3)

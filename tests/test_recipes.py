@@ -286,6 +286,6 @@ def test_zoo_opens_by_path(tmp_path):
 
 
 def test_a_device_that_is_not_there_is_named_before_anything_is_done(tmp_path):
-    with pytest.raises(ZooError, match="executor.device: 'nowhere' cannot be used here .*; use 'cpu'"):
+    with pytest.raises(ZooError, match=r"executor\.device: 'nowhere' cannot be used here .*; use 'cpu'"):
         field().build(tmp_path / "zoo.h5", executor=Serial(device="nowhere"))
     assert not list(tmp_path.iterdir())

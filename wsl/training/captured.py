@@ -1,7 +1,7 @@
 """Train a network on a GPU by replaying the kernels of one forward and one backward pass, recorded once.
 
-A step of a neural functional is one or two thousand small kernels, and the processor takes longer to launch them than the GPU to
-run them; a CUDA graph launches all at once (Nguyen et al. 2021, Accelerating PyTorch with CUDA Graphs). Same kernels, same
+A step of a neural functional is one or two thousand small kernels, and the processor takes longer to launch them than the GPU
+to run them; a CUDA graph launches all at once (Nguyen et al. 2021, Accelerating PyTorch with CUDA Graphs). Same kernels, same
 results. Only full batches in training mode are replayed; a last, smaller batch and all evaluation run as they are.
 """
 
@@ -42,8 +42,9 @@ class Captured(nn.Module):
             example = {name: tensor.clone() for name, tensor in example.items()}
             replay = torch.cuda.make_graphed_callables(_Call(self.network), (example,), allow_unused_input=True)
         except RuntimeError as error:
-            raise ValueError(f"{type(self.network).__name__} cannot be recorded as one CUDA graph ({str(error).splitlines()[0]}); "
-                             "set settings.capture=false") from error  # fmt: skip
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{type(self.network).__name__} cannot be recorded as one CUDA graph ({reason}); set "
+                             "settings.capture=false") from error  # fmt: skip
         with torch.no_grad():
             for name, buffer in self.network.named_buffers():
                 buffer.copy_(state[name])

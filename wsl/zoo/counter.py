@@ -10,6 +10,7 @@ any device and any torch version. Not for cryptography, and not a replacement fo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,10 +23,17 @@ def uniform(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
 
 def bits(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
     """Int64 in [0, 2^53), one per element of the broadcast arguments, which are integers."""
-    state = _mix(torch.as_tensor(seed, dtype=torch.int64))
-    for counter in counters:
-        state = _mix(state + torch.as_tensor(counter, dtype=torch.int64, device=state.device))
-    return _shift(state, 11)
+    return more(key(seed, *counters))
+
+
+def key(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
+    """What seed and counters have come to, for `more`: ``more(key(s, a), b)`` is ``bits(s, a, b)``, with a hashed once."""
+    return _absorb(_mix(torch.as_tensor(seed, dtype=torch.int64)), counters)
+
+
+def more(state: Tensor, *counters: int | Tensor) -> Tensor:
+    """As `bits`, from a `key`."""
+    return _shift(_absorb(state, counters), 11)
 
 
 def normal(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
@@ -44,18 +52,26 @@ def permutation(index: Tensor, size: Tensor, seed: int | Tensor, *counters: int 
     while bool((1 << (2 * half) < size).any()):
         half = torch.where(1 << (2 * half) < size, half + 1, half)
     index, size, half = torch.broadcast_tensors(index, size, half)
-    found = _feistel(index, half, seed, counters)
+    state = key(seed, *counters)
+    turns = [_absorb(state, (turn,)) for turn in range(4)]
+    found = _feistel(index, half, turns)
     while bool((found >= size).any()):
-        found = torch.where(found >= size, _feistel(found, half, seed, counters), found)
+        found = torch.where(found >= size, _feistel(found, half, turns), found)
     return found
 
 
-def _feistel(x: Tensor, half: Tensor, seed: int | Tensor, counters: tuple[int | Tensor, ...]) -> Tensor:
+def _feistel(x: Tensor, half: Tensor, turns: Sequence[Tensor]) -> Tensor:
     low = (1 << half) - 1
     left, right = x >> half, x & low
-    for turn in range(4):
-        left, right = right, left ^ (bits(seed, *counters, turn, right) & low)
+    for turn in turns:
+        left, right = right, left ^ (more(turn, right) & low)
     return (left << half) | right
+
+
+def _absorb(state: Tensor, counters: tuple[int | Tensor, ...]) -> Tensor:
+    for counter in counters:
+        state = _mix(state + (counter.to(state.device, torch.int64) if isinstance(counter, Tensor) else counter))
+    return state
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class PerMember(TorchFunctionMode):
 
     def __init__(self, seed: Tensor, step: Tensor, rate: Tensor | None) -> None:
         super().__init__()
-        self._key, self._rate, self._calls = (seed, _DROPOUT, step), rate, 0
+        self._key, self._rate, self._calls = counter.key(seed, _DROPOUT, step), rate, 0
 
     def __torch_function__(self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (),
                            kwargs: Mapping[str, Any] | None = None) -> Any:  # fmt: skip
@@ -52,7 +52,7 @@ class PerMember(TorchFunctionMode):
         shape = torch.Size(draws(input))
         count = shape.numel()
         # three draws of 17 bits from each number: hashing is most of what dropout costs
-        bits = counter.bits(*self._key, call, torch.arange(-(-count // 3), device=input.device))
+        bits = counter.more(self._key, call, torch.arange(-(-count // 3), device=input.device))
         parts = torch.stack([(bits >> by) & (_LEVELS - 1) for by in (0, 17, 34)])
         kept = parts.flatten()[:count].view(shape) >= rate * _LEVELS
         return torch.where(kept, input / (1 - rate).clamp(min=torch.finfo(input.dtype).eps), 0.0)
