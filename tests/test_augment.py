@@ -8,7 +8,7 @@ from networks import NETWORKS
 
 from wsl import augment, params
 from wsl.metrics import accuracy
-from wsl.symmetry import Permutation, PermutationBatch, PermutationSpec, SpecError
+from wsl.symmetry import Permutation, PermutationBatch, PermutationSpec, SignedBatch, SpecError
 from wsl.zoo import architectures
 
 SPECS = {network.name: network for network in NETWORKS}
@@ -52,6 +52,26 @@ def test_stacking_elements_keeps_them():
     batch = PermutationBatch.stack(elements)
     assert [batch.element(row) for row in range(4)] == elements
     assert batch[torch.tensor([2, 0])].element(0) == elements[2]
+
+
+def test_signs_act_after_the_permutation_on_every_axis_of_their_group():
+    theta, batch = siren_weights(4), SignedBatch.random(SIREN, 4, ["h1"], generator=generator())
+    moved, order, signs = batch(theta), batch.permutations(theta), batch.signs["h1"]
+    assert torch.equal(moved["0.weight"], signs[..., None] * order["0.weight"])
+    assert torch.equal(moved["0.bias"], signs * order["0.bias"])
+    assert torch.equal(moved["1.weight"], order["1.weight"] * signs[:, None])
+    assert equal(
+        {k: moved[k] for k in ("1.bias", "2.weight", "2.bias")}, {k: order[k] for k in ("1.bias", "2.weight", "2.bias")}
+    )
+    where = torch.tensor([3, 1])
+    assert equal(batch[where]({k: t[where] for k, t in theta.items()}), {k: t[where] for k, t in moved.items()})
+
+
+def test_signs_that_are_none_are_refused():
+    still = PermutationBatch.random(SIREN, 4, generator())
+    for signs in (torch.ones(3, 7), torch.ones(4, 5), torch.full((4, 7), 0.5)):
+        with pytest.raises(SpecError, match="signs of 'h1': numbers -1 and 1 of shape"):
+            SignedBatch(still, {"h1": signs})
 
 
 def test_a_batch_of_another_length_is_refused():
@@ -191,6 +211,13 @@ def test_aligned_networks_of_one_orbit_mix_to_the_network_itself():
     aligned = alignment({k: t[where] for k, t in orbit.items()}, where)
     mixed = augment.MixUp()(aligned, generator(3)).params
     torch.testing.assert_close(mixed, {k: t[None].expand(3, *t.shape) for k, t in one.items()})
+
+
+def test_signed_alignment_without_a_reference_brings_an_orbit_together():
+    orbit = {k: t[:1].expand(8, *t.shape[1:]) for k, t in siren_weights().items()}
+    orbit = SignedBatch.random(SIREN, 8, ["h1", "h2"], generator=generator(2))(orbit)
+    aligned = augment.Alignment.fit(SIREN, orbit, odd=["h1", "h2"])(orbit, torch.arange(8))
+    assert all(torch.equal(t, t[:1].expand_as(t)) for t in aligned.values())
 
 
 def test_aligned_mixtures_of_trained_networks_work_where_direct_ones_do_not(digits_pair):

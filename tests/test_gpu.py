@@ -9,6 +9,7 @@ from test_recipes import classifier, field
 
 from wsl import training
 from wsl.augment import MixUp
+from wsl.matching import match_many
 from wsl.nn import (
     NFN,
     NFT,
@@ -23,7 +24,7 @@ from wsl.nn import (
     StatNet,
     WeightTokens,
 )
-from wsl.symmetry import PermutationBatch
+from wsl.symmetry import SignedBatch
 from wsl.training import LabelClassification, Settings, Variety
 from wsl.zoo import Processes, Resident, Serial, TaskPopulation, Zoo, ZooError
 
@@ -89,7 +90,9 @@ def test_probes_and_tokens_run_there():
 def test_signs_and_permutations_and_mixing_are_those_of_the_processor():
     network = BY_NAME["siren"]
     theta = network.weights(5, dtype=torch.float64)
-    elements = PermutationBatch.random(network.spec, 5, torch.Generator().manual_seed(0))
+    elements = SignedBatch.random(network.spec, 5, ["h1", "h2"], generator=torch.Generator().manual_seed(0))
+    assert match_many(network.spec, network.weights(), there(theta), odd=["h1"]).permutations.element(0) \
+        == match_many(network.spec, network.weights(), theta, odd=["h1"]).permutations.element(0)  # fmt: skip
     for here, found in ((elements(theta), elements(there(theta))),
                         (MixUp()(theta, torch.Generator().manual_seed(0)).params,
                          MixUp()(there(theta), torch.Generator().manual_seed(0)).params)):  # fmt: skip

@@ -12,7 +12,7 @@ from networks import BY_NAME, NETWORKS
 from wsl import params
 from wsl.matching import Match, WeightMatching, aligned_distance, match, match_many, nearest
 from wsl.matching.assignment import assign
-from wsl.symmetry import Permutation, PermutationBatch, PermutationSpec, SpecError
+from wsl.symmetry import Permutation, PermutationBatch, PermutationSpec, SignedBatch, SpecError
 
 IGNORED = ("running_mean", "running_var", "num_batches_tracked")
 each_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
@@ -379,3 +379,91 @@ def test_matching_many_names_what_does_not_fit():
         match_many(network.spec, network.weights(), network.weights())
     with pytest.raises(SpecError, match="reference: has batch axes"):
         match_many(network.spec, network.weights(2), network.weights(2))
+
+
+def test_an_anchored_start_that_loses_is_undone_in_its_rows():
+    network = BY_NAME["mlp"]
+    reference, rows = network.weights(seed=1), network.weights(6, seed=2)
+    rows["2.weight"] = 10 * reference["2.weight"].expand(6, -1, -1)
+    aligned = match_many(network.spec, reference, rows)(rows)
+    before, after = params.unstack(rows), params.unstack(aligned)
+    assert all(inner(reference, new) >= inner(reference, old) for old, new in zip(before, after, strict=True))
+    assert any(torch.equal(new["2.weight"], old["2.weight"]) for old, new in zip(before, after, strict=True))
+
+
+def siren_orbit(rows, seed, noise=0.0):
+    """A SIREN, rows of it moved by random signed permutations, noise in them, and what moved them."""
+    network = BY_NAME["siren"]
+    reference, rng = network.weights(seed=seed), generator(seed + 1)
+    near = {k: t + noise * torch.randn(rows, *t.shape, generator=rng) for k, t in reference.items()}
+    return network, reference, near, SignedBatch.random(network.spec, rows, ["h1", "h2"], generator=rng)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_matching_many_recovers_planted_signs_and_permutations(noise):
+    network, reference, near, orbit = siren_orbit(20, seed=4, noise=noise)
+    moved = orbit(near)
+    aligned = match_many(network.spec, reference, moved, odd=["h1", "h2"])(moved)
+    assert all(torch.equal(aligned[k], near[k]) for k in near)
+    unsigned = match_many(network.spec, reference, moved)(moved)
+    assert not torch.allclose(unsigned["layers.1.weight"], near["layers.1.weight"])
+
+
+def test_signed_elements_leave_the_function_of_a_siren():
+    network, module = BY_NAME["siren"], BY_NAME["siren"].make()
+    reference, rows = network.weights(seed=1), {k: 0.1 * t for k, t in network.weights(4, seed=2).items()}
+    elements = match_many(network.spec, reference, rows, odd=["h1", "h2"])
+    assert all((signs < 0).any() for signs in elements.signs.values())
+    for old, new in zip(params.unstack(rows), params.unstack(elements(rows)), strict=True):
+        x = network.inputs()
+        torch.testing.assert_close(params.call(module, new, x), params.call(module, old, x), atol=1e-4, rtol=1e-4)
+
+
+def test_signed_matching_of_one_group_is_what_brute_force_finds():
+    spec = PermutationSpec.parse("h = 3\nin: h 4\nbias: h\nout: 2 h")
+    reference, rows = gaussian(spec, 0), params.stack([gaussian(spec, seed) for seed in range(1, 13)])
+    found = match_many(spec, reference, rows, odd=["h"])(rows)
+    every = [
+        (list(p), torch.tensor(s)) for p in itertools.permutations(range(3)) for s in itertools.product([-1.0, 1.0], repeat=3)
+    ]
+    for row, best in zip(params.unstack(rows), params.unstack(found), strict=True):
+        tried = [{"in": s[:, None] * row["in"][p], "bias": s * row["bias"][p], "out": s * row["out"][:, p]} for p, s in every]
+        assert inner(reference, best) == pytest.approx(max(inner(reference, one) for one in tried))
+
+
+def test_no_negated_unit_and_no_exchange_of_two_improves_a_signed_match():
+    network, odd = BY_NAME["siren"], ["h1", "h2"]
+    reference, rows = network.weights(seed=1), network.weights(8, seed=2)
+    found = match_many(network.spec, reference, rows, odd=odd)(rows)
+    best = [inner(reference, row) for row in params.unstack(found)]
+    assert all(value > inner(reference, row) for value, row in zip(best, params.unstack(rows), strict=True))
+    still = PermutationBatch.stack([Permutation.identity(network.spec)] * 8)
+    for name in odd:
+        size = network.spec.groups[name]
+        for i, j in itertools.product(range(size), repeat=2):
+            index, signs = torch.arange(size), torch.ones(8, size)
+            index[[i, j]], signs[:, i] = index[[j, i]], -1.0
+            step = SignedBatch(PermutationBatch(network.spec, {**still.indices, name: index.repeat(8, 1)}), {name: signs})
+            assert all(
+                inner(reference, row) <= value + 1e-4 for value, row in zip(best, params.unstack(step(found)), strict=True)
+            )
+
+
+def test_signs_of_no_group_leave_the_match_as_it_is():
+    network = BY_NAME["siren"]
+    reference, rows = network.weights(seed=1), network.weights(5, seed=2)
+    plain, signed = match_many(network.spec, reference, rows), match_many(network.spec, reference, rows, odd=[])
+    assert all(plain.element(r) == signed.permutations.element(r) for r in range(5))
+    assert signed.signs == {}
+
+
+def test_signs_are_matched_only_in_simple_groups():
+    for name, wrong, message in (
+        ("siren", "h7", "odd group 'h7': signs need a group that is no family"),
+        ("attention", "dk1", "odd group 'dk1': signs need"),
+        ("attention", "h1", "group 'head1' has families or acts twice on one tensor"),
+        ("tied", "h1", "group 'h1' has families or acts twice"),
+    ):
+        network = BY_NAME[name]
+        with pytest.raises(SpecError, match=message):
+            match_many(network.spec, network.weights(), network.weights(2), odd=[wrong])

@@ -6,7 +6,8 @@ from networks import BY_NAME
 
 from wsl import training
 from wsl.nn import UNF
-from wsl.symmetry import PermutationBatch
+from wsl.params import unstack
+from wsl.symmetry import PermutationBatch, SignedBatch
 from wsl.zoo import Zoo
 
 NETWORK = BY_NAME["mlp"]
@@ -67,6 +68,26 @@ def test_alignment_moves_checkpoints_within_their_orbit(zoo):
         torch.testing.assert_close(aligned[name].flatten(1).sort(1).values, tensor.flatten(1).sort(1).values)
     spread = sum(float(t.var(0).sum()) for t in aligned.values()), sum(float(t.var(0).sum()) for t in theta.values())
     assert spread[0] < spread[1]
+
+
+def test_aligned_mixup_with_odd_groups_mixes_units_whose_signs_agree(tmp_path):
+    network = BY_NAME["siren"]
+    near = {
+        k: t + 0.01 * torch.randn(20, *t.shape, generator=torch.Generator().manual_seed(1))
+        for k, t in network.weights().items()
+    }
+    moved = SignedBatch.random(network.spec, 20, ["h1", "h2"], generator=torch.Generator().manual_seed(2))(near)
+    zoo = Zoo.from_models(tmp_path / "siren.h5", unstack(moved), spec=network.spec, metadata={"label": [0] * 20})
+    rows = zoo.indices()
+    theta, where = zoo.__getitems__(rows)[0], torch.arange(20)
+
+    def spread(odd):
+        variety = training.Variety(mixup="aligned", odd=odd)
+        mixed = variety.prepare(zoo, rows)(theta, where, torch.Generator().manual_seed(3)).params
+        return max(float(t.std(0).max()) for t in mixed.values())
+
+    assert spread(["h1", "h2"]) < 0.02
+    assert spread([]) > 0.2
 
 
 def test_input_maps_need_a_first_layer(zoo):

@@ -9,12 +9,13 @@
 Shamsian et al. (2023, 2024), arXiv 2311.08851, 2402.04081, after Zhang et al. (2018), arXiv 1710.09412. They solve one
 assignment problem for each layer of each sample; here each checkpoint is aligned once, to one reference (`Alignment`), and
 two checkpoints are aligned to each other through it: a step costs one gather. Pairs are aligned less well so than directly.
+Units with an odd activation are aligned in sign as well, if their groups are named.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ from wsl.augment.compose import per_row, rows
 from wsl.augment.symmetries import RandomPermutation
 from wsl.matching import match_many
 from wsl.params import Params
-from wsl.symmetry import PermutationBatch, PermutationSpec
+from wsl.symmetry import PermutationSpec, SignedBatch
 
 
 class Mixed(NamedTuple):
@@ -81,21 +82,27 @@ class Alignment:
     ``alignment(params, rows)`` moves the stacked checkpoints that stood at ``rows`` when the alignment was made.
     """
 
-    elements: PermutationBatch
+    elements: SignedBatch
 
     @classmethod
     def fit(
-        cls, spec: PermutationSpec, checkpoints: Mapping[str, Tensor], *, reference: Mapping[str, Tensor] | None = None
+        cls,
+        spec: PermutationSpec,
+        checkpoints: Mapping[str, Tensor],
+        *,
+        odd: Sequence[str] = (),
+        reference: Mapping[str, Tensor] | None = None,
     ) -> Alignment:
         """Match stacked checkpoints (rows, *shape) to a reference; errors as in `wsl.matching.match_many`.
 
+        odd: groups with an odd activation (sin, tanh), whose units may be negated.
         Without a reference it is the mean of all rows after they were aligned to the first one.
         """
         if reference is None:
             first = {name: tensor[0] for name, tensor in checkpoints.items()}
-            aligned = match_many(spec, first, checkpoints)(checkpoints)
+            aligned = match_many(spec, first, checkpoints, odd=odd)(checkpoints)
             reference = {name: t.mean(0) if t.is_floating_point() else t[0] for name, t in aligned.items()}
-        return cls(match_many(spec, reference, checkpoints))
+        return cls(match_many(spec, reference, checkpoints, odd=odd))
 
     def __call__(self, params: Mapping[str, Tensor], where: Tensor) -> Params:
         """Aligned weights (batch, *shape) of the checkpoints at ``where`` (batch,)."""

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from wsl.nn.normalize import InputNormalizer
-from wsl.nn.signs import bias_signs, flip_signs
+from wsl.nn.signs import bias_signs
 from wsl.params import Params
-from wsl.symmetry import PermutationSpec
+from wsl.symmetry import PermutationSpec, flip_signs
 
 
 class Edit(nn.Module):

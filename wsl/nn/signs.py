@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wsl.params import Params
-from wsl.symmetry import PermutationSpec, Segment, SpecError
+from wsl.symmetry import PermutationSpec, SpecError, flip_signs
 
 
 def canonical_signs(spec: PermutationSpec, params: Mapping[str, Tensor], odd: Sequence[str]) -> Params:
@@ -29,19 +29,6 @@ def bias_signs(spec: PermutationSpec, params: Mapping[str, Tensor], odd: Sequenc
     return {group: torch.where(params[bias_of(spec, group)] < 0, -1.0, 1.0) for group in odd}
 
 
-def flip_signs(spec: PermutationSpec, params: Mapping[str, Tensor], signs: Mapping[str, Tensor]) -> Params:
-    """The action of ``signs`` (batch, units), given by group, on tensors (batch, *shape, ...); its own inverse."""
-    moved = dict(params)
-    for group, factors in signs.items():
-        for tensor, axis in dict.fromkeys((o.tensor, o.axis) for o in spec.occurrences(group)):
-            parts = [_segment_signs(spec, segment, group, factors) for segment in spec.axes[tensor][axis]]
-            factor = torch.cat(parts, 1).to(moved[tensor].dtype)
-            shape = [1] * (moved[tensor].dim() - 1)
-            shape[axis] = -1
-            moved[tensor] = moved[tensor] * factor.view(len(factor), *shape)
-    return moved
-
-
 def bias_of(spec: PermutationSpec, group: str) -> str:
     """The first tensor whose only axis is ``group``; raises `SpecError` if there is none."""
     found = [name for name, axes in spec.annotations if axes == (((group,),),)]
@@ -49,12 +36,3 @@ def bias_of(spec: PermutationSpec, group: str) -> str:
         raise SpecError(f"odd group '{group}': no tensor has it as its only axis, so there is no bias to fix its signs by; "
                         f"the groups are {sorted(spec.groups)}")  # fmt: skip
     return found[0]
-
-
-def _segment_signs(spec: PermutationSpec, segment: Segment, group: str, signs: Tensor) -> Tensor:
-    sizes = [spec.segment_size((atom,)) for atom in segment]
-    factor = signs.new_ones(len(signs), *sizes)
-    for k, atom in enumerate(segment):
-        if atom == group:
-            factor = factor * signs.view(len(signs), *(n if i == k else 1 for i, n in enumerate(sizes)))
-    return factor.flatten(1)

@@ -5,6 +5,7 @@ from wsl.symmetry.discover import SpecWarning, permutation_spec
 from wsl.symmetry.grammar import Atom, Axes, Axis, Segment, SpecError, format_axes, format_axis, parse_axes
 from wsl.symmetry.keys import KeyReport
 from wsl.symmetry.permutation import Permutation
+from wsl.symmetry.signed import SignedBatch, check_odd, flip_signs
 from wsl.symmetry.spec import Group, Occurrence, PermutationSpec
 from wsl.symmetry.units import Place, UnitSymmetry
 from wsl.symmetry.units_discover import symmetry_spec
@@ -27,12 +28,15 @@ __all__ = [
     "Place",
     "Rescaling",
     "Segment",
+    "SignedBatch",
     "SpecError",
     "SpecWarning",
     "SymmetryElement",
     "UnitSymmetry",
     "UnitVerification",
     "Verification",
+    "check_odd",
+    "flip_signs",
     "format_axes",
     "format_axis",
     "gather_rows",

@@ -30,7 +30,6 @@ from wsl.augment import (
     Translate,
     first_layer,
 )
-from wsl.nn import canonical_signs
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 from wsl.training.objective import Objective
@@ -42,7 +41,7 @@ class Variety:
     """Augmentation and MixUp of a training run; every default is off.
 
     mixup: "direct", "randomised" or "aligned"; with probability ``probability`` for a batch, lambda ~ Beta(alpha, alpha).
-    odd: groups with an odd activation, whose signs are made canonical before checkpoints are aligned.
+    odd: groups with an odd activation (sin, tanh), whose units aligned MixUp may negate.
     noise, dropout, quantile: strengths of the three data-agnostic augmentations; permutation: random group elements.
     rotate (degrees), stretch (largest change of scale), translate: of the input of an implicit representation.
     """
@@ -74,8 +73,8 @@ class Variety:
         alignment = None
         if self.mixup == "aligned":
             theta, _ = zoo.__getitems__(rows)
-            alignment = Alignment.fit(zoo.spec, canonical_signs(zoo.spec, theta, self.odd))
-        return Prepared(self, zoo.spec, self._augmentation(zoo.spec), self._mixup(zoo.spec), alignment)
+            alignment = Alignment.fit(zoo.spec, theta, odd=self.odd)
+        return Prepared(self, self._augmentation(zoo.spec), self._mixup(zoo.spec), alignment)
 
     def _mixup(self, spec: PermutationSpec) -> MixUp | None:
         if self.mixup is None:
@@ -121,7 +120,6 @@ class Prepared:
     """A `Variety` for one zoo."""
 
     variety: Variety
-    spec: PermutationSpec
     augmentation: Augmentation
     mixup: MixUp | None
     alignment: Alignment | None
@@ -129,7 +127,7 @@ class Prepared:
     def __call__(self, params: Params, where: Tensor, generator: torch.Generator) -> Batch:
         """Augment and mix the checkpoints that stand at positions ``where`` of the training rows."""
         if self.alignment is not None:
-            params = self.alignment(canonical_signs(self.spec, params, self.variety.odd), where)
+            params = self.alignment(params, where)
         params = self.augmentation(params, generator)
         if self.mixup is None or len(where) < 2 or float(torch.rand((), generator=generator)) >= self.variety.probability:
             return Batch(params)
