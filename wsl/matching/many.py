@@ -140,13 +140,14 @@ class _Rows:
         return True
 
     def _move(self, block: Block, step: Tensor, flip: Tensor) -> None:
+        odd = block.group in self.signs
         for p in block.pieces:
-            for axis, atom in enumerate(self.plan.pieces[p].atoms, 1):
-                if atom == block.group:
-                    self.b[p] = gather_rows(self.b[p], axis, step)
-                    self.b[p] = self.b[p] * flip.view(self.count, *[1] * (axis - 1), -1, *[1] * (self.b[p].dim() - axis - 1))
+            axis = 1 + self.plan.pieces[p].atoms.index(block.group)
+            self.b[p] = gather_rows(self.b[p], axis, step)
+            if odd:
+                self.b[p] = self.b[p] * flip.view(self.count, *[1] * (axis - 1), -1, *[1] * (self.b[p].dim() - axis - 1))
         self.indices[block.group] = self.indices[block.group].gather(1, step)
-        if block.group in self.signs:
+        if odd:
             self.signs[block.group] = self.signs[block.group].gather(1, step) * flip
 
     def _value(self) -> Tensor:
