@@ -248,3 +248,16 @@ def digits_pair():
             optimizer.step()
         found.append(params.from_module(net))
     return model, spec, params.stack(found), images, labels
+
+
+def test_the_importance_of_tensors_decides_what_is_aligned():
+    """Two units that the first layer would exchange and the second, larger, would not."""
+    spec = PermutationSpec.parse("h = 2\na: h 2\nb: 1 h")
+    one, turn = torch.eye(2), torch.eye(2).flip(0)
+    theta = {"a": torch.stack([one, turn]), "b": torch.stack([torch.tensor([[3.0, 1.0]])] * 2)}
+    reference = {name: tensor[0] for name, tensor in theta.items()}
+    for factor, order in ((1.0, [0, 1]), (10.0, [1, 0])):
+        found = augment.Alignment.fit(spec, theta, importance={"a": factor}, reference=reference)
+        assert found.elements.permutations.indices["h"][1].tolist() == order
+    with pytest.raises(SpecError, match="importance: no tensor 'c'; the specification has a, b"):
+        augment.Alignment.fit(spec, theta, importance={"c": 2.0})

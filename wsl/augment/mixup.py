@@ -25,7 +25,7 @@ from wsl.augment.compose import per_row, rows
 from wsl.augment.symmetries import RandomPermutation
 from wsl.matching import match_many
 from wsl.params import Params
-from wsl.symmetry import PermutationSpec, SignedBatch
+from wsl.symmetry import PermutationSpec, SignedBatch, SpecError
 
 
 class Mixed(NamedTuple):
@@ -91,14 +91,22 @@ class Alignment:
         checkpoints: Mapping[str, Tensor],
         *,
         odd: Sequence[str] = (),
+        importance: Mapping[str, float] | None = None,
         reference: Mapping[str, Tensor] | None = None,
     ) -> Alignment:
         """Match stacked checkpoints (rows, *shape) to a reference; errors as in `wsl.matching.match_many`.
 
         odd: groups with an odd activation (sin, tanh), whose units may be negated.
-        Without a reference it is the mean of all rows after they were aligned to the first one.
+        importance: factors on tensors while they are matched, 1 where none is given; large tensors would else decide alone.
+        Without a reference it is the mean of all rows after they were aligned to the first one. Raises `SpecError` for an
+        importance of a tensor that does not exist.
         """
-        if reference is None:
+        if unknown := set(importance or {}) - set(spec.axes):
+            raise SpecError(f"importance: no tensor '{min(unknown)}'; the specification has {', '.join(spec.axes)}")
+        checkpoints = _times(checkpoints, importance or {})
+        if reference is not None:
+            reference = _times(reference, importance or {})
+        else:
             first = {name: tensor[0] for name, tensor in checkpoints.items()}
             aligned = match_many(spec, first, checkpoints, odd=odd)(checkpoints)
             reference = {name: t.mean(0) if t.is_floating_point() else t[0] for name, t in aligned.items()}
@@ -107,6 +115,10 @@ class Alignment:
     def __call__(self, params: Mapping[str, Tensor], where: Tensor) -> Params:
         """Aligned weights (batch, *shape) of the checkpoints at ``where`` (batch,)."""
         return self.elements[where](params)
+
+
+def _times(params: Mapping[str, Tensor], factors: Mapping[str, float]) -> Params:
+    return {name: tensor * factors[name] if name in factors else tensor for name, tensor in params.items()}
 
 
 def _beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:

@@ -41,7 +41,7 @@ class Variety:
     """Augmentation and MixUp of a training run; every default is off.
 
     mixup: "direct", "randomised" or "aligned"; with probability ``probability`` for a batch, lambda ~ Beta(alpha, alpha).
-    odd: groups with an odd activation (sin, tanh), whose units aligned MixUp may negate.
+    odd: groups with an odd activation (sin, tanh), whose units aligned MixUp may negate; importance: see `Alignment.fit`.
     noise, dropout, quantile: strengths of the three data-agnostic augmentations; permutation: random group elements.
     rotate (degrees), stretch (largest change of scale), translate: of the input of an implicit representation.
     """
@@ -50,6 +50,7 @@ class Variety:
     alpha: float = 1.0
     probability: float = 1.0
     odd: tuple[str, ...] = ()
+    importance: Mapping[str, float] | None = None
     noise: float = 0.0
     dropout: float = 0.0
     quantile: float = 0.0
@@ -60,6 +61,7 @@ class Variety:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "odd", tuple(self.odd))
+        object.__setattr__(self, "importance", dict(self.importance or {}))
         if self.mixup not in (None, "direct", "randomised", "aligned"):
             raise ValueError(f"variety.mixup is '{self.mixup}'; choose null, direct, randomised or aligned")
 
@@ -73,7 +75,7 @@ class Variety:
         alignment = None
         if self.mixup == "aligned":
             theta, _ = zoo.__getitems__(rows)
-            alignment = Alignment.fit(zoo.spec, theta, odd=self.odd)
+            alignment = Alignment.fit(zoo.spec, theta, odd=self.odd, importance=self.importance)
         return Prepared(self, self._augmentation(zoo.spec), self._mixup(zoo.spec), alignment)
 
     def _mixup(self, spec: PermutationSpec) -> MixUp | None:
