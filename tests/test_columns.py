@@ -256,6 +256,20 @@ def test_training_with_mixup_and_columns_runs_and_repeats(zoo):
     assert history() == history()
 
 
+@pytest.mark.parametrize("compile", [None, True])
+def test_compiled_training_is_given_the_codes_too(zoo, monkeypatch, compile):
+    """The compiler itself is not tried here."""
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module)
+    columns, objective = Columns.learn(["activation"], zoo.table), training.ScoreRegression()
+
+    def history(compile):
+        torch.manual_seed(0)
+        settings = training.Settings(epochs=1, compile=compile)
+        return training.fit(conditioned(StatNet, zoo.spec, columns, outputs=1), zoo, objective, settings=settings).history
+
+    assert history(compile) == history(False)
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
