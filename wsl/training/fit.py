@@ -176,7 +176,7 @@ class _Batches:
         rows = self.rows[where.numpy()]
         theta, metadata = self.zoo.__getitems__(rows)
         batch = self.variety(theta, where, rng)
-        return batch, tuple(batch.codes(code) for code in codes(self.network, self.zoo, rows)), metadata
+        return batch, tuple(batch.mix(code) for code in codes(self.network, self.zoo, rows)), metadata
 
 
 def _train_epoch(

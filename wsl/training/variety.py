@@ -107,7 +107,7 @@ class Batch(NamedTuple):
     weight: Tensor | None = None
     partner: Tensor | None = None
 
-    def codes(self, codes: Tensor) -> Tensor:
+    def mix(self, codes: Tensor) -> Tensor:
         """Codes (batch, width) of columns, mixed as the weights are."""
         if self.weight is None or self.partner is None:
             return codes
