@@ -16,6 +16,9 @@ from wsl.zoo import Zoo, read_checkpoint, write_checkpoint
 
 TINY = ["population.members=30", "population.steps=4", "population.snapshots=[2,4]", "population.architecture.channels=[2,3,3]"]
 TRAIN = ["models=statnet", "datasets=digits_cnn", "settings.epochs=2", "zoo=zoo.h5"]
+TOLD = ["datasets=digits_cnn", "settings.epochs=1", "zoo=kinds.h5"]
+KINDS = "+population.activation=[{}]"
+"""Several activations in one population."""
 
 GENERATE = ["models=weight_diffusion", "datasets=digits_cnn", "zoo=zoo.h5", "samples=3", "generator.latent=4"]
 GENERATE += ["fit.code_steps=5", "fit.steps=5", "trial.steps=2"]
@@ -29,6 +32,7 @@ def workspace(tmp_path_factory):
     os.chdir(folder)
     try:
         assert main(["zoo", "build", "datasets=digits_cnn", "output=zoo.h5", *TINY]) == 0
+        assert main(["zoo", "build", "datasets=digits_cnn", "output=kinds.h5", *TINY, KINDS.format("relu,tanh")]) == 0
         assert main(["zoo", "export", "zoo.h5", "--rows", "1", "3", "-o", "checkpoints"]) == 0
     finally:
         os.chdir(here)
@@ -126,6 +130,32 @@ def test_evaluate_repeats_the_score_of_training(inside):
     assert main(["evaluate", "scored", "--zoo", "zoo.h5"]) == 0
     scores = json.loads(Path("scored/evaluation-test.json").read_text())["scores"]
     assert scores == pytest.approx(json.loads(Path("scored/result.json").read_text())["test"])
+
+
+@pytest.mark.parametrize("model", ["statnet", "probenet", "unf"])
+def test_functionals_are_told_columns_and_remember_what_they_know(inside, model):
+    words = [f"models={model}", *TOLD, "columns=[activation,lr]", f"output=told-{model}"]
+    assert main(["train", *words]) == 0
+    done = json.loads(Path(f"told-{model}/result.json").read_text())
+    assert done["config"]["columns"] == ["activation", "lr"]
+    assert done["columns"][0]["known"] == ["relu", "tanh"]
+    assert main(["evaluate", f"told-{model}", "--zoo", "kinds.h5"]) == 0
+    scores = json.loads(Path(f"told-{model}/evaluation-test.json").read_text())["scores"]
+    assert scores == pytest.approx(done["test"])
+
+
+def test_trees_are_told_columns(inside):
+    words = ["models=stat_boost", *TOLD, "network.iterations=3", "columns=[activation]", "output=told-trees"]
+    assert main(["train", *words]) == 0
+
+
+def test_values_that_training_did_not_know_are_named_at_evaluation(inside, capsys):
+    assert main(["train", "models=statnet", *TOLD, "columns=[activation]", "output=told"]) == 0
+    assert main(["zoo", "build", "datasets=digits_cnn", "output=others.h5", *TINY, KINDS.format("relu,gelu")]) == 0
+    assert main(["evaluate", "told", "--zoo", "others.h5"]) == 2
+    assert "column 'activation' holds 'gelu', which no training member has; known are relu, tanh" in capsys.readouterr().err
+    assert main(["evaluate", "told", "--zoo", "zoo.h5"]) == 2
+    assert "there is no column 'activation'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -227,6 +257,17 @@ def bad_inputs():
         "no images": (["train", "models=equivariant_net", *TRAIN[1:]], "there is nothing to edit"),
         "an unknown base network": (["train", "models=probenet", "datasets=digits_cnn", "zoo=bare.h5"], "how to build its net"),
         "no target": (["train", *TRAIN, "objective.column=nothing"], "no numeric column 'nothing'"),
+        "no such column": (
+            ["train", *TRAIN, "columns=[weight_deca]"],
+            "no column 'weight_deca' (did you mean 'weight_decay'?)",
+        ),
+        "a column that leaks": (["train", *TRAIN, "columns=[train_loss]"], "'train_loss' is measured on the checkpoint"),
+        "no list": (["train", *TRAIN, "columns=lr"], "it must be a list of different names, such as columns=[activation]"),
+        "columns twice": (["train", *TRAIN, "columns=[lr,lr]"], "it must be a list of different names"),
+        "columns for edits": (
+            ["train", "models=equivariant_net", *TRAIN[1:], "columns=[lr]"],
+            "gives weights, and columns are",
+        ),
         "missing checkpoint": (["match", a, "gone.safetensors", "-o", "kept.safetensors"], "gone.safetensors"),
         "NaN weights": (["match", a, "nan.safetensors", "-o", "kept.safetensors"], "NaN or infinity"),
         "another architecture": (["match", a, "other.safetensors", "-o", "kept.safetensors"], "other.safetensors does not fit"),

@@ -4,18 +4,45 @@ import itertools
 
 import pytest
 import torch
+from functionals import (
+    DTYPES,
+    MARKET,
+    assert_compiles,
+    assert_reads_and_is_invariant,
+    assert_sees_one_alone,
+    assert_trains_and_casts,
+)
 from networks import BY_NAME, NETWORKS
 
-from wsl.nn import UNF, DWSNet, FlatMLP, InputNormalizer, InvariantPool, StatNet, canonical_signs, weight_statistics
+from wsl.nn import (
+    NFN,
+    NFT,
+    UNF,
+    DWSNet,
+    FlatMLP,
+    GraphMetanetwork,
+    InputNormalizer,
+    InvariantPool,
+    ScaleGMN,
+    StatNet,
+    WeightTokens,
+    canonical_signs,
+    weight_statistics,
+)
 from wsl.nn.attention_pool import AttentionPool
 from wsl.nn.head import Standardize
 from wsl.nn.layout import Layout
+from wsl.nn.unit_attention import UnitAttention, units
 from wsl.params import call
 from wsl.symmetry import Permutation, PermutationSpec, SpecError
 from wsl.testing import act, assert_invariant
 
 TYPES = [UNF, DWSNet, StatNet, FlatMLP]
 INVARIANT = [cls for cls in TYPES if cls.equivariance == "invariant"]
+
+
+def attending(network):
+    return DWSNet(network.spec, hidden=4, layers=2, blocks="attention", block_heads=2, out_features=3)
 
 
 def build(cls, network, *, dtype=torch.float64, **kwargs):
@@ -36,6 +63,74 @@ def test_invariant_networks_are_invariant_over_the_market(network, cls, dtype):
     theta = network.weights(2, dtype=dtype)
     assert net(theta).shape == (2, 3)
     assert_invariant(net, network.spec, theta, trials=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("network", MARKET, ids=lambda n: n.name)
+def test_attention_blocks_are_invariant_over_the_market(network, dtype):
+    assert_reads_and_is_invariant(attending, network, dtype)
+
+
+@pytest.mark.parametrize("network", MARKET, ids=lambda n: n.name)
+def test_attention_blocks_see_when_one_occurrence_moves_alone(network):
+    assert_sees_one_alone(attending, network)
+
+
+def test_attention_blocks_train_and_compile():
+    assert_trains_and_casts(attending, BY_NAME["mlp"])
+    assert_compiles(attending, BY_NAME["mlp_without_bias"])
+
+
+def test_a_block_is_attention_between_all_units_of_a_group():
+    """Against a literal sum over the units of both groups, one head; what units know and say is the engine's."""
+    spaces = Layout(BY_NAME["mlp"].spec).spaces
+    torch.manual_seed(0)
+    block = UnitAttention(spaces, [2] * len(spaces), [3] * len(spaces), hidden=4, heads=1).double()
+    pieces = [torch.randn(*(axis.size for axis in space), 1, 2, dtype=torch.float64) for space in spaces]
+    slow = []
+    for x, mix in zip(block.enter(pieces), block.mix, strict=True):
+        rows = [unit[0].split(4) for unit in x]
+        for q, _, _ in rows:
+            shares = [(q @ k / 4**0.5).exp() for _, k, _ in rows]
+            o = q + sum(share * v for share, (_, _, v) in zip(shares, rows, strict=True)) / sum(shares)
+            slow.append(o + mix(o).relu())
+    groups = [torch.stack(part).unsqueeze(1) for part in (slow[:7], slow[7:])]
+    assert [len(group) for group in groups] == [axis.size for (axis,) in block.units]
+    for found, expected in zip(block(pieces), block.leave(groups), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_units_of_a_family_attend_as_pairs_with_their_parents():
+    found = units(Layout(BY_NAME["attention"].spec).spaces)
+    assert [space[-1].group for space in found] == list(BY_NAME["attention"].spec.groups)
+    family = next(space for space in found if len(space) == 2)
+    assert family[1].parent == 0
+
+
+def test_wrong_blocks_and_heads_are_refused():
+    spec = BY_NAME["mlp"].spec
+    with pytest.raises(ValueError, match="DWSNet: blocks='sab' must be 'linear' or 'attention'"):
+        DWSNet(spec, blocks="sab")
+    with pytest.raises(ValueError, match="UnitAttention: hidden=6 is not a multiple of heads=4"):
+        DWSNet(spec, hidden=6, blocks="attention")
+
+
+TWINS = PermutationSpec.parse("a = 4, b = 4\nfirst.weight: a 3\nsecond.weight: b 3\nfirst.bias: a\nsecond.bias: b")
+"""Two layers that nothing tells apart but their names: neither wiring nor sizes."""
+
+
+@pytest.mark.parametrize(
+    "make",
+    [*TYPES, NFN, NFT, ScaleGMN, GraphMetanetwork, WeightTokens, lambda spec, **kw: DWSNet(spec, blocks="attention", **kw)],
+)
+def test_functionals_know_which_layer_a_weight_is_of(make):
+    rng = torch.Generator().manual_seed(0)
+    theta = {name: torch.randn(2, *shape, generator=rng, dtype=torch.float64) for name, shape in TWINS.shapes.items()}
+    swapped = {name: theta[name.replace(*pair)] for pair in (("first", "second"), ("second", "first"))
+               for name in theta if name.startswith(pair[0])}  # fmt: skip
+    torch.manual_seed(0)
+    net = make(TWINS, hidden=8, out_features=3).double().eval()
+    assert (net({name: swapped[name] for name in theta}) - net(theta)).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("cls", [UNF, DWSNet])

@@ -15,6 +15,7 @@ from wsl.cli.population import default_path
 from wsl.cli.results import result, write_json
 from wsl.cli.terminal import numbers, say
 from wsl.cli.train import build_network, build_objective
+from wsl.nn import Columns
 from wsl.training import evaluate
 from wsl.zoo import Zoo
 
@@ -30,10 +31,11 @@ def run(arguments: Sequence[str]) -> None:
     folder = Path(options.run)
     if not (folder / "result.json").exists():
         raise ConfigError(f"{folder}: no result.json; name a folder that wsl train has finished")
-    config = json.loads((folder / "result.json").read_text())["config"]
+    trained = json.loads((folder / "result.json").read_text())
+    config, columns = trained["config"], Columns.parse(trained["columns"]) if "columns" in trained else None
     zoo = Zoo(options.zoo or default_path(config))
     objective = build_objective(config, zoo, options.data_root)
-    network = build_network(config, zoo, objective)
+    network = build_network(config, zoo, objective, columns)
     _load(network, folder / "network.safetensors")
     scores, _ = evaluate(network, zoo, objective, split=options.split)
     head = result("evaluate", {"split": options.split}, {"zoo": zoo.path, "network": folder / "network.safetensors"})

@@ -14,16 +14,21 @@ from wsl.cli.config import ConfigError, compose, instantiate, locate, recipes
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.terminal import numbers, say
+from wsl.nn import Columns, Conditioned
 from wsl.plots import Figure, bar_figure, histogram_figure, scatter_figure
-from wsl.training import Objective, evaluate, fit
+from wsl.training import Objective, evaluate, fit, learn_columns
 from wsl.zoo import Zoo, build_architecture
+
+FEATURES = 32
+"""Numbers that a functional gives to where columns meet them."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Train, keep the best epoch by the validation members, report the test members."""
     if not arguments or set(arguments) & {"-h", "--help"}:
         say(
-            "usage: wsl train models=NAME datasets=NAME [seed=0] [settings.epochs=30] [network.KEY=VALUE] [zoo=FILE]\n"
+            "usage: wsl train models=NAME datasets=NAME [seed=0] [settings.epochs=30] [network.KEY=VALUE] [columns=[NAME,...]] "
+            "[zoo=FILE]\n"
             f"models: {', '.join(recipes('models'))}\ndatasets: {', '.join(recipes('datasets'))}"
         )
         return
@@ -32,9 +37,11 @@ def run(arguments: Sequence[str]) -> None:
     for need in ("network", "objective"):
         part(config, need, verb="wsl train")
     _check_outputs(config)
+    _check_columns(config)
     zoo = open_or_build(config)
     folder = Path(config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}")
     kept = {key: config[key] for key in ("models", "datasets", "seed", "network", "objective", "settings", "variety")}
+    kept |= {"columns": config["columns"]} if config["columns"] else {}
     head = result("train", kept, {"zoo": zoo.path})
     done = finished(folder, head) or _train(config, zoo, folder, head)
     say(
@@ -42,8 +49,8 @@ def run(arguments: Sequence[str]) -> None:
     )
 
 
-def build_network(config: Mapping[str, Any], zoo: Zoo, objective: Objective) -> nn.Module:
-    """The network of a recipe for a zoo, initialised from the configuration's seed.
+def build_network(config: Mapping[str, Any], zoo: Zoo, objective: Objective, columns: Columns | None = None) -> nn.Module:
+    """The network of a recipe for a zoo, initialised from the configuration's seed; it is told ``columns``, if there are any.
 
     Raises `ConfigError` for one that runs the networks of a zoo which does not say how to build them.
     """
@@ -52,7 +59,12 @@ def build_network(config: Mapping[str, Any], zoo: Zoo, objective: Objective) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         width = {} if objective.out_features is None else {"out_features": objective.out_features}
-        return instantiate({**config["network"], **reads}, spec=zoo.spec, **width)
+        described = {**config["network"], **reads}
+        if columns is None or getattr(kind, "takes_columns", False):
+            told = {} if columns is None else {"columns": columns}
+            return instantiate(described, spec=zoo.spec, **told, **width)
+        features = instantiate(described, spec=zoo.spec, out_features=FEATURES)
+        return Conditioned(features, columns, features=FEATURES, **width)
 
 
 def build_objective(config: Mapping[str, Any], zoo: Zoo, data_root: str | None) -> Objective:
@@ -68,6 +80,15 @@ def _check_outputs(config: Mapping[str, Any]) -> None:
                           "that give weights take an edit, {_target_: wsl.training.ImageEdit}, and others none")  # fmt: skip
 
 
+def _check_columns(config: Mapping[str, Any]) -> None:
+    names, objective = config["columns"], locate(config["objective"]["_target_"])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ConfigError(f"columns is {names}, but it must be a list of different names, such as columns=[activation]")
+    if names and objective.out_features is None:
+        raise ConfigError(f"models={config['models']} gives weights, and columns are for functionals that give numbers; leave "
+                          "columns out")  # fmt: skip
+
+
 def _base_network(network: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
     """The architecture of the zoo's members and the shape of their input, for a functional that runs them."""
     if zoo.architecture is None:
@@ -81,7 +102,8 @@ def _base_network(network: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
 
 def _train(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:
     objective = build_objective(config, zoo, config["data_root"])
-    network = build_network(config, zoo, objective)
+    columns = learn_columns(config["columns"], zoo, objective) if config["columns"] else None
+    network = build_network(config, zoo, objective, columns)
     how = {"settings": instantiate(config["settings"]), "variety": instantiate(config["variety"])}
     trained = fit(network, zoo, objective, **how, folder=folder, progress=True)
     scores, table = evaluate(network, zoo, objective)
@@ -89,6 +111,7 @@ def _train(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str,
     table |= {f"{name}_unchanged": column for name, column in before.items() if name not in ("row", objective.column)}
     done = {
         **head,
+        **({"columns": columns.describe()} if columns else {}),
         "parameters": sum(p.numel() for p in network.parameters()),
         "epochs": len(trained.history),
         "best_epoch": trained.best_epoch,

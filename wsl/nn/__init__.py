@@ -1,6 +1,8 @@
 """Equivariant layers and the networks built from them; `forward` takes weights as plain dicts."""
 
 from wsl.nn.basis import layer_dimension
+from wsl.nn.columns import Columns
+from wsl.nn.conditioned import Conditioned
 from wsl.nn.dwsnet import DWSNet
 from wsl.nn.equivariant import EquivariantNet
 from wsl.nn.flat import FlatMLP
@@ -28,6 +30,8 @@ __all__ = [
     "NFN",
     "NFT",
     "UNF",
+    "Columns",
+    "Conditioned",
     "DWSNet",
     "EquivariantLinear",
     "EquivariantNet",

@@ -6,6 +6,7 @@ Navon et al. (2023), Equivariant Architectures for Learning in Deep Weight Space
 Zhou et al. (2023), arXiv 2302.14040. Each position of a fixed axis has features of its own, so the number of weights grows
 with the square of the sizes of inputs and outputs: right for implicit neural representations, impossible for classifiers
 of images, where `UNF` is. Unlike the released code, complete for every specification: any architecture, several outputs.
+With ``blocks="attention"`` each layer is H_l(x) + A_l(x), A_l attention between the units of each group (see `unit_attention`).
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ from wsl.nn.linear import BlockLinear
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.plan import check_size
 from wsl.nn.pool import BlockPool
+from wsl.nn.unit_attention import UnitAttention
 from wsl.symmetry import PermutationSpec
 
 
 class DWSNet(nn.Module):
     """Weights (batch, *shape) to (batch, out_features).
 
-    Pools by means and maxima, and with ``heads`` > 0 by attention too. Raises ValueError if the layers would have more than
-    ``max_parameters`` weights.
+    ``blocks``: "linear", or "attention" with ``block_heads`` between the units of a group. Pools by means and maxima, and
+    with ``heads`` > 0 by attention too. Raises ValueError for other ``blocks``, for ``block_heads`` that do not divide
+    ``hidden``, or if the linear maps would have more than ``max_parameters`` weights.
     """
 
     equivariance = "invariant"
@@ -41,6 +44,8 @@ class DWSNet(nn.Module):
         *,
         hidden: int = 16,
         layers: int = 3,
+        blocks: str = "linear",
+        block_heads: int = 4,
         heads: int = 0,
         out_features: int = 1,
         head_hidden: int = 64,
@@ -49,12 +54,17 @@ class DWSNet(nn.Module):
         max_parameters: int = 20_000_000,
     ):
         super().__init__()
+        if blocks not in ("linear", "attention"):
+            raise ValueError(f"DWSNet: blocks={blocks!r} must be 'linear' or 'attention'")
         self.normalizer = InputNormalizer(spec, odd=odd)
         self.spec, self.layout = spec, Layout(spec)
         widths = [self.layout.widths(channels) for channels in (1, *[hidden] * layers)]
         spaces, steps = self.layout.spaces, list(itertools.pairwise(widths))
         check_size("DWSNet", spaces, steps, limit=max_parameters)
         self.maps = nn.ModuleList(BlockLinear(spaces, spaces, in_channels=a, out_channels=b) for a, b in steps)
+        self.attentions = nn.ModuleList(
+            UnitAttention(spaces, a, b, hidden=hidden, heads=block_heads) for a, b in steps if blocks == "attention"
+        )
         self.pool = BlockPool(spaces, widths[-1])
         self.attend = AttentionPool(spaces, widths[-1], heads=heads) if heads else None
         features = self.pool.features + (self.attend.features if self.attend is not None else 0)
@@ -64,7 +74,10 @@ class DWSNet(nn.Module):
         """Raises `SpecError` for tensors that do not fit."""
         validate(self.spec, params)
         pieces = self.layout.split({name: t.unsqueeze(-1) for name, t in self.normalizer(params).items()})
-        for layer in self.maps:
-            pieces = [piece.relu() for piece in layer(pieces)]
+        for layer, attention in itertools.zip_longest(self.maps, self.attentions):
+            found = layer(pieces)
+            if attention is not None:
+                found = [own + heard for own, heard in zip(found, attention(pieces), strict=True)]
+            pieces = [piece.relu() for piece in found]
         pooled = [self.pool(pieces)] + ([self.attend(pieces)] if self.attend is not None else [])
         return self.head(torch.cat(pooled, -1))

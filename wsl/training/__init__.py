@@ -1,6 +1,7 @@
 """Train neural functionals on zoos: objectives, one loop, evaluation; and update rules that learn, in `optimize`."""
 
 from wsl.training import optimize
+from wsl.training.columns import learn_columns
 from wsl.training.edit import ImageEdit
 from wsl.training.fit import Fit, Settings, evaluate, fit, training_rows
 from wsl.training.objective import LabelClassification, Objective, ScoreRegression
@@ -16,6 +17,7 @@ __all__ = [
     "Variety",
     "evaluate",
     "fit",
+    "learn_columns",
     "optimize",
     "training_rows",
 ]

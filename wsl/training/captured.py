@@ -24,23 +24,23 @@ class Captured(nn.Module):
     def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__()
         self.network, self.size = network, size
-        self.replay: Callable[[Params], Tensor | Params] | None = None
+        self.replay: Callable[..., Tensor | Params] | None = None
 
-    def forward(self, params: Mapping[str, Tensor]) -> Tensor | Params:
+    def forward(self, params: Mapping[str, Tensor], *codes: Tensor) -> Tensor | Params:
         """What the network gives."""
         first = next(iter(params.values()))
         if not self.training or len(first) != self.size or first.device.type != "cuda":
-            return self.network(params)
+            return self.network(params, *codes)
         if self.replay is None:
-            self.replay = self._record(dict(params))
-        return self.replay(dict(params))
+            self.replay = self._record(dict(params), *codes)
+        return self.replay(dict(params), *codes)
 
-    def _record(self, example: Params) -> Callable[[Params], Tensor | Params]:
+    def _record(self, params: Params, *codes: Tensor) -> Callable[..., Tensor | Params]:
         """Buffers are left as they were: recording runs the network a few times."""
         state = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        example = {name: tensor.clone() for name, tensor in params.items()}, *(code.clone() for code in codes)
         try:
-            example = {name: tensor.clone() for name, tensor in example.items()}
-            replay = torch.cuda.make_graphed_callables(_Call(self.network), (example,), allow_unused_input=True)
+            replay = torch.cuda.make_graphed_callables(_Call(self.network), example, allow_unused_input=True)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{type(self.network).__name__} cannot be recorded as one CUDA graph ({reason}); set "
@@ -58,5 +58,5 @@ class _Call(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, params: Params) -> Tensor | Params:
-        return self.network(params)
+    def forward(self, params: Params, *codes: Tensor) -> Tensor | Params:
+        return self.network(params, *codes)

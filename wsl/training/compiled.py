@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,33 +37,33 @@ class FullBatches(nn.Module):
             warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own imports
             self.fast = (torch.compile(network, dynamic=False),)  # in a tuple: it is no second child
 
-    def forward(self, params: Mapping[str, Tensor]) -> Tensor | Params:
+    def forward(self, params: Mapping[str, Tensor], *codes: Tensor) -> Tensor | Params:
         """What the network gives."""
         if not self.fast or not self.training or len(next(iter(params.values()))) != self.size:
-            return self.network(params)
+            return self.network(params, *codes)
         from torch._dynamo.exc import BackendCompilerFailed  # seconds to import, for those who compile
 
         try:
-            return self.fast[0](params)
+            return self.fast[0](params, *codes)
         except BackendCompilerFailed as error:
             self.fast = ()
             reason = next(line for line in str(error).splitlines() if line.strip())
             warnings.warn("no working C++ compiler, so the network trains uncompiled, with the same results but slower "
                           f"({reason})", RuntimeWarning, stacklevel=2)  # fmt: skip
-            return self.network(params)
+            return self.network(params, *codes)
 
 
-def prepare(network: nn.Module, example: Params, *, compiled: bool | None, steps: int) -> nn.Module:
-    """The network to train for ``steps`` steps on batches like ``example``; ``compiled=None`` decides by the rule above."""
+def prepare(network: nn.Module, *example: Any, compiled: bool | None, steps: int) -> nn.Module:
+    """The network to train for ``steps`` steps, called as with ``example``; ``compiled=None`` decides by the rule above."""
     worth = pays(network, example, steps) if compiled is None else compiled
-    return FullBatches(network, len(next(iter(example.values())))) if worth else network
+    return FullBatches(network, len(next(iter(example[0].values())))) if worth else network
 
 
-def pays(network: nn.Module, example: Params, steps: int) -> bool:
+def pays(network: nn.Module, example: tuple[Any, ...], steps: int) -> bool:
     """Whether ``steps`` steps win back the compilation, counted in one forward and backward pass whose results are dropped."""
     training, state = network.training, {name: b.clone() for name, b in network.named_buffers()}
     with torch.random.fork_rng(devices=[]):
-        elements = cost(lambda: torch.autograd.grad(_total(network.train()(example)), list(network.parameters()),
+        elements = cost(lambda: torch.autograd.grad(_total(network.train()(*example)), list(network.parameters()),
                                                     allow_unused=True))  # fmt: skip
     network.train(training)
     with torch.no_grad():

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from wsl.params import Params
 from wsl.training.captured import Captured
+from wsl.training.columns import codes
 from wsl.training.compiled import prepare
 from wsl.training.objective import Objective, column
 from wsl.training.run import Run, identity
@@ -67,8 +68,8 @@ class Fit:
 class Estimator(Protocol):
     """A network that is fitted at once instead of trained, such as `wsl.nn.StatBoost`."""
 
-    def fit(self, params: Params, targets: Tensor) -> Any:
-        """Take all training members (N, *shape) and their targets (N,)."""
+    def fit(self, params: Params, targets: Tensor, *codes: Tensor) -> Any:
+        """Take all training members (N, *shape), their targets (N,) and the codes of the columns it reads, if it reads any."""
         ...
 
 
@@ -86,6 +87,7 @@ def fit(
 
     ``variety`` augments and mixes training checkpoints. With ``folder``, every epoch is saved to ``last.pt`` there and an
     interrupted run with equal settings goes on from it.
+    A network with ``columns`` (a `wsl.nn.Columns`) is called with the codes of its rows after the weights.
     An `Estimator` is fitted on all training members at once; of the settings it reads ``fraction`` only.
     Raises ValueError when the folder holds another run (settings, network, zoo), when the loss stops being finite, or when
     ``variety`` moves what an edit is compared with.
@@ -105,7 +107,7 @@ def fit(
     run.identity = identity(network, zoo, objective, settings=(settings, variety))
     run.resume()
     near = _near(zoo, fabric.device)
-    batches = _Batches(near, rows, variety.prepare(zoo, rows), settings.batch_size)
+    batches = _Batches(network, near, rows, variety.prepare(zoo, rows), settings.batch_size)
     hidden = None if progress else True
     epochs = tqdm(range(run.epoch, settings.epochs), disable=hidden, initial=run.epoch, total=settings.epochs, unit="epoch")
     for epoch in epochs:
@@ -131,8 +133,8 @@ def evaluate(
     training = network.training
     network.eval()
     with torch.no_grad():
-        for theta, metadata in _batches(zoo, rows, batch_size):
-            outputs.append(_on_cpu(network(_to(theta, device))))
+        for theta, metadata, more in _batches(network, zoo, rows, batch_size):
+            outputs.append(_on_cpu(network(_to(theta, device), *(code.to(device) for code in more))))
             targets.append(metadata)
     network.train(training)
     output, metadata = _joined(outputs), _joined(targets)
@@ -151,8 +153,9 @@ def _near(zoo: Checkpoints, device: torch.device) -> Checkpoints:
 
 def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective, rows: np.ndarray) -> Fit:
     params, metadata = zoo.__getitems__(rows)
-    network.fit(params, column(metadata, objective.column))
-    row = {"epoch": 0, "train_loss": float(objective.losses(network(params), metadata).mean())}
+    more = codes(network, zoo, rows)
+    network.fit(params, column(metadata, objective.column), *more)
+    row = {"epoch": 0, "train_loss": float(objective.losses(network(params, *more), metadata).mean())}
     scores, _ = evaluate(network, zoo, objective, split="val")
     return Fit([{**row, **{f"val_{name}": value for name, value in scores.items()}}], 0, scores[objective.monitor])
 
@@ -171,6 +174,7 @@ def training_rows(zoo: Checkpoints, fraction: float) -> np.ndarray:
 class _Batches:
     """Shuffled, augmented batches of the training rows, and how many there are in an epoch."""
 
+    network: nn.Module
     zoo: Checkpoints
     rows: np.ndarray
     variety: Prepared
@@ -181,9 +185,12 @@ class _Batches:
         order = torch.randperm(len(self.rows), generator=rng)[fabric.global_rank :: fabric.world_size]
         return list(order.split(self.size))
 
-    def read(self, where: Tensor, rng: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
-        theta, metadata = self.zoo.__getitems__(self.rows[where.numpy()])
-        return self.variety(theta, where, rng), metadata
+    def read(self, where: Tensor, rng: torch.Generator) -> tuple[Batch, tuple[Tensor, ...], dict[str, Tensor]]:
+        """Weights, codes of columns if the network reads any, and metadata."""
+        rows = self.rows[where.numpy()]
+        theta, metadata = self.zoo.__getitems__(rows)
+        batch = self.variety(theta, where, rng)
+        return batch, tuple(batch.mix(code) for code in codes(self.network, self.zoo, rows)), metadata
 
 
 def _train_epoch(
@@ -197,8 +204,9 @@ def _train_epoch(
         torch.manual_seed(_mix(settings.seed, epoch) + 1)
         for step, where in enumerate(places):
             _set_lr(optimizer, settings, (epoch + step / len(places)) / settings.epochs)
-            batch, metadata = batches.read(where, rng)
-            loss = batch.loss(objective, network(_to(batch.params, fabric.device)), metadata)
+            batch, more, metadata = batches.read(where, rng)
+            outputs = network(_to(batch.params, fabric.device), *(code.to(fabric.device) for code in more))
+            loss = batch.loss(objective, outputs, metadata)
             optimizer.zero_grad()
             fabric.backward(loss)
             norm = fabric.clip_gradients(network, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
@@ -209,9 +217,12 @@ def _train_epoch(
     return total / len(places)
 
 
-def _batches(zoo: Checkpoints, rows: np.ndarray, batch_size: int) -> Iterator[tuple[Params, dict[str, Tensor]]]:
+def _batches(
+    network: nn.Module, zoo: Checkpoints, rows: np.ndarray, batch_size: int
+) -> Iterator[tuple[Params, dict[str, Tensor], tuple[Tensor, ...]]]:
     for start in range(0, len(rows), batch_size):
-        yield zoo.__getitems__(rows[start : start + batch_size])
+        part = rows[start : start + batch_size]
+        yield *zoo.__getitems__(part), codes(network, zoo, part)
 
 
 def _optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
@@ -233,8 +244,9 @@ def _prepared(network: nn.Module, zoo: Checkpoints, rows: np.ndarray, settings: 
         return Captured(network, settings.batch_size)
     if settings.compile is False:
         return network
-    steps, (example, _) = settings.epochs * len(rows) // settings.batch_size, zoo.__getitems__(rows[: settings.batch_size])
-    return prepare(network, example, compiled=settings.compile, steps=steps)
+    steps, first = settings.epochs * len(rows) // settings.batch_size, rows[: settings.batch_size]
+    example = zoo.__getitems__(first)[0], *codes(network, zoo, first)
+    return prepare(network, *example, compiled=settings.compile, steps=steps)
 
 
 def _mix(seed: int, epoch: int) -> int:

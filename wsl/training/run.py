@@ -78,9 +78,10 @@ class Run:
 
 
 def identity(network: nn.Module, zoo: Checkpoints, objective: Objective, *, settings: object) -> str:
-    """What a saved state belongs to: settings, objective, the network's tensors, the zoo's rows and origin."""
+    """What a saved state belongs to: settings, objective, the network's tensors and columns, the zoo's rows and origin."""
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    return repr((settings, objective, type(network).__name__, shapes, str(zoo.spec), len(zoo), zoo.provenance))
+    columns = getattr(network, "columns", None)
+    return repr((settings, objective, type(network).__name__, shapes, columns, str(zoo.spec), len(zoo), zoo.provenance))
 
 
 def copy(network: nn.Module) -> dict[str, Tensor]:

@@ -108,6 +108,12 @@ class Batch(NamedTuple):
     weight: Tensor | None = None
     partner: Tensor | None = None
 
+    def mix(self, codes: Tensor) -> Tensor:
+        """Codes (batch, width) of columns, mixed as the weights are."""
+        if self.weight is None or self.partner is None:
+            return codes
+        return torch.lerp(codes[self.partner], codes, self.weight.to(codes).unsqueeze(1))
+
     def loss(self, objective: Objective, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
         """Mean loss of the batch."""
         own = objective.losses(outputs, metadata)
