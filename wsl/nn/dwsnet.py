@@ -23,6 +23,7 @@ from wsl.nn.linear import BlockLinear
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.plan import check_size
 from wsl.nn.pool import BlockPool
+from wsl.nn.maskless import relu
 from wsl.symmetry import PermutationSpec
 
 
@@ -65,6 +66,6 @@ class DWSNet(nn.Module):
         validate(self.spec, params)
         pieces = self.layout.split({name: t.unsqueeze(-1) for name, t in self.normalizer(params).items()})
         for layer in self.maps:
-            pieces = [piece.relu() for piece in layer(pieces)]
+            pieces = [relu(piece) for piece in layer(pieces)]
         pooled = [self.pool(pieces)] + ([self.attend(pieces)] if self.attend is not None else [])
         return self.head(torch.cat(pooled, -1))

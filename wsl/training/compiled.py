@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from wsl.params import Params
-from wsl.zoo import cost
+from wsl.zoo import cost, warn_uncompiled
 
 GAIN = 0.1e-9
 """Seconds saved per element that an uncompiled step writes: assumed, a fourth of what populations save."""
@@ -46,9 +46,7 @@ class FullBatches(nn.Module):
             return self.fast[0](params)
         except BackendCompilerFailed as error:
             self.fast = ()
-            reason = next(line for line in str(error).splitlines() if line.strip())
-            warnings.warn("no working C++ compiler, so the network trains uncompiled, with the same results but slower "
-                          f"({reason})", RuntimeWarning, stacklevel=2)  # fmt: skip
+            warn_uncompiled("the network trains", error)
             return self.network(params)
 
 
