@@ -20,10 +20,10 @@ from wsl.nn.attention_pool import AttentionPool
 from wsl.nn.head import head
 from wsl.nn.layout import Layout, validate
 from wsl.nn.linear import BlockLinear
+from wsl.nn.maskless import relu
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.plan import check_size
 from wsl.nn.pool import BlockPool
-from wsl.nn.maskless import relu
 from wsl.symmetry import PermutationSpec
 
 

@@ -2,10 +2,10 @@
 
     y = max(x, 0):    dx = dy * sign(y);          y = max_i x_i:    dx_i = dy * h_i / sum_j h_j,    h_i = 1 + sign(x_i - y)
 
-The derivatives of `Tensor.relu` and `Tensor.amax` are masks, one bool per element. TorchInductor (torch 2.13) keeps them from the
-forward pass to the backward pass, and its C++ code stores and loads bools slowly: three fourths of the time of a compiled layer
-with its ReLU. Here they are floats, made anew where they are used. Same values and gradients as torch's own, to rounding, for
-finite features; where nothing is compiled torch's own run, because there they are the faster.
+The derivatives of `Tensor.relu` and `Tensor.amax` are masks, one bool per element. TorchInductor (torch 2.13) keeps them from
+forward to backward, and its C++ code stores and loads bools slowly: three fourths of the time of a compiled layer with its
+ReLU (docs/layer_speed.md). Here they are floats. Same values and gradients as torch's own, to rounding, for finite features;
+where nothing is compiled torch's own run, because there they are the faster.
 """
 
 from __future__ import annotations

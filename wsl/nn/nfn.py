@@ -20,10 +20,10 @@ from wsl.nn.fourier import WeightFeatures
 from wsl.nn.head import head
 from wsl.nn.layout import Layout, validate
 from wsl.nn.linear import EquivariantLinear
+from wsl.nn.maskless import relu
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.plan import check_size
 from wsl.nn.pool import BlockPool
-from wsl.nn.maskless import relu
 from wsl.symmetry import PermutationSpec
 
 

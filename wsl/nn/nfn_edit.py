@@ -19,9 +19,9 @@ from wsl.nn.edit import Edit
 from wsl.nn.fourier import WeightFeatures
 from wsl.nn.layout import Layout, validate
 from wsl.nn.linear import EquivariantLinear
+from wsl.nn.maskless import relu
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.plan import check_size
-from wsl.nn.maskless import relu
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
