@@ -81,6 +81,7 @@ def test_without_a_compiler_a_network_trains_uncompiled_with_one_notice(zoo, mon
 @pytest.mark.parametrize("fixed", ["encoded", "exact"])
 @pytest.mark.parametrize("name", ["siren", "cnn", "tied", "attention"])
 def test_a_compiled_layer_and_its_gradients_are_the_plain_ones(name, fixed):
+    torch._dynamo.reset()  # the compiler takes only so many layers of one class
     spec = BY_NAME[name].spec
     layer = EquivariantLinear(spec, 3, 5, fixed=fixed)
     x = {n: torch.randn(4, *s, 3, requires_grad=True) for n, s in spec.shapes.items()}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +33,11 @@ class FullBatches(nn.Module):
 
     def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__()
-        self.network, self.size = network, size
+        self.network, self.size, self.warm = network, size, False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own imports
             # in a tuple: it is no second child; dropout draws the numbers of the plain network
-            self.fast = (torch.compile(network, dynamic=False, options={"fallback_random": True}),)
+            self.fast: tuple[Any, ...] = (torch.compile(network, dynamic=False, options={"fallback_random": True}),)
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor | Params:
         """What the network gives."""
@@ -45,11 +46,20 @@ class FullBatches(nn.Module):
         from torch._dynamo.exc import BackendCompilerFailed  # seconds to import, for those who compile
 
         try:
-            return self.fast[0](params)
+            return self._run(params)
         except BackendCompilerFailed as error:
             self.fast = ()
             warn_uncompiled("the network trains", error)
             return self.network(params)
+
+    def _run(self, params: Mapping[str, Tensor]) -> Tensor | Params:
+        if self.warm:
+            return self.fast[0](params)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own: it instantiates autograd functions
+            outputs = self.fast[0](params)
+        self.warm = True
+        return outputs
 
 
 def prepare(network: nn.Module, example: Params, *, compiled: bool | None, steps: int) -> nn.Module:
