@@ -7,7 +7,8 @@ interrupted run is decided as before. TorchInductor fuses pooling, spreading and
 al., PyTorch 2, ASPLOS 2024). Results, dropout included, are those of the plain network to rounding. The network is compiled as
 a whole: layers one by one gain less, because what lies between them is then written and read again. Only full batches in
 training mode are compiled: the last, smaller batch of an epoch and all evaluation run as they are. Without a working C++
-compiler everything does, with one notice (a RuntimeWarning).
+compiler everything does, with one notice (a RuntimeWarning). The rule does not know where compiling loses, as it does for
+a layer on a wide MLP (docs/layer_speed.md).
 """
 
 from __future__ import annotations
