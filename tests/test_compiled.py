@@ -77,7 +77,7 @@ def test_without_a_compiler_a_network_trains_uncompiled_with_one_notice(zoo, mon
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own imports
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # the compiler's own
 @pytest.mark.parametrize("fixed", ["encoded", "exact"])
 @pytest.mark.parametrize("name", ["siren", "cnn", "tied", "attention"])
 def test_a_compiled_layer_and_its_gradients_are_the_plain_ones(name, fixed):

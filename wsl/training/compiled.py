@@ -57,7 +57,8 @@ class FullBatches(nn.Module):
         if self.warm:
             return self.fast[0](params)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own: it instantiates autograd functions
+            for own in (DeprecationWarning, FutureWarning):  # the compiler's, of its own parts
+                warnings.simplefilter("ignore", own)
             outputs = self.fast[0](params)
         self.warm = True
         return outputs
