@@ -21,6 +21,7 @@ from wsl.nn.attention_pool import AttentionPool
 from wsl.nn.head import head
 from wsl.nn.layout import Layout, validate
 from wsl.nn.linear import BlockLinear
+from wsl.nn.maskless import relu
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.plan import check_size
 from wsl.nn.pool import BlockPool
@@ -78,6 +79,6 @@ class DWSNet(nn.Module):
             found = layer(pieces)
             if attention is not None:
                 found = [own + heard for own, heard in zip(found, attention(pieces), strict=True)]
-            pieces = [piece.relu() for piece in found]
+            pieces = [relu(piece) for piece in found]
         pooled = [self.pool(pieces)] + ([self.attend(pieces)] if self.attend is not None else [])
         return self.head(torch.cat(pooled, -1))

@@ -20,6 +20,7 @@ from wsl.nn.fourier import WeightFeatures
 from wsl.nn.head import head
 from wsl.nn.layout import Layout, validate
 from wsl.nn.linear import EquivariantLinear
+from wsl.nn.maskless import relu
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.plan import check_size
 from wsl.nn.pool import BlockPool
@@ -71,5 +72,5 @@ class NFN(nn.Module):
         validate(self.spec, params)
         pieces = self.layout.split(self.features(self.normalizer(params)))
         for layer in cast("Iterable[EquivariantLinear]", self.layers):
-            pieces = [piece.relu() for piece in layer.on_blocks(pieces)]
+            pieces = [relu(piece) for piece in layer.on_blocks(pieces)]
         return self.head(self.pool(pieces))

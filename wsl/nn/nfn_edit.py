@@ -19,6 +19,7 @@ from wsl.nn.edit import Edit
 from wsl.nn.fourier import WeightFeatures
 from wsl.nn.layout import Layout, validate
 from wsl.nn.linear import EquivariantLinear
+from wsl.nn.maskless import relu
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.plan import check_size
 from wsl.params import Params
@@ -65,6 +66,6 @@ class NFNEdit(nn.Module):
         pieces = self.layout.split(self.features(self.normalizer(params)))
         *layers, last = cast("Iterable[EquivariantLinear]", self.layers)
         for layer in layers:
-            pieces = [piece.relu() for piece in layer.on_blocks(pieces)]
+            pieces = [relu(piece) for piece in layer.on_blocks(pieces)]
         changes = self.layout.join(last.on_blocks(pieces))
         return self.edit(self.normalizer, params, {name: t.squeeze(-1) for name, t in changes.items()})

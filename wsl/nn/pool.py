@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wsl.nn.basis import Space
 from wsl.nn.layout import Layout
 from wsl.nn.linear import pool
+from wsl.nn.maskless import peak
 from wsl.nn.plan import compile_plan
 from wsl.symmetry import PermutationSpec
 
@@ -34,7 +35,7 @@ class BlockPool(nn.Module):
         """Concatenate means, then maxima."""
         pooled = [pool(tree, x) for tree, x in zip(self.plan.inputs, pieces, strict=True)]
         means = [pooled[port.block][port.node] for port in self.ports]
-        return torch.cat(means + [pieces[i].flatten(0, -3).amax(0) for i in self.peaks], -1)
+        return torch.cat(means + [peak(pieces[i].flatten(0, -3)) for i in self.peaks], -1)
 
 
 class InvariantPool(nn.Module):

@@ -4,9 +4,11 @@
 
 The rule is that of `wsl.zoo.Engine`: a property of the network, the batch and the number of steps, not of the clock, so that an
 interrupted run is decided as before. TorchInductor fuses pooling, spreading and activations between matrix products (Ansel et
-al., PyTorch 2, ASPLOS 2024). Results are those of the plain network to rounding. Only full batches in training mode are
-compiled: the last, smaller batch of an epoch and all evaluation run as they are. Without a working C++ compiler everything
-does, with one notice (a RuntimeWarning).
+al., PyTorch 2, ASPLOS 2024). Results, dropout included, are those of the plain network to rounding. The network is compiled as
+a whole: layers one by one gain less, because what lies between them is then written and read again. Only full batches in
+training mode are compiled: the last, smaller batch of an epoch and all evaluation run as they are. Without a working C++
+compiler everything does, with one notice (a RuntimeWarning). The rule does not know where compiling loses, as it does for
+a layer on a wide MLP (docs/layer_speed.md).
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from wsl.params import Params
-from wsl.zoo import cost
+from wsl.zoo import cost, warn_uncompiled
 
-GAIN = 0.1e-9
-"""Seconds saved per element that an uncompiled step writes: assumed, a fourth of what populations save."""
-PRICE = 60.0
-"""Seconds that compiling a network is reckoned to take; 34 to 83 were measured for four layers on a busy machine."""
+GAIN = 0.2e-9
+"""Seconds saved per element that an uncompiled step writes: what UNF gains, half of what DWSNet and NFN do."""
+PRICE = 90.0
+"""Seconds that compiling a network is reckoned to take; 66 to 98 were measured for four layers on a busy machine."""
 
 
 class FullBatches(nn.Module):
@@ -32,10 +34,11 @@ class FullBatches(nn.Module):
 
     def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__()
-        self.network, self.size = network, size
+        self.network, self.size, self.warm = network, size, False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own imports
-            self.fast = (torch.compile(network, dynamic=False),)  # in a tuple: it is no second child
+            # in a tuple: it is no second child; dropout draws the numbers of the plain network
+            self.fast: tuple[Any, ...] = (torch.compile(network, dynamic=False, options={"fallback_random": True}),)
 
     def forward(self, params: Mapping[str, Tensor], *codes: Tensor) -> Tensor | Params:
         """What the network gives."""
@@ -44,13 +47,21 @@ class FullBatches(nn.Module):
         from torch._dynamo.exc import BackendCompilerFailed  # seconds to import, for those who compile
 
         try:
-            return self.fast[0](params, *codes)
+            return self._run(params, *codes)
         except BackendCompilerFailed as error:
             self.fast = ()
-            reason = next(line for line in str(error).splitlines() if line.strip())
-            warnings.warn("no working C++ compiler, so the network trains uncompiled, with the same results but slower "
-                          f"({reason})", RuntimeWarning, stacklevel=2)  # fmt: skip
+            warn_uncompiled("the network trains", error)
             return self.network(params, *codes)
+
+    def _run(self, params: Mapping[str, Tensor], *codes: Tensor) -> Tensor | Params:
+        if self.warm:
+            return self.fast[0](params, *codes)
+        with warnings.catch_warnings():
+            for own in (DeprecationWarning, FutureWarning):  # the compiler's, of its own parts
+                warnings.simplefilter("ignore", own)
+            outputs = self.fast[0](params, *codes)
+        self.warm = True
+        return outputs
 
 
 def prepare(network: nn.Module, *example: Any, compiled: bool | None, steps: int) -> nn.Module:

@@ -9,7 +9,7 @@ from wsl.zoo.checkpoints import Checkpoints, View
 from wsl.zoo.classifiers import ClassifierPopulation
 from wsl.zoo.convert import export, read_checkpoint, write_checkpoint
 from wsl.zoo.dataset import Zoo
-from wsl.zoo.engine import Engine, cost
+from wsl.zoo.engine import Engine, cost, warn_uncompiled
 from wsl.zoo.error import ZooError
 from wsl.zoo.executors import Executor, Processes, Ray, Serial
 from wsl.zoo.fields import FieldPopulation
@@ -79,5 +79,6 @@ __all__ = [
     "sources",
     "task",
     "train_population",
+    "warn_uncompiled",
     "write_checkpoint",
 ]

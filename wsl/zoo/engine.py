@@ -66,11 +66,16 @@ class Engine:
                 compiled(*example)
         except BackendCompilerFailed as error:
             self.compiled = False
-            reason = next(line for line in str(error).splitlines() if line.strip())
-            warnings.warn("no working C++ compiler, so populations train uncompiled, with the same results but slower "
-                          f"({reason})", RuntimeWarning, stacklevel=2)  # fmt: skip
+            warn_uncompiled("populations train", error)
             return function
         return compiled
+
+
+def warn_uncompiled(who: str, error: Exception) -> None:
+    """The one notice that ``who`` ("populations train") uncompiled, because the compiler failed with ``error``."""
+    reason = next(line for line in str(error).splitlines() if line.strip())
+    warnings.warn(f"no working C++ compiler, so {who} uncompiled, with the same results but slower ({reason})",
+                  RuntimeWarning, stacklevel=3)  # fmt: skip
 
 
 def cost(function: Function, *example: Any) -> int:
