@@ -8,6 +8,7 @@ results. Only full batches in training mode are replayed; a last, smaller batch 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class Captured(nn.Module):
     def _record(self, params: Params, *codes: Tensor) -> Callable[..., Tensor | Params]:
         """Buffers are left as they were: recording runs the network a few times."""
         state = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-        example = {name: tensor.clone() for name, tensor in params.items()}, *(code.clone() for code in codes)
+        example: Any = {name: tensor.clone() for name, tensor in params.items()}, *(code.clone() for code in codes)
         try:
             replay = torch.cuda.make_graphed_callables(_Call(self.network), example, allow_unused_input=True)
         except RuntimeError as error:
