@@ -46,3 +46,17 @@ def test_a_run_on_a_share_sees_neither_weights_nor_statistics_of_the_other_membe
     expected, _ = zoo.__getitems__(rows)
     assert sorted(t.sum().item() for t in torch.cat(seen)) == sorted(t.sum().item() for t in expected["0.weight"])
     assert np.isclose(network.normalizer.mean[0].item(), expected["0.weight"].mean().item(), atol=1e-6)
+
+
+def test_a_gradient_that_is_not_finite_is_named_by_its_step(zoo):
+    class Broken(StatNet):
+        steps = 0
+
+        def forward(self, params):
+            self.steps += self.training
+            return super().forward(params) * (torch.inf if self.training and self.steps == 3 else 1.0)
+
+    network = Broken(zoo.spec, out_features=2, hidden=4)
+    settings = training.Settings(epochs=2, batch_size=10)
+    with pytest.raises(ValueError, match="the gradient is not finite in epoch 0, step 2; lower the learning rate"):
+        training.fit(network, zoo, training.LabelClassification(classes=2), settings=settings)

@@ -45,4 +45,4 @@ def rows(params: Mapping[str, Tensor]) -> int:
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
     """One number for each row, shaped so that it broadcasts against a stacked tensor."""
-    return values.to(like).view(-1, *[1] * (like.dim() - 1))
+    return values.to(like, non_blocking=True).view(-1, *[1] * (like.dim() - 1))

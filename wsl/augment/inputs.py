@@ -45,7 +45,9 @@ class Rotate:
         if weight.dim() != 3 or weight.shape[2] != 2:
             raise SpecError(f"{self.weight}: rotation needs shape (batch, units, 2), got {tuple(weight.shape)}")
         angle = (2 * torch.rand(rows(params), generator=generator) - 1) * math.radians(self.degrees)
-        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2).to(weight)
+        turn = (
+            torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2).to(weight, non_blocking=True)
+        )
         return {**params, self.weight: weight @ turn}
 
 
@@ -76,7 +78,7 @@ class Translate:
         """Representations of moved images."""
         weight, bias = _tensor(params, self.weight), _tensor(params, self.bias)
         shift = (2 * torch.rand(rows(params), weight.shape[-1], generator=generator) - 1) * self.most
-        return {**params, self.bias: bias + torch.einsum("bud,bd->bu", weight, shift.to(weight))}
+        return {**params, self.bias: bias + torch.einsum("bud,bd->bu", weight, shift.to(weight, non_blocking=True))}
 
 
 def _tensor(params: Mapping[str, Tensor], name: str) -> Tensor:

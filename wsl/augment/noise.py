@@ -49,7 +49,7 @@ class Dropout:
         moved = dict(params)
         for name in floating(params):
             tensor = params[name]
-            kept = torch.rand(tensor.shape, generator=generator).to(tensor.device) >= self.p
+            kept = torch.rand(tensor.shape, generator=generator).to(tensor.device, non_blocking=True) >= self.p
             moved[name] = tensor * kept / (1 - self.p if self.rescale else 1)
         return moved
 
@@ -68,14 +68,14 @@ class QuantileDropout:
         """Weights (batch, *shape), the smallest of them zero."""
         names = floating(params)
         sizes = torch.cat([params[name].abs().flatten(1).float() for name in names], 1).sort(1).values
-        share = torch.rand(rows(params), generator=generator).to(sizes) * self.most
+        share = torch.rand(rows(params), generator=generator).to(sizes, non_blocking=True) * self.most
         cut = sizes.gather(1, (share * (sizes.shape[1] - 1)).long()[:, None])[:, 0]
         small = {name: params[name].abs() < per_row(cut, params[name]) for name in names}
         return {**params, **{name: params[name].masked_fill(small[name], 0) for name in names}}
 
 
 def _normal(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(tensor.shape, generator=generator).to(tensor)
+    return torch.randn(tensor.shape, generator=generator).to(tensor, non_blocking=True)
 
 
 def _std(tensor: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class PermutationBatch:
         for segment in axis:
             parts.append(self._segment_index(segment).expand(len(self), -1) + start)
             start += self.spec.segment_size(segment)
-        return torch.cat(parts, 1).to(device)
+        return torch.cat(parts, 1).to(device, non_blocking=True)
 
     def _segment_index(self, segment: Segment) -> Tensor:
         """Row-major positions (rows or 1, size of the segment) that the segment's positions come from."""

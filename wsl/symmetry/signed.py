@@ -72,7 +72,7 @@ def flip_signs(spec: PermutationSpec, params: Mapping[str, Tensor], signs: Mappi
     for group, factors in signs.items():
         for tensor, axis in dict.fromkeys((o.tensor, o.axis) for o in spec.occurrences(group)):
             parts = [_segment_signs(spec, segment, group, factors) for segment in spec.axes[tensor][axis]]
-            factor = torch.cat(parts, 1).to(moved[tensor])
+            factor = torch.cat(parts, 1).to(moved[tensor], non_blocking=True)
             shape = [1] * (moved[tensor].dim() - 1)
             shape[axis] = -1
             moved[tensor] = moved[tensor] * factor.view(len(factor), *shape)

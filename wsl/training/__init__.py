@@ -3,8 +3,11 @@
 from wsl.training import optimize
 from wsl.training.columns import learn_columns
 from wsl.training.edit import ImageEdit
-from wsl.training.fit import Fit, Settings, evaluate, fit, training_rows
+from wsl.training.evaluate import evaluate
+from wsl.training.fit import fit
 from wsl.training.objective import LabelClassification, Objective, ScoreRegression
+from wsl.training.rows import training_rows
+from wsl.training.settings import Fit, Settings
 from wsl.training.variety import Variety
 
 __all__ = [

@@ -22,9 +22,9 @@ from wsl.zoo import Checkpoints, replacing
 class Run:
     """The state of a run; saved to ``path`` after each epoch, if there is one."""
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, patience: int | None, path: Path | None) -> None:
-        self.network, self.optimizer, self.patience, self.path = network, optimizer, patience, path
-        self.identity = ""
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, patience: int | None, *, path: Path | None,
+                 identity: str) -> None:  # fmt: skip
+        self.network, self.optimizer, self.patience, self.path, self.identity = network, optimizer, patience, path, identity
         self.history: list[dict[str, float]] = []
         self.best = copy(network)
         self.best_epoch, self.best_score = -1, -math.inf

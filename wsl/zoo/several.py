@@ -97,7 +97,7 @@ class Resident(Checkpoints):
         """See `Checkpoints.gather`."""
         if out is None and self.device.type == "cpu":  # index_select's threads cost more than they bring for one batch
             return torch.from_numpy(carried(self._weights).numpy().take(rows, axis=0)).view(self._weights.dtype)
-        return torch.index_select(self._weights, 0, torch.from_numpy(rows).to(self.device), out=out)
+        return torch.index_select(self._weights, 0, torch.from_numpy(rows).to(self.device, non_blocking=True), out=out)
 
     def verify(self) -> None:
         """As `Zoo.verify` of the file; what is on the device is not looked at."""
