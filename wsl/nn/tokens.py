@@ -5,7 +5,7 @@
 Tensors are cut into rows (the weights into one unit) and rows into pieces of ``token`` weights, each weight as its value and
 signed logarithm. Schuerholt et al. (2024), Towards Scalable and Versatile Weight Space Learning, arXiv 2406.09997, for
 sequences of weight tokens. No symmetry is built in: rows carry their places, so permuted weights are other weights to it;
-train it on aligned networks or on permuted copies. Attention is softmax over the N tokens, quadratic in them.
+train it on aligned networks or on permuted copies. Attention is softmax over the N tokens: time quadratic in them, memory linear.
 """
 
 from __future__ import annotations
@@ -65,10 +65,7 @@ class WeightTokens(nn.Module):
         self.register_buffer("places", places, persistent=False)
         self.embed, self.tensor = nn.Linear(2 * token, hidden), nn.Embedding(len(spec.axes), hidden)
         self.place = nn.Linear(2 * (1 + 2 * frequencies), hidden, bias=False)
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(hidden, heads, 2 * hidden, dropout, "gelu", batch_first=True, norm_first=True)
-            for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(_layer(hidden, heads, dropout) for _ in range(layers))
         self.head = head(hidden, head_hidden, head_hidden, out_features, dropout=dropout)
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
@@ -80,6 +77,13 @@ class WeightTokens(nn.Module):
         for layer in self.layers:
             h = layer(h)
         return self.head(h.mean(1))
+
+
+def _layer(hidden: int, heads: int, dropout: float) -> nn.TransformerEncoderLayer:
+    """Shares of attention are not dropped: torch would then store all N x N of them."""
+    layer = nn.TransformerEncoderLayer(hidden, heads, 2 * hidden, dropout, "gelu", batch_first=True, norm_first=True)
+    layer.self_attn.dropout = 0.0
+    return layer
 
 
 def _pieces(spec: PermutationSpec, token: int) -> tuple[Tensor, Tensor, Tensor]:
