@@ -5,7 +5,7 @@
 Tensors are cut into rows (the weights into one unit) and rows into pieces of ``token`` weights, each weight as its value and
 signed logarithm. Schuerholt et al. (2024), Towards Scalable and Versatile Weight Space Learning, arXiv 2406.09997, for
 sequences of weight tokens. No symmetry is built in: rows carry their places, so permuted weights are other weights to it;
-train it on aligned networks or on permuted copies. Attention is softmax over the N tokens: time quadratic in them, memory linear.
+train it on aligned networks or on permuted copies. Attention is softmax over the N tokens: quadratic time, linear memory.
 """
 
 from __future__ import annotations
