@@ -15,12 +15,9 @@ pytestmark = pytest.mark.slow
 TINY = ["population.members=20", "population.steps=2", "population.snapshots=[2]"]
 MODELS = [name for name in recipes("models") if name != "weight_diffusion"]
 EDITORS = {"equivariant_net", "flat_edit", "nfn_edit", "nft_edit"}
-TOO_WIDE = {"dwsnet": {"digits_mlp", "digits_mlp_tasks"}}
-"""Exact fixed axes of so many positions would need too many weights."""
 REASONS = {
     "edit": r"its networks do not show one image each, so there is nothing to edit",
     "vmap": r"torch.vmap cannot run this network .* set vectorized=False",
-    "wide": r"exact fixed axes need [\d,]+ weights for this specification, more than max_parameters",
 }
 
 
@@ -30,7 +27,7 @@ def expected(model, dataset):
         return REASONS["edit"]
     if (model, dataset) == ("probenet", "seq_rnn"):
         return REASONS["vmap"]
-    return REASONS["wide"] if dataset in TOO_WIDE.get(model, ()) else None
+    return None
 
 
 @pytest.mark.parametrize("dataset", recipes("datasets"))
