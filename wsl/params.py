@@ -48,6 +48,11 @@ def stack(members: Sequence[Mapping[str, Tensor]]) -> Params:
     return {name: torch.stack([member[name] for member in members]) for name in names}
 
 
+def on_device(params: Mapping[str, Tensor], device: torch.device) -> Params:
+    """The tensors on ``device``; those that are there already are not copied."""
+    return {name: tensor.to(device) for name, tensor in params.items()}
+
+
 def unstack(params: Mapping[str, Tensor]) -> list[Params]:
     """Inverse of `stack`: one dict of views per index of the leading axis."""
     count = len(next(iter(params.values())))

@@ -45,10 +45,8 @@ class Rotate:
         if weight.dim() != 3 or weight.shape[2] != 2:
             raise SpecError(f"{self.weight}: rotation needs shape (batch, units, 2), got {tuple(weight.shape)}")
         angle = (2 * torch.rand(rows(params), generator=generator) - 1) * math.radians(self.degrees)
-        turn = (
-            torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2).to(weight, non_blocking=True)
-        )
-        return {**params, self.weight: weight @ turn}
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
+        return {**params, self.weight: weight @ turn.to(weight, non_blocking=True)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,42 +14,37 @@ import torch
 from torch import Tensor, nn
 
 from wsl.params import Params
+from wsl.training.full_batches import FullBatches, kept_buffers
 
 
-class Captured(nn.Module):
+class Captured(FullBatches):
     """``network`` with forward and backward replayed for batches of ``size`` on a GPU in training mode.
 
     Recorded at the first such batch; raises ValueError where the network waits for the processor on its way.
     """
 
     def __init__(self, network: nn.Module, size: int) -> None:
-        super().__init__()
-        self.network, self.size = network, size
+        super().__init__(network, size)
         self.replay: Callable[..., Tensor | Params] | None = None
 
-    def forward(self, params: Mapping[str, Tensor], *codes: Tensor) -> Tensor | Params:
-        """What the network gives."""
-        first = next(iter(params.values()))
-        if not self.training or len(first) != self.size or first.device.type != "cuda":
+    def fast(self, params: Mapping[str, Tensor], *codes: Tensor) -> Tensor | Params:
+        """Replayed, if the batch is on a GPU."""
+        if next(iter(params.values())).device.type != "cuda":
             return self.network(params, *codes)
         if self.replay is None:
             self.replay = self._record(dict(params), *codes)
         return self.replay(dict(params), *codes)
 
     def _record(self, params: Params, *codes: Tensor) -> Callable[..., Tensor | Params]:
-        """Buffers are left as they were: recording runs the network a few times."""
-        state = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        """Recording runs the network a few times."""
         example: Any = {name: tensor.clone() for name, tensor in params.items()}, *(code.clone() for code in codes)
         try:
-            replay = torch.cuda.make_graphed_callables(_Call(self.network), example, allow_unused_input=True)
+            with kept_buffers(self.network):
+                return torch.cuda.make_graphed_callables(_Call(self.network), example, allow_unused_input=True)  # pyright: ignore[reportReturnType]
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{type(self.network).__name__} cannot be recorded as one CUDA graph ({reason}); set "
                              "settings.capture=false") from error  # fmt: skip
-        with torch.no_grad():
-            for name, buffer in self.network.named_buffers():
-                buffer.copy_(state[name])
-        return replay  # pyright: ignore[reportReturnType] (typed for modules of tensors)
 
 
 class _Call(nn.Module):

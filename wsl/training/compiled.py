@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from wsl.params import Params
+from wsl.training.full_batches import FullBatches, kept_buffers
 from wsl.zoo import cost, warn_uncompiled
 
 GAIN = 0.2e-9
@@ -29,37 +30,37 @@ PRICE = 90.0
 """Seconds that compiling a network is reckoned to take; 66 to 98 were measured for four layers on a busy machine."""
 
 
-class FullBatches(nn.Module):
+class Compiled(FullBatches):
     """``network`` with its forward and backward compiled for batches of ``size`` in training mode."""
 
     def __init__(self, network: nn.Module, size: int) -> None:
-        super().__init__()
-        self.network, self.size, self.warm = network, size, False
+        super().__init__(network, size)
+        self.warm = False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own imports
             # in a tuple: it is no second child; dropout draws the numbers of the plain network
-            self.fast: tuple[Any, ...] = (torch.compile(network, dynamic=False, options={"fallback_random": True}),)
+            self.compiled: tuple[Any, ...] = (torch.compile(network, dynamic=False, options={"fallback_random": True}),)
 
-    def forward(self, params: Mapping[str, Tensor], *codes: Tensor) -> Tensor | Params:
-        """What the network gives."""
-        if not self.fast or not self.training or len(next(iter(params.values()))) != self.size:
+    def fast(self, params: Mapping[str, Tensor], *codes: Tensor) -> Tensor | Params:
+        """Compiled, if there is a compiler."""
+        if not self.compiled:
             return self.network(params, *codes)
         from torch._dynamo.exc import BackendCompilerFailed  # seconds to import, for those who compile
 
         try:
             return self._run(params, *codes)
         except BackendCompilerFailed as error:
-            self.fast = ()
+            self.compiled = ()
             warn_uncompiled("the network trains", error)
             return self.network(params, *codes)
 
     def _run(self, params: Mapping[str, Tensor], *codes: Tensor) -> Tensor | Params:
         if self.warm:
-            return self.fast[0](params, *codes)
+            return self.compiled[0](params, *codes)
         with warnings.catch_warnings():
             for own in (DeprecationWarning, FutureWarning):  # the compiler's, of its own parts
                 warnings.simplefilter("ignore", own)
-            outputs = self.fast[0](params, *codes)
+            outputs = self.compiled[0](params, *codes)
         self.warm = True
         return outputs
 
@@ -67,19 +68,16 @@ class FullBatches(nn.Module):
 def prepare(network: nn.Module, *example: Any, compiled: bool | None, steps: int) -> nn.Module:
     """The network to train for ``steps`` steps, called as with ``example``; ``compiled=None`` decides by the rule above."""
     worth = pays(network, example, steps) if compiled is None else compiled
-    return FullBatches(network, len(next(iter(example[0].values())))) if worth else network
+    return Compiled(network, len(next(iter(example[0].values())))) if worth else network
 
 
 def pays(network: nn.Module, example: tuple[Any, ...], steps: int) -> bool:
     """Whether ``steps`` steps win back the compilation, counted in one forward and backward pass whose results are dropped."""
-    training, state = network.training, {name: b.clone() for name, b in network.named_buffers()}
-    with torch.random.fork_rng(devices=[]):
+    training = network.training
+    with torch.random.fork_rng(devices=[]), kept_buffers(network):
         elements = cost(lambda: torch.autograd.grad(_total(network.train()(*example)), list(network.parameters()),
                                                     allow_unused=True))  # fmt: skip
     network.train(training)
-    with torch.no_grad():
-        for name, buffer in network.named_buffers():
-            buffer.copy_(state[name])
     return GAIN * elements * steps > PRICE
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wsl.params import on_device
 from wsl.training.objective import Objective
-from wsl.training.rows import in_order, to
+from wsl.training.rows import in_order
 from wsl.zoo import Checkpoints
 
 
@@ -30,7 +31,7 @@ def evaluate(
     network.eval()
     with torch.no_grad():
         for theta, metadata, more in in_order(network, zoo, rows, batch_size):
-            outputs.append(_on_cpu(network(to(theta, device), *(code.to(device) for code in more))))
+            outputs.append(_on_cpu(network(on_device(theta, device), *(code.to(device) for code in more))))
             targets.append(metadata)
     network.train(training)
     output, metadata = _joined(outputs), _joined(targets)

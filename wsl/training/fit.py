@@ -18,13 +18,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from wsl.params import Params
+from wsl.params import Params, on_device
 from wsl.training.captured import Captured
 from wsl.training.columns import codes
 from wsl.training.compiled import prepare
 from wsl.training.evaluate import evaluate
 from wsl.training.objective import Objective, column
-from wsl.training.rows import Shuffled, near, to, training_rows
+from wsl.training.rows import Shuffled, near, training_rows
 from wsl.training.run import Run, identity
 from wsl.training.settings import DEFAULT, Fit, Settings
 from wsl.training.variety import NONE, Variety
@@ -109,7 +109,7 @@ def _train_epoch(
         for step, where in enumerate(places):
             _set_lr(optimizer, settings, (epoch + step / len(places)) / settings.epochs)
             batch, more, metadata = batches.read(where, rng)
-            outputs = network(to(batch.params, fabric.device), *(code.to(fabric.device) for code in more))
+            outputs = network(on_device(batch.params, fabric.device), *(code.to(fabric.device) for code in more))
             loss = batch.loss(objective, outputs, metadata)
             optimizer.zero_grad()
             fabric.backward(loss)

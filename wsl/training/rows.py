@@ -7,7 +7,7 @@ lie there, if they fit.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -70,8 +70,3 @@ def near(zoo: Checkpoints, device: torch.device) -> Checkpoints:
         return Resident(zoo, device)
     except ZooError:  # larger than what is free: read from the file batch by batch
         return zoo
-
-
-def to(theta: Mapping[str, Tensor], device: torch.device) -> Params:
-    """The tensors on ``device``."""
-    return {name: tensor.to(device) for name, tensor in theta.items()}

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wsl.params import on_device
 from wsl.zoo.architectures import build_architecture
 from wsl.zoo.augmentations import build_augmentation
 from wsl.zoo.batches import SampledBatches
@@ -143,7 +144,7 @@ class _Group:
     def train(self, members: Tensor, hyper: Hyper) -> Rows:
         recipe = self.recipe
         drawn = initial_population(self.make, hyper["seed"].tolist(), scale=hyper["init_scale"], scheme=hyper["init"])
-        start = {name: tensor.to(self.data.train.images.device) for name, tensor in drawn.items()}
+        start = on_device(drawn, self.data.train.images.device)
         schedules = dict(zip(_names(recipe.schedule), map(build_schedule, _listed(recipe.schedule)), strict=True))
         trained = train_population(
             self.model, start, F.cross_entropy, batches=recipe._batches(self.data, hyper), optimizer=self.optimizer,

@@ -30,6 +30,15 @@ class Executor(abc.ABC):
 
     device: str
 
+    def check(self) -> None:
+        """Raise `ZooError` if this machine has no such device."""
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ZooError(f"executor.device: {self.device!r} cannot be used here ({reason}); use 'cpu', or a device that "
+                           "torch finds") from None  # fmt: skip
+
     @abc.abstractmethod
     def run(self, prepare: Prepare, tasks: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
         """Results of all ``tasks``, as they come."""
@@ -79,6 +88,9 @@ class Ray(Executor):
     cpus: int = 1
     gpus: float = 0.0
     device: str = "cpu"
+
+    def check(self) -> None:
+        """Nothing: the device is the workers', on other machines."""
 
     def run(self, prepare: Prepare, tasks: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
         """As they are done; raises `ZooError` when ray is not installed."""

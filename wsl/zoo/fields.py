@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wsl.params import on_device
 from wsl.zoo.architectures import build_architecture
 from wsl.zoo.engine import Engine
 from wsl.zoo.error import ZooError
@@ -64,8 +65,8 @@ class FieldPopulation(Recipe):
 
         def train(members: Tensor) -> Rows:
             seeds, count = self.seeds(members), len(members)
-            drawn, device = initial_population(make, seeds.tolist()), data.coordinates.device
-            start = {name: (tensor * self.init_scale).to(device) for name, tensor in drawn.items()}
+            drawn = on_device(initial_population(make, seeds.tolist()), data.coordinates.device)
+            start = {name: tensor * self.init_scale for name, tensor in drawn.items()}
             batch = data.coordinates.expand(count, -1, -1), data.targets(members)
             trained = train_population(model, start, F.mse_loss, batches=lambda _: batch, optimizer=AdamW(),
                                        lr=torch.full((count,), self.lr), weight_decay=torch.zeros(count), steps=self.steps,

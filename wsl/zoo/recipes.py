@@ -130,7 +130,7 @@ class Recipe(abc.ABC):
         path, executor = Path(path), executor or Serial()
         if path.exists():
             return _finished(path, self.hash)
-        _check_device(executor.device)
+        executor.check()
         chunks = dict(zip(self._keys, torch.arange(self.members).split(self.chunk), strict=True))
         engine = engine or Engine(repeats=len(chunks))
         prepare = functools.partial(self.trainer, data_root=data_root, compiled=engine.compiled, repeats=engine.repeats,
@@ -201,15 +201,6 @@ def _without_diverged(rows: Rows) -> Rows:
 
 def _cat(parts: Sequence[Any]) -> Any:
     return torch.cat(tuple(parts)) if isinstance(parts[0], Tensor) else [text for part in parts for text in part]
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ZooError(f"executor.device: {device!r} cannot be used here ({reason}); use 'cpu', or a device that torch "
-                       "finds") from None  # fmt: skip
 
 
 def _finished(path: Path, hash: str) -> Zoo:
