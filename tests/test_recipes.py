@@ -289,3 +289,9 @@ def test_a_device_that_is_not_there_is_named_before_anything_is_done(tmp_path):
     with pytest.raises(ZooError, match=r"executor\.device: 'nowhere' cannot be used here .*; use 'cpu'"):
         field().build(tmp_path / "zoo.h5", executor=Serial(device="nowhere"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cluster_is_not_asked_for_devices_of_this_machine():
+    Ray(device="nowhere").check()
+    with pytest.raises(ZooError, match=r"executor\.device: 'nowhere'"):
+        Processes(2, device="nowhere").check()
