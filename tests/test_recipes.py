@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch import nn
 
 from wsl import params
 from wsl.symmetry import permutation_spec
@@ -133,8 +134,23 @@ def test_a_finished_zoo_is_left_alone_and_another_recipe_refused(tmp_path, train
     trainings.clear()
     assert classifier().build(tmp_path / "zoo.h5").path.read_bytes() == before
     assert trainings == []
-    with pytest.raises(ZooError, match=r"zoo\.h5: holds a zoo of another recipe .* choose another path or remove the file"):
-        classifier(seed=1).build(tmp_path / "zoo.h5")
+    message = r"zoo\.h5: holds a zoo of another recipe \(other lr, seed\); choose another path or remove the file"
+    with pytest.raises(ZooError, match=message):
+        classifier(seed=1, lr=(1e-3, 1e-2)).build(tmp_path / "zoo.h5")
+
+
+def test_a_zoo_trained_in_other_chunks_is_of_the_same_recipe(tmp_path, trainings):
+    before = classifier(chunk=2).build(tmp_path / "zoo.h5").path.read_bytes()
+    trainings.clear()
+    assert classifier(chunk=3).build(tmp_path / "zoo.h5").path.read_bytes() == before
+    assert trainings == []
+
+
+def test_a_zoo_that_no_recipe_made_is_refused(tmp_path):
+    model = nn.Linear(2, 2)
+    Zoo.from_models(tmp_path / "zoo.h5", [model], spec=permutation_spec(model, torch.zeros(1, 2)), metadata={})
+    with pytest.raises(ZooError, match=r"zoo\.h5: holds a zoo of no recipe; choose another path"):
+        classifier().build(tmp_path / "zoo.h5")
 
 
 def test_members_that_diverge_are_dropped_whole(tmp_path):
@@ -238,6 +254,19 @@ def test_without_ray_the_error_says_what_to_install(tmp_path, monkeypatch):
         classifier().build(tmp_path / "zoo.h5", executor=Ray())
 
 
+def test_a_recipe_can_count_its_splits():
+    assert "splits" not in classifier().description
+    assert classifier(members=6, splits=[3, 1, 2]).hash != classifier(members=6).hash
+    with pytest.raises(ZooError, match=r"splits: \[3, 1, 2\] are not three counts .* that sum to the 5 members; null draws"):
+        classifier(members=5, splits=[3, 1, 2])
+
+
+def test_counted_splits_are_those_of_the_file(tmp_path):
+    zoo = classifier(members=6, splits=[3, 1, 2]).build(tmp_path / "zoo.h5")
+    assert sorted(set(zoo.table["member"][zoo.indices("test")].tolist())) == [4, 5]
+    assert len(set(zoo.table["member"][zoo.indices("val")].tolist())) == 1
+
+
 def test_the_hash_covers_every_field():
     assert classifier().hash == classifier().hash
     assert classifier(lr=[1e-3, 1e-1]).hash == classifier().hash
@@ -274,7 +303,7 @@ def test_a_recipe_file_is_its_own_description_and_has_a_card(path, tmp_path, dat
     assert written.items() <= recipe.description.items()
     build_architecture(recipe.architecture)
     assert (
-        type(recipe)(**{**recipe.__dict__, "members": 2, "steps": 1, "snapshots": (1,)})
+        type(recipe)(**{**recipe.__dict__, "members": 2, "steps": 1, "snapshots": (1,), "splits": None})
         .build(tmp_path / "zoo.h5", data_root=data_root)
         .path.exists()
     )

@@ -21,7 +21,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from wsl.params import call, from_module, stack
 from wsl.zoo import Zoo, ZooError, ZooWriter, create, export, read_checkpoint, write_checkpoint
-from wsl.zoo.split import split_members
+from wsl.zoo.split import split_last, split_members
 
 NETWORK = BY_NAME["residual"]
 COLUMNS = {"accuracy": float, "seed": int, "converged": bool, "optimizer": str}
@@ -234,6 +234,17 @@ def test_split_sizes_follow_the_fractions(count, fractions, counts):
     codes = split_members(count, fractions, 0)
     assert np.bincount(codes, minlength=3).tolist() == counts
     assert np.array_equal(codes, split_members(count, fractions, 0))
+
+
+def test_counted_splits_hold_out_the_last_members_and_draw_val_from_the_others():
+    codes = split_last(np.arange(100), (70, 10, 20), 0)
+    assert np.array_equal(np.bincount(codes), [70, 10, 20])
+    assert np.array_equal(np.flatnonzero(codes == 2), np.arange(80, 100))
+    val = np.flatnonzero(codes == 1)
+    assert np.ptp(val) > 10
+    assert not np.array_equal(val, np.flatnonzero(split_last(np.arange(100), (70, 10, 20), 1) == 1))
+    some = np.array([3, 17, 80])
+    assert np.array_equal(split_last(some, (70, 10, 20), 0), codes[some])
 
 
 def test_another_seed_splits_otherwise():

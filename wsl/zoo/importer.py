@@ -26,9 +26,9 @@ from wsl.zoo.dataset import Zoo
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import SPLITS, Header, from_json, read_spec
 from wsl.zoo.layout import Layout
-from wsl.zoo.records import Fractions, check_finite
+from wsl.zoo.records import check_finite
 from wsl.zoo.sources import Checkpoint, Refused
-from wsl.zoo.split import split_members
+from wsl.zoo.split import Fractions, split_members
 from wsl.zoo.storage import STORED, TORCH, storage_name, to_stored
 
 _BLOCK = 16 << 20

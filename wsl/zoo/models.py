@@ -15,7 +15,8 @@ from wsl.zoo.columns import column, kind_of
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import Header
 from wsl.zoo.layout import Layout
-from wsl.zoo.records import Fractions, check_finite, records_of, write
+from wsl.zoo.records import check_finite, records_of, write
+from wsl.zoo.split import Fractions
 from wsl.zoo.storage import storage_name, to_stored
 
 Model = nn.Module | Mapping[str, Tensor]

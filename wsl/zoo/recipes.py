@@ -33,6 +33,7 @@ from wsl.zoo.engine import Engine
 from wsl.zoo.error import ZooError
 from wsl.zoo.executors import Executor, Serial
 from wsl.zoo.population import Trained, finite_members
+from wsl.zoo.split import split_last
 from wsl.zoo.tasks import task
 from wsl.zoo.writer import ZooWriter
 
@@ -87,7 +88,9 @@ class Rows(NamedTuple):
 class Recipe(abc.ABC):
     """What every population has: an architecture and a task (descriptions), a number of members, steps and snapshots.
 
-    ``snapshots`` are numbers of updates; a row's ``epoch`` is that number. ``chunk`` members are trained at once.
+    ``snapshots`` are numbers of updates; a row's ``epoch`` is that number. ``chunk`` members are trained at once. ``splits``
+    counts the members for train, val and test: test are the last members, val is drawn from the others. By default
+    80, 10 and 10 % are drawn.
     """
 
     architecture: Mapping[str, Any]
@@ -97,6 +100,7 @@ class Recipe(abc.ABC):
     snapshots: tuple[int, ...]
     seed: int = 0
     chunk: int = 64
+    splits: tuple[int, int, int] | None = None
 
     @property
     @abc.abstractmethod
@@ -108,11 +112,17 @@ class Recipe(abc.ABC):
         for name in ("members", "steps", "chunk"):
             if getattr(self, name) < 1:
                 raise ZooError(f"{name}: is {getattr(self, name)}, but at least 1 is needed")
+        if self.splits is not None:
+            object.__setattr__(self, "splits", tuple(self.splits))
+            _check_splits(self.splits, self.members)
 
     @property
     def description(self) -> dict[str, Any]:
-        """The recipe as plain data, with ``_target_``; what the file keeps and the hash covers."""
-        return {"_target_": f"wsl.zoo.{type(self).__name__}", **json.loads(json.dumps(dataclasses.asdict(self)))}
+        """The recipe as plain data, with ``_target_``; what the file keeps and the hash covers. Without splits by default."""
+        fields = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.splits is None:
+            del fields["splits"]
+        return {"_target_": f"wsl.zoo.{type(self).__name__}", **fields}
 
     @property
     def hash(self) -> str:
@@ -129,7 +139,7 @@ class Recipe(abc.ABC):
         """
         path, executor = Path(path), executor or Serial()
         if path.exists():
-            return _finished(path, self.hash)
+            return _finished(path, self.description)
         executor.check()
         chunks = dict(zip(self._keys, torch.arange(self.members).split(self.chunk), strict=True))
         engine = engine or Engine(repeats=len(chunks))
@@ -144,7 +154,8 @@ class Recipe(abc.ABC):
             done += len(chunks[key])
             if progress is not None:
                 progress(done, self.members)
-        return Zoo(writer.finalize(seed=self.seed, notes=self._diverged))
+        drawn = {} if self.splits is None else {"split": functools.partial(split_last, counts=self.splits, seed=self.seed)}
+        return Zoo(writer.finalize(**drawn, seed=self.seed, notes=self._diverged))
 
     def trainer(self, *, data_root: str | Path | None = None, compiled: bool | None = None, repeats: int = 1,
                 device: str = "cpu") -> Trainer:  # fmt: skip
@@ -203,11 +214,20 @@ def _cat(parts: Sequence[Any]) -> Any:
     return torch.cat(tuple(parts)) if isinstance(parts[0], Tensor) else [text for part in parts for text in part]
 
 
-def _finished(path: Path, hash: str) -> Zoo:
+def _check_splits(counts: Sequence[int], members: int) -> None:
+    if len(counts) != 3 or min(counts) < 0 or sum(counts) != members:
+        raise ZooError(f"splits: {list(counts)} are not three counts (train, val, test) that sum to the {members} members; "
+                       "null draws 80, 10 and 10 % of them")  # fmt: skip
+
+
+def _finished(path: Path, wanted: Mapping[str, Any]) -> Zoo:
+    """The zoo at ``path`` if it is of the recipe ``wanted``; the chunk may be another, since members do not depend on it."""
     zoo = Zoo(path)
-    if zoo.provenance.get("hash") != hash:
-        raise ZooError(f"{path}: holds a zoo of another recipe (hash {zoo.provenance.get('hash')}, this one has {hash}); "
-                       "choose another path or remove the file")  # fmt: skip
+    found = zoo.provenance.get("recipe") or {}
+    differ = [name for name in sorted({*found, *wanted} - {"chunk"}) if found.get(name) != wanted.get(name)]
+    if differ:
+        whose = f"another recipe (other {', '.join(differ)})" if found else "no recipe"
+        raise ZooError(f"{path}: holds a zoo of {whose}; choose another path or remove the file")
     return zoo
 
 

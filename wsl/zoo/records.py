@@ -13,12 +13,10 @@ from wsl.zoo.create import Block, create, row_checksums
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import Header
 from wsl.zoo.layout import Layout
-from wsl.zoo.split import split_members
+from wsl.zoo.split import Split, split_members
 
 Records = dict[str, np.ndarray]
 """Arrays of one length: member, epoch, crc32, and the columns of the header."""
-Fractions = tuple[float, float, float]
-"""Of the members: train, val, test."""
 
 
 def records_of(header: Header, rows: np.ndarray, *, member: Any, epoch: Any, metadata: Mapping[str, Any]) -> Records:
@@ -34,9 +32,10 @@ def check_finite(layout: Layout, rows: np.ndarray, member: np.ndarray, epoch: np
         raise ZooError(f"{where} holds {rows[row, place]}; leave diverged members out, or pass allow_nonfinite=True")
 
 
-def write(path: Path, header: Header, records: Records, blocks: Iterable[Block], *, split: Fractions, seed: int) -> None:
-    """Draw the splits of the members and write the file; ``records`` are sorted by (member, epoch)."""
-    codes = split_members(len(np.unique(records["member"])), split, seed)
+def write(path: Path, header: Header, records: Records, blocks: Iterable[Block], *, split: Split, seed: int) -> None:
+    """Say or draw the splits of the members and write the file; ``records`` are sorted by (member, epoch)."""
+    members = np.unique(records["member"])
+    codes = split(members) if callable(split) else split_members(len(members), split, seed)
     create(path, header, {**records, "split": codes}, blocks)
 
 

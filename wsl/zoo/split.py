@@ -1,16 +1,23 @@
 """Splits are by member, never by row: all checkpoints of one training run are on the same side.
 
 counts = largest-remainder rounding of (f_train, f_val, f_test) M;   a split with f > 0 gets a member if there are enough
+
+Or counts are given, and the last members are the test split: that of a data set with a test split of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from wsl.zoo.error import ZooError
 from wsl.zoo.format import SPLITS
+
+Fractions = tuple[float, float, float]
+"""Of the members: train, val, test."""
+Split = Fractions | Callable[[np.ndarray], np.ndarray]
+"""Fractions, drawn; or numbers of the members, ascending (M,) -> their codes, u1 of shape (M,)."""
 
 
 def split_members(count: int, fractions: Sequence[float], seed: int) -> np.ndarray:
@@ -28,3 +35,15 @@ def split_members(count: int, fractions: Sequence[float], seed: int) -> np.ndarr
             counts[np.argmax(counts)] -= 1
     codes = np.repeat(np.arange(len(SPLITS), dtype=np.uint8), counts)
     return codes[np.random.default_rng(seed).permutation(count)]
+
+
+def split_last(members: np.ndarray, counts: Sequence[int], seed: int) -> np.ndarray:
+    """Codes of ``members`` (M,), numbers below sum(counts): test are the last counts[2] numbers, val is drawn from the others.
+
+    A number's split does not depend on which members there are.
+    """
+    rest = counts[0] + counts[1]
+    codes = np.zeros(sum(counts), dtype=np.uint8)
+    codes[np.random.default_rng(seed).permutation(rest)[: counts[1]]] = 1
+    codes[rest:] = 2
+    return codes[members]

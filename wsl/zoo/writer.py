@@ -29,7 +29,8 @@ from wsl.zoo.error import ZooError
 from wsl.zoo.format import Header
 from wsl.zoo.layout import Layout
 from wsl.zoo.reader import read
-from wsl.zoo.records import Fractions, check_finite, ordinals, records_of, write
+from wsl.zoo.records import check_finite, ordinals, records_of, write
+from wsl.zoo.split import Split
 from wsl.zoo.storage import storage_name, to_stored
 from wsl.zoo.table import read_column
 
@@ -117,11 +118,12 @@ class ZooWriter:
               temporary.open("wb") as file):  # fmt: skip
             np.savez(file, allow_pickle=False, **arrays)
 
-    def finalize(self, split: Fractions = (0.8, 0.1, 0.1), seed: int = 0, *, notes: Notes | None = None) -> Path:
+    def finalize(self, split: Split = (0.8, 0.1, 0.1), seed: int = 0, *, notes: Notes | None = None) -> Path:
         """Merge the shards into the zoo file, remove them, and return its path; a finished build is left as it is.
 
-        Splits are drawn by member from ``seed``. ``notes``, given the members of all rows, says what only the end of a build
-        knows; it is added to the provenance, and listed there as "notes". Processes that append or finalize meanwhile wait.
+        Splits are drawn by member from ``seed``, or ``split`` says the code of each member. ``notes``, given the members of
+        all rows, says what only the end of a build knows; it is added to the provenance, and listed there as "notes".
+        Processes that append or finalize meanwhile wait.
         Raises `ZooError` naming a damaged shard, two with the same checkpoint, or a finished file of this build with
         checkpoints that would be lost.
         """
@@ -131,7 +133,7 @@ class ZooWriter:
         with explained(self.path), locked(self.shards):
             return self._merge(self._present(), split, seed, notes=notes)
 
-    def _merge(self, shards: Sequence[Path], split: Fractions, seed: int, *, notes: Notes | None) -> Path:
+    def _merge(self, shards: Sequence[Path], split: Split, seed: int, *, notes: Notes | None) -> Path:
         if not shards and self.complete:  # another process has finalized while this one waited
             self.shards.rmdir()
             return self.path
