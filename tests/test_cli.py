@@ -278,7 +278,6 @@ def bad_inputs():
         "bad weight": (["merge", a, b, "-t", "1.5", "-o", "kept.safetensors"], "[0, 1]"),
         "no run": (["evaluate", "nowhere"], "no result.json"),
         "no module": (["spec", "nothing_here:net", "--input-shape", "1,2"], "nothing_here"),
-        "bad shape": (["spec", "nets:net", "--input-shape", "2,x"], "--input-shape"),
     }
 
 
