@@ -112,17 +112,12 @@ def test_every_functional_trains_from_its_recipe(inside, model):
     assert set(json.loads(Path(model, "result.json").read_text())["test"]) == {"kendall_tau", "r2", "mean_absolute_error"}
 
 
-def test_a_functional_that_runs_networks_is_scored_again_from_its_folder(inside):
-    main(["train", "models=probenet", *TRAIN[1:], "network.probes=3", "output=probed"])
-    assert main(["evaluate", "probed", "--zoo", "zoo.h5"]) == 0
-    scores = json.loads(Path("probed/evaluation-test.json").read_text())["scores"]
-    assert scores == pytest.approx(json.loads(Path("probed/result.json").read_text())["test"])
-
-
-def test_trees_are_not_stored_and_say_so(inside, capsys):
-    main(["train", "models=stat_boost", *TRAIN[1:], "network.iterations=3", "output=trees"])
-    assert main(["evaluate", "trees", "--zoo", "zoo.h5"]) == 2
-    assert "has no trees, which a saved network does not hold" in capsys.readouterr().err
+@pytest.mark.parametrize(("model", "small"), [("probenet", "network.probes=3"), ("stat_boost", "network.iterations=3")])
+def test_functionals_that_run_networks_or_grow_trees_are_scored_again_from_their_folder(inside, model, small):
+    main(["train", f"models={model}", *TRAIN[1:], small, "output=kept"])
+    assert main(["evaluate", "kept", "--zoo", "zoo.h5"]) == 0
+    scores = json.loads(Path("kept/evaluation-test.json").read_text())["scores"]
+    assert scores == pytest.approx(json.loads(Path("kept/result.json").read_text())["test"])
 
 
 def test_evaluate_repeats_the_score_of_training(inside):
@@ -132,7 +127,7 @@ def test_evaluate_repeats_the_score_of_training(inside):
     assert scores == pytest.approx(json.loads(Path("scored/result.json").read_text())["test"])
 
 
-@pytest.mark.parametrize("model", ["statnet", "probenet", "unf"])
+@pytest.mark.parametrize("model", ["statnet", "probenet", "unf", "stat_boost"])
 def test_functionals_are_told_columns_and_remember_what_they_know(inside, model):
     words = [f"models={model}", *TOLD, "columns=[activation,lr]", f"output=told-{model}"]
     assert main(["train", *words]) == 0
@@ -142,11 +137,6 @@ def test_functionals_are_told_columns_and_remember_what_they_know(inside, model)
     assert main(["evaluate", f"told-{model}", "--zoo", "kinds.h5"]) == 0
     scores = json.loads(Path(f"told-{model}/evaluation-test.json").read_text())["scores"]
     assert scores == pytest.approx(done["test"])
-
-
-def test_trees_are_told_columns(inside):
-    words = ["models=stat_boost", *TOLD, "network.iterations=3", "columns=[activation]", "output=told-trees"]
-    assert main(["train", *words]) == 0
 
 
 def test_values_that_training_did_not_know_are_named_at_evaluation(inside, capsys):

@@ -4,8 +4,8 @@
 
 Unterthiner et al. (2020), Predicting Neural Network Accuracy from Weights, arXiv 2002.11448; trees are scikit-learn's
 histogram gradient boosting (Ke et al. 2017, LightGBM). Invariant like `StatNet`, and as blind to how weights are wired. It is
-fitted once, without gradients, epochs or a device; the trees are no tensors, so a state dict does not hold them. Columns of
-metadata stand beside the statistics as their codes are.
+fitted once, on the processor, without gradients or epochs; its trees are kept as tensors. Columns of metadata stand beside the
+statistics as their codes are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from wsl.nn.columns import Columns
 from wsl.nn.layout import validate
 from wsl.nn.normalize import InputNormalizer
 from wsl.nn.statnet import weight_statistics
+from wsl.nn.trees import Trees
 from wsl.symmetry import PermutationSpec
 
 
@@ -32,6 +33,7 @@ class StatBoost(nn.Module):
 
     equivariance = "invariant"
     takes_columns = True
+    seen: Tensor
 
     def __init__(self, spec: PermutationSpec, *, out_features: int = 1, iterations: int = 200, learning_rate: float = 0.1,
                  leaves: int = 31, seed: int = 0, odd: Sequence[str] = (), columns: Columns | None = None):  # fmt: skip
@@ -39,38 +41,44 @@ class StatBoost(nn.Module):
         self.spec, self.out_features, self.normalizer = spec, out_features, InputNormalizer(spec, odd=odd)
         self.columns = columns
         self.options = {"max_iter": iterations, "learning_rate": learning_rate, "max_leaf_nodes": leaves, "random_state": seed}
-        self.trees: Any = None
+        self.trees = Trees(iterations, out_features, leaves)
+        self.register_buffer("seen", torch.zeros(out_features, dtype=torch.bool))
 
     def fit(self, params: Mapping[str, Tensor], targets: Tensor, codes: Tensor | None = None) -> StatBoost:
         """Grow the trees on weights (batch, *shape) and targets (batch,), scores or labels; returns itself."""
         from sklearn import ensemble  # a second to import, needed by no other functional
 
         kind = ensemble.HistGradientBoostingRegressor if self.out_features == 1 else ensemble.HistGradientBoostingClassifier
-        self.trees = kind(**self.options).fit(self._features(params, codes), targets.cpu().numpy())
+        features = self._features(params, codes).cpu().numpy()
+        model = kind(**self.options).fit(features, targets.cpu().numpy())
+        self._grow(model)
         return self
 
     def predict(self, params: Mapping[str, Tensor], codes: Tensor | None = None) -> Tensor:
         """Scores or labels (batch,). Raises ValueError before `fit`."""
-        return torch.from_numpy(self._fitted().predict(self._features(params, codes)))
+        outputs = self._outputs(params, codes)
+        return outputs[:, 0] if self.out_features == 1 else outputs.argmax(1)
 
     def forward(self, params: Mapping[str, Tensor], codes: Tensor | None = None) -> Tensor:
         """Raises `SpecError` for tensors that do not fit, ValueError for codes that do not and before `fit`."""
-        device = self.normalizer.mean.device
+        outputs = self._outputs(params, codes)
         if self.out_features == 1:
-            return self.predict(params, codes).clamp(1e-6, 1 - 1e-6).logit().float().unsqueeze(1).to(device)
-        chances = torch.from_numpy(self._fitted().predict_proba(self._features(params, codes)))
-        outputs = torch.zeros(len(chances), self.out_features, dtype=chances.dtype)
-        outputs[:, torch.from_numpy(self._fitted().classes_)] = chances
-        return outputs.clamp(min=1e-6).log().float().to(device)
+            return outputs.clamp(1e-6, 1 - 1e-6).logit().float()
+        return outputs.softmax(1).clamp(min=1e-6).log().float()
 
-    def _features(self, params: Mapping[str, Tensor], codes: Tensor | None) -> Any:
+    def _outputs(self, params: Mapping[str, Tensor], codes: Tensor | None) -> Tensor:
+        """What the trees add up to, (batch, out_features); minus infinity for a label that was not seen."""
+        if not self.seen.any():
+            raise ValueError("StatBoost has no trees yet; call fit, or wsl train, first")
+        return self.trees(self._features(params, codes)).masked_fill(~self.seen, -torch.inf)
+
+    def _features(self, params: Mapping[str, Tensor], codes: Tensor | None) -> Tensor:
         validate(self.spec, params)
         found = weight_statistics(self.normalizer(params))
-        if self.columns is not None:
-            found = torch.cat([found, self.columns.check(codes, len(found)).to(found)], 1)
-        return found.cpu().numpy()
+        return found if self.columns is None else torch.cat([found, self.columns.check(codes, len(found)).to(found)], 1)
 
-    def _fitted(self) -> Any:
-        if self.trees is None:
-            raise ValueError("StatBoost has no trees, which a saved network does not hold; call fit, or wsl train, first")
-        return self.trees
+    def _grow(self, model: Any) -> None:
+        """Take over fitted trees, each to the output of its label; of two labels that were seen, the second has them all."""
+        labels = [0] if self.out_features == 1 else model.classes_.tolist()
+        self.seen.zero_()[labels] = True
+        self.trees.grown(model, labels[1:] if len(labels) == 2 else labels)
