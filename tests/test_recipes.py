@@ -257,8 +257,9 @@ def test_without_ray_the_error_says_what_to_install(tmp_path, monkeypatch):
 def test_a_recipe_can_count_its_splits():
     assert "splits" not in classifier().description
     assert classifier(members=6, splits=[3, 1, 2]).hash != classifier(members=6).hash
-    with pytest.raises(ZooError, match=r"splits: \[3, 1, 2\] are not three counts .* that sum to the 5 members; null draws"):
-        classifier(members=5, splits=[3, 1, 2])
+    for wrong in ([3, 1, 2], [4, 1], [6, -2, 1], [3.5, 0.5, 1], "all", 5):
+        with pytest.raises(ZooError, match=r"splits: .* are not three counts .* that sum to the 5 members; null draws"):
+            classifier(members=5, splits=wrong)
 
 
 def test_counted_splits_are_those_of_the_file(tmp_path):

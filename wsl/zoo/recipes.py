@@ -113,8 +113,7 @@ class Recipe(abc.ABC):
             if getattr(self, name) < 1:
                 raise ZooError(f"{name}: is {getattr(self, name)}, but at least 1 is needed")
         if self.splits is not None:
-            object.__setattr__(self, "splits", tuple(self.splits))
-            _check_splits(self.splits, self.members)
+            object.__setattr__(self, "splits", _counts(self.splits, self.members))
 
     @property
     def description(self) -> dict[str, Any]:
@@ -214,10 +213,12 @@ def _cat(parts: Sequence[Any]) -> Any:
     return torch.cat(tuple(parts)) if isinstance(parts[0], Tensor) else [text for part in parts for text in part]
 
 
-def _check_splits(counts: Sequence[int], members: int) -> None:
-    if len(counts) != 3 or min(counts) < 0 or sum(counts) != members:
-        raise ZooError(f"splits: {list(counts)} are not three counts (train, val, test) that sum to the {members} members; "
+def _counts(splits: Any, members: int) -> tuple[int, ...]:
+    counts = tuple(splits) if isinstance(splits, Sequence) else ()
+    if len(counts) != 3 or not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != members:
+        raise ZooError(f"splits: {splits} are not three counts (train, val, test) that sum to the {members} members; "
                        "null draws 80, 10 and 10 % of them")  # fmt: skip
+    return counts
 
 
 def _finished(path: Path, wanted: Mapping[str, Any]) -> Zoo:
