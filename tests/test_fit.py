@@ -6,7 +6,8 @@ import torch
 from networks import BY_NAME
 
 from wsl import training
-from wsl.nn import StatNet
+from wsl.nn import DWSNet, StatNet
+from wsl.nn.head import standardisations
 from wsl.zoo import Zoo
 
 NETWORK = BY_NAME["mlp"]
@@ -60,3 +61,15 @@ def test_a_gradient_that_is_not_finite_is_named_by_its_step(zoo):
     settings = training.Settings(epochs=2, batch_size=10)
     with pytest.raises(ValueError, match="the gradient is not finite in epoch 0, step 2; lower the learning rate"):
         training.fit(network, zoo, training.LabelClassification(classes=2), settings=settings)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_heads_are_evaluated_with_statistics_of_the_training_members_under_the_weights_kept(zoo, share):
+    torch.manual_seed(0)
+    network = DWSNet(zoo.spec, out_features=2, hidden=3, layers=1)
+    how = {"settings": training.Settings(epochs=3, fraction=share, lr=0.1), "variety": training.Variety(noise=1.0)}
+    training.fit(network, zoo, training.LabelClassification(classes=2), **how)
+    (part,), seen = standardisations(network), []
+    part.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    network.eval()(zoo.__getitems__(training.training_rows(zoo, share))[0])
+    torch.testing.assert_close(part.mean, seen[0].mean(0))

@@ -30,7 +30,7 @@ from wsl.nn import (
     weight_statistics,
 )
 from wsl.nn.attention_pool import AttentionPool
-from wsl.nn.head import Standardize
+from wsl.nn.head import Standardize, settled
 from wsl.nn.layout import Layout
 from wsl.nn.unit_attention import UnitAttention, units
 from wsl.params import call
@@ -317,6 +317,21 @@ def test_heads_standardise_features_over_the_training_batch():
     torch.testing.assert_close((y.mean(0), y.std(0, correction=0)), (torch.zeros(3), torch.ones(3)), atol=1e-4, rtol=0)
     torch.testing.assert_close(layer.mean, 0.1 * z.mean(0))
     assert torch.equal(layer.eval()(z)[:1], layer(z[:1]))
+
+
+def test_settled_heads_average_over_members_in_evaluation_mode_and_forget_earlier_ones():
+    layer = Standardize(3).eval()
+    z = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) * 2 + 5
+    for _ in range(2):
+        with settled(layer):
+            layer(z[:30])
+            layer(z[30:])
+            layer(z[:1])
+        torch.testing.assert_close(layer.mean, z.mean(0))
+        torch.testing.assert_close(layer.variance, 0.75 * z[:30].var(0) + 0.25 * z[30:].var(0))
+    before = layer.mean.clone()
+    layer(z[:30])
+    assert torch.equal(layer.mean, before)
 
 
 def test_normalizer_refuses_missing_and_infinite_statistics():

@@ -27,6 +27,7 @@ from wsl.training.objective import Objective, column
 from wsl.training.rows import Shuffled, near, training_rows
 from wsl.training.run import Run, identity
 from wsl.training.settings import DEFAULT, Fit, Settings
+from wsl.training.settle import settle
 from wsl.training.variety import NONE, Variety
 from wsl.zoo import Checkpoints
 
@@ -81,6 +82,7 @@ def fit(
         if run.stopped:
             break
         loss = _train_epoch(fabric, wrapped, optimizer, batches, objective, settings=settings, epoch=epoch)
+        settle(network, here, rows, settings.batch_size)
         scores, _ = evaluate(network, here, objective, split="val", batch_size=settings.batch_size)
         run.record(loss, scores, scores[objective.monitor])
         epochs.set_postfix({objective.monitor: f"{scores[objective.monitor]:.3f}"})
