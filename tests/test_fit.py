@@ -6,8 +6,7 @@ import torch
 from networks import BY_NAME
 
 from wsl import training
-from wsl.nn import DWSNet, StatNet
-from wsl.nn.head import standardisations
+from wsl.nn import DWSNet, Standardize, StatNet
 from wsl.zoo import Zoo
 
 NETWORK = BY_NAME["mlp"]
@@ -69,7 +68,7 @@ def test_heads_are_evaluated_with_statistics_of_the_training_members_under_the_w
     network = DWSNet(zoo.spec, out_features=2, hidden=3, layers=1)
     how = {"settings": training.Settings(epochs=3, fraction=share, lr=0.1), "variety": training.Variety(noise=1.0)}
     training.fit(network, zoo, training.LabelClassification(classes=2), **how)
-    (part,), seen = standardisations(network), []
+    (part,), seen = [part for part in network.modules() if isinstance(part, Standardize)], []
     part.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     network.eval()(zoo.__getitems__(training.training_rows(zoo, share))[0])
     torch.testing.assert_close(part.mean, seen[0].mean(0))

@@ -24,13 +24,14 @@ from wsl.nn import (
     InputNormalizer,
     InvariantPool,
     ScaleGMN,
+    Standardize,
     StatNet,
     WeightTokens,
     canonical_signs,
+    settled,
     weight_statistics,
 )
 from wsl.nn.attention_pool import AttentionPool
-from wsl.nn.head import Standardize, settled
 from wsl.nn.layout import Layout
 from wsl.nn.unit_attention import UnitAttention, units
 from wsl.params import call

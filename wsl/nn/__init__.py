@@ -8,6 +8,7 @@ from wsl.nn.equivariant import EquivariantNet
 from wsl.nn.flat import FlatMLP
 from wsl.nn.flat_edit import FlatEdit
 from wsl.nn.graph import GraphMetanetwork, to_graph
+from wsl.nn.head import Standardize, settled
 from wsl.nn.linear import EquivariantLinear
 from wsl.nn.nfn import NFN
 from wsl.nn.nfn_edit import NFNEdit
@@ -43,6 +44,7 @@ __all__ = [
     "NFNEdit",
     "ProbeNet",
     "ScaleGMN",
+    "Standardize",
     "StatBoost",
     "StatNet",
     "UnitFeatures",
@@ -52,6 +54,7 @@ __all__ = [
     "canonical_scales",
     "canonical_signs",
     "layer_dimension",
+    "settled",
     "to_graph",
     "weight_statistics",
 ]

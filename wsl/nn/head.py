@@ -52,15 +52,10 @@ class Standardize(nn.Module):
         return F.batch_norm(z, self.mean, self.variance, training=collects, momentum=momentum)
 
 
-def standardisations(network: nn.Module) -> list[Standardize]:
-    """Those within ``network``."""
-    return [part for part in network.modules() if isinstance(part, Standardize)]
-
-
 @contextmanager
 def settled(network: nn.Module) -> Iterator[None]:
     """Within it, all members that ``network`` reads count alike in the statistics of its heads, earlier ones no more."""
-    parts = standardisations(network)
+    parts = [part for part in network.modules() if isinstance(part, Standardize)]
     for part in parts:
         part.settled = 0
     try:

@@ -8,6 +8,7 @@ from wsl.training.fit import fit
 from wsl.training.objective import LabelClassification, Objective, ScoreRegression
 from wsl.training.rows import training_rows
 from wsl.training.settings import Fit, Settings
+from wsl.training.settle import settle
 from wsl.training.variety import Variety
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "fit",
     "learn_columns",
     "optimize",
+    "settle",
     "training_rows",
 ]

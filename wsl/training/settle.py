@@ -1,7 +1,7 @@
 """`settle`: statistics of a functional's heads from training members as they are, for the weights it has now.
 
 Averages that run along while weights move are of older weights: in the middle of a training a network may be read as if it had
-learnt nothing (NFN on `mnist_inr` after one epoch: accuracy 0.18, settled 0.55). See `wsl.nn.head`.
+learnt nothing (NFN on `mnist_inr` after one epoch: accuracy 0.18, settled 0.55). See `wsl.nn.Standardize`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from wsl.nn.head import settled, standardisations
+from wsl.nn import Standardize, settled
 from wsl.params import on_device
 from wsl.training.rows import in_order
 from wsl.zoo import Checkpoints
@@ -19,8 +19,11 @@ _ROWS = 512
 
 
 def settle(network: nn.Module, zoo: Checkpoints, rows: np.ndarray, batch_size: int) -> None:
-    """Average over at most 512 of the training ``rows``, always the same, in evaluation mode, in batches."""
-    if not standardisations(network):
+    """Average over at most 512 of the training ``rows``, always the same, in evaluation mode, in batches.
+
+    `fit` does so after each epoch; a loop of your own does before it evaluates. Networks without such heads are left alone.
+    """
+    if not any(isinstance(part, Standardize) for part in network.modules()):
         return
     some = np.random.default_rng(0).permutation(rows)[:_ROWS]
     device = next(network.parameters()).device
