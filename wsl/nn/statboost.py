@@ -51,7 +51,7 @@ class StatBoost(nn.Module):
         kind = ensemble.HistGradientBoostingRegressor if self.out_features == 1 else ensemble.HistGradientBoostingClassifier
         features = self._features(params, codes).cpu().numpy()
         model = kind(**self.options).fit(features, targets.cpu().numpy())
-        self._grow(model)
+        self._grow(model, features)
         return self
 
     def predict(self, params: Mapping[str, Tensor], codes: Tensor | None = None) -> Tensor:
@@ -77,8 +77,12 @@ class StatBoost(nn.Module):
         found = weight_statistics(self.normalizer(params))
         return found if self.columns is None else torch.cat([found, self.columns.check(codes, len(found)).to(found)], 1)
 
-    def _grow(self, model: Any) -> None:
+    def _grow(self, model: Any, features: Any) -> None:
         """Take over fitted trees, each to the output of its label; of two labels that were seen, the second has them all."""
         labels = [0] if self.out_features == 1 else model.classes_.tolist()
+        outputs = labels[1:] if len(labels) == 2 else labels
         self.seen.zero_()[labels] = True
-        self.trees.grown(model, labels[1:] if len(labels) == 2 else labels)
+        found = self.trees.grown(model, outputs)(torch.from_numpy(features).to(self.seen.device))[:, outputs].cpu()
+        given = torch.from_numpy(model.predict(features) if self.out_features == 1 else model.decision_function(features))
+        if not torch.allclose(found, given.view_as(found).to(found), rtol=1e-4):  # they are read from private fields
+            raise RuntimeError("the trees of this version of scikit-learn are not understood; install another version")
