@@ -82,7 +82,7 @@ def fit(
         if run.stopped:
             break
         loss = _train_epoch(fabric, wrapped, optimizer, batches, objective, settings=settings, epoch=epoch)
-        settle(network, here, rows, settings.batch_size)
+        settle(network, batches.sample())
         scores, _ = evaluate(network, here, objective, split="val", batch_size=settings.batch_size)
         run.record(loss, scores, scores[objective.monitor])
         epochs.set_postfix({objective.monitor: f"{scores[objective.monitor]:.3f}"})

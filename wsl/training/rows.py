@@ -52,6 +52,13 @@ class Shuffled:
         batch = self.variety(theta, where, rng)
         return batch, tuple(batch.mix(code) for code in codes(self.network, self.zoo, rows)), metadata
 
+    def sample(self, count: int = 512) -> Iterator[tuple[Params, tuple[Tensor, ...]]]:
+        """Weights and codes of at most ``count`` rows as training reads them, in batches, always the same."""
+        rng = torch.Generator().manual_seed(0)
+        for where in torch.randperm(len(self.rows), generator=rng)[:count].split(self.size):
+            batch, more, _ = self.read(where, rng)
+            yield batch.params, more
+
 
 def in_order(
     network: nn.Module, zoo: Checkpoints, rows: np.ndarray, batch_size: int
