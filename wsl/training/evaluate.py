@@ -6,13 +6,14 @@ over members, such as Kendall's tau, are those of the split.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wsl.params import on_device
+from wsl.params import Params, on_device
 from wsl.training.objective import Objective
 from wsl.training.rows import in_order
 from wsl.zoo import Checkpoints
@@ -22,20 +23,29 @@ def evaluate(
     network: nn.Module, zoo: Checkpoints, objective: Objective, *, split: str | None = "test", batch_size: int = 256
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Metrics of ``network`` on a split, and per row its number ``row`` and what the objective tells of it."""
-    device = next((t.device for t in (*network.parameters(), *network.buffers())), torch.device("cpu"))
     rows = zoo.indices(split)
     if not len(rows):
         raise ValueError(f"{zoo.path}: split '{split}' has no members; build the zoo with more members or other fractions")
     outputs, targets = [], []
-    training = network.training
-    network.eval()
-    with torch.no_grad():
+    with reading(network) as read:
         for theta, metadata, more in in_order(network, zoo, rows, batch_size):
-            outputs.append(_on_cpu(network(on_device(theta, device), *(code.to(device) for code in more))))
+            outputs.append(_on_cpu(read(theta, more)))
             targets.append(metadata)
-    network.train(training)
     output, metadata = _joined(outputs), _joined(targets)
     return objective.metrics(output, metadata), {"row": torch.as_tensor(rows), **objective.rows(output, metadata)}
+
+
+@contextmanager
+def reading(network: nn.Module) -> Iterator[Callable[[Params, tuple[Tensor, ...]], Any]]:
+    """``network`` in evaluation mode without gradients, as a function of weights and codes, which it brings to its device."""
+    device = next((t.device for t in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield lambda theta, more: network(on_device(theta, device), *(code.to(device) for code in more))
+    finally:
+        network.train(training)
 
 
 def _on_cpu(outputs: Any) -> Any:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
 from wsl.nn import Standardize, settled
-from wsl.params import Params, on_device
+from wsl.params import Params
+from wsl.training.evaluate import reading
 
 
 def settle(network: nn.Module, batches: Iterable[tuple[Params, tuple[Tensor, ...]]]) -> None:
@@ -23,10 +23,6 @@ def settle(network: nn.Module, batches: Iterable[tuple[Params, tuple[Tensor, ...
     """
     if not any(isinstance(part, Standardize) for part in network.modules()):
         return
-    device = next(network.parameters()).device
-    training = network.training
-    network.eval()
-    with torch.no_grad(), settled(network):
+    with reading(network) as read, settled(network):
         for theta, more in batches:
-            network(on_device(theta, device), *(code.to(device) for code in more))
-    network.train(training)
+            read(theta, more)
