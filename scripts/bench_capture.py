@@ -1,9 +1,11 @@
-"""A training step of functionals on a GPU, launched kernel by kernel and replayed as one CUDA graph (`settings.capture`).
+"""A training step of functionals on a GPU, launched kernel by kernel and replayed as one CUDA graph
+(`settings.capture`).
 
     python scripts/bench_capture.py ZOO METHOD [METHOD ...] [--batch 128] [--steps 50] [--rounds 5]
 
-METHOD is a recipe of ``models/`` with changes after colons, as for ``table_functionals.py``. Forward, backward, clipping and
-AdamW on one batch that lies on the GPU; both ways take turns, medians of ``--rounds`` rounds, peak memory of both together.
+METHOD is a recipe of ``models/`` with changes after colons, as for ``table_functionals.py``.
+Forward, backward, clipping and AdamW on one batch that lies on the GPU; both ways take turns,
+medians of ``--rounds`` rounds, peak memory of both together.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from torch import nn
 from wsl.cli.config import compose
 from wsl.cli.train import build_network
 from wsl.training import LabelClassification
-from wsl.training.captured import Captured
+from wsl.training.loop.captured import Captured
 from wsl.zoo import Resident, Zoo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("zoo")
     parser.add_argument("methods", nargs="+")
     parser.add_argument("--batch", type=int, default=128)
@@ -37,15 +41,22 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, batches of {options.batch}")
     for method in options.methods:
         torch.cuda.reset_peak_memory_stats()
-        times = measure(options.zoo, method, options.batch, steps=options.steps, rounds=options.rounds)
+        times = measure(
+            options.zoo, method, options.batch, steps=options.steps, rounds=options.rounds
+        )
         peak = torch.cuda.max_memory_allocated() / 2**30
-        print(f"{method}: launched {times['launched']:.2f} ms, replayed {times['replayed']:.2f} ms, "
-              f"{times['launched'] / times['replayed']:.1f} times; peak {peak:.2f} GB")  # fmt: skip
+        print(
+            f"{method}: launched {times['launched']:.2f} ms, replayed {times['replayed']:.2f} ms, "
+            f"{times['launched'] / times['replayed']:.1f} times; peak {peak:.2f} GB"
+        )
 
 
 def measure(path: str, method: str, batch: int, *, steps: int, rounds: int) -> dict[str, float]:
     """Milliseconds of a step, both ways."""
-    ways = {"launched": step(path, method, batch, capture=False), "replayed": step(path, method, batch, capture=True)}
+    ways = {
+        "launched": step(path, method, batch, capture=False),
+        "replayed": step(path, method, batch, capture=True),
+    }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, run in ways.items():

@@ -1,4 +1,6 @@
-"""What `bench_layers.py` runs: networks, our layers and classifiers, nfn's layers and classifiers, and the bound."""
+"""What `bench_layers.py` runs: networks, our layers and classifiers, nfn's layers and classifiers,
+and the bound.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from wsl.nn import NFN, UNF, DWSNet, EquivariantLinear
+from wsl.populations.architectures import networks as architectures
 from wsl.symmetry import PermutationSpec, permutation_spec
-from wsl.zoo import architectures
 
 Way = Callable[[], object]
 
@@ -35,15 +37,24 @@ class Case:
 
     def weights(self, *channels: int, grad: bool = False) -> dict[str, Tensor]:
         """Random weights (batch, *shape, *channels)."""
-        return {n: torch.randn(self.batch, *s, *channels, requires_grad=grad) for n, s in self.spec.shapes.items()}
+        return {
+            n: torch.randn(self.batch, *s, *channels, requires_grad=grad)
+            for n, s in self.spec.shapes.items()
+        }
 
 
 def mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
+    return nn.Sequential(
+        nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
+    )
 
 
 SIREN = ("SIREN 2-32-32-1", partial(architectures.siren, [2, 32, 32, 1]), (2, 2))
-CNN = ("CNN of digits_cnn", partial(architectures.cnn, 1, [8, 16, 16], 10, strides=[2, 2, 1]), (2, 1, 8, 8))
+CNN = (
+    "CNN of digits_cnn",
+    partial(architectures.cnn, 1, [8, 16, 16], 10, strides=[2, 2, 1]),
+    (2, 1, 8, 8),
+)
 MLP = ("MLP 784-128-128-10", mlp, (2, 784))
 LAYERS = [Case(*SIREN, batch, channels, exact=True) for batch in (32, 128) for channels in (16, 32)]
 LAYERS += [Case(*CNN, 32, 16), Case(*MLP, 8, 16), Case(*CNN, 32, 32), Case(*CNN, 128, 16)]
@@ -53,7 +64,9 @@ DEPTH = 4
 
 
 def layer_ways(case: Case, *, compiled: bool) -> dict[str, Way]:
-    """One linear layer: NFN's (fixed="encoded"), DWSNet's (fixed="exact"), nfn's NPLinear and HNPLinear."""
+    """One linear layer: NFN's (fixed="encoded"), DWSNet's (fixed="exact"), nfn's NPLinear and
+    HNPLinear.
+    """
     channels = case.channels
     ways = {"bound": bound(case)}
     for fixed in ("encoded", "exact") if case.exact else ("encoded",):
@@ -69,13 +82,19 @@ def layer_ways(case: Case, *, compiled: bool) -> dict[str, Way]:
     return ways
 
 
-def both(name: str, module: nn.Module, case: Case, *channels: int, compiled: bool) -> dict[str, Way]:
-    """A module as it is, and under torch.compile as one graph; a layer's input needs gradients, a classifier's does not."""
+def both(
+    name: str, module: nn.Module, case: Case, *channels: int, compiled: bool
+) -> dict[str, Way]:
+    """A module as it is, and under torch.compile as one graph; a layer's input needs gradients, a
+    classifier's does not.
+    """
     params = case.weights(*channels, grad=bool(channels))
     found = {f"{name}, eager": step(module, params)}
     if compiled:
         torch._dynamo.reset()
-        found[f"{name}, compiled"] = step(torch.compile(module, fullgraph=True, dynamic=False), params)
+        found[f"{name}, compiled"] = step(
+            torch.compile(module, fullgraph=True, dynamic=False), params
+        )
     return found
 
 
@@ -118,7 +137,9 @@ def classifier_ways(case: Case, *, compiled: bool) -> dict[str, Way]:
 
         described, theirs = nfn_input(case, 1)
         for name, layer in {"NP": partial(NPLinear, io_embed=True), "HNP": HNPLinear}.items():
-            ways[f"nfn {name}"] = step(nfn_classifier(described, layer, case.channels), theirs.detach())
+            ways[f"nfn {name}"] = step(
+                nfn_classifier(described, layer, case.channels), theirs.detach()
+            )
     return ways
 
 
@@ -130,7 +151,9 @@ def nfn_input(case: Case, channels: int) -> tuple[Any, Any]:
     """The weights as nfn holds them: (batch, channels, *shape), weights and biases apart."""
     from nfn.common import WeightSpaceFeatures, network_spec_from_wsfeat
 
-    given = [torch.randn(case.batch, channels, *s, requires_grad=True) for s in case.spec.shapes.values()]
+    given = [
+        torch.randn(case.batch, channels, *s, requires_grad=True) for s in case.spec.shapes.values()
+    ]
     features = WeightSpaceFeatures(given[::2], given[1::2])
     return network_spec_from_wsfeat(features), features
 

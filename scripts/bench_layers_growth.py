@@ -1,4 +1,6 @@
-"""The last part of `bench_layers.py`: how the cost of a layer grows with the depth and with the weights of what it reads."""
+"""The last part of `bench_layers.py`: how the cost of a layer grows with the depth and with the
+weights of what it reads.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,15 @@ from bench_layers_cases import Case, bound, step
 from matplotlib import pyplot as plt
 
 from wsl.nn import EquivariantLinear
-from wsl.zoo import architectures
+from wsl.populations.architectures import networks as architectures
 
 BATCH, CHANNELS = 16, 16
 
 
 def growth(folder: Path | None, *, rounds: int, clock: Callable[[], float]) -> None:
-    """Print, and with a folder draw, milliseconds of an uncompiled layer against depth and against weights."""
+    """Print, and with a folder draw, milliseconds of an uncompiled layer against depth and against
+    weights.
+    """
     from bench_layers import measure
 
     depths = {n: case([2, *[32] * n, 1]) for n in (2, 4, 8, 16, 32)}
@@ -31,15 +35,23 @@ def growth(folder: Path | None, *, rounds: int, clock: Callable[[], float]) -> N
             _, medians = measure(ways, rounds, clock)
             count = sum(shape.numel() for shape in each.spec.shapes.values())
             rows.append([kind, size, count, f"{medians['layer']:.3f}", f"{medians['bound']:.3f}"])
-            print(f"{kind} {size}: {count} weights, layer {rows[-1][3]} ms, bound {rows[-1][4]} ms", flush=True)
+            print(
+                f"{kind} {size}: {count} weights, layer {rows[-1][3]} ms, bound {rows[-1][4]} ms",
+                flush=True,
+            )
     for kind in ("hidden layers", "width"):
-        print(f"{kind}: time of the last against the one before, per weight: {last_step(rows, kind):.2f}")
+        print(
+            f"{kind}: time of the last against the one before, per weight: "
+            f"{last_step(rows, kind):.2f}"
+        )
     if folder is not None:
         save(folder, rows)
 
 
 def case(sizes: list[int]) -> Case:
-    return Case("-".join(map(str, sizes)), partial(architectures.siren, sizes), (2, 2), BATCH, CHANNELS)
+    return Case(
+        "-".join(map(str, sizes)), partial(architectures.siren, sizes), (2, 2), BATCH, CHANNELS
+    )
 
 
 def last_step(rows: list[list], kind: str) -> float:
@@ -60,8 +72,15 @@ def save(folder: Path, rows: list[list]) -> None:
         y = [float(row[3]) for row in found]
         axis.plot(x, y, "o-", label="one layer, forward and backward")
         axis.plot(x, [float(row[4]) for row in found], "s-", color="0.5", label="bound")
-        axis.plot(x, [y[-1] * value / x[-1] for value in x], "--", color="0.7", label="proportional")
-        axis.set(xlabel="hidden layers of 32 units" if kind == "hidden layers" else "weights of SIREN 2-n-n-1", ylabel="ms")
+        axis.plot(
+            x, [y[-1] * value / x[-1] for value in x], "--", color="0.7", label="proportional"
+        )
+        axis.set(
+            xlabel="hidden layers of 32 units"
+            if kind == "hidden layers"
+            else "weights of SIREN 2-n-n-1",
+            ylabel="ms",
+        )
         axis.set(xscale="log", yscale="log")
         axis.set_xticks(x, [f"{value:,}" for value in x], minor=False)
         axis.set_xticks([], minor=True)

@@ -1,8 +1,9 @@
 """The collections that `symmetry_coverage.py` can run, and what they share.
 
-Each collection is a module with a function ``networks()``, which yields names and builders; a builder returns a network, its
-inputs and its keyword arguments. A module imports its package when it is asked for networks, not before: to have a collection
-in the table is no reason to install it. torchvision and timm are imported for their model definitions only.
+Each collection is a module with a function ``networks()``, which yields names and builders; a
+builder returns a network, its inputs and its keyword arguments. A module imports its package when
+it is asked for networks, not before: to have a collection in the table is no reason to install it.
+torchvision and timm are imported for their model definitions only.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ Built = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
 Build = Callable[[], Built]
 
 CLASSES = 13
-SUITES = {"torchvision": "coverage_torchvision", "timm": "coverage_timm", "transformers": "coverage_transformers"}
+SUITES = {
+    "torchvision": "coverage_torchvision",
+    "timm": "coverage_timm",
+    "transformers": "coverage_transformers",
+}
 
 
 def networks(suite: str) -> Iterator[tuple[str, Build]]:
@@ -35,10 +40,14 @@ def images(*shape: int) -> tuple[torch.Tensor]:
 
 
 def torchvision() -> Any:
-    """torchvision beside a build of torch that cannot load its compiled operators: they are declared, and stay unusable."""
+    """torchvision beside a build of torch that cannot load its compiled operators: they are
+    declared, and stay unusable.
+    """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.submodule_search_locations is None:
-        raise SystemExit("torchvision is missing; see scripts/README.md for the packages that this script needs")
+        raise SystemExit(
+            "torchvision is missing; see scripts/README.md for the packages that this script needs"
+        )
     source = (Path(spec.submodule_search_locations[0]) / "_meta_registrations.py").read_text()
     for name in sorted({*re.findall(r'register_meta\("([a-z_0-9]+)"\)', source), "nms", "qnms"}):
         if not hasattr(torch.ops.torchvision, name):
@@ -50,7 +59,9 @@ def timm() -> Any:
     """timm, which imports torchvision."""
     torchvision()
     if importlib.util.find_spec("timm") is None:
-        raise SystemExit("timm is missing; see scripts/README.md for the packages that this script needs")
+        raise SystemExit(
+            "timm is missing; see scripts/README.md for the packages that this script needs"
+        )
     return importlib.import_module("timm")
 
 

@@ -1,8 +1,9 @@
-"""The page that `symmetry_coverage.py` writes: a summary, then one table for every collection, misses with their reasons.
+"""The page that `symmetry_coverage.py` writes: a summary, then one table for every collection,
+misses with their reasons.
 
-A network counts as verified when a draw of the weights has a difference below the tolerance, and no draw before it is
-off by more than `ROUNDING`: random weights can amplify rounding far beyond the tolerance, but a wrong group is off by
-much more, at every draw. All draws are shown.
+A network counts as verified when a draw of the weights has a difference below the tolerance, and no
+draw before it is off by more than `ROUNDING`: random weights can amplify rounding far beyond the
+tolerance, but a wrong group is off by much more, at every draw. All draws are shown.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ def page(rows: Sequence[Row], *, tolerance: float) -> str:
     suites = list(dict.fromkeys(row["suite"] for row in rows))
     parts = [HEAD, _summary(rows, suites, tolerance)]
     for suite in suites:
-        parts.append(_suite(suite, sorted((r for r in rows if r["suite"] == suite), key=lambda r: r["name"]), tolerance))
+        parts.append(
+            _suite(
+                suite,
+                sorted((r for r in rows if r["suite"] == suite), key=lambda r: r["name"]),
+                tolerance,
+            )
+        )
     return "\n".join(parts)
 
 
@@ -46,9 +53,8 @@ def verified(row: Row, tolerance: float) -> bool:
 
 
 def _summary(rows: Sequence[Row], suites: Sequence[str], tolerance: float) -> str:
-    head = (
-        "collection, networks, discovered, verified, median movable, least movable, median s, worst difference, least control"
-    )
+    head = "collection, networks, discovered, verified, median movable, least movable, "
+    head += "median s, worst difference, least control"
     lines = [f"| {head.replace(', ', ' | ')} |", "|---" * 9 + "|"]
     for suite in suites:
         mine = [row for row in rows if row["suite"] == suite]
@@ -57,26 +63,37 @@ def _summary(rows: Sequence[Row], suites: Sequence[str], tolerance: float) -> st
         movable = [row["movable"] for row in found] or [0.0]
         seconds = [row["seconds"] for row in found] or [0.0]
         worst = max((min(row["differences"]) for row in proved), default=float("nan"))
-        control = min((max(row["control"].values()) for row in proved if row.get("control")), default=float("nan"))
+        control = min(
+            (max(row["control"].values()) for row in proved if row.get("control")),
+            default=float("nan"),
+        )
         lines.append(
-            f"| {suite} | {len(mine)} | {len(found)} | {len(proved)} | {statistics.median(movable):.1%} | {min(movable):.1%} "
+            f"| {suite} | {len(mine)} | {len(found)} | {len(proved)} | "
+            f"{statistics.median(movable):.1%} | {min(movable):.1%} "
             f"| {statistics.median(seconds):.1f} | {worst:.0e} | {control:.0e} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def _suite(suite: str, rows: Sequence[Row], tolerance: float) -> str:
-    versions = sorted({f"{name} {version}" for row in rows for name, version in row.get("packages", {}).items()})
+    versions = sorted(
+        {f"{name} {version}" for row in rows for name, version in row.get("packages", {}).items()}
+    )
     lines = [
         f"## {suite}\n",
         f"With {', '.join(versions)}.\n",
-        "| network | parameters | groups | log10 order | movable | difference | control | seconds | note |",
+        "| network | parameters | groups | log10 order | movable | difference | control | seconds "
+        "| note |",
         "|---" * 9 + "|",
         *(_row(row) for row in rows),
         "",
     ]
     missed = [row for row in rows if not verified(row, tolerance)]
-    lines += ["### Missed\n", *(f"- `{row['name']}`: {row.get('error', 'the function changes')}" for row in missed), ""]
+    lines += [
+        "### Missed\n",
+        *(f"- `{row['name']}`: {row.get('error', 'the function changes')}" for row in missed),
+        "",
+    ]
     return "\n".join(lines if missed else lines[:-2])
 
 
@@ -103,7 +120,9 @@ def _notes(row: Row) -> Iterator[str]:
         yield f"draws {', '.join(f'{d:.0e}' for d in row['differences'])}"
     if row.get("movable", 1) < FEW:
         largest = list(row["pinned"].items())[:3]
-        yield "fixed: " + ", ".join(f"{reason} ({count / row['parameters']:.0%})" for reason, count in largest)
+        yield "fixed: " + ", ".join(
+            f"{reason} ({count / row['parameters']:.0%})" for reason, count in largest
+        )
     for name, difference in row.get("control", {}).items():
         if difference <= ROUNDING:
             yield f"control: nothing depends on how `{name}` moves"

@@ -1,11 +1,13 @@
-"""timm for `symmetry_coverage.py`: the smallest network of every family; run alone, it searches for them.
+"""timm for `symmetry_coverage.py`: the smallest network of every family; run alone, it searches for
+them.
 
     python scripts/coverage_timm.py        # writes coverage_timm.txt beside itself
 
-A family is a module of timm, ``timm.list_modules()``. Its smallest member has the fewest parameters, counted on the meta device
-or, where a constructor needs numbers, on the CPU; timm's own test networks (``test_*``) are left out. The choice is kept in a
-text file, with timm's version in its first line and the least side of the image that the network takes, so that a run need not
-search again.
+A family is a module of timm, ``timm.list_modules()``. Its smallest member has the fewest
+parameters, counted on the meta device or, where a constructor needs numbers, on the CPU; timm's own
+test networks (``test_*``) are left out. The choice is kept in a text file, with timm's version in
+its first line and the least side of the image that the network takes, so that a run need not search
+again.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ def networks() -> Iterator[tuple[str, Build]]:
     """The smallest network of each family, as family/name, in the order of their parameters."""
     version, *lines = CHOICE.read_text().splitlines()
     if version != f"timm {timm().__version__}":
-        raise SystemExit(f"{CHOICE.name} was made with {version}; run `python scripts/coverage_timm.py` to choose again")
+        raise SystemExit(
+            f"{CHOICE.name} was made with {version}; run `python scripts/coverage_timm.py` to "
+            "choose again"
+        )
     for family, name, _, side, own in sorted(map(str.split, lines), key=lambda line: int(line[2])):
         yield f"{family}/{name}", partial(_built, name, int(side), own == "built")
 
@@ -41,7 +46,9 @@ def make(name: str, **options: int) -> nn.Module:
 
 
 def search() -> Iterator[str]:
-    """Family, name, number of parameters, least side, and whether the network must be built for that side."""
+    """Family, name, number of parameters, least side, and whether the network must be built for
+    that side.
+    """
     for family in timm().list_modules():
         names = [name for name in timm().list_models(module=family) if not name.startswith("test_")]
         count, name = min((parameters(name), name) for name in names)

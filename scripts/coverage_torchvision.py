@@ -1,8 +1,10 @@
-"""torchvision for `symmetry_coverage.py`: every classification network, and every family of the other tasks.
+"""torchvision for `symmetry_coverage.py`: every classification network, and every family of the
+other tasks.
 
-Detectors choose boxes by their scores and cut them out with compiled operators, which cannot run here. What runs is the
-backbone, the heads of every level, and behind a mean over the image instead of a box the heads of regions. Auxiliary
-classifiers, which only training uses, are left out. Videos and image pairs are short and small.
+Detectors choose boxes by their scores and cut them out with compiled operators, which cannot run
+here. What runs is the backbone, the heads of every level, and behind a mean over the image instead
+of a box the heads of regions. Auxiliary classifiers, which only training uses, are left out. Videos
+and image pairs are short and small.
 """
 
 from __future__ import annotations
@@ -17,14 +19,20 @@ from torch import nn
 from torch.nn import functional as F
 
 GIANTS = ("vit_h_14", "regnet_y_128gf")
-"""More than 600 million parameters: last, since their float64 copies need most of a small machine's memory."""
+"""More than 600 million parameters: last, since their float64 copies need most of a small machine's
+memory.
+"""
 SIDES = {"inception_v3": 96, "vit_h_14": 28}
 DETECTORS = (
-    "fasterrcnn_mobilenet_v3_large_fpn fasterrcnn_resnet50_fpn fasterrcnn_resnet50_fpn_v2 fcos_resnet50_fpn "
-    "keypointrcnn_resnet50_fpn maskrcnn_resnet50_fpn maskrcnn_resnet50_fpn_v2 retinanet_resnet50_fpn "
+    "fasterrcnn_mobilenet_v3_large_fpn fasterrcnn_resnet50_fpn fasterrcnn_resnet50_fpn_v2 "
+    "fcos_resnet50_fpn "
+    "keypointrcnn_resnet50_fpn maskrcnn_resnet50_fpn maskrcnn_resnet50_fpn_v2 "
+    "retinanet_resnet50_fpn "
     "retinanet_resnet50_fpn_v2 ssd300_vgg16 ssdlite320_mobilenet_v3_large"
 )
-SEGMENTATION = "deeplabv3_mobilenet_v3_large deeplabv3_resnet50 fcn_resnet50 lraspp_mobilenet_v3_large"
+SEGMENTATION = (
+    "deeplabv3_mobilenet_v3_large deeplabv3_resnet50 fcn_resnet50 lraspp_mobilenet_v3_large"
+)
 
 
 def networks() -> Iterator[tuple[str, Build]]:
@@ -47,9 +55,15 @@ def _make(name: str, **options: Any) -> Any:
 
 
 def _classifier(name: str) -> Built:
-    side = SIDES.get(name, 32 if name.startswith("vit") else 224 if name.startswith("maxvit") else 64)
+    side = SIDES.get(
+        name, 32 if name.startswith("vit") else 224 if name.startswith("maxvit") else 64
+    )
     extra: dict[str, Any] = {"image_size": side} if name.startswith("vit") else {}
-    extra |= {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    extra |= (
+        {"init_weights": False, "aux_logits": False}
+        if name in ("googlenet", "inception_v3")
+        else {}
+    )
     return _make(name, num_classes=CLASSES, **extra), images(3, side, side), {}
 
 
@@ -59,7 +73,11 @@ def _segmentation(name: str) -> Built:
 
 def _detector(name: str) -> Built:
     side = 300 if name.startswith("ssd300") else 128
-    return Detector(_make(name, num_classes=CLASSES, weights_backbone=None)), images(3, side, side), {}
+    return (
+        Detector(_make(name, num_classes=CLASSES, weights_backbone=None)),
+        images(3, side, side),
+        {},
+    )
 
 
 def _video(name: str) -> Built:
@@ -85,7 +103,9 @@ def _flow(name: str) -> Built:
 
 
 class Detector(nn.Module):
-    """A detector without the choice of boxes: every region's head sees the mean of its window over the whole image."""
+    """A detector without the choice of boxes: every region's head sees the mean of its window over
+    the whole image.
+    """
 
     def __init__(self, detector: Any) -> None:
         super().__init__()
@@ -101,6 +121,10 @@ class Detector(nn.Module):
         outputs: list[Any] = [self.detector.rpn.head(levels)]
         for kind in ("box", "mask", "keypoint"):
             if getattr(regions, f"{kind}_roi_pool", None) is not None:
-                pooled = F.adaptive_avg_pool2d(levels[0], getattr(regions, f"{kind}_roi_pool").output_size)
-                outputs.append(getattr(regions, f"{kind}_predictor")(getattr(regions, f"{kind}_head")(pooled)))
+                pooled = F.adaptive_avg_pool2d(
+                    levels[0], getattr(regions, f"{kind}_roi_pool").output_size
+                )
+                outputs.append(
+                    getattr(regions, f"{kind}_predictor")(getattr(regions, f"{kind}_head")(pooled))
+                )
         return outputs

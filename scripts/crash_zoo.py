@@ -1,11 +1,13 @@
-"""Kill a zoo build with SIGKILL at random moments, check after each kill that nothing committed is lost, and resume.
+"""Kill a zoo build with SIGKILL at random moments, check after each kill that nothing committed is
+lost, and resume.
 
     python scripts/crash_zoo.py [--kills 100] [--seed 0]
 
-A build appends its tasks one by one and finalizes. Half of the kills fall anywhere in the build, half within finalize. After
-each: every task whose append had returned is on disk, readable and right; no shard is damaged; the zoo file is absent or
-complete and byte for byte that of an uninterrupted build; the next run does no finished task again. What the kernel holds
-survives SIGKILL: the loss of power is not tried here.
+A build appends its tasks one by one and finalizes. Half of the kills fall anywhere in the build,
+half within finalize. After
+each: every task whose append had returned is on disk, readable and right; no shard is damaged; the
+zoo file is absent or complete and byte for byte that of an uninterrupted build; the next run does
+no finished task again. What the kernel holds survives SIGKILL: the loss of power is not tried here.
 """
 
 from __future__ import annotations
@@ -39,9 +41,13 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         counts = crash(Path(folder), options.kills, np.random.default_rng(options.seed))
-    print(f"{options.kills} kills: {counts['append']} while appending, {counts['finalize']} while finalizing; "
-          f"{counts['builds']} builds completed, each equal to an uninterrupted one; {counts['tasks']} tasks were found "
-          "committed after a kill, none lost, none damaged, none done again")  # fmt: skip
+    print(
+        f"{options.kills} kills: {counts['append']} while appending, {counts['finalize']} while "
+        "finalizing; "
+        f"{counts['builds']} builds completed, each equal to an uninterrupted one; "
+        f"{counts['tasks']} tasks were found "
+        "committed after a kill, none lost, none damaged, none done again"
+    )
 
 
 def crash(folder: Path, kills: int, random: np.random.Generator) -> collections.Counter[str]:
@@ -50,8 +56,12 @@ def crash(folder: Path, kills: int, random: np.random.Generator) -> collections.
     whole, path = reference.read_bytes(), folder / "zoo.h5"
     counts, committed = collections.Counter[str](), set[int]()
     while counts["append"] + counts["finalize"] < kills:
-        done, phase = run(path, committed, delay=random.random() * append if random.random() < 0.5 else None,
-                          later=random.random() * 1.2 * finalize)  # fmt: skip
+        done, phase = run(
+            path,
+            committed,
+            delay=random.random() * append if random.random() < 0.5 else None,
+            later=random.random() * 1.2 * finalize,
+        )
         committed |= done
         counts[phase] += 1
         check(path, committed, whole)
@@ -68,14 +78,25 @@ def crash(folder: Path, kills: int, random: np.random.Generator) -> collections.
 
 
 def writer(path: Path) -> ZooWriter:
-    return ZooWriter(path, spec=SPEC, like={name: torch.zeros(shape) for name, shape in SPEC.shapes.items()},
-                     columns={"accuracy": float, "name": str})  # fmt: skip
+    return ZooWriter(
+        path,
+        spec=SPEC,
+        like={name: torch.zeros(shape) for name, shape in SPEC.shapes.items()},
+        columns={"accuracy": float, "name": str},
+    )
 
 
 def content(task: int) -> tuple[dict[str, torch.Tensor], np.ndarray, dict[str, object]]:
     draw = np.random.default_rng(task)
-    params = {name: torch.from_numpy(draw.normal(size=(ROWS, *shape)).astype("f4")) for name, shape in SPEC.shapes.items()}
-    return params, np.arange(ROWS) * TASKS + task, {"accuracy": draw.random(ROWS), "name": f"task {task}"}
+    params = {
+        name: torch.from_numpy(draw.normal(size=(ROWS, *shape)).astype("f4"))
+        for name, shape in SPEC.shapes.items()
+    }
+    return (
+        params,
+        np.arange(ROWS) * TASKS + task,
+        {"accuracy": draw.random(ROWS), "name": f"task {task}"},
+    )
 
 
 def build(path: Path, tell: int, committed: set[int]) -> None:
@@ -108,8 +129,12 @@ def timed(path: Path) -> tuple[float, float]:
     return middle - started, time.perf_counter() - middle
 
 
-def run(path: Path, committed: set[int], *, delay: float | None, later: float) -> tuple[set[int], str]:
-    """Start a build and kill it ``delay`` seconds after its start, or ``later`` seconds after it began to finalize."""
+def run(
+    path: Path, committed: set[int], *, delay: float | None, later: float
+) -> tuple[set[int], str]:
+    """Start a build and kill it ``delay`` seconds after its start, or ``later`` seconds after it
+    began to finalize.
+    """
     read, tell = os.pipe()
     child = os.fork()
     if child == 0:
@@ -138,7 +163,9 @@ def run(path: Path, committed: set[int], *, delay: float | None, later: float) -
             end = time.perf_counter() + later
     os.close(read)
     status = os.waitpid(child, 0)[1]
-    assert status == signal.SIGKILL or (status == 0 and phase == "builds"), f"the build failed with status {status}"
+    assert status == signal.SIGKILL or (status == 0 and phase == "builds"), (
+        f"the build failed with status {status}"
+    )
     return done, phase
 
 
@@ -154,7 +181,9 @@ def check(path: Path, committed: set[int], whole: bytes) -> None:
         task = int(shard.stem.removeprefix("task"))
         params, member, _ = content(task)
         with np.load(shard, allow_pickle=False) as arrays:
-            assert np.array_equal(arrays["weights"], target.header.layout.pack(params)), f"{shard} is damaged"
+            assert np.array_equal(arrays["weights"], target.header.layout.pack(params)), (
+                f"{shard} is damaged"
+            )
             assert np.array_equal(arrays["_member"], member), f"{shard} is damaged"
         found.add(task)
     assert committed <= found, f"tasks {sorted(committed - found)} were committed and are lost"

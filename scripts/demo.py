@@ -1,9 +1,11 @@
-"""All three jobs of wsl on real data, through the public commands: populations, functionals, alignment, generated weights.
+"""All three jobs of wsl on real data, through the public commands: populations, functionals,
+alignment, generated weights.
 
     python scripts/demo.py --output demo
 
-Two lanes of commands run side by side, one thread each. Every step is skipped when its result is already there. Writes
-``report.html`` (self-contained), ``summary.json`` (every number) and prints a table.
+Two lanes of commands run side by side, one thread each. Every step is skipped when its result is
+already there. Writes ``report.html`` (self-contained), ``summary.json`` (every number) and prints a
+table.
 """
 
 from __future__ import annotations
@@ -56,31 +58,49 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with ThreadPoolExecutor(len(LANES)) as pool:
-        lanes = list(pool.map(lambda commands: [step(command, out) for command in commands], LANES.values()))
+        lanes = list(
+            pool.map(lambda commands: [step(command, out) for command in commands], LANES.values())
+        )
     before = read(out / "summary.json")["seconds"] if (out / "summary.json").exists() else {}
     seconds = before | {name: round(s, 1) for lane in lanes for name, s in lane if s is not None}
     summary = summarise(out, seconds)
     summary["wall_seconds"] = round(time.perf_counter() - started, 1)
-    summary["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2)
+    summary["peak_memory_gb"] = round(
+        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2
+    )
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     write_report(out, summary)
     print(table(summary))
-    print(f"\n{out / 'report.html'} and {out / 'summary.json'} hold every figure and number; {summary['wall_seconds']:.0f} s")
+    print(
+        f"\n{out / 'report.html'} and {out / 'summary.json'} hold every figure and number; "
+        f"{summary['wall_seconds']:.0f} s"
+    )
 
 
 def step(command: str, out: Path) -> tuple[str, float | None]:
-    """Run ``wsl COMMAND`` once its zoo is there; its name and seconds, None if some output was there before."""
+    """Run ``wsl COMMAND`` once its zoo is there; its name and seconds, None if some output was
+    there before.
+    """
     words = [word for part in command.split() for word in expand(part, out)]
     for needed in (Path(word.removeprefix("zoo=")) for word in words if word.startswith("zoo=")):
         while not needed.exists() and not FAILED.is_set():
             time.sleep(0.2)
     target = output_of(words)
-    name, there = f"{' '.join(words[: 1 + (words[0] == 'zoo')])} {target.stem}", any(target.parent.glob(f"{target.name}*"))
+    name, there = (
+        f"{' '.join(words[: 1 + (words[0] == 'zoo')])} {target.stem}",
+        any(target.parent.glob(f"{target.name}*")),
+    )
     started = time.perf_counter()
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-m", "wsl", *words], env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "wsl", *words], env=env, capture_output=True, text=True, check=False
+    )
     seconds = time.perf_counter() - started
-    print(f"{seconds:6.1f} s  wsl {' '.join(words)}\n          {' / '.join(done.stdout.strip().splitlines()[-2:])}", flush=True)
+    print(
+        f"{seconds:6.1f} s  wsl {' '.join(words)}\n          "
+        f"{' / '.join(done.stdout.strip().splitlines()[-2:])}",
+        flush=True,
+    )
     if done.returncode:
         FAILED.set()
         sys.exit(f"wsl {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
@@ -95,7 +115,9 @@ def output_of(words: list[str]) -> Path:
 
 
 def expand(part: str, out: Path) -> list[str]:
-    """Fill in the output folder, ``{cnns}`` by a population and its file, ``{mlp}`` by the two exported checkpoints."""
+    """Fill in the output folder, ``{cnns}`` by a population and its file, ``{mlp}`` by the two
+    exported checkpoints.
+    """
     if part in ZOOS:
         return [f"datasets={ZOOS[part]}", f"zoo={out / ZOOS[part]}.h5"]
     if part in {"{mlp}", "{cnn_bn}"}:
@@ -106,16 +128,27 @@ def expand(part: str, out: Path) -> list[str]:
 def summarise(out: Path, seconds: dict[str, float]) -> dict:
     """Every number of the demo, read from the result files of its steps."""
     zoos = {name: Zoo(out / f"{name}.h5") for name in ("digits_cnn", "digits_inr")}
-    trained = {name: read(out / name / "result.json") for name in ("cnn-unf", "cnn-statnet", "inr-unf", "inr-statnet")}
+    trained = {
+        name: read(out / name / "result.json")
+        for name in ("cnn-unf", "cnn-statnet", "inr-unf", "inr-statnet")
+    }
     return {
-        "zoos": {name: population(zoo, seconds.get(f"zoo build {name}")) for name, zoo in zoos.items()},
+        "zoos": {
+            name: population(zoo, seconds.get(f"zoo build {name}")) for name, zoo in zoos.items()
+        },
         "functionals": {
             name: {"seed": done["config"]["seed"], "parameters": done["parameters"], **done["test"]}
             for name, done in trained.items()
         },
-        "paths": {name: read(out / f"{name}-path" / "result.json")["paths"] for name in ("mlp", "cnn_bn")},
+        "paths": {
+            name: read(out / f"{name}-path" / "result.json")["paths"] for name in ("mlp", "cnn_bn")
+        },
         "merged": {
-            name: {key: value for key, value in read(out / name / "merged.result.json").items() if "accuracy" in key}
+            name: {
+                key: value
+                for key, value in read(out / name / "merged.result.json").items()
+                if "accuracy" in key
+            }
             for name in ("mlp", "cnn_bn")
         },
         "generated": read(out / "generated" / "result.json")["scores"],
@@ -126,7 +159,11 @@ def summarise(out: Path, seconds: dict[str, float]) -> dict:
 def population(zoo: Zoo, seconds: float | None) -> dict:
     """Size of a zoo, and members per second if it was timed."""
     members = len(set(zoo.table["member"].tolist()))
-    return {"members": members, "checkpoints": len(zoo), "members_per_second": round(members / seconds, 1) if seconds else None}
+    return {
+        "members": members,
+        "checkpoints": len(zoo),
+        "members_per_second": round(members / seconds, 1) if seconds else None,
+    }
 
 
 def read(path: Path) -> dict:
@@ -138,12 +175,17 @@ def table(summary: dict) -> str:
     f, p, g = summary["functionals"], summary["paths"], summary["generated"]
     lines = [("zoos", "")]
     lines += [
-        (f"  {name}", f"{z['members']} members, {z['checkpoints']} checkpoints, {z['members_per_second']} members/s")
+        (
+            f"  {name}",
+            f"{z['members']} members, {z['checkpoints']} checkpoints, {z['members_per_second']} "
+            "members/s",
+        )
         for name, z in summary["zoos"].items()
     ]
     lines += [("test accuracy of unseen CNNs, Kendall's tau / R2", "")]
     lines += [
-        (f"  {name}", f"{f[f'cnn-{name}']['kendall_tau']:.3f} / {f[f'cnn-{name}']['r2']:.3f}") for name in ("unf", "statnet")
+        (f"  {name}", f"{f[f'cnn-{name}']['kendall_tau']:.3f} / {f[f'cnn-{name}']['r2']:.3f}")
+        for name in ("unf", "statnet")
     ]
     lines += [("digit shown by unseen INRs, accuracy", "")]
     lines += [(f"  {name}", f"{f[f'inr-{name}']['accuracy']:.3f}") for name in ("unf", "statnet")]
@@ -155,12 +197,19 @@ def table(summary: dict) -> str:
             ),
             (
                 f"{name}: midpoint accuracy naive / matched",
-                f"{paths['naive']['midpoint_accuracy']:.3f} / {paths['matched']['midpoint_accuracy']:.3f}",
+                f"{paths['naive']['midpoint_accuracy']:.3f} / "
+                f"{paths['matched']['midpoint_accuracy']:.3f}",
             ),
-            (f"{name}: merged network, test accuracy", f"{summary['merged'][name]['accuracy']:.3f}"),
+            (
+                f"{name}: merged network, test accuracy",
+                f"{summary['merged'][name]['accuracy']:.3f}",
+            ),
         ]
     lines += [
-        (f"generated: {key.replace('_', ' ')}", f"{value:.3f}" if isinstance(value, float) else str(value))
+        (
+            f"generated: {key.replace('_', ' ')}",
+            f"{value:.3f}" if isinstance(value, float) else str(value),
+        )
         for key, value in g.items()
     ]
     width = max(len(name) for name, _ in lines) + 2

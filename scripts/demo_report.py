@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; color: #222 }
+body { padding: 0 1rem }
 h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem }
 table { border-collapse: collapse; margin: 1rem 0 }
 td, th { padding: .25rem .9rem .25rem 0; text-align: left; vertical-align: top }
@@ -17,33 +18,62 @@ img { max-width: 100%; max-height: 26rem } figure { margin: 1rem 0; display: inl
 figcaption, small { color: #666 }
 """
 
-PATHS = "Straight line between two independently trained networks, before and after weight matching."
+PATHS = (
+    "Straight line between two independently trained networks, before and after weight matching."
+)
 SECTIONS = [
-    ("Populations", "Checkpoints of many small networks, trained as stacked members on scikit-learn's 8x8 digits.", "zoos", []),
+    (
+        "Populations",
+        "Checkpoints of many small networks, trained as stacked members on scikit-learn's 8x8 "
+        "digits.",
+        "zoos",
+        [],
+    ),
     (
         "Neural functionals",
-        "Networks that read weights. Test members were never seen in training or selection: the accuracy of unseen CNNs is "
-        "predicted (Kendall's tau, R2), the digit of unseen implicit representations recognised (accuracy). One seed each.",
+        "Networks that read weights. Test members were never seen in training or selection: the "
+        "accuracy of unseen CNNs is "
+        "predicted (Kendall's tau, R2), the digit of unseen implicit representations recognised "
+        "(accuracy). One seed each.",
         "functionals",
         [
-            ("cnn-unf/predictions.png", "UNF: predicted against true test accuracy of unseen CNN checkpoints"),
+            (
+                "cnn-unf/predictions.png",
+                "UNF: predicted against true test accuracy of unseen CNN checkpoints",
+            ),
             ("cnn-statnet/predictions.png", "StatNet on the same checkpoints"),
         ],
     ),
-    ("Alignment: MLPs", PATHS, "paths.mlp", [("mlp-path/path.png", "MLPs: test loss and accuracy along the line")]),
+    (
+        "Alignment: MLPs",
+        PATHS,
+        "paths.mlp",
+        [("mlp-path/path.png", "MLPs: test loss and accuracy along the line")],
+    ),
     (
         "Alignment: CNNs with batch norm",
         PATHS + " Batch-norm statistics are recomputed on training data at every point.",
         "paths.cnn_bn",
         [("cnn_bn-path/path.png", "CNNs with batch norm: test loss and accuracy along the line")],
     ),
-    ("Merged networks", "The midpoint after matching, scored on the test images beside its parents A and B.", "merged", []),
+    (
+        "Merged networks",
+        "The midpoint after matching, scored on the test images beside its parents A and B.",
+        "merged",
+        [],
+    ),
     (
         "Generated weights",
-        "Networks drawn from a latent diffusion model of the population, conditioned on high accuracy; scores are means over "
+        "Networks drawn from a latent diffusion model of the population, conditioned on high "
+        "accuracy; scores are means over "
         "all draws, none selected. Distances are to the nearest training member after alignment.",
         "generated",
-        [("generated/generated.png", "Accuracy of drawn and fine-tuned networks, and of the baselines")],
+        [
+            (
+                "generated/generated.png",
+                "Accuracy of drawn and fine-tuned networks, and of the baselines",
+            )
+        ],
     ),
 ]
 
@@ -51,15 +81,24 @@ SECTIONS = [
 def write_report(folder: Path, summary: dict[str, Any]) -> None:
     """Write ``report.html`` from the summary and the figures in ``folder``."""
     body = "".join(_section(folder, summary, *section) for section in SECTIONS)
-    foot = (
-        f"<small>{summary['wall_seconds']} s of wall time, peak memory of one process {summary['peak_memory_gb']} GB.</small>"
+    cost = f"{summary['wall_seconds']} s of wall time, "
+    cost += f"peak memory of one process {summary['peak_memory_gb']} GB."
+    page = "<!doctype html><html lang='en'><meta charset='utf-8'>"
+    page += f"<title>wsl: demo</title><style>{STYLE}</style>"
+    page += (
+        f"<h1>wsl: weight-space learning on real digits</h1>{body}<small>{cost}</small></html>\n"
     )
-    page = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>wsl: demo</title><style>{STYLE}</style>"
-    page += f"<h1>wsl: weight-space learning on real digits</h1>{body}{foot}</html>\n"
     (folder / "report.html").write_text(page)
 
 
-def _section(folder: Path, summary: dict[str, Any], title: str, text: str, key: str, figures: list[tuple[str, str]]) -> str:
+def _section(
+    folder: Path,
+    summary: dict[str, Any],
+    title: str,
+    text: str,
+    key: str,
+    figures: list[tuple[str, str]],
+) -> str:
     value: Any = summary
     for part in key.split("."):
         value = value[part]
@@ -70,11 +109,19 @@ def _section(folder: Path, summary: dict[str, Any], title: str, text: str, key: 
 
 def _table(value: dict[str, Any]) -> str:
     if not any(isinstance(row, dict) for row in value.values()):
-        return "<table>" + "".join(f"<tr><td>{_words(k)}</td><td>{_number(v)}</td></tr>" for k, v in value.items()) + "</table>"
+        return (
+            "<table>"
+            + "".join(
+                f"<tr><td>{_words(k)}</td><td>{_number(v)}</td></tr>" for k, v in value.items()
+            )
+            + "</table>"
+        )
     columns = list(dict.fromkeys(column for row in value.values() for column in row))
     head = "<tr><th></th>" + "".join(f"<th>{_words(column)}</th>" for column in columns) + "</tr>"
     lines = "".join(
-        f"<tr><td>{_words(name)}</td>" + "".join(f"<td>{_number(row.get(column, ''))}</td>" for column in columns) + "</tr>"
+        f"<tr><td>{_words(name)}</td>"
+        + "".join(f"<td>{_number(row.get(column, ''))}</td>" for column in columns)
+        + "</tr>"
         for name, row in value.items()
     )
     return f"<table>{head}{lines}</table>"
@@ -83,7 +130,8 @@ def _table(value: dict[str, Any]) -> str:
 def _figure(folder: Path, name: str, caption: str) -> str:
     data = base64.b64encode((folder / name).read_bytes()).decode()
     caption = html.escape(caption)
-    return f"<figure><img alt='{caption}' src='data:image/png;base64,{data}'><figcaption>{caption}</figcaption></figure>"
+    image = f"<img alt='{caption}' src='data:image/png;base64,{data}'>"
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 def _words(name: str) -> str:

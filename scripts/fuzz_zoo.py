@@ -1,13 +1,16 @@
-"""Damage good zoo files at random and read them: a clear error or the right rows, never a crash, a hang, or wrong data.
+"""Damage good zoo files at random and read them: a clear error or the right rows, never a crash, a
+hang, or wrong data.
 
     python scripts/fuzz_zoo.py [--files 1000] [--seed 0]
 
-Files of each kind (float32, bfloat16, archive, version 1) are mutated: bits, bytes and blocks, mostly in what describes the
-data, a third of them anywhere; cut, lengthened, spliced. In a fifth of the files the damage is in the text attributes and their
-checksum is made to fit, as an adversary would do. Each is opened, its metadata, rows, statistics and loader read, and
-verified, in a process with 4 GiB of address space and 20 s per file. Outcomes: *refused* (a `ZooError`, at opening or at use),
-*caught* (rows could be read, `verify` finds the damage), *right* (all equal to the file before), *signed* (readable, but said
-to be so by a checksum that was forged: another file). Anything else is a defect.
+Files of each kind (float32, bfloat16, archive, version 1) are mutated: bits, bytes and blocks,
+mostly in what describes the data, a third of them anywhere; cut, lengthened, spliced. In a fifth of
+the files the damage is in the text attributes and their checksum is made to fit, as an adversary
+would do. Each is opened, its metadata, rows, statistics and loader read, and verified, in a process
+with 4 GiB of address space and 20 s per file. Outcomes: *refused* (a `ZooError`, at opening or at
+use), *caught* (rows could be read, `verify` finds the damage), *right* (all equal to the file
+before), *signed* (readable, but said to be so by a checksum that was forged: another file).
+Anything else is a defect.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import torch
 
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import Zoo, ZooError, ZooWriter, save
-from wsl.zoo.format import TEXTS, VERSION, checksum
+from wsl.zoo.file.format import TEXTS, VERSION, checksum
 
 SECONDS, BATCH, SPACE = 20, 50, 4 << 30
 OLD = Path(__file__).parent.parent / "tests" / "data" / "version_1.h5"
@@ -61,19 +64,41 @@ def fuzz(folder: Path, files: int, seed: int) -> collections.Counter[str]:
 
 def good_files(folder: Path) -> list[Path]:
     spec = PermutationSpec.parse("h = 8\n0.weight: h 5\n0.bias: h\nsteps:")
-    like = {name: torch.zeros(shape, dtype=torch.int64 if name == "steps" else None) for name, shape in spec.shapes.items()}
-    writer = ZooWriter(folder / "plain.h5", spec=spec, like=like, architecture={"_target_": "x"},
-                       columns={"accuracy": float, "name": str, "good": bool, "seed": int},
-                       provenance={"note": "n" * 40})  # fmt: skip
-    draw = torch.Generator().manual_seed(0)
-    params = {name: torch.randn(30, *shape, generator=draw) for name, shape in spec.shapes.items()} | {
-        "steps": torch.arange(30)
+    like = {
+        name: torch.zeros(shape, dtype=torch.int64 if name == "steps" else None)
+        for name, shape in spec.shapes.items()
     }
-    writer.append("a", params, member=np.arange(30) // 3, epoch=np.arange(30) % 3,
-                  metadata={"accuracy": np.arange(30) / 30, "name": list("abc" * 10), "good": True, "seed": 5})  # fmt: skip
+    writer = ZooWriter(
+        folder / "plain.h5",
+        spec=spec,
+        like=like,
+        architecture={"_target_": "x"},
+        columns={"accuracy": float, "name": str, "good": bool, "seed": int},
+        provenance={"note": "n" * 40},
+    )
+    draw = torch.Generator().manual_seed(0)
+    params = {
+        name: torch.randn(30, *shape, generator=draw) for name, shape in spec.shapes.items()
+    } | {"steps": torch.arange(30)}
+    writer.append(
+        "a",
+        params,
+        member=np.arange(30) // 3,
+        epoch=np.arange(30) % 3,
+        metadata={
+            "accuracy": np.arange(30) / 30,
+            "name": list("abc" * 10),
+            "good": True,
+            "seed": 5,
+        },
+    )
     plain = Zoo(writer.finalize())
-    return [plain.path, save(plain, folder / "small.h5", dtype=torch.bfloat16).path,
-            save(plain, folder / "archive.h5", archive=True).path, OLD]  # fmt: skip
+    return [
+        plain.path,
+        save(plain, folder / "small.h5", dtype=torch.bfloat16).path,
+        save(plain, folder / "archive.h5", archive=True).path,
+        OLD,
+    ]
 
 
 def in_child(folder: Path, good: list[Path], numbers: range, seed: int) -> list[str]:
@@ -87,7 +112,12 @@ def in_child(folder: Path, good: list[Path], numbers: range, seed: int) -> list[
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             for number in numbers:
                 signal.alarm(SECONDS)
-                os.write(tell, bytes([OUTCOMES.index(one(folder, good, np.random.default_rng([seed, number])))]))
+                os.write(
+                    tell,
+                    bytes(
+                        [OUTCOMES.index(one(folder, good, np.random.default_rng([seed, number])))]
+                    ),
+                )
             os._exit(0)
         except Exception:  # noqa: BLE001  (a process that was forked must not run on)
             traceback.print_exc()
@@ -136,21 +166,39 @@ def contents(zoo: Zoo) -> tuple[object, ...]:
     """Everything that a user can read."""
     params, numbers = zoo[:]
     batches = [batch for batch, _ in zoo.loader(batch_size=7, shuffle=True)]
-    tensors = [*params.values(), *numbers.values(), *(t for batch in batches for t in batch.values())]
+    tensors = [
+        *params.values(),
+        *numbers.values(),
+        *(t for batch in batches for t in batch.values()),
+    ]
     zoo.statistics(None)
-    about = (str(zoo.spec), zoo.provenance, zoo.architecture, zoo.columns, zoo.buffers, zoo.table.tobytes())
-    return (*map(repr, about), *(t.contiguous().flatten().view(torch.uint8).numpy().tobytes() for t in tensors))
+    about = (
+        str(zoo.spec),
+        zoo.provenance,
+        zoo.architecture,
+        zoo.columns,
+        zoo.buffers,
+        zoo.table.tobytes(),
+    )
+    return (
+        *map(repr, about),
+        *(t.contiguous().flatten().view(torch.uint8).numpy().tobytes() for t in tensors),
+    )
 
 
 def forge(path: Path, random: np.random.Generator) -> None:
-    """Change characters of one text attribute, mostly digits and brackets, and sign the file again."""
+    """Change characters of one text attribute, mostly digits and brackets, and sign the file
+    again.
+    """
     with h5py.File(path, "r+") as file:
         texts = {name: file.attrs[name].decode() for name in TEXTS[VERSION]}
         name = str(random.choice(list(texts)))
         letters = list(texts[name])
         for _ in range(int(random.choice([1, 1, 2, 5]))):
             place = int(random.integers(len(letters)))
-            letters[place] = str(random.choice(list('0123456789-+.eE[]{}()",: hw\n'))) * int(random.choice([0, 1, 1, 2, 5000]))
+            letters[place] = str(random.choice(list('0123456789-+.eE[]{}()",: hw\n'))) * int(
+                random.choice([0, 1, 1, 2, 5000])
+            )
         texts[name] = "".join(letters) or " "
         data = texts[name].encode()
         file.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", len(data)))

@@ -1,11 +1,15 @@
-"""How much of today's architectures is discovered, and proved: one row for every network of three model collections.
+"""How much of today's architectures is discovered, and proved: one row for every network of three
+model collections.
 
-    python scripts/symmetry_coverage.py torchvision timm transformers --results coverage.jsonl --table docs/symmetry_coverage.md
+    python scripts/symmetry_coverage.py torchvision timm transformers --results coverage.jsonl
+    --table docs/symmetry_coverage.md
 
-For each network: discovery on the exported graph, then `wsl.verify` in float64 with random weights and buffers and a random
-element of the whole group. A control follows: the same with one tensor left behind, which must break the function, or else
-the check could not have failed. Every network runs in a process of its own, with a time limit; finished rows are kept in
-``--results`` and skipped. Needs the packages of the collections asked for (see `scripts/README.md`); wsl itself does not.
+For each network: discovery on the exported graph, then `wsl.verify` in float64 with random weights
+and buffers and a random element of the whole group. A control follows: the same with one tensor
+left behind, which must break the function, or else the check could not have failed. Every network
+runs in a process of its own, with a time limit; finished rows are kept in ``--results`` and
+skipped. Needs the packages of the collections asked for (see `scripts/README.md`); wsl itself does
+not.
 """
 
 from __future__ import annotations
@@ -34,22 +38,34 @@ from wsl.symmetry import PermutationSpec
 TOLERANCE = 1e-9
 CONTROLS = 3
 SEEDS = range(4)
-"""Seeds of the random weights: the first one counts, others are drawn where rounding is amplified beyond the tolerance."""
+"""Seeds of the random weights: the first one counts, others are drawn where rounding is amplified
+beyond the tolerance.
+"""
 
 
 def main() -> None:
     """Run what is missing, then write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "suites", nargs="*", metavar="SUITE", help=f"any of {', '.join(coverage_networks.SUITES)}; none to write the table"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--results", type=Path, required=True, help="one line of JSON for each network, appended")
+    parser.add_argument(
+        "suites",
+        nargs="*",
+        metavar="SUITE",
+        help=f"any of {', '.join(coverage_networks.SUITES)}; none to write the table",
+    )
+    parser.add_argument(
+        "--results", type=Path, required=True, help="one line of JSON for each network, appended"
+    )
     parser.add_argument("--table", type=Path, help="write the table as Markdown")
     parser.add_argument("--only", nargs="*", help="names of networks; these run again")
     parser.add_argument("--seconds", type=float, default=300, help="time limit for one network")
     options = parser.parse_args()
     if unknown := set(options.suites) - set(coverage_networks.SUITES):
-        parser.error(f"no collection {', '.join(sorted(unknown))}; there are {', '.join(coverage_networks.SUITES)}")
+        parser.error(
+            f"no collection {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(coverage_networks.SUITES)}"
+        )
     torch.set_num_threads(1)
     for suite in options.suites:
         done = {row["name"] for row in rows(options.results) if row["suite"] == suite}
@@ -78,7 +94,11 @@ def in_a_process(build: Build, seconds: float) -> dict[str, Any]:
     process.start()
     sender.close()
     try:
-        return receiver.recv() if receiver.poll(seconds) else {"error": f"no result in {seconds:.0f} s"}
+        return (
+            receiver.recv()
+            if receiver.poll(seconds)
+            else {"error": f"no result in {seconds:.0f} s"}
+        )
     except EOFError:
         return {"error": "the process died"}
     finally:
@@ -99,7 +119,9 @@ def measure(build: Build) -> dict[str, Any]:
         row["differences"] = differences(spec, model, inputs, kwargs)
         row["control"] = control(spec, model, inputs, kwargs)
     except Exception as error:  # noqa: BLE001 - a network that fails is a row, whatever the reason
-        row["error"] = f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
+        row["error"] = (
+            f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
+        )
         row["trace"] = traceback.format_exc()[-1500:]
     row["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return row
@@ -111,27 +133,43 @@ def packages() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names if name in sys.modules}
 
 
-def differences(spec: PermutationSpec, model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
-    """Relative differences at one draw of the weights after another, until one is below the tolerance."""
+def differences(
+    spec: PermutationSpec, model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[float]:
+    """Relative differences at one draw of the weights after another, until one is below the
+    tolerance.
+    """
     found: list[float] = []
     for seed in SEEDS:
-        proof = wsl.verify(spec, model, *inputs, kwargs=kwargs, tolerance=TOLERANCE, seed=seed, groups=False)
+        proof = wsl.verify(
+            spec, model, *inputs, kwargs=kwargs, tolerance=TOLERANCE, seed=seed, groups=False
+        )
         found.append(proof.whole)
         if proof.whole <= TOLERANCE:
             break
     return found
 
 
-def control(spec: PermutationSpec, model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, float]:
-    """Relative difference when one movable matrix, drawn at random, stays behind; another is drawn if nothing depends on it."""
+def control(
+    spec: PermutationSpec, model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, float]:
+    """Relative difference when one movable matrix, drawn at random, stays behind; another is drawn
+    if nothing depends on it.
+    """
     state = {name: t for name, t in model.state_dict().items() if isinstance(t, torch.Tensor)}
     addresses = [t.data_ptr() for t in state.values()]
     moving = {o.tensor for group in spec.groups for o in spec.occurrences(group)}
-    matrices = [n for n, t in state.items() if n in moving and t.dim() > 1 and addresses.count(t.data_ptr()) == 1]
+    matrices = [
+        n
+        for n, t in state.items()
+        if n in moving and t.dim() > 1 and addresses.count(t.data_ptr()) == 1
+    ]
     found: dict[str, float] = {}
     for name in random.Random(0).sample(matrices, min(CONTROLS, len(matrices))):
         wrong = left_behind(spec, name)
-        found[name] = wsl.verify(wrong, model, *inputs, kwargs=kwargs, tolerance=float("inf"), groups=False).whole
+        found[name] = wsl.verify(
+            wrong, model, *inputs, kwargs=kwargs, tolerance=float("inf"), groups=False
+        ).whole
         if found[name] > coverage_table.ROUNDING:
             break
     return found
@@ -140,9 +178,15 @@ def control(spec: PermutationSpec, model: nn.Module, inputs: tuple[Any, ...], kw
 def left_behind(spec: PermutationSpec, tensor: str) -> PermutationSpec:
     """The specification with one tensor fixed."""
     fixed = tuple(((n,),) for n in spec.shapes[tensor])
-    annotations = tuple((name, fixed if name == tensor else axes) for name, axes in spec.annotations)
-    used = {atom for _, axes in annotations for axis in axes for segment in axis for atom in segment}
-    return PermutationSpec(tuple(group for group in spec.declared if group.name in used), annotations)
+    annotations = tuple(
+        (name, fixed if name == tensor else axes) for name, axes in spec.annotations
+    )
+    used = {
+        atom for _, axes in annotations for axis in axes for segment in axis for atom in segment
+    }
+    return PermutationSpec(
+        tuple(group for group in spec.declared if group.name in used), annotations
+    )
 
 
 def describe(spec: PermutationSpec) -> dict[str, Any]:
@@ -162,7 +206,8 @@ def describe(spec: PermutationSpec) -> dict[str, Any]:
 def line(row: dict[str, Any]) -> str:
     """One row for the eye."""
     if "error" in row:
-        return f"{row['name']:44s} {row.get('groups', '-')!s:>5} {row.get('movable', 0):7.1%} MISSED {row['error']}"
+        found = f"{row.get('groups', '-')!s:>5} {row.get('movable', 0):7.1%}"
+        return f"{row['name']:44s} {found} MISSED {row['error']}"
     shown = " ".join(f"{d:.1e}" for d in row["differences"])
     control = max(row["control"].values(), default=0)
     mark = "" if coverage_table.verified(row, TOLERANCE) else "  WRONG"

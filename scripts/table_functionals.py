@@ -1,10 +1,13 @@
-"""A table of neural functionals on one population: every method with several seeds on the same zoo and the same budget.
+"""A table of neural functionals on one population: every method with several seeds on the same zoo
+and the same budget.
 
-    python scripts/table_functionals.py DATASET METHOD [METHOD ...] [--seeds 3] [--output FOLDER] [--set KEY=VALUE ...]
+    python scripts/table_functionals.py DATASET METHOD [METHOD ...] [--seeds 3] [--output FOLDER]
+    [--set KEY=VALUE ...]
 
-METHOD is a recipe of ``models/`` with changes of its own after colons: ``unf``, ``nfn:network.fixed=exact``. Each run is a
-``wsl train`` in a process of its own, so that its time (processor and wall) and its peak memory can be told; finished runs are
-kept and skipped. Writes FOLDER/table.csv, a row for each run, and FOLDER/table.md: mean and standard deviation over seeds.
+METHOD is a recipe of ``models/`` with changes of its own after colons: ``unf``,
+``nfn:network.fixed=exact``. Each run is a ``wsl train`` in a process of its own, so that its time
+(processor and wall) and its peak memory can be told; finished runs are kept and skipped. Writes
+FOLDER/table.csv, a row for each run, and FOLDER/table.md: mean and standard deviation over seeds.
 """
 
 from __future__ import annotations
@@ -24,12 +27,16 @@ Row = dict[str, float | str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset")
     parser.add_argument("methods", nargs="+")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for every run")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides for every run"
+    )
     options = parser.parse_args()
     folder = options.output or Path("runs/tables") / options.dataset
     rows = read(folder / "table.csv")
@@ -37,7 +44,13 @@ def main() -> None:
         for method in options.methods:
             run = f"{method} {' '.join(options.set)}".strip()
             if not any(row["run"] == run and int(row["seed"]) == seed for row in rows):
-                rows.append({"run": run, "seed": seed, **train(options.dataset, method, options.set, seed=seed, folder=folder)})
+                rows.append(
+                    {
+                        "run": run,
+                        "seed": seed,
+                        **train(options.dataset, method, options.set, seed=seed, folder=folder),
+                    }
+                )
                 write(folder, rows)
     sys.stdout.write((folder / "table.md").read_text())
 
@@ -47,16 +60,33 @@ def train(dataset: str, method: str, shared: list[str], *, seed: int, folder: Pa
     model, *own = method.split(":")
     changes = hashlib.sha256(" ".join([*own, *shared]).encode()).hexdigest()[:8]
     output = folder / "runs" / f"{model}-{changes}-{seed}"
-    words = [f"models={model}", f"datasets={dataset}", f"seed={seed}", f"output={output}", *own, *shared]
+    words = [
+        f"models={model}",
+        f"datasets={dataset}",
+        f"seed={seed}",
+        f"output={output}",
+        *own,
+        *shared,
+    ]
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "wsl", "train", *words], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wsl", "train", *words], stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"wsl train {' '.join(words)} failed")
     result = json.loads((output / "result.json").read_text())
-    costs = {"wall_s": time.perf_counter() - started, "cpu_s": usage.ru_utime + usage.ru_stime,
-             "peak_gb": usage.ru_maxrss / 2**20}  # fmt: skip
-    return {"parameters": result["parameters"], "best_epoch": result["best_epoch"], **result["test"], **costs}
+    costs = {
+        "wall_s": time.perf_counter() - started,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_gb": usage.ru_maxrss / 2**20,
+    }
+    return {
+        "parameters": result["parameters"],
+        "best_epoch": result["best_epoch"],
+        **result["test"],
+        **costs,
+    }
 
 
 def read(path: Path) -> list[Row]:
@@ -82,7 +112,9 @@ def markdown(rows: list[Row]) -> str:
     for row in rows:
         groups.setdefault(str(row["run"]), []).append(row)
     lines = [f"| method | {' | '.join(names)} | seeds |", f"|{'---|' * (len(names) + 2)}"]
-    order = sorted(groups, key=lambda run: -statistics.mean(float(row[names[1]]) for row in groups[run]))
+    order = sorted(
+        groups, key=lambda run: -statistics.mean(float(row[names[1]]) for row in groups[run])
+    )
     for run in order:
         cells = [cell([float(row[name]) for row in groups[run]]) for name in names]
         lines.append(f"| {run} | {' | '.join(cells)} | {len(groups[run])} |")
@@ -91,7 +123,11 @@ def markdown(rows: list[Row]) -> str:
 
 def cell(values: list[float]) -> str:
     digits = 0 if max(values) >= 1000 else 1 if max(values) >= 10 else 3
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 and len(set(values)) > 1 else ""
+    spread = (
+        f" ± {statistics.stdev(values):.{digits}f}"
+        if len(values) > 1 and len(set(values)) > 1
+        else ""
+    )
     return f"{statistics.mean(values):,.{digits}f}{spread}"
 
 

@@ -1,4 +1,6 @@
-"""The laws that every functional is held to, by what its class attribute claims, on the whole market."""
+"""The laws that every functional is held to, by what its class attribute claims, on the whole
+market.
+"""
 
 import warnings
 
@@ -28,7 +30,9 @@ def build(make, network, dtype=torch.float64):
 
 
 def assert_reads_and_is_invariant(make, network, dtype):
-    """A row of finite outputs for each member, the same for equivalent weights, to 1e-10 in float64 and 1e-5 in float32."""
+    """A row of finite outputs for each member, the same for equivalent weights, to 1e-10 in float64
+    and 1e-5 in float32.
+    """
     net, theta = build(make, network, dtype), network.weights(2, dtype=dtype)
     assert net.equivariance == "invariant"
     outputs = net(theta)
@@ -40,9 +44,13 @@ def assert_reads_and_is_invariant(make, network, dtype):
 
 
 def one_alone(network, theta):
-    """Weights with one occurrence of a group moved and its others left: in general another function."""
+    """Weights with one occurrence of a group moved and its others left: in general another
+    function.
+    """
     spec = network.spec
-    alone = next(next(spec.occurrences(g)) for g in spec.groups if len(list(spec.occurrences(g))) > 1)
+    alone = next(
+        next(spec.occurrences(g)) for g in spec.groups if len(list(spec.occurrences(g))) > 1
+    )
     index = torch.arange(theta[alone.tensor].shape[1 + alone.axis]).roll(1)
     return {**theta, alone.tensor: theta[alone.tensor].index_select(1 + alone.axis, index)}
 
@@ -54,13 +62,22 @@ def assert_sees_one_alone(make, network):
 
 
 def assert_trains_and_casts(make, network):
-    """Every weight gets a gradient, a batch of one is a batch, bfloat16 autocast and a compiled graph give the same."""
+    """Every weight gets a gradient, a batch of one is a batch, bfloat16 autocast and a compiled
+    graph give the same.
+    """
     net, theta = build(make, network), network.weights(4, dtype=torch.float64)
     net(theta).square().sum().backward()
-    assert [name for name, weight in net.named_parameters() if weight.grad is None or not weight.grad.abs().max()] == []
+    assert [
+        name
+        for name, weight in net.named_parameters()
+        if weight.grad is None or not weight.grad.abs().max()
+    ] == []
     alone = torch.cat([net({n: t[i : i + 1] for n, t in theta.items()}) for i in range(4)])
     torch.testing.assert_close(net(theta), alone)
-    net, theta = net.float(), {n: t.float() if t.is_floating_point() else t for n, t in theta.items()}
+    net, theta = (
+        net.float(),
+        {n: t.float() if t.is_floating_point() else t for n, t in theta.items()},
+    )
     expected = net(theta)
     with torch.autocast("cpu", torch.bfloat16):
         rough = net(theta)
@@ -74,7 +91,9 @@ def assert_compiles(make, network):
 
 
 def compiled(net):
-    """Traced without breaks; the compiler's own warnings (it instantiates autograd functions) are no errors."""
+    """Traced without breaks; the compiler's own warnings (it instantiates autograd functions) are
+    no errors.
+    """
 
     def run(theta):
         with warnings.catch_warnings():
@@ -85,10 +104,18 @@ def compiled(net):
 
 
 def assert_reads_up_to_sign(cls, **kwargs):
-    """With its odd group named, a SIREN reads the same when units of that group are negated; otherwise it does not."""
+    """With its odd group named, a SIREN reads the same when units of that group are negated;
+    otherwise it does not.
+    """
     network = BY_NAME["siren"]
     theta = network.weights(2, dtype=torch.float64)
-    flipped = {**theta, **{n: -theta[n] for n in ("layers.0.weight", "layers.0.bias", "layers.1.weight")}}
-    odd, plain = (build(lambda n, names=names: cls(n.spec, odd=names, **kwargs), network) for names in (["h1"], []))
+    flipped = {
+        **theta,
+        **{n: -theta[n] for n in ("layers.0.weight", "layers.0.bias", "layers.1.weight")},
+    }
+    odd, plain = (
+        build(lambda n, names=names: cls(n.spec, odd=names, **kwargs), network)
+        for names in (["h1"], [])
+    )
     torch.testing.assert_close(odd(flipped), odd(theta))
     assert not torch.allclose(plain(flipped), plain(theta))

@@ -1,7 +1,9 @@
-"""The market of tiny networks: every behaviour is tested on all of them. Sizes are distinct, so that equality never helps.
+"""The market of tiny networks: every behaviour is tested on all of them. Sizes are distinct, so
+that equality never helps.
 
-Each case: a module, its inputs (batch is not 1), and its golden specification as text. Cases whose operations the
-discovery does not yet cover carry a hand-written specification all the same: layers and matchers run on them.
+Each case: a module, its inputs (batch is not 1), and its golden specification as text. Cases whose
+operations the discovery does not yet cover carry a hand-written specification all the same: layers
+and matchers run on them.
 """
 
 from __future__ import annotations
@@ -37,13 +39,23 @@ class Network:
     def inputs(self, batch: int = 3, seed: int = 0) -> Tensor:
         return torch.randn(batch, *self.input_shape, generator=torch.Generator().manual_seed(seed))
 
-    def weights(self, *batch: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-        """Random weights with leading batch axes; running variances are positive, counters are integers."""
+    def weights(
+        self, *batch: int, seed: int = 0, dtype: torch.dtype = torch.float32
+    ) -> dict[str, Tensor]:
+        """Random weights with leading batch axes; running variances are positive, counters are
+        integers.
+        """
         rng = torch.Generator().manual_seed(seed)
         own = self.make().state_dict()
-        random = {name: torch.randn((*batch, *t.shape), generator=rng, dtype=dtype) for name, t in own.items()}
+        random = {
+            name: torch.randn((*batch, *t.shape), generator=rng, dtype=dtype)
+            for name, t in own.items()
+        }
         random = {name: t.abs() + 0.5 if "running_var" in name else t for name, t in random.items()}
-        return {name: t if own[name].is_floating_point() else torch.ones_like(t).long() for name, t in random.items()}
+        return {
+            name: t if own[name].is_floating_point() else torch.ones_like(t).long()
+            for name, t in random.items()
+        }
 
 
 def mlp() -> nn.Module:
@@ -73,7 +85,11 @@ class Residual(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.inner, self.outer = nn.Conv2d(2, 5, 3, padding=1), nn.Conv2d(5, 7, 3, padding=1), nn.Conv2d(7, 5, 1)
+        self.stem, self.inner, self.outer = (
+            nn.Conv2d(2, 5, 3, padding=1),
+            nn.Conv2d(5, 7, 3, padding=1),
+            nn.Conv2d(7, 5, 1),
+        )
         self.bn1, self.bn2 = nn.BatchNorm2d(7), nn.BatchNorm2d(5)
         self.head = nn.Linear(5, 3)
 
@@ -115,7 +131,11 @@ class Depthwise(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.expand, self.depthwise, self.project = nn.Conv2d(2, 5, 1), nn.Conv2d(5, 5, 3, groups=5), nn.Conv2d(5, 7, 1)
+        self.expand, self.depthwise, self.project = (
+            nn.Conv2d(2, 5, 1),
+            nn.Conv2d(5, 5, 3, groups=5),
+            nn.Conv2d(5, 7, 1),
+        )
         self.head = nn.Linear(7, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,7 +158,9 @@ class Dense(nn.Module):
 
 
 class Attention(nn.Module):
-    """One pre-norm block of multi-head attention, in-projection stacked as in `nn.MultiheadAttention`."""
+    """One pre-norm block of multi-head attention, in-projection stacked as in
+    `nn.MultiheadAttention`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -342,11 +364,17 @@ NETWORKS = [
 
 
 class ResNet20(nn.Module):
-    """Three stages of three basic blocks and a shortcut convolution between stages: ResNet-20, narrow."""
+    """Three stages of three basic blocks and a shortcut convolution between stages: ResNet-20,
+    narrow.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.norm, self.head = nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3), nn.Linear(5, 6)
+        self.stem, self.norm, self.head = (
+            nn.Conv2d(2, 3, 3, padding=1, bias=False),
+            nn.BatchNorm2d(3),
+            nn.Linear(5, 6),
+        )
         for s, b, a, c in resnet20_blocks():
             stride = 2 if a != c else 1
             self.add_module(f"conv{s}{b}a", nn.Conv2d(a, c, 3, stride, padding=1, bias=False))
@@ -368,11 +396,18 @@ class ResNet20(nn.Module):
 
 def resnet20_blocks() -> list[tuple[int, int, int, int]]:
     """Stage, block, widths in and out."""
-    return [(s, b, s + 1 if b == 1 and s > 1 else s + 2, s + 2) for s in (1, 2, 3) for b in (1, 2, 3)]
+    return [
+        (s, b, s + 1 if b == 1 and s > 1 else s + 2, s + 2) for s in (1, 2, 3) for b in (1, 2, 3)
+    ]
 
 
 def resnet20_text() -> str:
-    lines = ["stem.weight: s1 2 3 3", *norm_lines("norm", "s1"), "head.weight: 6 s3", "head.bias: 6"]
+    lines = [
+        "stem.weight: s1 2 3 3",
+        *norm_lines("norm", "s1"),
+        "head.weight: 6 s3",
+        "head.bias: 6",
+    ]
     groups = {"s1": 3, "s2": 4, "s3": 5}
     for s, b, a, c in resnet20_blocks():
         enter, inner = f"s{s - (a != c)}", f"i{s}{b}"
@@ -407,7 +442,12 @@ class Transformer(nn.Module):
         part = self.get_submodule
         x = self.embed(x) + self.place
         for i in (1, 2):
-            q, k, v = part(f"qkv{i}")(part(f"norm{i}a")(x)).unflatten(-1, (3, 2, 3)).permute(2, 0, 3, 1, 4).unbind(0)
+            q, k, v = (
+                part(f"qkv{i}")(part(f"norm{i}a")(x))
+                .unflatten(-1, (3, 2, 3))
+                .permute(2, 0, 3, 1, 4)
+                .unbind(0)
+            )
             y = (q @ k.transpose(-1, -2) / 3**0.5).softmax(-1) @ v
             x = x + part(f"out{i}")(y.transpose(1, 2).flatten(-2))
             x = x + part(f"down{i}")(F.gelu(part(f"up{i}")(part(f"norm{i}b")(x))))
@@ -415,13 +455,31 @@ class Transformer(nn.Module):
 
 
 def transformer_text() -> str:
-    sizes = ["d = 6", *(f"head{i} = 2, dk{i} = 3 per head{i}, dv{i} = 3 per head{i}, m{i} = 7" for i in (1, 2))]
+    sizes = [
+        "d = 6",
+        *(f"head{i} = 2, dk{i} = 3 per head{i}, dv{i} = 3 per head{i}, m{i} = 7" for i in (1, 2)),
+    ]
     lines = ["place: 4 d", "embed.weight: d 5", "embed.bias: d", "head.weight: 3 d", "head.bias: 3"]
     for i in (1, 2):
         stacked = f"(head{i} dk{i})+(head{i} dk{i})+(head{i} dv{i})"
-        lines += [f"norm{i}a.weight: d", f"norm{i}a.bias: d", f"qkv{i}.weight: {stacked} d", f"qkv{i}.bias: {stacked}"]
-        lines += [f"out{i}.weight: d (head{i} dv{i})", f"out{i}.bias: d", f"norm{i}b.weight: d", f"norm{i}b.bias: d"]
-        lines += [f"up{i}.weight: m{i} d", f"up{i}.bias: m{i}", f"down{i}.weight: d m{i}", f"down{i}.bias: d"]
+        lines += [
+            f"norm{i}a.weight: d",
+            f"norm{i}a.bias: d",
+            f"qkv{i}.weight: {stacked} d",
+            f"qkv{i}.bias: {stacked}",
+        ]
+        lines += [
+            f"out{i}.weight: d (head{i} dv{i})",
+            f"out{i}.bias: d",
+            f"norm{i}b.weight: d",
+            f"norm{i}b.bias: d",
+        ]
+        lines += [
+            f"up{i}.weight: m{i} d",
+            f"up{i}.bias: m{i}",
+            f"down{i}.weight: d m{i}",
+            f"down{i}.bias: d",
+        ]
     return "\n".join([", ".join(sizes), *lines])
 
 

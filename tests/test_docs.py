@@ -1,4 +1,6 @@
-"""The snippets of docs/specs.md run as they stand, in their order; its examples of the text are read."""
+"""The snippets of docs/specs.md run as they stand, in their order; its examples of the text are
+read.
+"""
 
 import re
 from pathlib import Path
@@ -33,5 +35,7 @@ def test_every_command_has_flags_that_there_are():
     assert len(commands) == 5
     parser = spec._parser()
     known = {flag for action in parser._actions for flag in action.option_strings}
-    assert {flag for command in commands for flag in re.findall(r"(?<=\s)--?[a-z][\w-]*", command)} <= known
+    assert {
+        flag for command in commands for flag in re.findall(r"(?<=\s)--?[a-z][\w-]*", command)
+    } <= known
     assert set(re.findall(r"`(--[a-z-]+)", PAGE)) <= known

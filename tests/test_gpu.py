@@ -1,4 +1,6 @@
-"""On an accelerator everything gives what it gives on the processor, to rounding. Marked gpu: ``pytest -m gpu``."""
+"""On an accelerator everything gives what it gives on the processor, to rounding. Marked gpu:
+``pytest -m gpu``.
+"""
 
 import functools
 
@@ -24,13 +26,24 @@ from wsl.nn import (
     StatNet,
     WeightTokens,
 )
+from wsl.populations import Processes, Serial, TaskPopulation
 from wsl.symmetry import SignedBatch
 from wsl.training import LabelClassification, Settings, Variety
-from wsl.zoo import Processes, Resident, Serial, TaskPopulation, Zoo, ZooError
+from wsl.zoo import Resident, Zoo, ZooError
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
-READERS = [StatNet, FlatMLP, DWSNet, NFN, UNF, NFT, GraphMetanetwork, ScaleGMN, functools.partial(UNF, gated=True)]
+READERS = [
+    StatNet,
+    FlatMLP,
+    DWSNet,
+    NFN,
+    UNF,
+    NFT,
+    GraphMetanetwork,
+    ScaleGMN,
+    functools.partial(UNF, gated=True),
+]
 
 
 def named(make):
@@ -57,7 +70,11 @@ def test_a_functional_and_its_gradients_are_those_of_the_processor(network, make
     theta = network.weights(3, dtype=torch.float64)
     expected = net(theta)
     expected.square().sum().backward()
-    grads = {name: weight.grad.clone() for name, weight in net.named_parameters() if weight.grad is not None}
+    grads = {
+        name: weight.grad.clone()
+        for name, weight in net.named_parameters()
+        if weight.grad is not None
+    }
     net.zero_grad()
     net.to(CUDA)
     outputs = net(there(theta))
@@ -68,7 +85,9 @@ def test_a_functional_and_its_gradients_are_those_of_the_processor(network, make
             assert_same(weight.grad, grads[name], 1e-6)
 
 
-@pytest.mark.parametrize("make", [EquivariantNet, NFNEdit, functools.partial(EquivariantNet, heads=2)], ids=str)
+@pytest.mark.parametrize(
+    "make", [EquivariantNet, NFNEdit, functools.partial(EquivariantNet, heads=2)], ids=str
+)
 def test_an_edit_is_that_of_the_processor(make):
     network = BY_NAME["siren"]
     net, theta = make(network.spec, hidden=4).double(), network.weights(3, dtype=torch.float64)
@@ -81,8 +100,10 @@ def test_an_edit_is_that_of_the_processor(make):
 def test_probes_and_tokens_run_there():
     network = BY_NAME["mlp"]
     theta = network.weights(3, dtype=torch.float64)
-    for net in (WeightTokens(network.spec, out_features=3).double().eval(),
-                ProbeNet(network.spec, network.make(), network.input_shape, out_features=3).double().eval()):  # fmt: skip
+    for net in (
+        WeightTokens(network.spec, out_features=3).double().eval(),
+        ProbeNet(network.spec, network.make(), network.input_shape, out_features=3).double().eval(),
+    ):
         expected = net(theta)
         assert_same(net.to(CUDA)(there(theta)).detach(), expected.detach(), 1e-6)
 
@@ -90,43 +111,73 @@ def test_probes_and_tokens_run_there():
 def test_signs_and_permutations_and_mixing_are_those_of_the_processor():
     network = BY_NAME["siren"]
     theta = network.weights(5, dtype=torch.float64)
-    elements = SignedBatch.random(network.spec, 5, ["h1", "h2"], generator=torch.Generator().manual_seed(0))
-    assert match_many(network.spec, network.weights(), there(theta), odd=["h1"]).permutations.element(0) \
-        == match_many(network.spec, network.weights(), theta, odd=["h1"]).permutations.element(0)  # fmt: skip
-    for here, found in ((elements(theta), elements(there(theta))),
-                        (MixUp()(theta, torch.Generator().manual_seed(0)).params,
-                         MixUp()(there(theta), torch.Generator().manual_seed(0)).params)):  # fmt: skip
+    elements = SignedBatch.random(
+        network.spec, 5, ["h1", "h2"], generator=torch.Generator().manual_seed(0)
+    )
+    assert match_many(
+        network.spec, network.weights(), there(theta), odd=["h1"]
+    ).permutations.element(0) == match_many(
+        network.spec, network.weights(), theta, odd=["h1"]
+    ).permutations.element(0)
+    for here, found in (
+        (elements(theta), elements(there(theta))),
+        (
+            MixUp()(theta, torch.Generator().manual_seed(0)).params,
+            MixUp()(there(theta), torch.Generator().manual_seed(0)).params,
+        ),
+    ):
         for name in here:
             assert_same(found[name], here[name])
 
 
-@pytest.mark.parametrize("executor", [Serial(device="cuda"), Processes(2, device="cuda")], ids=["serial", "processes"])
+@pytest.mark.parametrize(
+    "executor", [Serial(device="cuda"), Processes(2, device="cuda")], ids=["serial", "processes"]
+)
 @pytest.mark.parametrize("name", ["fields", "classifiers", "tasks"])
 def test_a_population_is_that_of_the_processor(tmp_path, name, executor):
-    tasks = {"classes": 3, "architecture": {"_target_": "wsl.zoo.architectures.mlp", "widths": [64, 6, 3]}}
+    tasks = {
+        "classes": 3,
+        "architecture": {"_target_": "wsl.zoo.architectures.mlp", "widths": [64, 6, 3]},
+    }
     make = {
         "fields": field,
         "classifiers": functools.partial(classifier, dropout=(0.1, 0.5), label_noise=(0.0, 0.5)),
-        "tasks": lambda: TaskPopulation(**({f: getattr(classifier(), f) for f in ("task", "members", "steps", "snapshots",
-                                           "batch_size", "chunk", "lr")} | tasks)),
-    }[name]  # fmt: skip
-    here, there_ = make().build(tmp_path / "cpu.h5"), make().build(tmp_path / "gpu.h5", executor=executor)
+        "tasks": lambda: TaskPopulation(
+            **(
+                {
+                    f: getattr(classifier(), f)
+                    for f in ("task", "members", "steps", "snapshots", "batch_size", "chunk", "lr")
+                }
+                | tasks
+            )
+        ),
+    }[name]
+    here, there_ = (
+        make().build(tmp_path / "cpu.h5"),
+        make().build(tmp_path / "gpu.h5", executor=executor),
+    )
     assert here.provenance["hash"] == there_.provenance["hash"]
     rows = range(len(here))
     for name in here.shapes:
         torch.testing.assert_close(there_[rows][0][name], here[rows][0][name], rtol=5e-3, atol=2e-3)
     for name, values in here[rows][1].items():
-        torch.testing.assert_close(there_[rows][1][name].double(), values.double(), rtol=2e-2, atol=2e-2)
+        torch.testing.assert_close(
+            there_[rows][1][name].double(), values.double(), rtol=2e-2, atol=2e-2
+        )
 
 
 @pytest.mark.parametrize("mixup", [None, "direct", "aligned"])
 def test_training_there_learns_and_is_scored_alike(tmp_path, mixup):
     network = BY_NAME["siren"]
     models = [{k: t[i] for k, t in network.weights(60, seed=1).items()} for i in range(60)]
-    zoo = Zoo.from_models(tmp_path / "z.h5", models, spec=network.spec, metadata={"label": [i % 2 for i in range(60)]})
+    zoo = Zoo.from_models(
+        tmp_path / "z.h5", models, spec=network.spec, metadata={"label": [i % 2 for i in range(60)]}
+    )
     net, objective = UNF(zoo.spec, hidden=4, out_features=2), LabelClassification(classes=2)
     variety = Variety(mixup=mixup, noise=0.1, permutation=True)
-    trained = training.fit(net, zoo, objective, settings=Settings(epochs=3, batch_size=16), variety=variety)
+    trained = training.fit(
+        net, zoo, objective, settings=Settings(epochs=3, batch_size=16), variety=variety
+    )
     assert next(net.parameters()).device.type == "cuda"
     assert len(trained.history) == 3
     scores, _ = training.evaluate(net, zoo, objective)
@@ -140,15 +191,21 @@ def test_a_device_that_is_not_there_is_named(tmp_path):
         field().build(tmp_path / "z.h5", executor=Serial(device="cuda:99"))
 
 
-@pytest.mark.parametrize("make", [UNF, ScaleGMN, DWSNet, functools.partial(NFN, fixed="encoded")], ids=str)
+@pytest.mark.parametrize(
+    "make", [UNF, ScaleGMN, DWSNet, functools.partial(NFN, fixed="encoded")], ids=str
+)
 def test_recorded_steps_train_as_launched_ones_do(tmp_path, make):
     network = BY_NAME["siren"]
     models = [{k: t[i] for k, t in network.weights(60, seed=1).items()} for i in range(60)]
-    zoo = Zoo.from_models(tmp_path / "z.h5", models, spec=network.spec, metadata={"label": [i % 2 for i in range(60)]})
+    zoo = Zoo.from_models(
+        tmp_path / "z.h5", models, spec=network.spec, metadata={"label": [i % 2 for i in range(60)]}
+    )
     histories = []
     for capture in (False, True):
         torch.manual_seed(0)
         net = make(zoo.spec, hidden=4, out_features=2)
         settings = Settings(epochs=3, batch_size=16, capture=capture)
-        histories.append(training.fit(net, zoo, LabelClassification(classes=2), settings=settings).history)
+        histories.append(
+            training.fit(net, zoo, LabelClassification(classes=2), settings=settings).history
+        )
     assert histories[1][-1] == pytest.approx(histories[0][-1], rel=1e-3)

@@ -31,7 +31,9 @@ def test_tau_of_known_orders():
     x = torch.arange(1000.0, dtype=torch.float64)
     assert kendall_tau(x, x.exp2()) == 1
     assert kendall_tau(x, -x) == -1
-    assert kendall_tau(torch.tensor([1.0, 2, 2, 3]), torch.tensor([1.0, 3, 2, 4])) == pytest.approx(5 / math.sqrt(30))
+    assert kendall_tau(torch.tensor([1.0, 2, 2, 3]), torch.tensor([1.0, 3, 2, 4])) == pytest.approx(
+        5 / math.sqrt(30)
+    )
     assert math.isnan(kendall_tau(torch.ones(5), torch.arange(5.0)))
     assert math.isnan(kendall_tau(torch.ones(1), torch.ones(1)))
     assert math.isnan(kendall_tau(torch.ones(0), torch.ones(0)))
@@ -42,7 +44,9 @@ def test_tau_agrees_with_scipy_on_many_tied_values():
     rng = torch.Generator().manual_seed(0)
     x = torch.randint(300, (20_000,), generator=rng)
     y = x + torch.randint(500, (20_000,), generator=rng)
-    assert kendall_tau(x.float(), y) == pytest.approx(stats.kendalltau(x.numpy(), y.numpy()).statistic, abs=1e-12)
+    assert kendall_tau(x.float(), y) == pytest.approx(
+        stats.kendalltau(x.numpy(), y.numpy()).statistic, abs=1e-12
+    )
 
 
 def test_r2_of_known_predictions():
@@ -62,7 +66,9 @@ def test_accuracy_takes_classes_or_scores():
 
 @pytest.mark.parametrize("metric", [kendall_tau, r2, accuracy])
 def test_wrong_inputs_are_one_clear_error(metric):
-    with pytest.raises(ValueError, match=r"predicted has shape \(3,\) and true \(4,\), but both must be \(N,\)"):
+    with pytest.raises(
+        ValueError, match=r"predicted has shape \(3,\) and true \(4,\), but both must be \(N,\)"
+    ):
         metric(torch.zeros(3), torch.zeros(4))
     with pytest.raises(ValueError, match="predicted: 1 of 3 values are NaN"):
         metric(torch.tensor([0.0, math.nan, 1.0]), torch.zeros(3))

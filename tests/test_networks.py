@@ -1,4 +1,6 @@
-"""Every golden specification is true: a random element of its group leaves the function as it is."""
+"""Every golden specification is true: a random element of its group leaves the function as it
+is.
+"""
 
 import pytest
 import torch
@@ -17,7 +19,9 @@ def test_golden_specification_preserves_the_function(network):
     spec.validate(params.from_module(model))
     moved = Permutation.random(spec, torch.Generator().manual_seed(1))(theta)
     assert any(not torch.equal(moved[name], theta[name]) for name in theta)
-    torch.testing.assert_close(params.call(model, moved, x), params.call(model, theta, x), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        params.call(model, moved, x), params.call(model, theta, x), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
@@ -55,4 +59,6 @@ def test_tied_weights_are_called_under_both_names():
     moved = Shared()
     moved.load_state_dict(theta)
     torch.testing.assert_close(params.call(model, theta, x), moved(x))
-    torch.testing.assert_close(params.call(model, params.stack([theta, theta]), x), moved(x).expand(2, -1, -1))
+    torch.testing.assert_close(
+        params.call(model, params.stack([theta, theta]), x), moved(x).expand(2, -1, -1)
+    )

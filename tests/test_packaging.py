@@ -1,4 +1,6 @@
-"""The built wheel, in an empty folder: only ``wsl`` becomes importable, and the recipes come along."""
+"""The built wheel, in an empty folder: only ``wsl`` becomes importable, and the recipes come
+along.
+"""
 
 import os
 import shutil
@@ -19,7 +21,12 @@ def installed(tmp_path_factory):
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     for part in PARTS:
         if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, source / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / part,
+                source / part,
+                symlinks=True,
+                ignore=shutil.ignore_patterns("__pycache__"),
+            )
         else:
             shutil.copy(ROOT / part, source / part)
     command = [
@@ -42,7 +49,14 @@ def installed(tmp_path_factory):
 
 def run(installed, tmp_path, *command):
     env = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_only_wsl_becomes_importable(installed):

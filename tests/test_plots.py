@@ -9,12 +9,15 @@ import torch
 from matplotlib.figure import Figure
 
 from wsl import plots
-from wsl.merging import PathLosses
+from wsl.connectivity import PathLosses
 
 
 def curves():
     t = torch.linspace(0, 1, 5, dtype=torch.float64)
-    return {"naive": PathLosses(t, 1 + t * (1 - t), 1 - t / 2), "aligned": PathLosses(t, 1 + 0 * t, 1 - t / 4)}
+    return {
+        "naive": PathLosses(t, 1 + t * (1 - t), 1 - t / 2),
+        "aligned": PathLosses(t, 1 + 0 * t, 1 - t / 4),
+    }
 
 
 def scatter():
@@ -62,7 +65,10 @@ def test_a_path_is_drawn_as_its_table_says():
     assert drawn[0] + drawn[1] == table["loss"]
     assert [y for line in accuracy.lines for y in line.get_ydata().tolist()] == table["accuracy"]
     assert table["path"] == ["naive"] * 5 + ["aligned"] * 5
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["naive (barrier 0.25)", "aligned (barrier 0)"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "naive (barrier 0.25)",
+        "aligned (barrier 0)",
+    ]
 
 
 def test_a_scatter_puts_the_truth_on_the_horizontal_axis():
@@ -93,7 +99,10 @@ def test_bars_keep_their_order_and_errors():
 
 
 def test_columns_of_unequal_length_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"columns of a table must be equally long, but they have \{'a': 1, 'b': 2\}"):
+    with pytest.raises(
+        ValueError,
+        match=r"columns of a table must be equally long, but they have \{'a': 1, 'b': 2\}",
+    ):
         plots.write_csv(tmp_path / "x.csv", {"a": [1], "b": [1, 2]})
     assert not (tmp_path / "x.csv").exists()
 

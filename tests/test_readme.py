@@ -16,7 +16,10 @@ SNIPPETS = dict(re.findall(r"<!-- snippet: (\w+) -->\n```python\n(.*?)```", READ
 @pytest.fixture(scope="module")
 def models():
     torch.manual_seed(0)
-    return [torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)) for _ in range(40)]
+    return [
+        torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        for _ in range(40)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,9 @@ def test_train(models, spec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("runs/zoos").mkdir(parents=True)
     scores = torch.linspace(0, 1, len(models)).tolist()
-    wsl.Zoo.from_models("runs/zoos/digits_cnn.h5", models, spec=spec, metadata={"test_accuracy": scores})
+    wsl.Zoo.from_models(
+        "runs/zoos/digits_cnn.h5", models, spec=spec, metadata={"test_accuracy": scores}
+    )
     space = {"wsl": wsl}
     exec(SNIPPETS["train"], space)
     theta, _ = space["zoo"][0]
@@ -53,6 +58,14 @@ def test_merge(models, spec):
 def test_generate(models, spec):
     weights = params.stack([params.from_module(model) for model in models])
     zoo = type("Opened", (), {"spec": spec})
-    space = {"wsl": wsl, "torch": torch, "zoo": zoo, "weights": weights, "accuracy": torch.linspace(0.5, 1, len(models))}
+    space = {
+        "wsl": wsl,
+        "torch": torch,
+        "zoo": zoo,
+        "weights": weights,
+        "accuracy": torch.linspace(0.5, 1, len(models)),
+    }
     exec(SNIPPETS["generate"], space)
-    assert {name: t.shape for name, t in space["weights"].items()} == {n: (16, *s) for n, s in spec.shapes.items()}
+    assert {name: t.shape for name, t in space["weights"].items()} == {
+        n: (16, *s) for n, s in spec.shapes.items()
+    }

@@ -10,16 +10,52 @@ from typing import TYPE_CHECKING, Any
 
 from wsl import params, symmetry
 from wsl.params import Params
-from wsl.symmetry import Permutation, PermutationSpec, SpecError, SymmetryElement, permutation_spec, symmetry_spec, verify
+from wsl.symmetry import (
+    Permutation,
+    PermutationSpec,
+    SpecError,
+    SymmetryElement,
+    permutation_spec,
+    symmetry_spec,
+    verify,
+)
 
 if TYPE_CHECKING:
-    from wsl import augment, generative, matching, merging, metrics, nn, plots, testing, training, zoo
+    from wsl import (
+        augment,
+        connectivity,
+        generative,
+        learned_optimizers,
+        matching,
+        merging,
+        metrics,
+        nn,
+        plots,
+        populations,
+        testing,
+        training,
+        zoo,
+    )
     from wsl.matching import Match, match
     from wsl.zoo import Zoo
 
 __version__ = "0.1.0"
 
-_ROOMS = ("augment", "generative", "matching", "merging", "metrics", "nn", "plots", "testing", "training", "zoo")
+_ROOMS = (
+    "augment",
+    "connectivity",
+    "generative",
+    "learned_optimizers",
+    "matching",
+    "merging",
+    "metrics",
+    "nn",
+    "plots",
+    "populations",
+    "testing",
+    "training",
+    "zoo",
+)
 _NAMES = {"Match": "wsl.matching", "match": "wsl.matching", "Zoo": "wsl.zoo"}
 
 __all__ = [
@@ -31,7 +67,9 @@ __all__ = [
     "SymmetryElement",
     "Zoo",
     "augment",
+    "connectivity",
     "generative",
+    "learned_optimizers",
     "match",
     "matching",
     "merging",
@@ -40,6 +78,7 @@ __all__ = [
     "params",
     "permutation_spec",
     "plots",
+    "populations",
     "symmetry",
     "symmetry_spec",
     "testing",

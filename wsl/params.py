@@ -3,7 +3,8 @@
     theta = from_module(model);  f_theta(x) = call(model, theta, x)
     stack([theta_1, ..., theta_N])  ->  tensors (N, ...);   ravel(theta)  ->  one vector (..., P)
 
-Nothing here knows about symmetry. No container class: anything `torch.func.functional_call` takes is `Params`.
+Nothing here knows about symmetry. No container class: anything `torch.func.functional_call` takes
+is `Params`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def stack(members: Sequence[Mapping[str, Tensor]]) -> Params:
     for i, member in enumerate(members):
         if set(member) != set(names):
             raise ValueError(
-                f"stack: member {i} differs in {sorted(set(member) ^ set(names))[0]!r} from member 0; "
+                f"stack: member {i} differs in {sorted(set(member) ^ set(names))[0]!r} from "
+                "member 0; "
                 "only weights of one architecture can be stacked"
             )
     return {name: torch.stack([member[name] for member in members]) for name in names}
@@ -60,36 +62,50 @@ def unstack(params: Mapping[str, Tensor]) -> list[Params]:
 
 
 def ravel(params: Mapping[str, Tensor], batch_dims: int = 0) -> Tensor:
-    """All weights as one vector, shape (*batch, P), in the order of the dict; integer tensors are cast to the float type."""
+    """All weights as one vector, shape (*batch, P), in the order of the dict; integer tensors are
+    cast to the float type.
+    """
     dtype = next((t.dtype for t in params.values() if t.is_floating_point()), torch.float32)
     return torch.cat(
-        [t.flatten(batch_dims).to(dtype) if t.dim() > batch_dims else t.unsqueeze(-1).to(dtype) for t in params.values()],
+        [
+            t.flatten(batch_dims).to(dtype) if t.dim() > batch_dims else t.unsqueeze(-1).to(dtype)
+            for t in params.values()
+        ],
         dim=-1,
     )
 
 
 def unravel(vector: Tensor, shapes: Shapes) -> Params:
-    """Inverse of `ravel`: cut (*batch, P) into tensors (*batch, *shape). Raises ValueError if P does not fit."""
+    """Inverse of `ravel`: cut (*batch, P) into tensors (*batch, *shape). Raises ValueError if P
+    does not fit.
+    """
     sizes = [math.prod(shape) for shape in shapes.values()]
     if vector.shape[-1] != sum(sizes):
-        raise ValueError(f"unravel: the vector has {vector.shape[-1]} entries, but the shapes need {sum(sizes)}")
+        raise ValueError(
+            f"unravel: the vector has {vector.shape[-1]} entries, but the shapes need {sum(sizes)}"
+        )
     parts = vector.split(sizes, dim=-1)
-    return {name: part.reshape((*vector.shape[:-1], *shape)) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+    return {
+        name: part.reshape((*vector.shape[:-1], *shape))
+        for part, (name, shape) in zip(parts, shapes.items(), strict=True)
+    }
 
 
 def call(model: nn.Module, params: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
     """f_theta(x): run ``model`` with ``params`` in place of its own weights.
 
     A tensor that the model knows by several names (tied weights) is read under each of them.
-    With one leading batch axis on every tensor of ``params`` the call is vectorised over it, all members reading the same
-    ``inputs``, and the outputs gain that axis.
+    With one leading batch axis on every tensor of ``params`` the call is vectorised over it, all
+    members reading the same ``inputs``, and the outputs gain that axis.
     """
     name, own = next(iter(model.state_dict(keep_vars=True).items()))
     extra = params[name].dim() - own.dim()
     if extra == 0:
         return torch.func.functional_call(model, dict(params), inputs, tie_weights=False)
     if extra != 1:
-        raise ValueError(f"{name}: has {extra} axes more than in the model; one leading batch axis is allowed")
+        raise ValueError(
+            f"{name}: has {extra} axes more than in the model; one leading batch axis is allowed"
+        )
 
     def one(theta: Params) -> Tensor:
         return torch.func.functional_call(model, theta, inputs, tie_weights=False)

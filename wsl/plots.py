@@ -1,8 +1,8 @@
 """Figures, each with the table of the numbers it shows.
 
-``x_figure(data)`` returns a matplotlib `Figure` and ``x_table(data)`` its columns; `save_figure` writes both side by side.
-Figures are objects of their own: no pyplot, no display, nothing shown, no global style. It computes nothing but the scores
-that it prints in a title.
+``x_figure(data)`` returns a matplotlib `Figure` and ``x_table(data)`` its columns; `save_figure`
+writes both side by side. Figures are objects of their own: no pyplot, no display, nothing shown, no
+global style. It computes nothing but the scores that it prints in a title.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from wsl.merging import PathLosses, loss_barrier
+from wsl.connectivity import PathLosses, loss_barrier
 from wsl.metrics import kendall_tau, r2
 
 Table = dict[str, list]
@@ -27,7 +27,9 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 
 
 def path_figure(curves: Mapping[str, PathLosses]) -> Figure:
-    """Loss and accuracy along linear paths, one line per name; the legend gives each path's loss barrier."""
+    """Loss and accuracy along linear paths, one line per name; the legend gives each path's loss
+    barrier.
+    """
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     for i, (name, path) in enumerate(curves.items()):
@@ -36,7 +38,9 @@ def path_figure(curves: Mapping[str, PathLosses]) -> Figure:
         accuracy.plot(path.t, path.accuracy, label=name, **style)
     for axes, label in ((loss, "loss"), (accuracy, "accuracy")):
         _label(axes, "t, from a to b", label)
-    figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(
+        *loss.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False
+    )
     return figure
 
 
@@ -51,10 +55,15 @@ def path_table(curves: Mapping[str, PathLosses]) -> Table:
 
 
 def scatter_figure(predicted: Tensor, true: Tensor, *, label: str = "accuracy") -> Figure:
-    """Predictions (N,) against the truth (N,), with the line on which they agree, Kendall's tau and R^2."""
+    """Predictions (N,) against the truth (N,), with the line on which they agree, Kendall's tau and
+    R^2.
+    """
     figure = Figure(figsize=(4, 4), layout="constrained")
     axes = figure.subplots()
-    low, high = float(torch.minimum(predicted, true).min()), float(torch.maximum(predicted, true).max())
+    low, high = (
+        float(torch.minimum(predicted, true).min()),
+        float(torch.maximum(predicted, true).max()),
+    )
     axes.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0)
     axes.scatter(true.tolist(), predicted.tolist(), s=12, alpha=0.6, color=COLORS[0], linewidths=0)
     axes.set_title(f"tau {kendall_tau(predicted, true):.3f}, R² {r2(predicted, true):.3f}")
@@ -75,7 +84,9 @@ def histogram_figure(samples: Mapping[str, Tensor], *, label: str, bins: int = 3
     for i, name in enumerate(samples):
         rows = [k for k, sample in enumerate(table["sample"]) if sample == name]
         edges = [table["low"][k] for k in rows] + [table["high"][rows[-1]]]
-        axes.stairs([table["density"][k] for k in rows], edges, label=name, color=COLORS[i % len(COLORS)])
+        axes.stairs(
+            [table["density"][k] for k in rows], edges, label=name, color=COLORS[i % len(COLORS)]
+        )
     _label(axes, label, "density")
     axes.legend(frameon=False)
     return figure
@@ -96,12 +107,22 @@ def histogram_table(samples: Mapping[str, Tensor], *, bins: int = 30) -> Table:
     return table
 
 
-def bar_figure(values: Mapping[str, float], *, label: str, errors: Mapping[str, float] | None = None) -> Figure:
-    """One horizontal bar per name, in the order given, with error bars where ``errors`` has the name."""
+def bar_figure(
+    values: Mapping[str, float], *, label: str, errors: Mapping[str, float] | None = None
+) -> Figure:
+    """One horizontal bar per name, in the order given, with error bars where ``errors`` has the
+    name.
+    """
     figure = Figure(figsize=(5, 0.6 + 0.35 * len(values)), layout="constrained")
     axes = figure.subplots()
     spread = [(errors or {}).get(name, 0.0) for name in values]
-    axes.barh(list(values), list(values.values()), xerr=spread if errors else None, color=COLORS[0], height=0.6)
+    axes.barh(
+        list(values),
+        list(values.values()),
+        xerr=spread if errors else None,
+        color=COLORS[0],
+        height=0.6,
+    )
     axes.invert_yaxis()
     _label(axes, label, "")
     return figure
@@ -109,14 +130,22 @@ def bar_figure(values: Mapping[str, float], *, label: str, errors: Mapping[str, 
 
 def bar_table(values: Mapping[str, float], *, errors: Mapping[str, float] | None = None) -> Table:
     """Columns name, value, error (empty where there is none)."""
-    return {"name": list(values), "value": list(values.values()), "error": [(errors or {}).get(name, "") for name in values]}
+    return {
+        "name": list(values),
+        "value": list(values.values()),
+        "error": [(errors or {}).get(name, "") for name in values],
+    }
 
 
 def write_csv(path: str | Path, table: Mapping[str, Sequence]) -> None:
-    """Write a table as CSV, numbers in full precision. Raises ValueError when the columns differ in length."""
+    """Write a table as CSV, numbers in full precision. Raises ValueError when the columns differ in
+    length.
+    """
     lengths = {name: len(column) for name, column in table.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"{path}: the columns of a table must be equally long, but they have {lengths}")
+        raise ValueError(
+            f"{path}: the columns of a table must be equally long, but they have {lengths}"
+        )
     with Path(path).open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table)
@@ -124,7 +153,9 @@ def write_csv(path: str | Path, table: Mapping[str, Sequence]) -> None:
 
 
 def save_figure(path: str | Path, figure: Figure, table: Mapping[str, Sequence]) -> None:
-    """Write ``figure`` in the format of the suffix of ``path``, and its numbers beside it with the suffix ``.csv``."""
+    """Write ``figure`` in the format of the suffix of ``path``, and its numbers beside it with the
+    suffix ``.csv``.
+    """
     figure.savefig(path, dpi=150)
     write_csv(Path(path).with_suffix(".csv"), table)
 

@@ -1,10 +1,13 @@
-"""Checks of what a layer claims: equivariance, invariance, and completeness by the rank of the layer map.
+"""Checks of what a layer claims: equivariance, invariance, and completeness by the rank of the
+layer map.
 
-    equivariant: f(g.theta) = g.f(theta)      invariant: f(g.theta) = f(theta)      for random group elements g
+    equivariant: f(g.theta) = g.f(theta)      invariant: f(g.theta) = f(theta)      for random group
+        elements g
     rank = dim span { H_w : w weights of the layer },  H_w the affine map at weights w
 
-The rank test is the one that finds missing and redundant basis elements, which equivariance alone cannot see.
-A check on random elements is evidence, not proof; the group acts on weights of shape (batch, *axes, *channels).
+The rank test is the one that finds missing and redundant basis elements, which equivariance alone
+cannot see. A check on random elements is evidence, not proof; the group acts on weights of shape
+(batch, *axes, *channels).
 """
 
 from __future__ import annotations
@@ -33,14 +36,23 @@ def assert_equivariant(
 ) -> None:
     """Raise AssertionError naming the tensor unless ``layer(g(params)) == g(layer(params))``.
 
-    ``channel_dims`` is the number of axes after the axes of the specification, the same for input and output. The
-    tolerance, by default 1e-10 in float64 and 1e-5 in float32, is relative to the largest output.
+    ``channel_dims`` is the number of axes after the axes of the specification, the same for input
+    and output. The tolerance, by default 1e-10 in float64 and 1e-5 in float32, is relative to the
+    largest output.
     """
     expected = layer(params)
     for g in _elements(spec, trials, seed):
-        found, moved = layer(act(g, params, channel_dims=channel_dims)), act(g, expected, channel_dims=channel_dims)
+        found, moved = (
+            layer(act(g, params, channel_dims=channel_dims)),
+            act(g, expected, channel_dims=channel_dims),
+        )
         for name, tensor in moved.items():
-            _assert_close(found[name], tensor, tolerance=tolerance, what=f"{name}: the layer is not equivariant")
+            _assert_close(
+                found[name],
+                tensor,
+                tolerance=tolerance,
+                what=f"{name}: the layer is not equivariant",
+            )
 
 
 def assert_invariant(
@@ -52,37 +64,58 @@ def assert_invariant(
     seed: int = 0,
     tolerance: float | None = None,
 ) -> None:
-    """Raise AssertionError unless ``network(g(params)) == network(params)``; tensors are (batch, *axes)."""
+    """Raise AssertionError unless ``network(g(params)) == network(params)``; tensors are (batch,
+    *axes).
+    """
     expected = network(params)
     for g in _elements(spec, trials, seed):
-        _assert_close(network(g(params)), expected, tolerance=tolerance, what="the network is not invariant")
+        _assert_close(
+            network(g(params)), expected, tolerance=tolerance, what="the network is not invariant"
+        )
 
 
 def act(g: Permutation, params: Mapping[str, Tensor], *, channel_dims: int = 1) -> Params:
-    """g.params for tensors with ``channel_dims`` channel axes after the axes of the specification."""
+    """g.params for tensors with ``channel_dims`` channel axes after the axes of the
+    specification.
+    """
     if not channel_dims:
         return g(params)
     front, back = list(range(channel_dims)), list(range(-channel_dims, 0))
-    return {name: t.movedim(front, back) for name, t in g({n: t.movedim(back, front) for n, t in params.items()}).items()}
+    return {
+        name: t.movedim(front, back)
+        for name, t in g({n: t.movedim(back, front) for n, t in params.items()}).items()
+    }
 
 
 def layer_rank(layer: nn.Module, params: Params) -> int:
-    """Dimension of the span of the affine maps that the weights of ``layer`` reach; give tiny float64 specifications.
+    """Dimension of the span of the affine maps that the weights of ``layer`` reach; give tiny
+    float64 specifications.
 
-    ``layer`` must be linear in its own weights; ``params`` (1, *axes, channels) only tells shapes and dtype. As many random
-    inputs are drawn as determine an affine map.
+    ``layer`` must be linear in its own weights; ``params`` (1, *axes, channels) only tells shapes
+    and dtype. As many random inputs are drawn as determine an affine map.
     """
     count = 1 + sum(t.numel() for t in params.values())
     rng = torch.Generator().manual_seed(0)
-    inputs = {n: torch.randn((count, *t.shape[1:]), generator=rng, dtype=t.dtype) for n, t in params.items()}
+    inputs = {
+        n: torch.randn((count, *t.shape[1:]), generator=rng, dtype=t.dtype)
+        for n, t in params.items()
+    }
 
     def outputs(*weights: Tensor) -> Tensor:
-        found: Any = torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (inputs,))
+        found: Any = torch.func.functional_call(
+            layer, dict(zip(names, weights, strict=True)), (inputs,)
+        )
         return torch.cat([t.flatten() for t in found.values()])
 
-    names, weights = zip(*((name, weight.detach()) for name, weight in layer.named_parameters()), strict=True)
-    units = torch.eye(sum(w.numel() for w in weights), dtype=weights[0].dtype).split([w.numel() for w in weights], 1)
-    columns = torch.vmap(outputs, chunk_size=64)(*(u.reshape(-1, *w.shape) for u, w in zip(units, weights, strict=True)))
+    names, weights = zip(
+        *((name, weight.detach()) for name, weight in layer.named_parameters()), strict=True
+    )
+    units = torch.eye(sum(w.numel() for w in weights), dtype=weights[0].dtype).split(
+        [w.numel() for w in weights], 1
+    )
+    columns = torch.vmap(outputs, chunk_size=64)(
+        *(u.reshape(-1, *w.shape) for u, w in zip(units, weights, strict=True))
+    )
     return int(torch.linalg.matrix_rank(columns @ columns.T, rtol=1e-9))
 
 

@@ -1,7 +1,9 @@
-"""Augmentation of weights: noise, input-space maps of implicit representations, exact symmetries, and MixUp.
+"""Augmentation of weights: noise, input-space maps of implicit representations, exact symmetries,
+and MixUp.
 
-An augmentation is a function ``(params, generator) -> params`` of stacked checkpoints, every tensor (batch, *shape); each row
-is drawn on its own, and everything random comes from the generator. Shamsian et al. (2023, 2024), arXiv 2311.08851, 2402.04081.
+An augmentation is a function ``(params, generator) -> params`` of stacked checkpoints, every tensor
+(batch, *shape); each row is drawn on its own, and everything random comes from the generator.
+Shamsian et al. (2023, 2024), arXiv 2311.08851, 2402.04081.
 """
 
 from wsl.augment.compose import Augmentation, Compose

@@ -12,7 +12,9 @@ from wsl.params import Params
 
 
 class Augmentation(Protocol):
-    """Stacked weights, every tensor (batch, *shape), to weights of the same shapes; a random choice for each row."""
+    """Stacked weights, every tensor (batch, *shape), to weights of the same shapes; a random choice
+    for each row.
+    """
 
     def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator, /) -> Params:
         """Augment; the input stays as it is."""

@@ -4,8 +4,9 @@
     stretch     f(c x)          W <- c W,  c ~ U(low, high), one factor for all coordinates
     translate   f(x + t)        b <- b + W t,  t ~ U(-most, most)^d
 
-Shamsian et al. (2024), arXiv 2402.04081; their translation by deeper layers is exact only for the first, which is done here.
-Exact for any activation, since only the argument changes. The label of an image may not survive a large rotation.
+Shamsian et al. (2024), arXiv 2402.04081; their translation by deeper layers is exact only for the
+first, which is done here. Exact for any activation, since only the argument changes. The label of
+an image may not survive a large rotation.
 """
 
 from __future__ import annotations
@@ -23,18 +24,25 @@ from wsl.symmetry import PermutationSpec, SpecError
 
 
 def first_layer(spec: PermutationSpec) -> tuple[str, str]:
-    """Names of the first matrix (units, fixed coordinates) and of the bias of its units, or `SpecError`."""
+    """Names of the first matrix (units, fixed coordinates) and of the bias of its units, or
+    `SpecError`.
+    """
     for name, axes in spec.annotations:
         if len(axes) == 2 and not _is_fixed(axes[0]) and _is_fixed(axes[1]):
             bias = next((other for other, its in spec.annotations if its == axes[:1]), None)
             if bias is not None:
                 return name, bias
-    raise SpecError("no first layer: no matrix has units on axis 0, fixed coordinates on axis 1 and a bias; name its tensors")
+    raise SpecError(
+        "no first layer: no matrix has units on axis 0, fixed coordinates on axis 1 and a bias; "
+        "name its tensors"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Rotate:
-    """Rotate the plane by an angle drawn from +-``degrees``; the first layer must read two coordinates."""
+    """Rotate the plane by an angle drawn from +-``degrees``; the first layer must read two
+    coordinates.
+    """
 
     weight: str
     degrees: float = 30.0
@@ -43,7 +51,9 @@ class Rotate:
         """Representations of rotated images."""
         weight = _tensor(params, self.weight)
         if weight.dim() != 3 or weight.shape[2] != 2:
-            raise SpecError(f"{self.weight}: rotation needs shape (batch, units, 2), got {tuple(weight.shape)}")
+            raise SpecError(
+                f"{self.weight}: rotation needs shape (batch, units, 2), got {tuple(weight.shape)}"
+            )
         angle = (2 * torch.rand(rows(params), generator=generator) - 1) * math.radians(self.degrees)
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
         return {**params, self.weight: weight @ turn.to(weight, non_blocking=True)}
@@ -75,8 +85,14 @@ class Translate:
     def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator) -> Params:
         """Representations of moved images."""
         weight, bias = _tensor(params, self.weight), _tensor(params, self.bias)
-        shift = (2 * torch.rand(rows(params), weight.shape[-1], generator=generator) - 1) * self.most
-        return {**params, self.bias: bias + torch.einsum("bud,bd->bu", weight, shift.to(weight, non_blocking=True))}
+        shift = (
+            2 * torch.rand(rows(params), weight.shape[-1], generator=generator) - 1
+        ) * self.most
+        return {
+            **params,
+            self.bias: bias
+            + torch.einsum("bud,bd->bu", weight, shift.to(weight, non_blocking=True)),
+        }
 
 
 def _tensor(params: Mapping[str, Tensor], name: str) -> Tensor:

@@ -1,10 +1,12 @@
-"""Augmentations that know nothing of the network: noise, dropped weights, and dropped small weights.
+"""Augmentations that know nothing of the network: noise, dropped weights, and dropped small
+weights.
 
     noise      w + e,  e ~ N(0, (scale * std(w))^2),  std over one tensor of one checkpoint
     dropout    w * m,  m ~ Bernoulli(1 - p);  divided by 1 - p if asked to
     quantile   0 where |w| is below the q-quantile of one checkpoint's weights,  q ~ U(0, most)
 
-Shamsian et al. (2024), arXiv 2402.04081, with their defaults. They change the function, so they are labels' noise too.
+Shamsian et al. (2024), arXiv 2402.04081, with their defaults. They change the function, so they are
+labels' noise too.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class GaussianNoise:
     def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator) -> Params:
         """Weights (batch, *shape) with noise."""
         return {
-            name: t + _normal(t, generator) * per_row(self.scale * _std(t), t) if t.is_floating_point() else t
+            name: t + _normal(t, generator) * per_row(self.scale * _std(t), t)
+            if t.is_floating_point()
+            else t
             for name, t in params.items()
         }
 
@@ -49,7 +53,10 @@ class Dropout:
         moved = dict(params)
         for name in floating(params):
             tensor = params[name]
-            kept = torch.rand(tensor.shape, generator=generator).to(tensor.device, non_blocking=True) >= self.p
+            kept = (
+                torch.rand(tensor.shape, generator=generator).to(tensor.device, non_blocking=True)
+                >= self.p
+            )
             moved[name] = tensor * kept / (1 - self.p if self.rescale else 1)
         return moved
 
@@ -67,8 +74,12 @@ class QuantileDropout:
     def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator) -> Params:
         """Weights (batch, *shape), the smallest of them zero."""
         names = floating(params)
-        sizes = torch.cat([params[name].abs().flatten(1).float() for name in names], 1).sort(1).values
-        share = torch.rand(rows(params), generator=generator).to(sizes, non_blocking=True) * self.most
+        sizes = (
+            torch.cat([params[name].abs().flatten(1).float() for name in names], 1).sort(1).values
+        )
+        share = (
+            torch.rand(rows(params), generator=generator).to(sizes, non_blocking=True) * self.most
+        )
         cut = sizes.gather(1, (share * (sizes.shape[1] - 1)).long()[:, None])[:, 0]
         small = {name: params[name].abs() < per_row(cut, params[name]) for name in names}
         return {**params, **{name: params[name].masked_fill(small[name], 0) for name in names}}

@@ -1,6 +1,7 @@
 """Augmentation by exact symmetries: other weights of the same function.
 
-They teach a network that lacks the symmetry (Shamsian et al. 2024, arXiv 2402.04081) and change nothing for one that has it.
+They teach a network that lacks the symmetry (Shamsian et al. 2024, arXiv 2402.04081) and change
+nothing for one that has it.
 """
 
 from __future__ import annotations

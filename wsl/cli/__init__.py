@@ -1,7 +1,9 @@
-"""The command line, a thin layer over the library: experiment verbs take Hydra overrides, file verbs take files and flags.
+"""The command line, a thin layer over the library: experiment verbs take Hydra overrides, file
+verbs take files and flags.
 
-Every verb is a function ``run(arguments) -> None`` in a module of its own, imported when it is called. A user's error ends
-with one line on stderr and exit code 2; nothing that was there before is touched.
+Every verb is a function ``run(arguments) -> None`` in a module of its own, imported when it is
+called. A user's error ends with one line on stderr and exit code 2; nothing that was there before
+is touched.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         importlib.import_module(VERBS[verb][0]).run(rest)
         sys.stdout.flush()
-    except BrokenPipeError:  # who read the output has gone, as `head` does: nothing to say, and nobody to say it to
+    except (
+        BrokenPipeError
+    ):  # who read the output has gone, as `head` does: nothing to say, and nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except (ValueError, OSError) as error:

@@ -1,8 +1,9 @@
 """Recipes and overrides: composed by Hydra, checked before anything runs.
 
-Recipes live in ``datasets/`` and ``models/`` of the package (or a ``--config-dir`` of the user's with the same folders).
-They may only instantiate what is defined in ``wsl`` or in a package that registered the entry-point group ``wsl.recipes``,
-unless ``--trust-config`` is given: a recipe is data, and data must not run code.
+Recipes live in ``datasets/`` and ``models/`` of the package (or a ``--config-dir`` of the user's
+with the same folders). They may only instantiate what is defined in ``wsl`` or in a package that
+registered the entry-point group ``wsl.recipes``, unless ``--trust-config`` is given: a recipe is
+data, and data must not run code.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ def recipes(group: str, config_dir: str | None = None) -> list[str]:
 
 
 def compose(config: str, words: Sequence[str]) -> dict[str, Any]:
-    """Compose ``conf/<config>.yaml`` with the overrides in ``words``; raises `ConfigError` with a suggestion.
+    """Compose ``conf/<config>.yaml`` with the overrides in ``words``; raises `ConfigError` with a
+    suggestion.
 
-    Understands the flags ``--config-dir DIR``, ``--data-root DIR`` (short for ``data_root=DIR``) and ``--trust-config`` among
-    the overrides.
+    Understands the flags ``--config-dir DIR``, ``--data-root DIR`` (short for ``data_root=DIR``)
+    and ``--trust-config`` among the overrides.
     """
     overrides, config_dir, trusted = _flags(words)
     choices = _choices(config, overrides, config_dir)
@@ -57,8 +59,13 @@ def compose(config: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def instantiate(description: Mapping[str, Any], **more: Any) -> Any:
-    """Build the object that ``_target_`` names, nested descriptions untouched; raises `ConfigError` naming the target."""
-    target, arguments = description["_target_"], {k: v for k, v in description.items() if not k.startswith("_")}
+    """Build the object that ``_target_`` names, nested descriptions untouched; raises `ConfigError`
+    naming the target.
+    """
+    target, arguments = (
+        description["_target_"],
+        {k: v for k, v in description.items() if not k.startswith("_")},
+    )
     try:
         return locate(target)(**arguments, **more)
     except TypeError as error:
@@ -88,19 +95,25 @@ def _flags(words: Sequence[str]) -> tuple[list[str], str | None, bool]:
 
 
 def _choices(config: str, overrides: Sequence[str], config_dir: str | None) -> list[str]:
-    """The group choices among the overrides, such as ``datasets=digits_cnn``, checked against the recipes there are.
+    """The group choices among the overrides, such as ``datasets=digits_cnn``, checked against the
+    recipes there are.
 
     A verb's ``groups`` must be chosen; its ``options`` have a default.
     """
     given = {word.partition("=")[0]: word for word in overrides}
     verb, chosen = _plain(OmegaConf.load(CONF / f"{config}.yaml")), []
-    for group in [*verb["groups"], *(option for option in verb.get("options", []) if option in given)]:
+    for group in [
+        *verb["groups"],
+        *(option for option in verb.get("options", []) if option in given),
+    ]:
         names = recipes(group, config_dir)
         if group not in given:
             raise ConfigError(f"choose a recipe: {group}=NAME, one of {', '.join(names)}")
         name = given[group].partition("=")[2]
         if name not in names:
-            raise ConfigError(f"no recipe {group}={name}{_suggest(name, names)}; there are {', '.join(names)}")
+            raise ConfigError(
+                f"no recipe {group}={name}{_suggest(name, names)}; there are {', '.join(names)}"
+            )
         chosen.append(given[group])
     return chosen
 
@@ -110,7 +123,9 @@ def _check_keys(base: Mapping[str, Any], overrides: Sequence[str]) -> None:
     for word in overrides:
         key = word.partition("=")[0]
         if not key.startswith(("+", "~")) and key not in keys:
-            raise ConfigError(f"unknown key '{key}'{_suggest(key, keys)}; to add a key write +{word}")
+            raise ConfigError(
+                f"unknown key '{key}'{_suggest(key, keys)}; to add a key write +{word}"
+            )
 
 
 def _check_types(base: Mapping[str, Any], full: Mapping[str, Any]) -> None:
@@ -122,7 +137,10 @@ def _check_types(base: Mapping[str, Any], full: Mapping[str, Any]) -> None:
 
 
 def _check_targets(config: Mapping[str, Any]) -> None:
-    allowed = ("wsl", *(point.value.split(":")[0].split(".")[0] for point in entry_points(group="wsl.recipes")))
+    allowed = (
+        "wsl",
+        *(point.value.split(":")[0].split(".")[0] for point in entry_points(group="wsl.recipes")),
+    )
     for key, value in _flatten(config):
         if key.split(".")[-1] != "_target_":
             continue
@@ -150,7 +168,13 @@ def _plain(config: Any) -> dict[str, Any]:
 def _flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if prefix:
         yield prefix, config
-    items = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
+    items = (
+        config.items()
+        if isinstance(config, Mapping)
+        else enumerate(config)
+        if isinstance(config, list)
+        else ()
+    )
     for key, value in items:
         yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
 

@@ -1,4 +1,6 @@
-"""``wsl evaluate RUN``: score a functional that ``wsl train`` left in a folder, on a split of its zoo or of another."""
+"""``wsl evaluate RUN``: score a functional that ``wsl train`` left in a folder, on a split of its
+zoo or of another.
+"""
 
 from __future__ import annotations
 
@@ -22,23 +24,34 @@ from wsl.zoo import Zoo
 
 def run(arguments: Sequence[str]) -> None:
     """Load, score, write ``evaluation-SPLIT.json``."""
-    parser = argparse.ArgumentParser(prog="wsl evaluate", description="Score a trained functional on a split of a zoo.")
+    parser = argparse.ArgumentParser(
+        prog="wsl evaluate", description="Score a trained functional on a split of a zoo."
+    )
     parser.add_argument("run", help="folder that wsl train wrote")
     parser.add_argument("--zoo", help="zoo file; default: the recipe's own")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
-    parser.add_argument("--data-root", help="folder of the task's files, such as MNIST's, for an edit")
+    parser.add_argument(
+        "--data-root", help="folder of the task's files, such as MNIST's, for an edit"
+    )
     options = parser.parse_args(arguments)
     folder = Path(options.run)
     if not (folder / "result.json").exists():
         raise ConfigError(f"{folder}: no result.json; name a folder that wsl train has finished")
     trained = json.loads((folder / "result.json").read_text())
-    config, columns = trained["config"], Columns.parse(trained["columns"]) if "columns" in trained else None
+    config, columns = (
+        trained["config"],
+        Columns.parse(trained["columns"]) if "columns" in trained else None,
+    )
     zoo = Zoo(options.zoo or default_path(config))
     objective = build_objective(config, zoo, options.data_root)
     network = build_network(config, zoo, objective, columns)
     _load(network, folder / "network.safetensors")
     scores, _ = evaluate(network, zoo, objective, split=options.split)
-    head = result("evaluate", {"split": options.split}, {"zoo": zoo.path, "network": folder / "network.safetensors"})
+    head = result(
+        "evaluate",
+        {"split": options.split},
+        {"zoo": zoo.path, "network": folder / "network.safetensors"},
+    )
     write_json(folder / f"evaluation-{options.split}.json", {**head, "scores": scores})
     say(f"{folder}: {options.split} {numbers(scores)}")
 
@@ -47,4 +60,7 @@ def _load(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(load_file(path))
     except RuntimeError as error:
-        raise ConfigError(f"{path} does not fit this zoo: the network was trained for another architecture ({error})") from None
+        raise ConfigError(
+            f"{path} does not fit this zoo: the network was trained for another architecture "
+            f"({error})"
+        ) from None

@@ -1,4 +1,6 @@
-"""``wsl generate models=NAME datasets=NAME``: train a weight generator, draw networks, try them beside every baseline."""
+"""``wsl generate models=NAME datasets=NAME``: train a weight generator, draw networks, try them
+beside every baseline.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,13 @@ from wsl.generative import (
 )
 from wsl.params import Params, unstack
 from wsl.plots import bar_figure
-from wsl.zoo import Classification, Zoo, build_architecture, initial_population, task, write_checkpoint
+from wsl.populations import Classification, build_architecture, initial_population, task
+from wsl.zoo import Zoo, write_checkpoint
 
 SHORTLIST = 32
-"""Members that a sample is matched with, the closest after both are brought to the generator's reference."""
+"""Members that a sample is matched with, the closest after both are brought to the generator's
+reference.
+"""
 
 
 class Population(NamedTuple):
@@ -50,21 +55,32 @@ class Population(NamedTuple):
 def run(arguments: Sequence[str]) -> None:
     """Fit on the training members, sample, score, write."""
     if not arguments or set(arguments) & {"-h", "--help"}:
-        say(f"usage: wsl generate models=NAME datasets=NAME [samples=16] [seed=0] [zoo=FILE] [output=DIR]\nmodels: "
-            f"{', '.join(recipes('models'))}\ndatasets: {', '.join(recipes('datasets'))}")  # fmt: skip
+        say(
+            "usage: wsl generate models=NAME datasets=NAME [samples=16] [seed=0] [zoo=FILE] "
+            "[output=DIR]\nmodels: "
+            f"{', '.join(recipes('models'))}\ndatasets: {', '.join(recipes('datasets'))}"
+        )
         return
     config = compose("generate", arguments)
     part(config, "generator", verb="wsl generate")
     zoo = open_or_build(config)
-    folder = Path(config["output"] or f"runs/generate/{config['datasets']}-{config['models']}-{config['seed']}")
-    kept = {key: config[key] for key in ("models", "datasets", "seed", "samples", "generator", "fit", "trial")}
+    folder = Path(
+        config["output"]
+        or f"runs/generate/{config['datasets']}-{config['models']}-{config['seed']}"
+    )
+    kept = {
+        key: config[key]
+        for key in ("models", "datasets", "seed", "samples", "generator", "fit", "trial")
+    }
     head = result("generate", kept, {"zoo": zoo.path})
     done = finished(folder, head) or _generate(config, zoo, folder, head)
     for name, score in done["scores"].items():
         say(f"{name.replace('_', ' ')}: {score if isinstance(score, int) else f'{score:.4f}'}")
 
 
-def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]) -> dict[str, Any]:
+def _generate(
+    config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]
+) -> dict[str, Any]:
     population = _population(config, zoo)
     generator = _fit(config, population)
     wanted = float(population.condition.quantile(config["fit"]["quantile"]))
@@ -78,7 +94,11 @@ def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[s
         "scores": _scores(population, generator, trials, arms, steps=config["trial"]["steps"]),
         "arms": _arms(trials),
     }
-    about = {"spec": str(zoo.spec), "architecture": json.dumps(zoo.architecture), "task": json.dumps(zoo.provenance["task"])}
+    about = {
+        "spec": str(zoo.spec),
+        "architecture": json.dumps(zoo.architecture),
+        "task": json.dumps(zoo.provenance["task"]),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     for i, theta in enumerate(unstack(drawn)):
         write_checkpoint(folder / f"sample-{i:02d}.safetensors", theta, about)
@@ -90,15 +110,29 @@ def _generate(config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[s
 
 
 def _population(config: Mapping[str, Any], zoo: Zoo) -> Population:
-    """Training members, with their accuracy on the validation images as condition: the test images only score."""
+    """Training members, with their accuracy on the validation images as condition: the test images
+    only score.
+    """
     if zoo.architecture is None or "task" not in zoo.provenance:
-        raise ConfigError(f"{zoo.path} does not say its architecture and task, so generated weights could not be tried")
+        raise ConfigError(
+            f"{zoo.path} does not say its architecture and task, so generated weights could not "
+            "be tried"
+        )
     data = task(zoo.provenance["task"], config["data_root"])
     if not isinstance(data, Classification):
-        raise ConfigError(f"{zoo.path} holds no classifiers; wsl generate scores networks by their accuracy")
+        raise ConfigError(
+            f"{zoo.path} holds no classifiers; wsl generate scores networks by their accuracy"
+        )
     params, metadata = zoo.__getitems__(zoo.indices("train"))
     model = build_architecture(zoo.architecture)
-    return Population(zoo, model, data, params, data.evaluate(model, params, "val")["accuracy"], metadata["member"])
+    return Population(
+        zoo,
+        model,
+        data,
+        params,
+        data.evaluate(model, params, "val")["accuracy"],
+        metadata["member"],
+    )
 
 
 def _fit(config: Mapping[str, Any], population: Population) -> WeightDiffusion:
@@ -111,7 +145,9 @@ def _fit(config: Mapping[str, Any], population: Population) -> WeightDiffusion:
         population.condition[:, None],
         reference=int(population.condition.argmax()),
         member=population.member,
-        behaviour=Behaviour(population.model, population.data.train.images, weight=options["behaviour"]),
+        behaviour=Behaviour(
+            population.model, population.data.train.images, weight=options["behaviour"]
+        ),
         code_steps=options["code_steps"],
         steps=options["steps"],
         seed=config["seed"],
@@ -120,22 +156,31 @@ def _fit(config: Mapping[str, Any], population: Population) -> WeightDiffusion:
 
 
 def _baselines(
-    config: Mapping[str, Any], population: Population, generator: WeightDiffusion, rng: torch.Generator
+    config: Mapping[str, Any],
+    population: Population,
+    generator: WeightDiffusion,
+    rng: torch.Generator,
 ) -> dict[str, Params]:
-    """Arms that learn nothing, each of as many networks; good members are those that reach the wanted condition."""
+    """Arms that learn nothing, each of as many networks; good members are those that reach the
+    wanted condition.
+    """
     count, good = config["samples"], _good(population, config["fit"]["quantile"])
     aligned = generator.canonicalizer(good)
     seeds = [config["seed"] * 1_000_003 + i for i in range(count)]
     description = population.zoo.architecture or {}
     held_out, _ = population.zoo.__getitems__(population.zoo.indices("val"))
-    best = population.data.evaluate(population.model, held_out, "val")["accuracy"].argsort(descending=True)[:count]
+    best = population.data.evaluate(population.model, held_out, "val")["accuracy"].argsort(
+        descending=True
+    )[:count]
     return {
         "default_init": initial_population(lambda: build_architecture(description), seeds),
         "retrieval": retrieval_baseline(good, count, generator=rng),
         "noise": noise_baseline(good, count, scale=0.5, generator=rng),
         "gaussian": gaussian_baseline(aligned, count, generator=rng),
         "mean": mean_baseline(aligned, count, generator=rng),
-        "round_trip": round_trip(generator, {name: tensor[best] for name, tensor in held_out.items()}),
+        "round_trip": round_trip(
+            generator, {name: tensor[best] for name, tensor in held_out.items()}
+        ),
     }
 
 
@@ -175,8 +220,16 @@ def _scores(
 
 
 def _arms(trials: Mapping[str, Trial]) -> dict[str, dict[str, float]]:
-    return {name: {"drawn": float(t.drawn.mean()), "drawn_spread": float(t.drawn.std()), "tuned": float(t.tuned.mean()),
-                   "tuned_spread": float(t.tuned.std()), "lr": t.lr} for name, t in trials.items()}  # fmt: skip
+    return {
+        name: {
+            "drawn": float(t.drawn.mean()),
+            "drawn_spread": float(t.drawn.std()),
+            "tuned": float(t.tuned.mean()),
+            "tuned_spread": float(t.tuned.std()),
+            "lr": t.lr,
+        }
+        for name, t in trials.items()
+    }
 
 
 def _table(trials: Mapping[str, Trial]) -> dict[str, list]:
@@ -194,5 +247,8 @@ def _figure(trials: Mapping[str, Trial]) -> Any:
     for name, t in trials.items():
         for kind in ("drawn", "tuned"):
             label = f"{name.replace('_', ' ')}, {kind}"
-            values[label], errors[label] = float(getattr(t, kind).mean()), float(getattr(t, kind).std())
+            values[label], errors[label] = (
+                float(getattr(t, kind).mean()),
+                float(getattr(t, kind).std()),
+            )
     return bar_figure(values, label="test accuracy, mean and standard deviation", errors=errors)

@@ -1,4 +1,6 @@
-"""``wsl match A B -o OUT``: permute the units of B so that it comes as close to A as weight matching finds."""
+"""``wsl match A B -o OUT``: permute the units of B so that it comes as close to A as weight
+matching finds.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,15 @@ from wsl.zoo import write_checkpoint
 
 def run(arguments: Sequence[str]) -> None:
     """Match, write the aligned checkpoint, the permutation and the evidence."""
-    parser = argparse.ArgumentParser(prog="wsl match", description="Bring checkpoint B to checkpoint A by permuting its units.")
+    parser = argparse.ArgumentParser(
+        prog="wsl match", description="Bring checkpoint B to checkpoint A by permuting its units."
+    )
     checkpoints.add_arguments(parser)
     parser.add_argument(
-        "-o", "--output", required=True, help="aligned B as .safetensors; OUT.permutation.json and OUT.result.json beside it"
+        "-o",
+        "--output",
+        required=True,
+        help="aligned B as .safetensors; OUT.permutation.json and OUT.result.json beside it",
     )
     options = parser.parse_args(arguments)
     pair = checkpoints.load(options)
@@ -42,10 +49,18 @@ def run(arguments: Sequence[str]) -> None:
         },
     )
     say(
-        f"{out}: distance {before:.4f} -> {after:.4f} in {found.sweeps} sweeps" + ("" if found.converged else ", NOT converged")
+        f"{out}: distance {before:.4f} -> {after:.4f} in {found.sweeps} sweeps"
+        + ("" if found.converged else ", NOT converged")
     )
 
 
 def distance(a: Params, b: Params) -> float:
     """L2 distance over the floating-point tensors."""
-    return sum(float((a[name].double() - b[name].double()).square().sum()) for name in a if a[name].is_floating_point()) ** 0.5
+    return (
+        sum(
+            float((a[name].double() - b[name].double()).square().sum())
+            for name in a
+            if a[name].is_floating_point()
+        )
+        ** 0.5
+    )

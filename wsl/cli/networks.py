@@ -28,7 +28,16 @@ from wsl.symmetry import PermutationSpec, SpecWarning, permutation_spec, symmetr
 Inputs = tuple[tuple[Tensor, ...], dict[str, Tensor]]
 """Positional inputs, and those given by name."""
 
-CODE_FAILS = (ImportError, AttributeError, TypeError, ValueError, RuntimeError, LookupError, SyntaxError, AssertionError)
+CODE_FAILS = (
+    ImportError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    SyntaxError,
+    AssertionError,
+)
 """What a network's own code raises."""
 
 _SHAPE = re.compile(r"(?:([A-Za-z_]\w*)=)?(?:(int|bool|float):)?(\d+(?:,\d+)*)(?::(\d+))?")
@@ -37,12 +46,17 @@ _BOUND = 2
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that say how a network is built and called."""
-    parser.add_argument("--kwargs", metavar="JSON", help='arguments of the callable, for example {"num_classes": 10}')
+    parser.add_argument(
+        "--kwargs",
+        metavar="JSON",
+        help='arguments of the callable, for example {"num_classes": 10}',
+    )
     parser.add_argument(
         "--input-shape",
         action="append",
         metavar="[NAME=][TYPE:]SHAPE[:BOUND]",
-        help="shape of an input, once for each: 2,3,32,32; int:2,16:1000 for integers below 1000 (default 2); mask=bool:2,16",
+        help="shape of an input, once for each: 2,3,32,32; int:2,16:1000 for integers below 1000 "
+        "(default 2); mask=bool:2,16",
     )
 
 
@@ -68,7 +82,10 @@ def find(model: str, kwargs: str | None = None) -> nn.Module:
 def examples(shapes: Sequence[str] | None, dtype: torch.dtype = torch.float32) -> Inputs:
     """Random inputs of shapes written as ``2,3,32,32``, ``int:2,16:1000`` or ``mask=bool:2,16``."""
     if not shapes:
-        raise ConfigError("--input-shape is needed, for example 2,3,32,32: the shape of one input batch, once for each input")
+        raise ConfigError(
+            "--input-shape is needed, for example 2,3,32,32: the shape of one input batch, once "
+            "for each input"
+        )
     generator = torch.Generator().manual_seed(0)
     args: list[Tensor] = []
     kwargs: dict[str, Tensor] = {}
@@ -76,9 +93,14 @@ def examples(shapes: Sequence[str] | None, dtype: torch.dtype = torch.float32) -
         found = _SHAPE.fullmatch(text.replace(" ", ""))
         sizes = [int(part) for part in found[3].split(",")] if found else [0]
         if not found or 0 in sizes or found[4] == "0" or (found[4] and found[2] != "int"):
-            raise ConfigError("--input-shape needs positive numbers with commas, for example 2,3,32,32, int:2,16:1000 or "
-                              f"mask=bool:2,16, got {text}")  # fmt: skip
-        made = _example(found[2] or "float", sizes, int(found[4] or _BOUND), dtype=dtype, generator=generator)
+            raise ConfigError(
+                "--input-shape needs positive numbers with commas, for example 2,3,32,32, "
+                "int:2,16:1000 or "
+                f"mask=bool:2,16, got {text}"
+            )
+        made = _example(
+            found[2] or "float", sizes, int(found[4] or _BOUND), dtype=dtype, generator=generator
+        )
         if found[1]:
             kwargs[found[1]] = made
         else:
@@ -87,7 +109,9 @@ def examples(shapes: Sequence[str] | None, dtype: torch.dtype = torch.float32) -
 
 
 def discover(model: nn.Module, inputs: Inputs, *, units: bool = False) -> PermutationSpec:
-    """The specification of a network, if asked for with what its units allow; what limits it is said on stderr."""
+    """The specification of a network, if asked for with what its units allow; what limits it is
+    said on stderr.
+    """
     find_spec = symmetry_spec if units else permutation_spec
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SpecWarning)
@@ -101,18 +125,28 @@ def read_spec(path: str | Path) -> PermutationSpec:
     """A specification from a file, as text or as JSON."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-        return PermutationSpec.from_json(text) if text.lstrip().startswith("{") else PermutationSpec.parse(text)
+        return (
+            PermutationSpec.from_json(text)
+            if text.lstrip().startswith("{")
+            else PermutationSpec.parse(text)
+        )
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
 def align(path: str | Path, theta: Params, spec: PermutationSpec) -> Params:
-    """Weights under the names of a specification; that a wrapper's names were changed is said on stderr."""
+    """Weights under the names of a specification; that a wrapper's names were changed is said on
+    stderr.
+    """
     aligned = spec.align_keys(theta)
     changed = [(old, new) for old, new in zip(theta, aligned, strict=True) if old != new]
     if changed:
         old, new = changed[0]
-        say(f"note: {path}: {len(changed)} names carry a wrapper's prefix and are read without it, {old} as {new}", error=True)
+        say(
+            f"note: {path}: {len(changed)} names carry a wrapper's prefix and are read without "
+            f"it, {old} as {new}",
+            error=True,
+        )
     return aligned
 
 
@@ -120,13 +154,19 @@ def _json_object(text: str | None) -> dict[str, Any]:
     try:
         value = json.loads(text or "{}")
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f'--kwargs: {error}; write JSON, for example {{"num_classes": 10}}') from None
+        raise ConfigError(
+            f'--kwargs: {error}; write JSON, for example {{"num_classes": 10}}'
+        ) from None
     if not isinstance(value, dict):
-        raise ConfigError(f'--kwargs must be a JSON object, for example {{"num_classes": 10}}, got {text}')
+        raise ConfigError(
+            f'--kwargs must be a JSON object, for example {{"num_classes": 10}}, got {text}'
+        )
     return value
 
 
-def _example(kind: str, sizes: list[int], bound: int, *, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+def _example(
+    kind: str, sizes: list[int], bound: int, *, dtype: torch.dtype, generator: torch.Generator
+) -> Tensor:
     if kind == "float":
         return torch.randn(sizes, generator=generator).to(dtype)
     integers = torch.randint(bound, sizes, generator=generator)

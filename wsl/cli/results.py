@@ -1,7 +1,8 @@
 """Result files: written whole or not at all, without times or paths that differ between equal runs.
 
-``result.json`` names the verb, the resolved configuration, the hashes of its inputs, the seed and every number. A verb
-whose folder already holds the result of the same configuration and inputs has nothing to do.
+``result.json`` names the verb, the resolved configuration, the hashes of its inputs, the seed and
+every number. A verb whose folder already holds the result of the same configuration and inputs has
+nothing to do.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import wsl
+from wsl.base import replacing
 from wsl.plots import write_csv
-from wsl.zoo import replacing
 
 
 def file_hash(path: str | Path) -> str:
@@ -33,13 +34,18 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def result(verb: str, config: Mapping[str, Any], inputs: Mapping[str, str | Path]) -> dict[str, Any]:
+def result(
+    verb: str, config: Mapping[str, Any], inputs: Mapping[str, str | Path]
+) -> dict[str, Any]:
     """The head of a result: what was asked for, on which inputs, by which version."""
     head = {
         "verb": verb,
         "wsl": wsl.__version__,
         "config": dict(config),
-        "inputs": {name: {"file": Path(path).name, "sha256": file_hash(path)} for name, path in inputs.items()},
+        "inputs": {
+            name: {"file": Path(path).name, "sha256": file_hash(path)}
+            for name, path in inputs.items()
+        },
     }
     return {"hash": content_hash(head), **head}
 
@@ -65,7 +71,9 @@ def write_table(path: Path, table: Mapping[str, Sequence[Any]]) -> None:
 
 def write_figure(path: Path, figure: Any) -> None:
     """Write a figure, atomically and without the writing program's version."""
-    write_with(path, lambda temporary: figure.savefig(temporary, dpi=150, metadata={"Software": None}))
+    write_with(
+        path, lambda temporary: figure.savefig(temporary, dpi=150, metadata={"Software": None})
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,6 @@
-"""``wsl spec MODEL``: the permutation symmetry of a network, discovered or read from a file, proved, compared and written."""
+"""``wsl spec MODEL``: the permutation symmetry of a network, discovered or read from a file,
+proved, compared and written.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from wsl.cli.config import ConfigError
-from wsl.cli.networks import CODE_FAILS, Inputs, add_network_arguments, align, discover, examples, find, read_spec
+from wsl.cli.networks import (
+    CODE_FAILS,
+    Inputs,
+    add_network_arguments,
+    align,
+    discover,
+    examples,
+    find,
+    read_spec,
+)
 from wsl.cli.results import write_text
 from wsl.cli.terminal import say
 from wsl.symmetry import PermutationSpec, verify, verify_units
@@ -28,16 +39,25 @@ _PROOFS = {
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Print the specification and what it amounts to; files are written only if everything that was asked for holds."""
+    """Print the specification and what it amounts to; files are written only if everything that was
+    asked for holds.
+    """
     options = _parser().parse_args(arguments)
     outputs = [path for path in (options.output, options.json, options.axes_to_perm) if path]
     if len(set(outputs)) < len(outputs):
-        raise ConfigError(f"{outputs[-1]} would be written twice; give -o, --json and --axes-to-perm files of their own")
+        raise ConfigError(
+            f"{outputs[-1]} would be written twice; give -o, --json and --axes-to-perm files of "
+            "their own"
+        )
     proves = options.verify or options.spec or any(getattr(options, name) for name in _PROOFS)
     model = _build(options)
     own = next((t.dtype for t in model.parameters() if t.is_floating_point()), torch.float32)
     inputs = examples(options.input_shape, own)
-    spec = _given(options.spec, model) if options.spec else discover(model, inputs, units=options.units)
+    spec = (
+        _given(options.spec, model)
+        if options.spec
+        else discover(model, inputs, units=options.units)
+    )
     _print(spec, pinned=options.pinned)
     if proves:
         _prove(spec, model, inputs, options)
@@ -47,32 +67,69 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="wsl spec", description="Print the permutation symmetry of a network's weights.")
-    parser.add_argument("model", help="module:callable that returns the network, for example torchvision.models:resnet18")
+    parser = argparse.ArgumentParser(
+        prog="wsl spec", description="Print the permutation symmetry of a network's weights."
+    )
+    parser.add_argument(
+        "model",
+        help="module:callable that returns the network, for example torchvision.models:resnet18",
+    )
     add_network_arguments(parser)
-    parser.add_argument("--dtype", choices=_DTYPES, help="type of weights and inputs; default: the network's own")
-    parser.add_argument("--meta", action="store_true", help="build the network without memory for its weights")
-    parser.add_argument("--spec", metavar="FILE", help="prove this specification, text or JSON, instead of discovering one")
-    parser.add_argument("--verify", action="store_true", help="check in float64 that its elements leave the function as it is")
+    parser.add_argument(
+        "--dtype", choices=_DTYPES, help="type of weights and inputs; default: the network's own"
+    )
+    parser.add_argument(
+        "--meta", action="store_true", help="build the network without memory for its weights"
+    )
+    parser.add_argument(
+        "--spec",
+        metavar="FILE",
+        help="prove this specification, text or JSON, instead of discovering one",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="check in float64 that its elements leave the function as it is",
+    )
     for name, what in _PROOFS.items():
         parser.add_argument(f"--{name}", action="store_true", help=f"{what} (implies --verify)")
     parser.add_argument(
-        "--pinned", action="store_true", help="say why other axes cannot move; with --verify, try whether it is so"
+        "--pinned",
+        action="store_true",
+        help="say why other axes cannot move; with --verify, try whether it is so",
     )
-    parser.add_argument("--units", action="store_true", help="also find scales, signs, phases and linear maps of the units")
-    parser.add_argument("--checkpoint", metavar="FILE", help="compare names and shapes of a checkpoint with the specification")
+    parser.add_argument(
+        "--units",
+        action="store_true",
+        help="also find scales, signs, phases and linear maps of the units",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="compare names and shapes of a checkpoint with the specification",
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="write the specification's text")
-    parser.add_argument("--json", metavar="FILE", help="write the specification as JSON, with the reasons of fixed axes")
-    parser.add_argument("--axes-to-perm", metavar="FILE", help="write Git Re-Basin's dictionary as JSON")
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write the specification as JSON, with the reasons of fixed axes",
+    )
+    parser.add_argument(
+        "--axes-to-perm", metavar="FILE", help="write Git Re-Basin's dictionary as JSON"
+    )
     return parser
 
 
 def _build(options: argparse.Namespace) -> nn.Module:
     with torch.device("meta") if options.meta else contextlib.nullcontext():
         model = find(options.model, options.kwargs)
-    real = [name for name, t in model.state_dict().items() if isinstance(t, Tensor) and not t.is_meta]
+    real = [
+        name for name, t in model.state_dict().items() if isinstance(t, Tensor) and not t.is_meta
+    ]
     if options.meta and real:
-        raise ConfigError(f"--meta: {options.model} puts {real[0]} on a real device; leave --meta out")
+        raise ConfigError(
+            f"--meta: {options.model} puts {real[0]} on a real device; leave --meta out"
+        )
     return model.to(_DTYPES[options.dtype]) if options.dtype else model
 
 
@@ -86,22 +143,41 @@ def _given(path: str, model: nn.Module) -> PermutationSpec:
 
 
 def _print(spec: PermutationSpec, *, pinned: bool) -> None:
-    members = f", {spec.copies} permutations with every member of a family" if spec.copies > len(spec.groups) else ""
+    members = (
+        f", {spec.copies} permutations with every member of a family"
+        if spec.copies > len(spec.groups)
+        else ""
+    )
     say(str(spec))
     say(
-        f"\n{len(spec.groups)} group{'s' * (len(spec.groups) != 1)}{members}, log10 of the group's order {spec.log10_order:.1f}"
+        f"\n{len(spec.groups)} group{'s' * (len(spec.groups) != 1)}{members}, log10 of the "
+        f"group's order {spec.log10_order:.1f}"
     )
     say(f"{spec.movable:.1%} of the weights lie on movable axes")
     if pinned:
         say("\n".join(f"{axis}: {reason}" for axis, reason in spec.pinned.items()))
 
 
-def _prove(spec: PermutationSpec, model: nn.Module, inputs: Inputs, options: argparse.Namespace) -> None:
+def _prove(
+    spec: PermutationSpec, model: nn.Module, inputs: Inputs, options: argparse.Namespace
+) -> None:
     more = {name: getattr(options, name) for name in _PROOFS}
     args, kwargs = inputs
     try:
-        proof = verify(spec, model, *args, kwargs=kwargs, pinned=options.pinned, materialize=options.meta, **more)
-        units = verify_units(spec, model, *args, kwargs=kwargs) if spec.units and not options.meta else None
+        proof = verify(
+            spec,
+            model,
+            *args,
+            kwargs=kwargs,
+            pinned=options.pinned,
+            materialize=options.meta,
+            **more,
+        )
+        units = (
+            verify_units(spec, model, *args, kwargs=kwargs)
+            if spec.units and not options.meta
+            else None
+        )
     except CODE_FAILS as error:
         raise ConfigError(f"{options.model} cannot be verified: {error}") from None
     say(str(proof))
@@ -109,7 +185,10 @@ def _prove(spec: PermutationSpec, model: nn.Module, inputs: Inputs, options: arg
         say(f"unit symmetries: {units}")
     if not proof.ok or (units is not None and not units.ok):
         where = options.spec or f"the specification of {options.model}"
-        raise ConfigError(f"{where} does not preserve the function" + ("" if options.spec else "; please report this network"))
+        raise ConfigError(
+            f"{where} does not preserve the function"
+            + ("" if options.spec else "; please report this network")
+        )
 
 
 def _compare(spec: PermutationSpec, path: str) -> None:

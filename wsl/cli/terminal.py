@@ -15,11 +15,16 @@ def say(text: str, *, error: bool = False) -> None:
 
 def numbers(scores: Mapping[str, float | None]) -> str:
     """Scores on one line; one that is not defined says so."""
-    return ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in scores.items())
+    return ", ".join(
+        f"{name} {'undefined' if value is None else f'{value:.4f}'}"
+        for name, value in scores.items()
+    )
 
 
 def progress(unit: str) -> Callable[[int, int], None]:
-    """A callback ``(done, total)`` that draws one bar on stderr, and nothing where stderr is not a terminal."""
+    """A callback ``(done, total)`` that draws one bar on stderr, and nothing where stderr is not a
+    terminal.
+    """
     bar: list[tqdm] = []
 
     def show(done: int, total: int) -> None:

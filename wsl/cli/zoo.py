@@ -18,17 +18,27 @@ from wsl.zoo import Checkpoints, Zoo, export, import_checkpoints, save, sources
 from wsl.zoo import open as open_zoo
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-KINDS = {"folder": sources.folder, "hub": sources.hub, "ray-tune": sources.ray_tune,
-         "small-cnn-zoo": sources.small_cnn_zoo, "flat-hdf5": sources.flat_hdf5}  # fmt: skip
+KINDS = {
+    "folder": sources.folder,
+    "hub": sources.hub,
+    "ray-tune": sources.ray_tune,
+    "small-cnn-zoo": sources.small_cnn_zoo,
+    "flat-hdf5": sources.flat_hdf5,
+}
 """Names of the importers on the command line."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Dispatch to the verb's second word."""
     options = _parser().parse_args(arguments)
-    {"build": _build, "info": _info, "verify": _verify, "export": _export, "import": _import, "convert": _convert}[
-        options.verb
-    ](options)
+    {
+        "build": _build,
+        "info": _info,
+        "verify": _verify,
+        "export": _export,
+        "import": _import,
+        "convert": _convert,
+    }[options.verb](options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,22 +48,38 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     text = f"train a population into one file; recipes: {', '.join(recipes('datasets'))}"
     making = verbs.add_parser("build", help=text, description=text)
-    making.add_argument("overrides", nargs=argparse.REMAINDER, help="datasets=NAME output=FILE key=value ...")
+    making.add_argument(
+        "overrides", nargs=argparse.REMAINDER, help="datasets=NAME output=FILE key=value ..."
+    )
     info = verbs.add_parser("info", help="describe zoo files of one kind")
     verify = verbs.add_parser("verify", help="check every byte of zoo files")
     exporting = verbs.add_parser("export", help="rows to safetensors and a table")
     converting = verbs.add_parser(
-        "convert", help="rewrite: other type, archive, selection, several files into one, older versions"
+        "convert",
+        help="rewrite: other type, archive, selection, several files into one, older versions",
     )
     for sub in (info, verify, exporting, converting):
         sub.add_argument("file", nargs="+")
     for sub in (info, exporting, converting):
-        sub.add_argument("--where", help="only rows that fulfil a condition, for example 'test_accuracy > 0.8 & epoch == 20'")
-    exporting.add_argument("-o", "--output", required=True, help="folder for one safetensors file per row, and table.csv")
+        sub.add_argument(
+            "--where",
+            help="only rows that fulfil a condition, for example 'test_accuracy > 0.8 & epoch == "
+            "20'",
+        )
+    exporting.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="folder for one safetensors file per row, and table.csv",
+    )
     exporting.add_argument("--rows", type=int, nargs="+", help="row numbers; default: all")
     converting.add_argument("-o", "--output", required=True, help="zoo file to write")
-    converting.add_argument("--archive", action="store_true", help="compress in blocks: smaller, slow at random")
-    converting.add_argument("--dtype", choices=DTYPES, help="type of the weights in the file; default: as they are")
+    converting.add_argument(
+        "--archive", action="store_true", help="compress in blocks: smaller, slow at random"
+    )
+    converting.add_argument(
+        "--dtype", choices=DTYPES, help="type of the weights in the file; default: as they are"
+    )
     _add_import(verbs.add_parser("import", help="checkpoints from elsewhere to a zoo file"))
     return parser
 
@@ -61,16 +87,35 @@ def _parser() -> argparse.ArgumentParser:
 def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="folder or file")
     parser.add_argument("-o", "--output", required=True, help="zoo file to write")
-    parser.add_argument("--kind", choices=KINDS, help="what the source is; default: seen from its files")
-    parser.add_argument("--pattern", help=r"for folders: regular expression such as 'run(?P<member>\d+)/ep(?P<epoch>\d+)'")
+    parser.add_argument(
+        "--kind", choices=KINDS, help="what the source is; default: seen from its files"
+    )
+    parser.add_argument(
+        "--pattern",
+        help=r"for folders: regular expression such as 'run(?P<member>\d+)/ep(?P<epoch>\d+)'",
+    )
     parser.add_argument("--spec", help="file with a specification, as text or JSON")
-    parser.add_argument("--model", help="module:callable that returns the network, to discover the specification")
+    parser.add_argument(
+        "--model", help="module:callable that returns the network, to discover the specification"
+    )
     add_network_arguments(parser)
-    parser.add_argument("--prefix", default="", help="removed from the names of tensors, for example module.")
+    parser.add_argument(
+        "--prefix", default="", help="removed from the names of tensors, for example module."
+    )
     parser.add_argument("--cast", choices=DTYPES, help="cast floating tensors to this type first")
-    parser.add_argument("--dtype", choices=DTYPES, help="type of the weights in the file; default: float32")
-    parser.add_argument("--skip", action="store_true", help="leave out what cannot be read or does not fit, and report it")
-    parser.add_argument("--allow-nonfinite", action="store_true", help="keep checkpoints with NaN or infinite weights")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="type of the weights in the file; default: float32"
+    )
+    parser.add_argument(
+        "--skip",
+        action="store_true",
+        help="leave out what cannot be read or does not fit, and report it",
+    )
+    parser.add_argument(
+        "--allow-nonfinite",
+        action="store_true",
+        help="keep checkpoints with NaN or infinite weights",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the split by members")
 
 
@@ -85,14 +130,19 @@ def _build(options: argparse.Namespace) -> None:
 def _info(options: argparse.Namespace) -> None:
     zoo = _opened(options)
     table = zoo.table
-    say(f"{zoo.path}\n{len(zoo)} checkpoints of {_members(zoo)} members, {_weights(zoo)} weights each")
+    say(
+        f"{zoo.path}\n{len(zoo)} checkpoints of {_members(zoo)} members, {_weights(zoo)} weights "
+        "each"
+    )
     say(f"\nspecification, log10 of the group's order {zoo.spec.log10_order:.1f}\n{zoo.spec}\n")
     say(f"{'column':<20} {'min':<10} {'median':<10} {'max':<10}")
     for name in table.dtype.names or ():
         if np.issubdtype(table.dtype[name], np.number):
             low, middle, high = np.min(table[name]), np.median(table[name]), np.max(table[name])
             say(f"{name:<20} {low:<10.4g} {middle:<10.4g} {high:<10.4g}")
-    counts = {str(split): int(np.sum(table["split"] == split)) for split in np.unique(table["split"])}
+    counts = {
+        str(split): int(np.sum(table["split"] == split)) for split in np.unique(table["split"])
+    }
     say(f"\nsplits: {', '.join(f'{name} {count}' for name, count in counts.items())}")
 
 
@@ -112,8 +162,13 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    zoo = save(_opened(options), options.output, dtype=DTYPES.get(options.dtype), archive=options.archive)
-    say(f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members, {zoo.path.stat().st_size} bytes")
+    zoo = save(
+        _opened(options), options.output, dtype=DTYPES.get(options.dtype), archive=options.archive
+    )
+    say(
+        f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members, "
+        f"{zoo.path.stat().st_size} bytes"
+    )
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -122,18 +177,31 @@ def _import(options: argparse.Namespace) -> None:
         raise ConfigError("--pattern is for folders of checkpoints; add --kind folder")
     found = reader(options.source, **({"pattern": options.pattern} if options.pattern else {}))
     kind = next(name for name, known in KINDS.items() if known is reader)
-    result = import_checkpoints(found, options.output, spec=_specification(options), prefix=options.prefix,
-                                cast=DTYPES.get(options.cast), dtype=DTYPES.get(options.dtype), skip=options.skip,
-                                seed=options.seed, allow_nonfinite=options.allow_nonfinite,
-                                provenance={"kind": kind, "source": Path(options.source).name,
-                                            "model": options.model})  # fmt: skip
+    result = import_checkpoints(
+        found,
+        options.output,
+        spec=_specification(options),
+        prefix=options.prefix,
+        cast=DTYPES.get(options.cast),
+        dtype=DTYPES.get(options.dtype),
+        skip=options.skip,
+        seed=options.seed,
+        allow_nonfinite=options.allow_nonfinite,
+        provenance={"kind": kind, "source": Path(options.source).name, "model": options.model},
+    )
     for refused in result.refused:
         say(f"left out: {refused.reason}", error=True)
     for name, reason in result.left_out.items():
         say(f"column left out: {name}: {reason}", error=True)
-    zoo, origin = result.zoo, f"discovered from {options.model}" if options.model else result.specification
-    say(f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members from {options.source} ({kind}); "
-        f"{len(result.refused)} left out\nspecification: {origin}")  # fmt: skip
+    zoo, origin = (
+        result.zoo,
+        f"discovered from {options.model}" if options.model else result.specification,
+    )
+    say(
+        f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members from {options.source} "
+        f"({kind}); "
+        f"{len(result.refused)} left out\nspecification: {origin}"
+    )
 
 
 def _specification(options: argparse.Namespace) -> PermutationSpec | None:
@@ -141,7 +209,11 @@ def _specification(options: argparse.Namespace) -> PermutationSpec | None:
         raise ConfigError("--spec and --model both give a specification; choose one")
     if options.spec:
         return read_spec(options.spec)
-    return discover(find(options.model, options.kwargs), examples(options.input_shape)) if options.model else None
+    return (
+        discover(find(options.model, options.kwargs), examples(options.input_shape))
+        if options.model
+        else None
+    )
 
 
 def _opened(options: argparse.Namespace) -> Checkpoints:

@@ -1,11 +1,18 @@
-"""Generate weights: align, encode, diffuse; initialise from what is drawn, and check that it is new."""
+"""Generate weights: align, encode, diffuse; initialise from what is drawn, and check that it is
+new.
+"""
 
-from wsl.generative.autoencoder import WeightAutoencoder, WeightCode, WeightPCA
-from wsl.generative.behaviour import Behaviour
-from wsl.generative.canonical import Canonicalizer
-from wsl.generative.diffusion import LatentDiffusion
-from wsl.generative.evaluate import (
+from wsl.generative.codes import (
+    Behaviour,
+    Canonicalizer,
+    Standardizer,
+    WeightAutoencoder,
+    WeightCode,
+    WeightPCA,
+)
+from wsl.generative.judge import (
     Nearest,
+    Trial,
     aligned_nearest,
     dispersion_ratio,
     gaussian_baseline,
@@ -15,11 +22,10 @@ from wsl.generative.evaluate import (
     noise_baseline,
     retrieval_baseline,
     round_trip,
+    trial,
 )
-from wsl.generative.init import initialize
-from wsl.generative.pipeline import WeightDiffusion
-from wsl.generative.standard import Standardizer
-from wsl.generative.trial import Trial, trial
+from wsl.generative.models import LatentDiffusion, WeightDiffusion
+from wsl.generative.starts import initialize
 
 __all__ = [
     "Behaviour",

@@ -1,15 +1,19 @@
 """`match_many`: align many checkpoints to one reference, all rows at once.
 
-    row r, one group p, others fixed:   A_rp = sum_t unfold(W_a^t, p) unfold(g_r.W_r^t, p)^T,   g_rp <- argmax_P <A_rp, P>
+    row r, one group p, others fixed:   A_rp = sum_t unfold(W_a^t, p) unfold(g_r.W_r^t, p)^T,   g_rp
+        <- argmax_P <A_rp, P>
 
-The coordinate ascent of `WeightMatching` with its anchored start (Ainsworth et al. 2023, arXiv 2209.04836), where products are
-batched over rows and only the assignments are solved one by one. Rows do not see each other: a row's result does not depend on
-which others stand beside it. Families and groups that act twice on one tensor are matched row by row, by `WeightMatching`.
+The coordinate ascent of `WeightMatching` with its anchored start (Ainsworth et al. 2023, arXiv
+2209.04836), where products are batched over rows and only the assignments are solved one by one.
+Rows do not see each other: a row's result does not depend on which others stand beside it. Families
+and groups that act twice on one tensor are matched row by row, by `WeightMatching`.
 
-    odd groups (sin, tanh):   argmax over P and s in {-1, 1}^n of <A_rp, diag(s) P>:   P = argmax <|A_rp|, P>,  s its signs
+    odd groups (sin, tanh):   argmax over P and s in {-1, 1}^n of <A_rp, diag(s) P>:   P = argmax
+        <|A_rp|, P>,  s its signs
 
-Negating a unit negates a column of A_rp, so the assignment on absolute values with the signs of the chosen entries is exact for
-one group; no pass lowers <W_a, g.W_r>. Signs are not matched where a group is a family or acts twice on one tensor.
+Negating a unit negates a column of A_rp, so the assignment on absolute values with the signs of the
+chosen entries is exact for one group; no pass lowers <W_a, g.W_r>. Signs are not matched where a
+group is a family or acts twice on one tensor.
 """
 
 from __future__ import annotations
@@ -20,12 +24,21 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from wsl.matching.assignment import assign
-from wsl.matching.match import check_finite, match
-from wsl.matching.pieces import Block, Piece, Plan, plan
-from wsl.matching.weight import WeightMatching, voters
+from wsl.matching.problem import check_finite, match
+from wsl.matching.solvers import WeightMatching, assign, voters
 from wsl.params import unstack
-from wsl.symmetry import PermutationBatch, PermutationSpec, SignedBatch, SpecError, check_odd, gather_rows
+from wsl.symmetry import (
+    Block,
+    PermutationBatch,
+    PermutationSpec,
+    Piece,
+    Plan,
+    SignedBatch,
+    SpecError,
+    check_odd,
+    gather_rows,
+    plan,
+)
 
 
 @overload
@@ -60,25 +73,34 @@ def match_many(
 ) -> PermutationBatch | SignedBatch:
     """Elements that bring stacked ``checkpoints`` (rows, *shape) to ``reference`` (no batch axes).
 
-    With ``odd``, groups whose activation is odd, the elements are a `SignedBatch`: signs are matched too.
-    Raises `SpecError` when weights do not fit the specification, ValueError when one is NaN or infinite.
+    With ``odd``, groups whose activation is odd, the elements are a `SignedBatch`: signs are
+    matched too. Raises `SpecError` when weights do not fit the specification, ValueError when one
+    is NaN or infinite.
     """
     check_odd(spec, odd or ())
     matcher = matcher or WeightMatching()
     if spec.validate(reference):
-        raise SpecError("reference: has batch axes, but one checkpoint is needed; index or unstack it first")
+        raise SpecError(
+            "reference: has batch axes, but one checkpoint is needed; index or unstack it first"
+        )
     if len(batch := spec.validate(checkpoints)) != 1 or not batch[0]:
-        raise SpecError(f"checkpoints: leading axes {tuple(batch)}, but one axis with at least one row is needed")
+        raise SpecError(
+            f"checkpoints: leading axes {tuple(batch)}, but one axis with at least one row is "
+            "needed"
+        )
     check_finite(reference, "reference")
     check_finite(checkpoints, "checkpoints")
     cut = plan(spec, voters(reference, matcher.ignore))
     hard = [name for name, block in cut.blocks.items() if block.families or not block.linear]
     if hard and odd:
         raise SpecError(
-            f"group '{hard[0]}' has families or acts twice on one tensor, where signs are not matched; leave out odd"
+            f"group '{hard[0]}' has families or acts twice on one tensor, where signs are not "
+            "matched; leave out odd"
         )
     if hard:
-        found = PermutationBatch.stack([match(spec, reference, row, matcher).permutation for row in unstack(checkpoints)])
+        found = PermutationBatch.stack(
+            [match(spec, reference, row, matcher).permutation for row in unstack(checkpoints)]
+        )
         return found if odd is None else SignedBatch(found, {})
     ascent = _Rows(cut, reference, checkpoints, odd=odd or ())
     if matcher.anchored:
@@ -94,40 +116,74 @@ def match_many(
 class _Rows:
     """Every checkpoint as moved so far, cut into pieces with a leading axis of rows."""
 
-    def __init__(self, cut: Plan, a: Mapping[str, Tensor], b: Mapping[str, Tensor], *, odd: Sequence[str]) -> None:
+    def __init__(
+        self, cut: Plan, a: Mapping[str, Tensor], b: Mapping[str, Tensor], *, odd: Sequence[str]
+    ) -> None:
         self.plan, self.count = cut, len(next(iter(b.values())))
         self.a = [piece.cut(a, torch.empty(0, dtype=torch.float32)) for piece in cut.pieces]
         self.b = [_cut_rows(piece, b) for piece in cut.pieces]
-        self.indices = {name: torch.arange(block.size).repeat(self.count, 1) for name, block in cut.blocks.items()}
+        self.indices = {
+            name: torch.arange(block.size).repeat(self.count, 1)
+            for name, block in cut.blocks.items()
+        }
         self.signs = {name: torch.ones(self.count, cut.blocks[name].size) for name in odd}
 
     def anchor(self) -> None:
-        """Solve each group once by its known terms, most known weight per unit first; undone in rows where it loses."""
-        before, indices, signs, value = list(self.b), dict(self.indices), dict(self.signs), self._value()
+        """Solve each group once by its known terms, most known weight per unit first; undone in
+        rows where it loses.
+        """
+        before, indices, signs, value = (
+            list(self.b),
+            dict(self.indices),
+            dict(self.signs),
+            self._value(),
+        )
         solved: list[str] = []
         while len(solved) < len(self.plan.blocks):
             block, known = self._best_known(solved)
             self.improve(block, known)
             solved.append(block.group)
         worse = self._value() < value
-        self.b = [torch.where(_column(worse, new), old, new) for old, new in zip(before, self.b, strict=True)]
-        self.indices = {name: torch.where(worse[:, None], indices[name], new) for name, new in self.indices.items()}
-        self.signs = {name: torch.where(worse[:, None], signs[name], new) for name, new in self.signs.items()}
+        self.b = [
+            torch.where(_column(worse, new), old, new)
+            for old, new in zip(before, self.b, strict=True)
+        ]
+        self.indices = {
+            name: torch.where(worse[:, None], indices[name], new)
+            for name, new in self.indices.items()
+        }
+        self.signs = {
+            name: torch.where(worse[:, None], signs[name], new) for name, new in self.signs.items()
+        }
 
     def _best_known(self, solved: Sequence[str]) -> tuple[Block, list[tuple[str, ...]]]:
         def mass(candidate: tuple[Block, list[tuple[str, ...]]]) -> float:
             block, known = candidate
-            return sum(float(self.a[site.piece].norm()) ** 2 for others in known for site in block.terms[others]) / block.size
+            return (
+                sum(
+                    float(self.a[site.piece].norm()) ** 2
+                    for others in known
+                    for site in block.terms[others]
+                )
+                / block.size
+            )
 
         waiting = [block for name, block in self.plan.blocks.items() if name not in solved]
-        return max(((b, [others for others in b.terms if set(others) <= set(solved)]) for b in waiting), key=mass)
+        return max(
+            ((b, [others for others in b.terms if set(others) <= set(solved)]) for b in waiting),
+            key=mass,
+        )
 
     def improve(self, block: Block, terms: Iterable[tuple[str, ...]]) -> bool:
-        """Give each row the best permutation, and signs, of one group by some of its terms; whether any row moved."""
+        """Give each row the best permutation, and signs, of one group by some of its terms; whether
+        any row moved.
+        """
         sites = [site for others in terms for site in block.terms[others]]
         if not sites:
             return False
-        scores = torch.stack([_gram(self.a[s.piece], self.b[s.piece], s.axis) for s in sites]).sum(0)
+        scores = torch.stack([_gram(self.a[s.piece], self.b[s.piece], s.axis) for s in sites]).sum(
+            0
+        )
         odd, rows = block.group in self.signs, torch.arange(block.size)
         step = assign(scores.abs() if odd else scores)
         chosen = scores.gather(2, step[..., None])[..., 0]
@@ -136,7 +192,9 @@ class _Rows:
         moving = gain > 1e-6 * scores.abs().amax((1, 2))
         if not moving.any():
             return False
-        self._move(block, torch.where(moving[:, None], step, rows), torch.where(moving[:, None], flip, 1.0))
+        self._move(
+            block, torch.where(moving[:, None], step, rows), torch.where(moving[:, None], flip, 1.0)
+        )
         return True
 
     def _move(self, block: Block, step: Tensor, flip: Tensor) -> None:
@@ -145,7 +203,9 @@ class _Rows:
             axis = 1 + self.plan.pieces[p].atoms.index(block.group)
             self.b[p] = gather_rows(self.b[p], axis, step)
             if odd:
-                self.b[p] = self.b[p] * flip.view(self.count, *[1] * (axis - 1), -1, *[1] * (self.b[p].dim() - axis - 1))
+                self.b[p] = self.b[p] * flip.view(
+                    self.count, *[1] * (axis - 1), -1, *[1] * (self.b[p].dim() - axis - 1)
+                )
         self.indices[block.group] = self.indices[block.group].gather(1, step)
         if odd:
             self.signs[block.group] = self.signs[block.group].gather(1, step) * flip

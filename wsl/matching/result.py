@@ -29,6 +29,8 @@ class Match:
 class Matcher(Protocol):
     """A method of matching, with its settings; inputs have been checked by `match`."""
 
-    def solve(self, spec: PermutationSpec, a: Mapping[str, Tensor], b: Mapping[str, Tensor], /) -> Match:
+    def solve(
+        self, spec: PermutationSpec, a: Mapping[str, Tensor], b: Mapping[str, Tensor], /
+    ) -> Match:
         """Find a permutation that brings ``b`` to ``a``."""
         ...

@@ -1,40 +1,83 @@
-"""The symmetry group of an architecture's weights: its specification, its elements, how it is found and how it is proved."""
+"""The symmetry group of an architecture's weights: its specification, its elements, how it is found
+and how it is proved.
+"""
 
-from wsl.symmetry.batch import PermutationBatch, gather_rows
-from wsl.symmetry.discover import SpecWarning, permutation_spec
-from wsl.symmetry.grammar import Atom, Axes, Axis, Segment, SpecError, format_axes, format_axis, parse_axes
-from wsl.symmetry.keys import KeyReport
-from wsl.symmetry.permutation import Permutation
-from wsl.symmetry.signed import SignedBatch, check_odd, flip_signs
-from wsl.symmetry.spec import Group, Occurrence, PermutationSpec
-from wsl.symmetry.units import Place, UnitSymmetry
-from wsl.symmetry.units_discover import symmetry_spec
-from wsl.symmetry.units_element import SymmetryElement
-from wsl.symmetry.units_layout import unit_index
-from wsl.symmetry.units_rescaling import Rescaling
-from wsl.symmetry.units_verify import UnitVerification, verify_units
-from wsl.symmetry.verify import Verification, verify
+from wsl.symmetry.discover import SpecWarning, permutation_spec, symmetry_spec
+from wsl.symmetry.elements import (
+    CanonicalPhases,
+    CanonicalScales,
+    Permutation,
+    PermutationBatch,
+    Rescaling,
+    SignedBatch,
+    SymmetryElement,
+    bias_of,
+    bias_signs,
+    canonical_phases,
+    canonical_scales,
+    canonical_signs,
+    check_odd,
+    flip_signs,
+    gather_rows,
+    typical_sizes,
+    unit_index,
+    with_units,
+)
+from wsl.symmetry.spec import (
+    Atom,
+    Axes,
+    Axis,
+    Block,
+    Group,
+    KeyReport,
+    Occurrence,
+    PermutationSpec,
+    Piece,
+    Place,
+    Plan,
+    Segment,
+    Site,
+    SpecError,
+    UnitSymmetry,
+    format_axes,
+    format_axis,
+    parse_axes,
+    plan,
+    unfold,
+)
+from wsl.symmetry.verify import UnitVerification, Verification, verify, verify_units
 
 __all__ = [
     "Atom",
     "Axes",
     "Axis",
+    "Block",
+    "CanonicalPhases",
+    "CanonicalScales",
     "Group",
     "KeyReport",
     "Occurrence",
     "Permutation",
     "PermutationBatch",
     "PermutationSpec",
+    "Piece",
     "Place",
+    "Plan",
     "Rescaling",
     "Segment",
     "SignedBatch",
+    "Site",
     "SpecError",
     "SpecWarning",
     "SymmetryElement",
     "UnitSymmetry",
     "UnitVerification",
     "Verification",
+    "bias_of",
+    "bias_signs",
+    "canonical_phases",
+    "canonical_scales",
+    "canonical_signs",
     "check_odd",
     "flip_signs",
     "format_axes",
@@ -42,8 +85,12 @@ __all__ = [
     "gather_rows",
     "parse_axes",
     "permutation_spec",
+    "plan",
     "symmetry_spec",
+    "typical_sizes",
+    "unfold",
     "unit_index",
     "verify",
     "verify_units",
+    "with_units",
 ]

@@ -1,14 +1,13 @@
-"""Train neural functionals on zoos: objectives, one loop, evaluation; and update rules that learn, in `optimize`."""
+"""Train neural functionals on zoos: objectives, one loop, evaluation."""
 
-from wsl.training import optimize
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 from wsl.training.columns import learn_columns
-from wsl.training.edit import ImageEdit
-from wsl.training.evaluate import evaluate
-from wsl.training.fit import fit
-from wsl.training.objective import LabelClassification, Objective, ScoreRegression
-from wsl.training.rows import training_rows
-from wsl.training.settings import Fit, Settings
-from wsl.training.settle import settle
+from wsl.training.loop import Fit, Settings, evaluate, fit, settle, training_rows
+from wsl.training.objectives import ImageEdit, LabelClassification, Objective, ScoreRegression
 from wsl.training.variety import Variety
 
 __all__ = [
@@ -22,7 +21,12 @@ __all__ = [
     "evaluate",
     "fit",
     "learn_columns",
-    "optimize",
     "settle",
     "training_rows",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "optimize":  # its name before it had a room of its own
+        return importlib.import_module("wsl.learned_optimizers")
+    raise AttributeError(f"module 'wsl.training' has no attribute {name!r}")

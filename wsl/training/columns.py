@@ -2,9 +2,10 @@
 
     f(theta, c(row)),     c learned on the training members
 
-A column that was measured on the checkpoint itself (a loss, an accuracy) is nearly the target, and one that names the member
-says nothing that holds for others; both are refused. A name tells what was measured, or that it changes while a member trains;
-a column of another zoo that is neither and gives the target away all the same cannot be known here.
+A column that was measured on the checkpoint itself (a loss, an accuracy) is nearly the target, and
+one that names the member says nothing that holds for others; both are refused. A name tells what
+was measured, or that it changes while a member trains; a column of another zoo that is neither and
+gives the target away all the same cannot be known here.
 """
 
 from __future__ import annotations
@@ -17,20 +18,32 @@ import numpy as np
 from torch import Tensor
 
 from wsl.nn import Columns
-from wsl.training.objective import Objective
+from wsl.training.objectives import Objective
 from wsl.zoo import Checkpoints
 
-MEASURED = {"loss", "losses", "accuracy", "acc", "error", "psnr", "score", "metric", "gap", "perplexity"}
+MEASURED = {
+    "loss",
+    "losses",
+    "accuracy",
+    "acc",
+    "error",
+    "psnr",
+    "score",
+    "metric",
+    "gap",
+    "perplexity",
+}
 """Words in the names of columns that are measured on a checkpoint."""
 NAMING = {"member", "split", "seed", "image"}
 """Columns that say which row or which data it is."""
 
 
 def learn_columns(names: Sequence[str], zoo: Checkpoints, objective: Objective) -> Columns:
-    """What the training members' columns hold, read before training; the values of all rows of the zoo are checked.
+    """What the training members' columns hold, read before training; the values of all rows of the
+    zoo are checked.
 
-    Raises ValueError for a column that there is not, that gives the target away or names members, and for a text that only
-    validation or test members have.
+    Raises ValueError for a column that there is not, that gives the target away or names members,
+    and for a text that only validation or test members have.
     """
     columns = Columns.learn(names, zoo.table[zoo.indices("train")])
     for name in names:
@@ -41,7 +54,9 @@ def learn_columns(names: Sequence[str], zoo: Checkpoints, objective: Objective) 
 
 
 def codes(network: Any, zoo: Checkpoints, rows: np.ndarray) -> tuple[Tensor, ...]:
-    """What a network is called with after the weights of ``rows``: the codes of the ``columns`` it reads, if it reads any."""
+    """What a network is called with after the weights of ``rows``: the codes of the ``columns`` it
+    reads, if it reads any.
+    """
     columns = getattr(network, "columns", None)
     return () if columns is None else (columns(zoo.table[rows]),)
 
@@ -54,7 +69,9 @@ def _refusal(name: str, zoo: Checkpoints, objective: Objective) -> str | None:
     if MEASURED & set(re.split(r"[^a-z]+", name.lower())):
         return "is measured on the checkpoint, as the target is"
     if name != "epoch" and _changes_within_members(zoo.table["member"], zoo.table[name]):
-        return "changes while a member trains, so it is measured on the checkpoint, as the target is"
+        return (
+            "changes while a member trains, so it is measured on the checkpoint, as the target is"
+        )
     return None
 
 

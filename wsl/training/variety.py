@@ -1,9 +1,12 @@
-"""`Variety`: what is done to training checkpoints before a functional sees them, as one value of a recipe.
+"""`Variety`: what is done to training checkpoints before a functional sees them, as one value of a
+recipe.
 
-    theta <- augment(theta);   theta = lambda theta_i + (1 - lambda) theta_j,   loss = lambda loss(y_i) + (1 - lambda) loss(y_j)
+    theta <- augment(theta);   theta = lambda theta_i + (1 - lambda) theta_j,   loss = lambda
+        loss(y_i) + (1 - lambda) loss(y_j)
 
-Mixing losses instead of targets serves labels and scores alike, and is the same for a loss linear in the target (both of ours).
-Zhang et al. (2018), arXiv 1710.09412; Shamsian et al. (2024), arXiv 2402.04081. Validation and test members are never touched.
+Mixing losses instead of targets serves labels and scores alike, and is the same for a loss linear
+in the target (both of ours). Zhang et al. (2018), arXiv 1710.09412; Shamsian et al. (2024), arXiv
+2402.04081. Validation and test members are never touched.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from wsl.augment import (
 )
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
-from wsl.training.objective import Objective
+from wsl.training.objectives import Objective
 from wsl.zoo import Checkpoints
 
 
@@ -40,10 +43,13 @@ from wsl.zoo import Checkpoints
 class Variety:
     """Augmentation and MixUp of a training run; every default is off.
 
-    mixup: "direct", "randomised" or "aligned"; with probability ``probability`` for a batch, lambda ~ Beta(alpha, alpha).
-    odd: groups with an odd activation (sin, tanh), whose units aligned MixUp may negate; importance: see `Alignment.fit`.
-    noise, dropout, quantile: strengths of the three data-agnostic augmentations; permutation: random group elements.
-    rotate (degrees), stretch (largest change of scale), translate: of the input of an implicit representation.
+    mixup: "direct", "randomised" or "aligned"; with probability ``probability`` for a batch, lambda
+    ~ Beta(alpha, alpha).
+    odd: groups with an odd activation (sin, tanh), whose units aligned MixUp may negate;
+    importance: see `Alignment.fit`.
+    noise, dropout, quantile: strengths of the three data-agnostic augmentations; permutation:
+    random group elements. rotate (degrees), stretch (largest change of scale), translate: of the
+    input of an implicit representation.
     """
 
     mixup: Literal["direct", "randomised", "aligned"] | None = None
@@ -63,7 +69,9 @@ class Variety:
         object.__setattr__(self, "odd", tuple(self.odd))
         object.__setattr__(self, "importance", dict(self.importance or {}))
         if self.mixup not in (None, "direct", "randomised", "aligned"):
-            raise ValueError(f"variety.mixup is '{self.mixup}'; choose null, direct, randomised or aligned")
+            raise ValueError(
+                f"variety.mixup is '{self.mixup}'; choose null, direct, randomised or aligned"
+            )
 
     @property
     def moves_inputs(self) -> bool:
@@ -71,7 +79,9 @@ class Variety:
         return bool(self.rotate or self.stretch or self.translate)
 
     def prepare(self, zoo: Checkpoints, rows: np.ndarray) -> Prepared:
-        """What needs the zoo: names of its first layer, and the alignment of its training ``rows``."""
+        """What needs the zoo: names of its first layer, and the alignment of its training
+        ``rows``.
+        """
         alignment = None
         if self.mixup == "aligned":
             theta, _ = zoo.__getitems__(rows)
@@ -81,7 +91,9 @@ class Variety:
     def _mixup(self, spec: PermutationSpec) -> MixUp | None:
         if self.mixup is None:
             return None
-        return MixUp.randomised(spec, self.alpha) if self.mixup == "randomised" else MixUp(self.alpha)
+        return (
+            MixUp.randomised(spec, self.alpha) if self.mixup == "randomised" else MixUp(self.alpha)
+        )
 
     def _augmentation(self, spec: PermutationSpec) -> Augmentation:
         chosen: list[Augmentation] = []
@@ -119,7 +131,9 @@ class Batch(NamedTuple):
         own = objective.losses(outputs, metadata)
         if self.weight is None or self.partner is None:
             return own.mean()
-        other = objective.losses(outputs, {name: values[self.partner] for name, values in metadata.items()})
+        other = objective.losses(
+            outputs, {name: values[self.partner] for name, values in metadata.items()}
+        )
         return torch.lerp(other, own, self.weight.to(own)).mean()
 
 
@@ -133,10 +147,16 @@ class Prepared:
     alignment: Alignment | None
 
     def __call__(self, params: Params, where: Tensor, generator: torch.Generator) -> Batch:
-        """Augment and mix the checkpoints that stand at positions ``where`` of the training rows."""
+        """Augment and mix the checkpoints that stand at positions ``where`` of the training
+        rows.
+        """
         if self.alignment is not None:
             params = self.alignment(params, where)
         params = self.augmentation(params, generator)
-        if self.mixup is None or len(where) < 2 or float(torch.rand((), generator=generator)) >= self.variety.probability:
+        if (
+            self.mixup is None
+            or len(where) < 2
+            or float(torch.rand((), generator=generator)) >= self.variety.probability
+        ):
             return Batch(params)
         return Batch(*self.mixup(params, generator))

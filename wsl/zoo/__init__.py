@@ -1,84 +1,83 @@
-"""Populations of checkpoints: one HDF5 file each, read in batches and written crash-safe; trained as stacked members."""
+"""Zoos: one HDF5 file for a population of checkpoints, read in batches and written crash-safe.
 
-from wsl.zoo import architectures, sources
-from wsl.zoo.architectures import build_architecture
-from wsl.zoo.atomic import replacing
-from wsl.zoo.augmentations import Augment
-from wsl.zoo.batches import SampledBatches
-from wsl.zoo.checkpoints import Checkpoints, View
-from wsl.zoo.classifiers import ClassifierPopulation
-from wsl.zoo.convert import export, read_checkpoint, write_checkpoint
-from wsl.zoo.dataset import Zoo
-from wsl.zoo.engine import Engine, cost, warn_uncompiled
-from wsl.zoo.error import ZooError
-from wsl.zoo.executors import Executor, Processes, Ray, Serial
-from wsl.zoo.fields import FieldPopulation
-from wsl.zoo.importer import Imported, import_checkpoints
-from wsl.zoo.loader import Loader
-from wsl.zoo.optimizers import SGD, Adam, AdamW, Optimizer
-from wsl.zoo.population import Trained, train_population
-from wsl.zoo.recipes import Recipe
-from wsl.zoo.save import save
-from wsl.zoo.schedules import Constant, Cosine, Schedule, Steps, build_schedule
-from wsl.zoo.several import Collection, Concatenation, Resident, concatenate, open
-from wsl.zoo.start import initial_population
-from wsl.zoo.tasks import Classification, Fields, cifar10_gray, digits, digits_fields, mnist, mnist_fields, task
-from wsl.zoo.variations import TaskPopulation
-from wsl.zoo.writer import ZooWriter
+How populations are trained is the room `wsl.populations`. Zoo files and recipes name its parts as
+``wsl.zoo.digits`` or ``wsl.zoo.architectures.mlp``, and these names go on working: they are looked
+up there on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from wsl.zoo import sources
+from wsl.zoo.exchange import export, read_checkpoint, save, write_checkpoint
+from wsl.zoo.file import ZooError
+from wsl.zoo.opening import Collection, Concatenation, Resident, Zoo, concatenate, open
+from wsl.zoo.rows import Checkpoints, Loader, View, split_last
+from wsl.zoo.sources import Imported, import_checkpoints
+from wsl.zoo.write import ZooWriter
 
 __all__ = [
+    "Checkpoints",
+    "Collection",
+    "Concatenation",
+    "Imported",
+    "Loader",
+    "Resident",
+    "View",
+    "Zoo",
+    "ZooError",
+    "ZooWriter",
+    "concatenate",
+    "export",
+    "import_checkpoints",
+    "open",
+    "read_checkpoint",
+    "save",
+    "sources",
+    "split_last",
+    "write_checkpoint",
+]
+
+_POPULATIONS = (
     "SGD",
     "Adam",
     "AdamW",
     "Augment",
-    "Checkpoints",
     "Classification",
     "ClassifierPopulation",
-    "Collection",
-    "Concatenation",
     "Constant",
     "Cosine",
-    "Engine",
     "Executor",
     "FieldPopulation",
     "Fields",
-    "Imported",
-    "Loader",
     "Optimizer",
     "Processes",
     "Ray",
     "Recipe",
-    "Resident",
     "SampledBatches",
     "Schedule",
     "Serial",
     "Steps",
     "TaskPopulation",
     "Trained",
-    "View",
-    "Zoo",
-    "ZooError",
-    "ZooWriter",
     "architectures",
     "build_architecture",
     "build_schedule",
     "cifar10_gray",
-    "concatenate",
-    "cost",
     "digits",
     "digits_fields",
-    "export",
-    "import_checkpoints",
     "initial_population",
     "mnist",
     "mnist_fields",
-    "open",
-    "read_checkpoint",
-    "replacing",
-    "save",
-    "sources",
     "task",
     "train_population",
-    "warn_uncompiled",
-    "write_checkpoint",
-]
+)
+"""Names that live in `wsl.populations`, a layer above this one."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _POPULATIONS:
+        return getattr(importlib.import_module("wsl.populations"), name)
+    raise AttributeError(f"module 'wsl.zoo' has no attribute {name!r}")

@@ -1,8 +1,10 @@
-"""The common form of every importer: an iterator of `Checkpoint`, and of `Refused` for what could not be read.
+"""The common form of every importer: an iterator of `Checkpoint`, and of `Refused` for what could
+not be read.
 
     source(path) -> iterator of (member, epoch, state dict, metadata)
 
-A file that is damaged or would run code does not end the iteration: it comes out as `Refused`, and who asked decides.
+A file that is damaged or would run code does not end the iteration: it comes out as `Refused`, and
+who asked decides.
 """
 
 from __future__ import annotations
@@ -14,14 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wsl.params import Params
-from wsl.zoo.columns import RESERVED
-from wsl.zoo.error import ZooError
+from wsl.zoo.file import RESERVED, ZooError
 
 _MAX_JSON = 64 << 20
 
 
 class Checkpoint(NamedTuple):
-    """One state dict; ``metadata`` are plain values, ``origin`` says where it comes from in messages.
+    """One state dict; ``metadata`` are plain values, ``origin`` says where it comes from in
+    messages.
 
     ``notes``: what the file says of the whole zoo it was exported from.
     """
@@ -54,12 +56,19 @@ def attempt(origin: str, read: Callable[[], Checkpoint]) -> Checkpoint | Refused
 
 def natural(paths: Iterable[Path]) -> list[Path]:
     """Paths in the order that people expect: run2 before run10."""
-    return sorted(paths, key=lambda path: [(int(part), "") if part.isdigit() else (-1, part)
-                                           for part in re.split(r"(\d+)", str(path))])  # fmt: skip
+    return sorted(
+        paths,
+        key=lambda path: [
+            (int(part), "") if part.isdigit() else (-1, part)
+            for part in re.split(r"(\d+)", str(path))
+        ],
+    )
 
 
 def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested plain values under names joined by dots that a column may have; lists and null as JSON text and NaN."""
+    """Nested plain values under names joined by dots that a column may have; lists and null as JSON
+    text and NaN.
+    """
     if isinstance(content, Mapping):
         found: dict[str, Any] = {}
         for key, value in content.items():

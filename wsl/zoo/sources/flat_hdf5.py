@@ -1,10 +1,13 @@
-"""HDF5 sets of flat parameters with a JSON layout, as fit-a-nef and the Neural Field Arena write them, one file or shards.
+"""HDF5 sets of flat parameters with a JSON layout, as fit-a-nef and the Neural Field Arena write
+them, one file or shards.
 
-    params (N, D)      param_config: JSON [["layer.kernel", [in, out]], ...]      other (N,) arrays: metadata
+    params (N, D)      param_config: JSON [["layer.kernel", [in, out]], ...]      other (N,) arrays:
+        metadata
 
-Papa, Valperga, Knigge, Kofinas, Lippe, Sonke, Gavves, How to Train Neural Field Representations (2023), arXiv 2312.10531.
-Field k of the shards in natural order is member k at epoch 0. Kernels of linear layers are transposed to (out, in) and
-called ``weight``. Links, external and pickled data are not followed.
+Papa, Valperga, Knigge, Kofinas, Lippe, Sonke, Gavves, How to Train Neural Field Representations
+(2023), arXiv 2312.10531. Field k of the shards in natural order is member k at epoch 0. Kernels of
+linear layers are transposed to (out, in) and called ``weight``. Links, external and pickled data
+are not followed.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import numpy as np
 import torch
 
 from wsl.params import Params
-from wsl.zoo.error import ZooError
+from wsl.zoo.file import ZooError
 from wsl.zoo.sources.checkpoint import Checkpoint, Source, flatten, natural
 
 SUFFIXES = (".hdf5", ".h5", ".hdf")
@@ -29,9 +32,13 @@ _ROWS = 256
 
 
 def flat_hdf5(path: str | Path) -> Source:
-    """The rows of ``params`` in the file ``path``, or in all HDF5 files of the folder; raises `ZooError`."""
+    """The rows of ``params`` in the file ``path``, or in all HDF5 files of the folder; raises
+    `ZooError`.
+    """
     root = Path(path)
-    files = natural([root] if root.is_file() else (file for file in root.iterdir() if file.suffix in SUFFIXES))
+    files = natural(
+        [root] if root.is_file() else (file for file in root.iterdir() if file.suffix in SUFFIXES)
+    )
     if not files:
         raise ZooError(f"{root}: has no files ending in {', '.join(SUFFIXES)}")
     member = 0
@@ -46,17 +53,28 @@ def _rows(path: Path) -> Iterable[tuple[Params, dict[str, Any]]]:
         with h5py.File(path, "r", locking=False) as file:
             values, layout = _dataset(path, file, "params"), _layout(path, file)
             if values.ndim != 2 or values.shape[1] != sum(math.prod(shape) for _, shape in layout):
-                raise ZooError(f"{path}: params has shape {values.shape}, but param_config describes rows of "
-                               f"{sum(math.prod(shape) for _, shape in layout)}")  # fmt: skip
+                raise ZooError(
+                    f"{path}: params has shape {values.shape}, but param_config describes rows of "
+                    f"{sum(math.prod(shape) for _, shape in layout)}"
+                )
             if (
                 values.dtype.kind != "f"
-                or values.shape[0] * values.shape[1] * values.dtype.itemsize > 1000 * path.stat().st_size
+                or values.shape[0] * values.shape[1] * values.dtype.itemsize
+                > 1000 * path.stat().st_size
             ):
-                raise ZooError(f"{path}: params claims {values.shape} values of {values.dtype}, more than the file can hold")
+                raise ZooError(
+                    f"{path}: params claims {values.shape} values of {values.dtype}, more than "
+                    "the file can hold"
+                )
             columns = _columns(file, len(values))
             for start in range(0, len(values), _ROWS):
-                for i, row in enumerate(np.asarray(values[start : start + _ROWS], dtype=np.float32), start):
-                    yield _unflatten(row, layout), {name: column[i].item() for name, column in columns.items()}
+                for i, row in enumerate(
+                    np.asarray(values[start : start + _ROWS], dtype=np.float32), start
+                ):
+                    yield (
+                        _unflatten(row, layout),
+                        {name: column[i].item() for name, column in columns.items()},
+                    )
     except ZooError:
         raise
     except _DAMAGED as error:
@@ -72,13 +90,19 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _layout(path: Path, file: h5py.File) -> list[tuple[str, tuple[int, ...]]]:
-    text = file.attrs["param_config"] if "param_config" in file.attrs else np.ravel(_dataset(path, file, "param_config")[()])[0]
+    text = (
+        file.attrs["param_config"]
+        if "param_config" in file.attrs
+        else np.ravel(_dataset(path, file, "param_config")[()])[0]
+    )
     try:
         content = json.loads(str(text, "utf-8") if isinstance(text, bytes) else str(text))
         pairs = content.items() if isinstance(content, Mapping) else content
         layout = [(str(name), tuple(int(size) for size in shape)) for name, shape in pairs]
     except (ValueError, TypeError, RecursionError) as error:
-        raise ZooError(f"{path}: param_config is not JSON of names and shapes ({str(error)[:200]})") from None
+        raise ZooError(
+            f"{path}: param_config is not JSON of names and shapes ({str(error)[:200]})"
+        ) from None
     if not layout or any(size < 1 for _, shape in layout for size in shape):
         raise ZooError(f"{path}: param_config describes no tensors, or one without values")
     return layout
@@ -88,10 +112,17 @@ def _columns(file: h5py.File, count: int) -> dict[str, np.ndarray]:
     """Other arrays of one number or truth value per row."""
     found = {}
     for name in file:
-        if name in ("params", "param_config") or not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        if name in ("params", "param_config") or not isinstance(
+            file.get(name, getlink=True), h5py.HardLink
+        ):
             continue
         data = file[name]
-        if isinstance(data, h5py.Dataset) and data.shape == (count,) and data.dtype.kind in "fiub" and not data.external:
+        if (
+            isinstance(data, h5py.Dataset)
+            and data.shape == (count,)
+            and data.dtype.kind in "fiub"
+            and not data.external
+        ):
             found[name] = data[()]
     return found
 
@@ -102,6 +133,9 @@ def _unflatten(row: np.ndarray, layout: Iterable[tuple[str, tuple[int, ...]]]) -
         values = row[start : start + math.prod(shape)].reshape(shape)
         start += values.size
         if name.endswith("kernel"):
-            name, values = name.removesuffix("kernel") + "weight", values.T if values.ndim == 2 else values
+            name, values = (
+                name.removesuffix("kernel") + "weight",
+                values.T if values.ndim == 2 else values,
+            )
         params[name] = torch.from_numpy(np.ascontiguousarray(values))
     return params

@@ -1,11 +1,13 @@
 """A tree of Ray Tune trials, as ModelZoos and SANE publish them; read without Ray.
 
-    <trial>/params.json    <trial>/result.json    <trial>/checkpoint_000003/checkpoints    (or checkpoint_3/model.pt, ...)
+    <trial>/params.json    <trial>/result.json    <trial>/checkpoint_000003/checkpoints    (or
+        checkpoint_3/model.pt, ...)
 
-A trial is a member. Results are JSON lines, one per training iteration; the one that belongs to a checkpoint is the line
-that names its folder (``checkpoint_dir_name``), else the line whose ``training_iteration`` is the folder's number. The epoch
-is that iteration, read and never counted; without a line it is the folder's number and the results are missing (NaN).
-Pickled side files (``.tune_metadata``, ``dataset.pt``) are not opened.
+A trial is a member. Results are JSON lines, one per training iteration; the one that belongs to a
+checkpoint is the line that names its folder (``checkpoint_dir_name``), else the line whose
+``training_iteration`` is the folder's number. The epoch is that iteration, read and never counted;
+without a line it is the folder's number and the results are missing (NaN). Pickled side files
+(``.tune_metadata``, ``dataset.pt``) are not opened.
 """
 
 from __future__ import annotations
@@ -16,37 +18,69 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wsl.zoo.convert import read_checkpoint, read_pickled
-from wsl.zoo.error import ZooError
+from wsl.zoo.exchange import read_checkpoint, read_pickled
+from wsl.zoo.file import ZooError
 from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural, read_json
 from wsl.zoo.sources.folder import SUFFIXES
 
 _FOLDER = re.compile(r"checkpoint_(\d{1,9})\Z")
 _BARE = ("checkpoints", "checkpoint")
-_NOISE = ("config", "date", "done", "experiment_id", "experiment_tag", "hostname", "node_ip", "pid", "timestamp", "trial_id",
-          "warmup_time", "iterations_since_restore", "time_since_restore", "timesteps_since_restore", "should_checkpoint",
-          "checkpoint_dir_name", "training_iteration")  # fmt: skip
+_NOISE = (
+    "config",
+    "date",
+    "done",
+    "experiment_id",
+    "experiment_tag",
+    "hostname",
+    "node_ip",
+    "pid",
+    "timestamp",
+    "trial_id",
+    "warmup_time",
+    "iterations_since_restore",
+    "time_since_restore",
+    "timesteps_since_restore",
+    "should_checkpoint",
+    "checkpoint_dir_name",
+    "training_iteration",
+)
 """Entries of a result about the machine, or that are read elsewhere."""
 
 
 def ray_tune(path: str | Path) -> Source:
-    """The checkpoints of all trials below ``path``, members in natural order of the trials' folders."""
+    """The checkpoints of all trials below ``path``, members in natural order of the trials'
+    folders.
+    """
     root = Path(path)
     trials = natural(file.parent for file in root.rglob("params.json"))
     if not trials:
-        raise ZooError(f"{root}: has no trials; folders with params.json and checkpoint_* are looked for")
+        raise ZooError(
+            f"{root}: has no trials; folders with params.json and checkpoint_* are looked for"
+        )
     for member, trial in enumerate(trials):
-        about, results = flatten(read_json(trial / "params.json"), "config"), _results(trial / "result.json")
-        for folder in natural(folder for folder in trial.glob("checkpoint_*") if _FOLDER.match(folder.name)):
+        about, results = (
+            flatten(read_json(trial / "params.json"), "config"),
+            _results(trial / "result.json"),
+        )
+        for folder in natural(
+            folder for folder in trial.glob("checkpoint_*") if _FOLDER.match(folder.name)
+        ):
             origin = folder.relative_to(root).as_posix()
-            yield attempt(origin, lambda m=member, f=folder, a=about, r=results, o=origin: _read(m, f, a, r, o))
+            yield attempt(
+                origin,
+                lambda m=member, f=folder, a=about, r=results, o=origin: _read(m, f, a, r, o),
+            )
 
 
-def _read(member: int, folder: Path, about: Mapping[str, Any], results: list[dict[str, Any]], origin: str) -> Checkpoint:
+def _read(
+    member: int, folder: Path, about: Mapping[str, Any], results: list[dict[str, Any]], origin: str
+) -> Checkpoint:
     match = _FOLDER.match(folder.name)
     number = int(match[1]) if match else 0
     named = [line for line in results if line.get("checkpoint_dir_name") == folder.name]
-    line = (named or [line for line in results if line.get("training_iteration") == number] or [{}])[-1]
+    line = (
+        named or [line for line in results if line.get("training_iteration") == number] or [{}]
+    )[-1]
     epoch = line.get("training_iteration", number)
     if type(epoch) is not int or epoch < 0:
         raise ZooError(f"{origin}: training_iteration is {epoch!r}; a whole number is required")
@@ -56,10 +90,15 @@ def _read(member: int, folder: Path, about: Mapping[str, Any], results: list[dic
 
 def _params(folder: Path) -> Any:
     bare = [folder / name for name in _BARE if (folder / name).is_file()]
-    files = bare or natural(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    files = bare or natural(
+        file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()
+    )
     if len(files) != 1:
-        raise ZooError(f"{folder}: has {len(files)} files with weights; one is expected, named checkpoints or ending in "
-                       f"{', '.join(SUFFIXES)}")  # fmt: skip
+        raise ZooError(
+            f"{folder}: has {len(files)} files with weights; one is expected, named checkpoints "
+            "or ending in "
+            f"{', '.join(SUFFIXES)}"
+        )
     return (read_pickled(files[0]) if bare else read_checkpoint(files[0]))[0]
 
 

@@ -1,10 +1,12 @@
-"""The Small CNN Zoo: ``weights.npy`` (R, 4970), ``metrics.csv.gz`` with a line per row, ``layout.csv`` with one per tensor.
+"""The Small CNN Zoo: ``weights.npy`` (R, 4970), ``metrics.csv.gz`` with a line per row,
+``layout.csv`` with one per tensor.
 
     kernel (h, w, in, out) -> weight (out, in, h, w);      kernel (in, out) -> weight (out, in)
 
-Unterthiner, Keysers, Gelly, Bousquet, Tolstikhin, Predicting Neural Network Accuracy from Weights (2020), arXiv 2002.11448.
-A run (``modeldir``) is a member, ``step`` the epoch, every other column of the metrics a column. Tensors are named as in a
-sequence of layers: ``sequential/conv2d_1/kernel:0`` becomes ``conv2d_1.weight``. Rows without finite weights are kept.
+Unterthiner, Keysers, Gelly, Bousquet, Tolstikhin, Predicting Neural Network Accuracy from Weights
+(2020), arXiv 2002.11448. A run (``modeldir``) is a member, ``step`` the epoch, every other column
+of the metrics a column. Tensors are named as in a sequence of layers:
+``sequential/conv2d_1/kernel:0`` becomes ``conv2d_1.weight``. Rows without finite weights are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsl.zoo.error import ZooError
+from wsl.zoo.file import ZooError
 from wsl.zoo.sources.checkpoint import Checkpoint, Source, flatten, value_of
 
 _AXES = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0), 1: (0,)}
@@ -39,7 +41,9 @@ class _Tensor(NamedTuple):
 
     def of(self, row: np.ndarray) -> Tensor:
         values = row[self.start : self.end].reshape(self.shape)
-        return torch.from_numpy(np.ascontiguousarray(values.transpose(_AXES[values.ndim]) if self.kernel else values))
+        return torch.from_numpy(
+            np.ascontiguousarray(values.transpose(_AXES[values.ndim]) if self.kernel else values)
+        )
 
 
 def small_cnn_zoo(path: str | Path) -> Source:
@@ -51,31 +55,49 @@ def small_cnn_zoo(path: str | Path) -> Source:
         raise ZooError(f"{root / 'weights.npy'}: is not a readable array ({error})") from None
     tensors = _layout(root / "layout.csv")
     if weights.ndim != 2 or weights.shape[1] != tensors[-1].end or weights.dtype != np.float32:
-        raise ZooError(f"{root}: weights.npy is {weights.dtype} of shape {weights.shape}, but layout.csv describes rows of "
-                       f"{tensors[-1].end} float32 values")  # fmt: skip
+        raise ZooError(
+            f"{root}: weights.npy is {weights.dtype} of shape {weights.shape}, but layout.csv "
+            "describes rows of "
+            f"{tensors[-1].end} float32 values"
+        )
     members: dict[str, int] = {}
     count = 0
     for row, line in enumerate(_lines(root)):
         if row >= len(weights):
-            raise ZooError(f"{root}: the metrics have more lines than the {len(weights)} rows of weights.npy")
+            raise ZooError(
+                f"{root}: the metrics have more lines than the {len(weights)} rows of weights.npy"
+            )
         about = {key: value_of(text) for key, text in line.items() if key and text}
         member = members.setdefault(line["modeldir"], len(members))
         epoch = about.pop("step")
         if not isinstance(epoch, int):
-            raise ZooError(f"{root}: step is {epoch!r} in line {row + 2} of the metrics; a whole number is required")
+            raise ZooError(
+                f"{root}: step is {epoch!r} in line {row + 2} of the metrics; a whole number is "
+                "required"
+            )
         values = np.array(weights[row])
-        yield Checkpoint(member, epoch, {t.name: t.of(values) for t in tensors}, flatten(about), f"row {row}")
+        yield Checkpoint(
+            member, epoch, {t.name: t.of(values) for t in tensors}, flatten(about), f"row {row}"
+        )
         count += 1
     if count != len(weights):
-        raise ZooError(f"{root}: weights.npy has {len(weights)} rows, but the metrics {count} lines")
+        raise ZooError(
+            f"{root}: weights.npy has {len(weights)} rows, but the metrics {count} lines"
+        )
 
 
 def _lines(root: Path) -> Iterator[dict[str, Any]]:
-    path = next((root / name for name in ("metrics.csv.gz", "metrics.csv") if (root / name).is_file()), None)
+    path = next(
+        (root / name for name in ("metrics.csv.gz", "metrics.csv") if (root / name).is_file()), None
+    )
     if path is None:
         raise ZooError(f"{root}: has no metrics.csv.gz or metrics.csv")
     try:
-        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+        with (
+            gzip.open(path, "rt", newline="")
+            if path.suffix == ".gz"
+            else path.open(newline="") as file
+        ):
             lines = csv.DictReader(file)
             if missing := {"modeldir", "step"} - set(lines.fieldnames or ()):
                 raise ZooError(f"{path}: has no column {min(missing)!r}")
@@ -90,12 +112,21 @@ def _layout(path: Path) -> list[_Tensor]:
             lines = list(csv.DictReader(file))
         found = [_tensor(line) for line in lines]
     except (OSError, KeyError, ValueError, SyntaxError, TypeError, csv.Error) as error:
-        raise ZooError(f"{path}: is not a layout with varname, shape, start_idx, end_idx ({error!r})") from None
+        raise ZooError(
+            f"{path}: is not a layout with varname, shape, start_idx, end_idx ({error!r})"
+        ) from None
     for before, tensor in zip([None, *found], found, strict=False):
         start = before.end if before else 0
-        if tensor.start != start or tensor.end != start + math.prod(tensor.shape) or len(tensor.shape) not in _AXES:
-            raise ZooError(f"{path}: {tensor.name}: lies at {tensor.start}..{tensor.end} with shape {tensor.shape}; tensors "
-                           "follow each other without gap")  # fmt: skip
+        if (
+            tensor.start != start
+            or tensor.end != start + math.prod(tensor.shape)
+            or len(tensor.shape) not in _AXES
+        ):
+            raise ZooError(
+                f"{path}: {tensor.name}: lies at {tensor.start}..{tensor.end} with shape "
+                f"{tensor.shape}; tensors "
+                "follow each other without gap"
+            )
     if not found:
         raise ZooError(f"{path}: describes no tensors")
     return found

@@ -1,0 +1,16 @@
+"""What knows nothing of weights: atomic files, counter-based randomness, compiled functions."""
+
+from wsl.base.atomic import explained, locked, replacing, sync
+from wsl.base.compiled import Engine, cost, warn_uncompiled
+from wsl.base.progress import Progress
+
+__all__ = [
+    "Engine",
+    "Progress",
+    "cost",
+    "explained",
+    "locked",
+    "replacing",
+    "sync",
+    "warn_uncompiled",
+]

@@ -1,0 +1,100 @@
+"""A file appears whole or not at all: write under a temporary name, force to disk, rename, force
+the folder to disk.
+
+A process killed at any moment leaves either the old file or the new one under the final name.
+`replacing` does not lock: of two writers of one path the last rename wins; `locked` is for writers
+that must not meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Give the temporary path (default ``<path>.tmp``) to write to; it becomes ``path`` if the body
+    succeeds, else it goes.
+    """
+    temporary = temporary or path.with_name(path.name + ".tmp")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+@contextlib.contextmanager
+def explained(path: Path, kind: type[Exception] = ValueError) -> Iterator[None]:
+    """Turn what the system says when ``path`` cannot be written into one sentence, an error of
+    ``kind``.
+    """
+    try:
+        yield
+    except OSError as error:
+        told = re.search("error message = '([^']*)'", str(error))  # in the midst of what HDF5 says
+        reason = told[1] if told else error.strerror or " ".join(str(error).split())[:300]
+        raise kind(
+            f"{path}: cannot be written: {reason}; nothing that was there is lost. Free space or "
+            "get permission, "
+            "and run it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold ``folder``, made if missing, alone or together with other ``shared`` holders; wait until
+    that is possible.
+
+    The system lets go of it when the process ends, however it ends. Where the file system knows no
+    locks, there is none.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                with _unsupported_is_fine():
+                    fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+                if _is(folder, descriptor):
+                    yield
+                    return
+            finally:
+                os.close(descriptor)
+
+
+def _is(folder: Path, descriptor: int) -> bool:
+    """Whether the open folder still has this name: while one waited, another may have moved it
+    away.
+    """
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def _unsupported_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+
+
+def sync(path: Path) -> None:
+    """Force a file's content, or a folder's list of names, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

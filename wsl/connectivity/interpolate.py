@@ -1,0 +1,52 @@
+"""Linear interpolation of two weights of one architecture.
+
+    lerp(a, b, t) = (1 - t) a + t b     tensor by tensor; t = 0 gives a and t = 1 gives b, bit for
+                                        bit
+
+Nothing is aligned here: bring b to a first with `wsl.match`. Batch-norm statistics are interpolated
+like weights, which keeps variances positive but is not what the interpolated network would measure:
+see `reset_batch_norm`. Integer and boolean tensors (counters, masks) have no midpoint and are those
+of ``a`` for every t; where a and b agree on them, the ends are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from wsl.params import Params
+
+
+def lerp(a: Mapping[str, Tensor], b: Mapping[str, Tensor], t: float) -> Params:
+    """Weights at ``t`` on the line from ``a`` to ``b``, in the order, dtype and device of ``a``;
+    leading axes may be batch.
+
+    ``t`` may lie outside [0, 1]. Raises ValueError naming the first tensor that only one of them
+    has or whose shapes differ.
+    """
+    check_alike(a, b)
+    return {
+        name: torch.lerp(x, b[name].to(x), t) if _is_real(x) else x.clone() for name, x in a.items()
+    }
+
+
+def check_alike(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless both have the same tensors in the same shapes."""
+    if only := sorted(set(a) ^ set(b)):
+        where = "first" if only[0] in a else "second"
+        raise ValueError(
+            f"{only[0]}: only the {where} of the two has it; only weights of one architecture can "
+            "be merged"
+        )
+    for name, tensor in a.items():
+        if tensor.shape != b[name].shape:
+            raise ValueError(
+                f"{name}: shapes {tuple(tensor.shape)} and {tuple(b[name].shape)} differ; "
+                "only weights of one architecture can be merged"
+            )
+
+
+def _is_real(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()

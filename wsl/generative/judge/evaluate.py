@@ -1,0 +1,205 @@
+"""Are generated weights good, new and different from each other, and is that more than a simple
+baseline gives?
+
+    novelty     d(theta, zoo) = min_n ||theta - g.theta_n||, g by matching, against the same
+                distance inside the zoo
+    dispersion  rms pairwise distance of samples / of the zoo;                  below 0.8 samples
+        have collapsed
+    max IoU     max_n |E and E_n| / |E or E_n|, E the test items a network gets wrong;      1 means
+        it acts like a member
+
+Zeng et al. (2025), arXiv 2506.07998, who find that generators of weights often do not beat noise
+added to a member; hence the baselines below, generators that learn nothing. A comparison is fair at
+equal novelty, and without choosing the best draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from wsl.generative.models import WeightDiffusion
+from wsl.matching import WeightMatching, nearest
+from wsl.params import Params, ravel, unstack
+from wsl.symmetry import PermutationSpec
+
+
+class Nearest(NamedTuple):
+    """Distance of each network to its nearest neighbour after alignment, float64 (n,), and the
+    neighbour's row, int64 (n,).
+    """
+
+    distance: Tensor
+    index: Tensor
+
+
+def aligned_nearest(
+    spec: PermutationSpec,
+    samples: Mapping[str, Tensor],
+    zoo: Mapping[str, Tensor],
+    *,
+    shortlist: int | None = None,
+    matcher: WeightMatching | None = None,
+) -> Nearest:
+    """Nearest member of ``zoo`` (N, ...) to each of ``samples`` (n, ...) over all orders of units
+    that matching finds.
+
+    0 up to rounding for a permuted copy of a member. Costs up to n N matchings; ``shortlist``
+    limits them to that many members per sample, the closest as given: only sound when both are
+    aligned to one reference. Compare it with `leave_one_out`.
+    """
+    rows = _closest(samples, zoo, shortlist)
+    found = [
+        nearest(spec, theta, {name: t[row] for name, t in zoo.items()}, matcher=matcher)
+        for theta, row in zip(unstack(samples), rows, strict=True)
+    ]
+    index = torch.stack([row[i] for row, (i, _) in zip(rows, found, strict=True)])
+    return Nearest(torch.tensor([d for _, d in found], dtype=torch.float64), index)
+
+
+def leave_one_out(
+    spec: PermutationSpec,
+    zoo: Mapping[str, Tensor],
+    *,
+    rows: Tensor,
+    member: Tensor,
+    shortlist: int | None = None,
+    matcher: WeightMatching | None = None,
+) -> Nearest:
+    """The same for ``rows`` of the zoo itself, among members other than their own: how far real
+    networks are apart.
+
+    member: (N,), the run of each row; checkpoints of one run are near each other and would make
+    everything look new.
+    """
+    found = []
+    for i in rows.tolist():
+        others = (member != member[i]).nonzero()[:, 0]
+        one = {name: tensor[i : i + 1] for name, tensor in zoo.items()}
+        rest = {name: tensor[others] for name, tensor in zoo.items()}
+        near = aligned_nearest(spec, one, rest, shortlist=shortlist, matcher=matcher)
+        found.append((near.distance, others[near.index]))
+    return Nearest(torch.cat([d for d, _ in found]), torch.cat([i for _, i in found]))
+
+
+def dispersion_ratio(samples: Mapping[str, Tensor], zoo: Mapping[str, Tensor]) -> float:
+    """Root mean square distance between samples, divided by that between members of the zoo; align
+    both first.
+    """
+    return float(_spread(samples) / _spread(zoo))
+
+
+def max_iou(errors: Tensor, others: Tensor) -> Tensor:
+    """Largest intersection over union of each row's errors (n, items), bool, with those of any row
+    of ``others`` (N, items).
+
+    Two networks without errors cannot be told apart by them: their ratio 0/0 counts as 1. Identical
+    rows give 1.
+    """
+    a, b = errors.double(), others.double()
+    both = a @ b.T
+    either = a.sum(1)[:, None] + b.sum(1) - both
+    return torch.where(either > 0, both / either.clamp_min(1), 1.0).amax(1)
+
+
+def noise_baseline(
+    zoo: Mapping[str, Tensor], n: int, *, scale: float, generator: torch.Generator | None = None
+) -> Params:
+    """Random members with Gaussian noise of ``scale`` times each tensor's own deviation; variances
+    stay non-negative.
+    """
+    members = retrieval_baseline(zoo, n, generator=generator)
+
+    def noisy(tensor: Tensor) -> Tensor:
+        std = tensor.flatten(1).std(1, correction=0).view(-1, *[1] * (tensor.dim() - 1))
+        return tensor + scale * std * _normal(tensor, generator)
+
+    return {
+        name: _legal(name, noisy(t)) if t.is_floating_point() else t for name, t in members.items()
+    }
+
+
+def gaussian_baseline(
+    zoo: Mapping[str, Tensor], n: int, *, generator: torch.Generator | None = None
+) -> Params:
+    """Every weight drawn on its own from a normal fitted to the (aligned) zoo; variances stay
+    non-negative.
+    """
+
+    def drawn(tensor: Tensor) -> Tensor:
+        return tensor.mean(0) + tensor.std(0, correction=0) * _normal(_repeat(tensor, n), generator)
+
+    return {
+        name: _legal(name, drawn(t)) if t.is_floating_point() else _repeat(t, n)
+        for name, t in zoo.items()
+    }
+
+
+def mean_baseline(
+    zoo: Mapping[str, Tensor],
+    n: int,
+    *,
+    members: int = 16,
+    generator: torch.Generator | None = None,
+) -> Params:
+    """Averages of ``members`` random (aligned) members each."""
+    rows = torch.stack(
+        [
+            torch.randperm(len(next(iter(zoo.values()))), generator=generator)[:members]
+            for _ in range(n)
+        ]
+    )
+    return {
+        name: t[rows].mean(1) if t.is_floating_point() else _repeat(t, n) for name, t in zoo.items()
+    }
+
+
+def retrieval_baseline(
+    zoo: Mapping[str, Tensor], n: int, *, generator: torch.Generator | None = None
+) -> Params:
+    """Random members as they are: the quality of a memoriser."""
+    rows = torch.randint(len(next(iter(zoo.values()))), (n,), generator=generator)
+    return {name: t[rows] for name, t in zoo.items()}
+
+
+@torch.no_grad()
+def round_trip(generator: WeightDiffusion, params: Mapping[str, Tensor]) -> Params:
+    """Networks after encoding and decoding: a ceiling for what the generator can draw. Held-out
+    members tell the truth.
+    """
+    return generator.decode(generator.encode(params))
+
+
+def _spread(params: Mapping[str, Tensor]) -> Tensor:
+    x = _flat(params)
+    return (x - x.mean(0)).square().sum(1).mean().sqrt() * (len(x) / max(1, len(x) - 1)) ** 0.5
+
+
+def _closest(
+    samples: Mapping[str, Tensor], zoo: Mapping[str, Tensor], shortlist: int | None
+) -> list[Tensor]:
+    n, count = (len(next(iter(params.values()))) for params in (samples, zoo))
+    if shortlist is None or shortlist >= count:
+        return [torch.arange(count)] * n
+    return list(torch.cdist(_flat(samples), _flat(zoo)).topk(shortlist, largest=False).indices)
+
+
+def _flat(params: Mapping[str, Tensor]) -> Tensor:
+    return ravel(
+        {name: t for name, t in params.items() if t.is_floating_point()}, batch_dims=1
+    ).double()
+
+
+def _legal(name: str, tensor: Tensor) -> Tensor:
+    return tensor.clamp_min(0) if name.endswith("running_var") else tensor
+
+
+def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(like.shape, generator=generator).to(like)
+
+
+def _repeat(tensor: Tensor, n: int) -> Tensor:
+    return tensor[:1].expand(n, *tensor.shape[1:]).clone()

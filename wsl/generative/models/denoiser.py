@@ -1,0 +1,67 @@
+"""The network inside a diffusion of vectors: a residual MLP told the time and the condition.
+
+    h <- h + f((1 + scale(u)) norm(h) + shift(u)),    u = embed(t) + embed(c, known)
+
+Modulated blocks as in DiT, Peebles and Xie (2023), arXiv 2212.09748, without attention: a latent
+vector has no tokens. The last layer starts at zero, so that an untrained network predicts v = 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Denoiser(nn.Module):
+    """Residual MLP v(x_t, t, c): every block is scaled and shifted by an embedding of time and
+    condition.
+    """
+
+    def __init__(
+        self, features: int, *, conditions: int = 0, hidden: int = 256, blocks: int = 3
+    ) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.time = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+        self.condition = nn.Sequential(
+            nn.Linear(conditions + 1, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+        )
+        self.enter, self.leave = nn.Linear(features, hidden), nn.Linear(hidden, features)
+        self.blocks = nn.ModuleList(_Block(hidden) for _ in range(blocks))
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor, known: Tensor) -> Tensor:
+        """``condition`` (n, K) counts where ``known`` (n,) is 1 and is ignored where it is 0."""
+        given = torch.cat([condition * known[:, None], known[:, None]], 1)
+        context = self.time(sinusoids(t, self.hidden).to(x)) + self.condition(given)
+        x = self.enter(x)
+        for block in self.blocks:
+            x = block(x, context)
+        return self.leave(x)
+
+
+class _Block(nn.Module):
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden, elementwise_affine=False)
+        self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 2 * hidden))
+        self.body = nn.Sequential(
+            nn.Linear(hidden, 2 * hidden), nn.SiLU(), nn.Linear(2 * hidden, hidden)
+        )
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        scale, shift = self.modulate(context).chunk(2, -1)
+        return x + self.body(self.norm(x) * (1 + scale) + shift)
+
+
+def sinusoids(t: Tensor, features: int) -> Tensor:
+    """Sine and cosine features (n, features) of times (n,), at wavelengths from 2 pi to 20,000
+    pi.
+    """
+    half = (features + 1) // 2
+    rates = torch.exp(-math.log(1e4) * torch.arange(half, device=t.device) / half)
+    angles = t[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)[:, :features]

@@ -1,0 +1,242 @@
+"""`WeightDiffusion`: generate weights of an architecture from a population of trained ones.
+
+    theta -> canonical -> standardised x -> code z -> diffusion p(z | condition);     a sample goes
+        the same way back
+
+Latent diffusion of weights as in D2NWG, Soro et al. (2024), arXiv 2402.18153, on weights aligned
+first as in Gupta et al. (2026), arXiv 2601.05052. Every part can be replaced; all that is fitted is
+in the state dict, so that the file of `save` is the whole generator. Only training members belong
+in `fit`: nothing here splits for you.
+
+Not promised: that samples are new, or differ as much as the population does. `evaluate` measures
+both, beside baselines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from wsl.base import Progress
+from wsl.generative.codes import (
+    Behaviour,
+    Canonicalizer,
+    Penalty,
+    Standardizer,
+    WeightAutoencoder,
+    WeightPCA,
+)
+from wsl.generative.models.diffusion import LatentDiffusion
+from wsl.matching import Matcher
+from wsl.params import Params
+from wsl.symmetry import PermutationSpec, SpecError
+
+FORMAT = "wsl.WeightDiffusion"
+CODES = {code.__name__: code for code in (WeightAutoencoder, WeightPCA)}
+"""The codes that a file can name."""
+
+
+class WeightDiffusion(nn.Module):
+    """A generator of weights for the architecture of ``spec``.
+
+    conditions: how many numbers describe a member, for example 1 for its accuracy; 0 for none.
+    latent: length of the code. code: makes the code's module from (features, latent);
+    `WeightAutoencoder` or `WeightPCA`.
+    hidden, blocks: size of the denoiser. copied: tensors, by their last name, that are not
+    generated but copied as int64.
+    seed: of the initial weights of the generator itself.
+    """
+
+    def __init__(
+        self,
+        spec: PermutationSpec,
+        *,
+        conditions: int = 1,
+        latent: int = 64,
+        hidden: int = 256,
+        blocks: int = 3,
+        code: Callable[[int, int], WeightAutoencoder | WeightPCA] = WeightAutoencoder,
+        copied: tuple[str, ...] = ("num_batches_tracked",),
+        matcher: Matcher | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.config = {
+            "conditions": conditions,
+            "latent": latent,
+            "hidden": hidden,
+            "blocks": blocks,
+            "copied": list(copied),
+        }
+        self.copied = tuple(name for name in spec.axes if name.rpartition(".")[2] in copied)
+        blank = {
+            name: torch.zeros(shape, dtype=torch.long if name in self.copied else torch.float32)
+            for name, shape in spec.shapes.items()
+        }
+        self.canonicalizer = Canonicalizer(spec, blank, matcher=matcher)
+        self.standardizer = Standardizer(spec, copied=self.copied)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.code = code(self.standardizer.features, latent)
+            self.diffusion = LatentDiffusion(
+                latent, conditions=conditions, hidden=hidden, blocks=blocks
+            )
+
+    def fit(
+        self,
+        params: Mapping[str, Tensor],
+        condition: Tensor | None = None,
+        *,
+        reference: int = 0,
+        member: Tensor | None = None,
+        behaviour: Behaviour | None = None,
+        code_steps: int = 600,
+        steps: int = 600,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> WeightDiffusion:
+        """Learn from training members ``params`` (N, ...) with ``condition`` (N, K).
+
+        reference: row that the alignment starts from, best a good one. member: (N,), rows of one
+        run are aligned together.
+        behaviour: train the code for what networks do, too; without it codes keep weights only, and
+        decode to worse networks.
+        code_steps, steps: of the code and of the diffusion; trained for long it returns training
+        codes.
+        progress: called with 1 ... code_steps + steps and the loss.
+        Raises `SpecError` when the weights do not fit the specification, ValueError when they or
+        the conditions are not finite.
+        """
+        count = self._check(params)
+        canonical = self.canonicalizer.fit(params, start=reference)(params, member=member)
+        x = self.standardizer.fit(canonical)(canonical)
+        self.code.fit(
+            x, steps=code_steps, penalty=self._penalty(behaviour), seed=seed, progress=progress
+        )
+        shifted = None if progress is None else lambda step, loss: progress(code_steps + step, loss)
+        with torch.no_grad():
+            z = self.code.encode(x)
+        self.diffusion.fit(
+            z, condition, steps=steps, batch_size=min(128, count), seed=seed, progress=shifted
+        )
+        return self
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        condition: Tensor | float | None = None,
+        steps: int = 50,
+        eta: float = 0.0,
+        guidance: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Params:
+        """Draw ``n`` networks (n, ...); ``condition`` is one number, (K,) or (n, K), None leaves it
+        open.
+
+        eta: 0 is DDIM, 1 draws fresh noise in each of ``steps``. guidance: above 1 insists on the
+        condition.
+        """
+        given = (
+            None
+            if condition is None
+            else torch.atleast_1d(torch.as_tensor(condition, dtype=torch.float32))
+        )
+        return self.decode(
+            self.diffusion.sample(
+                n, given, steps=steps, eta=eta, guidance=guidance, generator=generator
+            )
+        )
+
+    def encode(self, params: Mapping[str, Tensor], *, member: Tensor | None = None) -> Tensor:
+        """Codes (N, latent) of networks in any order of their units."""
+        self._check(params)
+        return self.code.encode(self.standardizer(self.canonicalizer(params, member=member)))
+
+    def decode(self, z: Tensor) -> Params:
+        """Networks (n, ...) of codes (n, latent)."""
+        return self._weights(self.code.decode(z))
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that `load` needs as one safetensors file; the matcher is not kept, it
+        serves fitting only.
+
+        All metadata is one entry: the format keeps several in an order that changes from run to
+        run.
+        """
+        config = {**self.config, "code": type(self.code).__name__, "code_config": self.code.config}
+        about = json.dumps(
+            {"format": FORMAT, "version": 1, "spec": str(self.spec), "config": config}
+        )
+        safetensors.torch.save_file(
+            {name: t.contiguous() for name, t in self.state_dict().items()}, path, {"wsl": about}
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> WeightDiffusion:
+        """Read what `save` wrote; raises ValueError if the file is something else."""
+        with safetensors.safe_open(path, "pt") as file:
+            about: dict[str, Any] = json.loads((file.metadata() or {}).get("wsl", "{}"))
+        if (about.get("format"), about.get("version")) != (FORMAT, 1):
+            raise ValueError(
+                f"{path}: not a saved WeightDiffusion of version 1 (format "
+                f"{about.get('format')!r}, "
+                f"version {about.get('version')!r}); write one with WeightDiffusion.save"
+            )
+        config = about["config"]
+        make, arguments = CODES[config.pop("code")], config.pop("code_config")
+        model = cls(
+            PermutationSpec.parse(about["spec"]), code=lambda *_: make(**arguments), **config
+        )
+        model.load_state_dict(safetensors.torch.load_file(path))
+        return model
+
+    def _weights(self, x: Tensor) -> Params:
+        generated = self.standardizer.inverse(x)
+        reference = self.canonicalizer.reference
+        return {
+            name: generated[name]
+            if name in generated
+            else reference[name].expand(len(x), *reference[name].shape).clone()
+            for name in self.spec.axes
+        }
+
+    def _penalty(self, behaviour: Behaviour | None) -> Penalty | None:
+        if behaviour is None:
+            return None
+        return lambda decoded, target, rng: behaviour(
+            self._weights(decoded), self._weights(target), rng
+        )
+
+    def _check(self, params: Mapping[str, Tensor]) -> int:
+        batch = self.spec.validate(params)
+        if len(batch) != 1 or not batch[0]:
+            raise SpecError(
+                f"params: leading axes {tuple(batch)}, but one axis of members is needed; see "
+                "params.stack"
+            )
+        for name, tensor in params.items():
+            if tensor.is_floating_point() == (name in self.copied):
+                needed = (
+                    "an integer tensor, being copied"
+                    if name in self.copied
+                    else "a floating tensor, to be generated"
+                )
+                raise SpecError(
+                    f"{name}: {tensor.dtype}, but it must be {needed}; `copied` names what is not "
+                    "to be generated"
+                )
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise ValueError(
+                    f"{name}: holds NaN or infinite values; leave out members that diverged"
+                )
+        return batch[0]

@@ -1,0 +1,85 @@
+"""Problems that optimisers are trained and judged on, and many trainings run as one.
+
+    L_t = loss(f_theta_t(x_t), y_t);    theta_{t+1} = rule(theta_t, grad L_t),     every member with
+        rule weights of its own
+
+One `torch.vmap` runs all members: perturbed rules, learning rates of a grid, seeds. What a member
+sees depends on its seed and the step, not on its company. Members share an architecture; for
+another, make another problem.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsl.learned_optimizers.rule import Training
+from wsl.params import Params
+from wsl.populations import SampledBatches, initial_population
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """Classify ``inputs`` (M, ...) as ``targets`` (M,) with what ``make`` builds, on batches drawn
+    with replacement.
+    """
+
+    make: Callable[[], nn.Module]
+    inputs: Tensor
+    targets: Tensor
+    batch_size: int = 32
+
+    def weights(self, seeds: Tensor) -> Params:
+        """Initial weights (N, *shape) of the members with ``seeds`` (N,) int64."""
+        return initial_population(self.make, seeds.tolist())
+
+    def batches(self, seeds: Tensor) -> SampledBatches:
+        """Images (N, B, ...) and labels (N, B) for every step."""
+        return SampledBatches(
+            self.inputs, self.targets, seeds, self.batch_size, fraction=torch.ones(len(seeds))
+        )
+
+
+@torch.no_grad()
+def start(rule: Any, weights: Mapping[str, Tensor]) -> Training:
+    """``rule.start`` for stacked weights (N, *shape)."""
+    return torch.vmap(rule.start)(dict(weights))
+
+
+@torch.no_grad()
+def unroll(
+    rule: Any,
+    rules: Mapping[str, Tensor],
+    training: Training,
+    *,
+    problem: Problem,
+    seeds: Tensor,
+    steps: range,
+) -> tuple[Training, Tensor]:
+    """Go on with N trainings for ``steps``, which number the batches: where they end, and losses
+    (N, T) before each update.
+
+    ``rule`` gives the formula, ``rules`` its parameters (N, ...), one row for each member,
+    ``seeds`` (N,) the data.
+    """
+    advance, batches, losses = _stacked(rule, problem.make()), problem.batches(seeds), []
+    for step in steps:
+        training, loss = advance(dict(rules), training, *batches(step))
+        losses.append(loss)
+    return training, torch.stack(losses, 1)
+
+
+def _stacked(rule: Any, model: nn.Module) -> Callable[..., tuple[Training, Tensor]]:
+    def loss(weights: Params, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(torch.func.functional_call(model, weights, (x,)), y)
+
+    def one(phi: Params, training: Training, x: Tensor, y: Tensor) -> tuple[Training, Tensor]:
+        grads, value = torch.func.grad_and_value(loss)(training.weights, x, y)
+        return torch.func.functional_call(rule, phi, (training, grads)), value
+
+    return torch.vmap(one)

@@ -1,0 +1,72 @@
+"""What keeps parity: maps of features that flip with their units, o -> s o, and of features that do
+not, e -> e.
+
+    u = G (m + S [o, o_0]),    e <- e + E_3 gelu(E_1 norm(e) + E_2 cos u + m_e + c),    o <- o + O
+        (sin u * (1 + E_4 t))
+
+sin of a linear map without bias is odd and cos is even, so a sign of a unit passes through exactly;
+with messages m = W o and o_0 the unit's own weights, u can be the pre-activation of a sine network
+at learned inputs: the layer can run the network that it reads. In ScaleGMN's terms this is
+ScaleEq(x) = Gamma x * ScaleInv(x), Kalogeropoulos et al. (2024), arXiv 2406.10685, section 4, with
+a sine around it. Linear maps here have no bias where their input flips. Rows are nodes, those with
+signs first.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def linear(enter: int, leave: int, *, bias: bool = False, gain: float = 1.0) -> nn.Linear:
+    """A linear map that keeps the variance, times ``gain``."""
+    layer = nn.Linear(enter, leave, bias=bias)
+    nn.init.normal_(layer.weight, std=gain * max(1, enter) ** -0.5)
+    return layer
+
+
+class Update(nn.Module):
+    """One step of all nodes: even features (batch, nodes, d) of every node, signed ones (batch,
+    signed nodes, d).
+    """
+
+    def __init__(self, hidden: int, sizes: list[int], signed: int):
+        super().__init__()
+        self.sizes, self.rows = sizes, sum(sizes[:signed])
+        self.norm, self.own = nn.LayerNorm(hidden), linear(hidden, hidden)
+        self.shift, self.leave = (
+            nn.Parameter(0.1 * torch.randn(len(sizes), hidden)),
+            linear(hidden, hidden, bias=True, gain=0.5),
+        )
+        if signed:
+            self.gain = nn.Parameter(torch.ones(signed, hidden))
+            self.self, self.cosine = linear(2 * hidden, hidden, gain=0.7), linear(hidden, hidden)
+            self.gate, self.out = (
+                linear(hidden, hidden, bias=True, gain=0.5),
+                linear(hidden, hidden, gain=0.5),
+            )
+
+    def forward(
+        self, e: Tensor, o: Tensor, start: Tensor, *, even: Tensor, odd: Tensor, context: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``even`` and ``odd`` are messages, ``start`` the first signed features, ``context``
+        (batch, d).
+        """
+        z = self.own(self.norm(e)) + even + context.unsqueeze(1) + self._by_slot(self.shift)
+        if not self.rows:
+            return e + self.leave(F.gelu(z)), o
+        u = self._by_slot(self.gain) * (odd + self.self(torch.cat([o, start], -1)))
+        z = z + padded(self.cosine(u.cos()), z.shape[1])
+        t = F.gelu(z)
+        return e + self.leave(t), o + self.out(u.sin() * (1 + self.gate(t[:, : self.rows])))
+
+    def _by_slot(self, table: Tensor) -> Tensor:
+        return torch.cat(
+            [row.expand(size, -1) for row, size in zip(table, self.sizes, strict=False)]
+        )
+
+
+def padded(x: Tensor, rows: int) -> Tensor:
+    """(batch, n, d) to (batch, rows, d) with zeros."""
+    return x if x.shape[1] == rows else F.pad(x, (0, 0, 0, rows - x.shape[1]))

@@ -1,0 +1,124 @@
+"""`WeightTokens`: a transformer on pieces of weights, for networks that are too large to give every
+weight features.
+
+    t_n = E x[piece n] + e(tensor) + p(row, column);    f(theta) = MLP(mean_n Transformer(t_1, ...,
+                                                        t_N)_n)
+
+Tensors are cut into rows (the weights into one unit) and rows into pieces of ``token`` weights,
+each weight as its value and signed logarithm. Schuerholt et al. (2024), Towards Scalable and
+Versatile Weight Space Learning, arXiv 2406.09997, for sequences of weight tokens. No symmetry is
+built in: rows carry their places, so permuted weights are other weights to it; train it on aligned
+networks or on permuted copies. Attention is softmax over the N tokens: quadratic time, linear
+memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsl.nn.engine import positional_waves, validate
+from wsl.nn.inputs import InputNormalizer, head
+from wsl.params import ravel
+from wsl.symmetry import PermutationSpec
+
+
+class WeightTokens(nn.Module):
+    """Weights (batch, *shape) to (batch, out_features).
+
+    ``token`` weights in a token, ``frequencies`` of the waves that tell rows and columns. Raises
+    ValueError if there would be more than ``max_tokens`` tokens, or unless ``heads`` divides
+    ``hidden``.
+    """
+
+    equivariance = "none"
+
+    def __init__(
+        self,
+        spec: PermutationSpec,
+        *,
+        token: int = 32,
+        hidden: int = 64,
+        layers: int = 3,
+        heads: int = 4,
+        frequencies: int = 6,
+        out_features: int = 1,
+        head_hidden: int = 64,
+        dropout: float = 0.0,
+        odd: Sequence[str] = (),
+        max_tokens: int = 16_384,
+    ):
+        super().__init__()
+        if hidden % heads:
+            raise ValueError(f"WeightTokens: hidden={hidden} is not a multiple of heads={heads}")
+        entries, tensors, places = _pieces(spec, token)
+        if len(entries) > max_tokens:
+            raise ValueError(
+                f"WeightTokens: token={token} cuts the weights into {len(entries):,} tokens, more "
+                "than "
+                f"max_tokens={max_tokens:,}; take longer tokens"
+            )
+        self.spec, self.normalizer, self.frequencies = (
+            spec,
+            InputNormalizer(spec, odd=odd),
+            frequencies,
+        )
+        self.entries: Tensor
+        self.tensors: Tensor
+        self.places: Tensor
+        self.register_buffer("entries", entries, persistent=False)
+        self.register_buffer("tensors", tensors, persistent=False)
+        self.register_buffer("places", places, persistent=False)
+        self.embed, self.tensor = nn.Linear(2 * token, hidden), nn.Embedding(len(spec.axes), hidden)
+        self.place = nn.Linear(2 * (1 + 2 * frequencies), hidden, bias=False)
+        self.layers = nn.ModuleList(_layer(hidden, heads, dropout) for _ in range(layers))
+        self.head = head(hidden, head_hidden, head_hidden, out_features, dropout=dropout)
+
+    def forward(self, params: Mapping[str, Tensor]) -> Tensor:
+        """Raises `SpecError` for tensors that do not fit."""
+        validate(self.spec, params)
+        x = F.pad(ravel(self.normalizer(params), 1), (0, 1))[:, self.entries]
+        where = self.tensor(self.tensors) + self.place(
+            positional_waves(self.places, self.frequencies).flatten(1)
+        )
+        h = self.embed(torch.cat([x, x.sign() * x.abs().log1p()], -1)) + where
+        for layer in self.layers:
+            h = layer(h)
+        return self.head(h.mean(1))
+
+
+def _layer(hidden: int, heads: int, dropout: float) -> nn.TransformerEncoderLayer:
+    """Shares of attention are not dropped: torch would then store all N x N of them."""
+    layer = nn.TransformerEncoderLayer(
+        hidden, heads, 2 * hidden, dropout, "gelu", batch_first=True, norm_first=True
+    )
+    layer.self_attn.dropout = 0.0
+    return layer
+
+
+def _pieces(spec: PermutationSpec, token: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Places in the raveled weights (N, token), their number where a piece is short; tensor (N,);
+    row and column (N, 2).
+    """
+    entries, tensors, places, start = [], [], [], 0
+    total = sum(shape.numel() for shape in spec.shapes.values())
+    for i, shape in enumerate(spec.shapes.values()):
+        rows = shape[0] if len(shape) > 1 else 1
+        width = math.prod(shape) // rows
+        index = F.pad(
+            start + torch.arange(rows * width).view(rows, width), (0, -width % token), value=total
+        )
+        columns = index.shape[1] // token
+        entries.append(index.view(rows * columns, token))
+        tensors.append(torch.full((rows * columns,), i))
+        places.append(torch.cartesian_prod(_line(rows), _line(columns)))
+        start += rows * width
+    return torch.cat(entries), torch.cat(tensors), torch.cat(places)
+
+
+def _line(size: int) -> Tensor:
+    return torch.linspace(-1, 1, size) if size > 1 else torch.zeros(1)

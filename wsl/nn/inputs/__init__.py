@@ -1,0 +1,20 @@
+"""What happens to weights before a network reads them, and to its outputs after: normalisation,
+columns, heads.
+"""
+
+from wsl.nn.inputs.columns import Columns
+from wsl.nn.inputs.conditioned import Conditioned
+from wsl.nn.inputs.head import Standardize, head, mlp, settled
+from wsl.nn.inputs.normalize import InputNormalizer
+from wsl.nn.inputs.scalenorm import UnitNormalizer
+
+__all__ = [
+    "Columns",
+    "Conditioned",
+    "InputNormalizer",
+    "Standardize",
+    "UnitNormalizer",
+    "head",
+    "mlp",
+    "settled",
+]

@@ -1,0 +1,137 @@
+"""Image data in their public files, read in place from a folder the user names and never copied.
+
+    MNIST       {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz   (LeCun et al., 1998;
+        IDX: big-endian sizes, bytes)
+    CIFAR-10    {data_batch_1..5,test_batch}.bin, or cifar10_{train,test}.npz with images (N, 32,
+                32, 3) and labels (N,) uint8
+
+Pickled forms are refused by not being looked for. Every file's SHA-256 is handed on, so that a zoo
+says what it was made from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import math
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wsl.zoo import ZooError
+
+Images = tuple[np.ndarray, np.ndarray]
+"""Images (N, H, W) or (N, H, W, 3) uint8, and labels (N,) uint8."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Train and test images, and the SHA-256 of each file that was read."""
+
+    train: Images
+    test: Images
+    files: dict[str, str]
+
+
+def mnist(root: str | Path | None) -> Source:
+    """MNIST from ``root``, ``root/mnist`` or ``root/MNIST/raw``; raises `ZooError` if a file is
+    missing or not IDX.
+    """
+    folder = _Folder("mnist", root, ["", "mnist", "MNIST/raw"])
+    parts = []
+    for part in ("train", "t10k"):
+        arrays = [
+            _idx(*folder.read([f"{part}-{kind}-ubyte", f"{part}-{kind}-ubyte.gz"]))
+            for kind in ("images-idx3", "labels-idx1")
+        ]
+        parts.append((arrays[0], arrays[1]))
+    return Source(parts[0], parts[1], folder.files)
+
+
+def cifar10(root: str | Path | None) -> Source:
+    """CIFAR-10 from ``root``, ``root/cifar10`` or ``root/cifar-10-batches-bin``; raises `ZooError`
+    if a file is missing.
+    """
+    folder = _Folder("cifar10", root, ["", "cifar10", "cifar-10-batches-bin"])
+    if folder.find(["cifar10_train.npz"]):
+        train, test = (_npz(*folder.read([f"cifar10_{part}.npz"])) for part in ("train", "test"))
+        return Source(train, test, folder.files)
+    batches = [
+        _records(*folder.read([f"{name}.bin"]))
+        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+    ]
+    images, labels = (np.concatenate([batch[k] for batch in batches[:5]]) for k in (0, 1))
+    return Source((images, labels), batches[5], folder.files)
+
+
+class _Folder:
+    def __init__(self, what: str, root: str | Path | None, places: Sequence[str]) -> None:
+        if root is None:
+            raise ZooError(
+                f"{what}: needs its files; say where they are with data_root=FOLDER (library and "
+                "recipes) "
+                "or --data-root FOLDER (command line)"
+            )
+        self.what, self.root, self.places = what, Path(root), places
+        self.files: dict[str, str] = {}
+
+    def find(self, names: Sequence[str]) -> Path | None:
+        paths = [self.root / place / name for place in self.places for name in names]
+        return next((path for path in paths if path.is_file()), None)
+
+    def read(self, names: Sequence[str]) -> tuple[bytes, Path]:
+        path = self.find(names)
+        if path is None:
+            where = ", ".join(str(self.root / place) for place in self.places)
+            raise ZooError(
+                f"{self.what}: {' or '.join(names)} is in none of {where}; download it there or "
+                "change data_root"
+            )
+        data = path.read_bytes()
+        self.files[path.name] = hashlib.sha256(data).hexdigest()
+        return data, path
+
+
+def _idx(data: bytes, path: Path) -> np.ndarray:
+    """An IDX file of bytes: 0, 0, 8, rank, then the sizes as big-endian int32."""
+    try:
+        data = gzip.decompress(data) if path.suffix == ".gz" else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise ZooError(f"{path}: cannot be decompressed ({error}); download it again") from None
+    rank = data[3] if data[:3] == b"\x00\x00\x08" and len(data) >= 4 + 4 * data[3] else 0
+    shape = np.frombuffer(data, ">i4", rank, 4).tolist() if rank else []
+    if not rank or len(data) != 4 + 4 * rank + math.prod(shape):
+        raise ZooError(f"{path}: is not an IDX file of unsigned bytes; download it again")
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _npz(data: bytes, path: Path) -> Images:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+    except (KeyError, ValueError, OSError) as error:
+        raise ZooError(f"{path}: is not an .npz with images and labels ({error})") from None
+    if (
+        images.shape[1:] != (32, 32, 3)
+        or images.dtype != np.uint8
+        or labels.shape != images.shape[:1]
+    ):
+        raise ZooError(
+            f"{path}: images must be (N, 32, 32, 3) uint8 with N labels, got {images.shape} "
+            f"{images.dtype}"
+        )
+    return images, labels
+
+
+def _records(data: bytes, path: Path) -> Images:
+    """Records of a label and 3 x 1024 colour bytes."""
+    if not data or len(data) % 3073:
+        raise ZooError(
+            f"{path}: is not a file of CIFAR-10 records of 3073 bytes; download it again"
+        )
+    records = np.frombuffer(data, np.uint8).reshape(-1, 3073)
+    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]

@@ -1,0 +1,194 @@
+"""`symmetry_spec`: permutations and, beyond them, the scales, signs, phases and linear maps of the
+units, read off the graph.
+
+    kernel over Q of the equations of charges     scale, linear        kernel modulo two     sign,
+        phase
+
+for every permutation group separately, since no equation couples two of them. Sound by the rules of
+`charges`, and proved by `wsl.symmetry.verify_units`; not complete: it misses symmetries of single
+weights' values, translations (a bias before a batch norm), scalars common to all units before a
+layer norm, gates of LSTM and GRU, rotations of rotary embeddings, and units that no group permutes.
+What the inside of a block already gives, unit by unit, is not repeated for the block as a whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from wsl.symmetry.discover.discovery import Discovery, discover
+from wsl.symmetry.discover.exponents.constraints import Event, Variable
+from wsl.symmetry.discover.exponents.exponents import Charges
+from wsl.symmetry.discover.exponents.kernel import Row, independent, integers, kernel, remainder
+from wsl.symmetry.discover.exponents.phases import Phases, phases
+from wsl.symmetry.discover.exponents.reader import meetings
+from wsl.symmetry.discover.exponents.table import read
+from wsl.symmetry.discover.sources import twins
+from wsl.symmetry.spec import Occurrence, PermutationSpec, Place, UnitSymmetry, clashes
+
+
+def symmetry_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> PermutationSpec:
+    """`wsl.permutation_spec`, with all that is found beyond permutations in ``units``; the
+    parameters are the same.
+
+    ``without_units()`` gives what `wsl.permutation_spec` returns. Weights may live on the meta
+    device. Nothing is found beyond permutations where Python reads values of the network on its
+    way: a graph does not show what depends on them.
+    """
+    found = discover(model, inputs, kwargs)
+    return dataclasses.replace(found.spec, units=() if found.reads else _units(found))
+
+
+def _units(found: Discovery) -> tuple[UnitSymmetry, ...]:
+    names = twins(found.state)
+    variables, events = meetings(found.weights, names, found.steps, found.written)
+    places = _Places(found.spec, variables, names)
+    known = all(step.operation is not None for step in found.steps)
+    shifts = phases(len(variables), events)
+    units = [
+        *_real("scale", places, events, known),
+        *_signs(places, events, known, shifts),
+        *_real("linear", places, events, known),
+    ]
+    order = {group: i for i, group in enumerate(found.spec.groups)}
+    units.sort(key=lambda unit: order[unit.group])
+    return tuple(
+        unit for unit in units if unit.kind != "phase" or next(clashes(unit, units), None) is None
+    )
+
+
+class _Places:
+    """Where the unknown charges stand in the specification."""
+
+    def __init__(
+        self, spec: PermutationSpec, variables: Sequence[Variable], twins: Mapping[str, str]
+    ) -> None:
+        self.spec = spec
+        names: dict[str, list[str]] = {}
+        for name in spec.axes:
+            names.setdefault(twins.get(name, name), []).append(name)
+        self.occurrences = [
+            [_occurrence(spec, name, v) for name in names[v.tensor]] for v in variables
+        ]
+        self.groups = [_atom(spec, found[0]) for found in self.occurrences]
+
+    def columns(self, order: Mapping[int, None]) -> dict[str, list[int]]:
+        """Unknowns of each group, in the order of their use, then those that were not used."""
+        columns: dict[str, list[int]] = {group: [] for group in self.spec.groups}
+        for number in dict.fromkeys([*(n for n in order if n >= 0), *range(len(self.groups))]):
+            columns[self.groups[number]].append(number)
+        return columns
+
+    def equations(self, rows: Sequence[Row]) -> dict[str, list[Row]]:
+        """Equations of each group."""
+        equations: dict[str, list[Row]] = {group: [] for group in self.spec.groups}
+        for row in rows:
+            number = next(iter(row))
+            equations[self.groups[number if number >= 0 else -1 - number]].append(row)
+        return equations
+
+    def written(self, row: Mapping[int, int], offsets: Mapping[int, float]) -> tuple[Place, ...]:
+        """The places of a symmetry, in the order of the tensors."""
+        found = {
+            o: (e, offsets.get(number, 0.0))
+            for number, e in row.items()
+            for o in self.occurrences[number]
+        }
+        tensors = {name: i for i, name in enumerate(self.spec.axes)}
+        return tuple(
+            Place(*o, *found[o]) for o in sorted(found, key=lambda o: (tensors[o.tensor], *o[1:]))
+        )
+
+    def blocks(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
+        """What symmetries of families do to the blocks that hold them."""
+        number_of = {o: number for number, found in enumerate(self.occurrences) for o in found}
+        induced: dict[str, list[Row]] = {}
+        for family in self.spec.declared:
+            for row in rows.get(family.name, ()) if family.per else ():
+                block: Row = {}
+                for number, value in row.items():
+                    o = self.occurrences[number][0]
+                    outer = o._replace(
+                        factor=self.spec.axes[o.tensor][o.axis][o.segment].index(str(family.per))
+                    )
+                    block[number_of[outer]] = value
+                induced.setdefault(str(family.per), []).append(block)
+        return induced
+
+
+def _real(
+    kind: str, places: _Places, events: Sequence[Event], known: bool
+) -> Iterator[UnitSymmetry]:
+    charges = Charges(kind, len(places.groups))
+    read(charges, events, known)
+    columns, equations = places.columns(charges.order), places.equations(charges.equations)
+    rows = {group: kernel(equations[group], columns[group]) for group in columns}
+    blocks = places.blocks(rows)
+    for group in columns:
+        for row in independent(rows[group], blocks.get(group, ())):
+            yield UnitSymmetry(
+                kind, group, places.written(_positive(integers(row)), charges.offsets)
+            )
+
+
+def _positive(row: dict[int, int]) -> dict[int, int]:
+    sign = 1 if next(iter(row.values())) > 0 else -1
+    return {number: sign * value for number, value in row.items()}
+
+
+def _signs(
+    places: _Places, events: Sequence[Event], known: bool, shifts: Phases
+) -> Iterator[UnitSymmetry]:
+    charges = Charges("sign", len(places.groups), shifts.flips)
+    read(charges, events, known)
+    columns, equations = places.columns(charges.order), places.equations(charges.equations)
+    rows = {
+        group: kernel(map(_signs_only, equations[group]), columns[group], modulo=2)
+        for group in columns
+    }
+    blocks = places.blocks(rows)
+    for group in columns:
+        for row in independent(rows[group], blocks.get(group, ()), modulo=2):
+            yield UnitSymmetry(
+                "sign", group, places.written(dict.fromkeys(row, 1), charges.offsets)
+            )
+        for number in columns[group]:
+            if number in shifts.omegas:
+                flips = _flips(number, equations[group], columns[group], rows[group])
+                omega = shifts.omegas[number] / (2 if flips is None else 1)
+                row = {number: 1} | dict.fromkeys(flips or (), -1)
+                yield UnitSymmetry("phase", group, places.written(row, charges.offsets), omega)
+
+
+def _signs_only(row: Row) -> Row:
+    return {number: value for number, value in row.items() if number >= 0}
+
+
+def _flips(
+    number: int, equations: Sequence[Row], columns: Sequence[int], signs: Sequence[Row]
+) -> Row | None:
+    """Places that flip where this one shifts by half a period, or None if nothing undoes that."""
+    half = -1 - number
+    mine = [{n: value for n, value in row.items() if n >= 0 or n == half} for row in equations]
+    first = [half, number, *(n for n in columns if n != number)]
+    found = next((row for row in kernel(mine, first, modulo=2) if half in row), None)
+    if found is None:
+        return None
+    flips = remainder(_signs_only(found), signs, first[1:], modulo=2)
+    return None if number in flips else flips
+
+
+def _occurrence(spec: PermutationSpec, tensor: str, variable: Variable) -> Occurrence:
+    """The place of the nth moving atom of an axis."""
+    segments = enumerate(spec.axes[tensor][variable.axis])
+    moving = [
+        (j, k) for j, segment in segments for k, atom in enumerate(segment) if isinstance(atom, str)
+    ]
+    return Occurrence(tensor, variable.axis, *moving[variable.nth])
+
+
+def _atom(spec: PermutationSpec, o: Occurrence) -> str:
+    return str(spec.axes[o.tensor][o.axis][o.segment][o.factor])

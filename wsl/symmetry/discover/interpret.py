@@ -1,0 +1,250 @@
+"""Abstract interpretation of an exported graph: every node is a `Value`, every operation a rule.
+
+An operation without a rule, or one whose rule does not describe its arguments, pins every axis of
+every operand and of its outputs, and gives its name as the reason. In-place operations follow the
+rule of their functional form; the result moves as the tensor that was overwritten. Shapes are
+static: a shape that depends on data is refused.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import fx
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.fx.node import map_arg
+
+from wsl.symmetry.discover.axes import Axis, Value, atoms, fixed, pin, shape
+from wsl.symmetry.discover.lazy import settle
+from wsl.symmetry.discover.roles import attention_roles
+from wsl.symmetry.discover.rules import LAZY, NAMED, RULES, Call, Operand, Rule, is_value, required
+from wsl.symmetry.discover.unify import DoesNotFit, unite
+from wsl.symmetry.spec import SpecError
+
+_TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
+
+
+class Overwritten(Exception):
+    """A constant was written into: it is not uniform for good, and the graph must be read again
+    without that notion.
+    """
+
+
+class Operation(NamedTuple):
+    """An operation whose rule was followed: enough to follow it again, with other axes in the place
+    of these.
+    """
+
+    target: OpOverload
+    arguments: Mapping[str, Any]
+    call: Call
+    outputs: Sequence[Value]
+    floating: Sequence[bool]
+
+
+class Step(NamedTuple):
+    """The operands of one operation, and its results with what lies between."""
+
+    operands: list[Value]
+    results: list[Value]
+    operation: Operation | None = None
+
+
+class Interpreter:
+    """One reading of a graph; ``constant`` makes the axis of a tensor filled with one value.
+
+    It keeps every ``steps`` it took, and the ``labels`` that rules gave to axes whose role they
+    know.
+    """
+
+    def __init__(self, constant: Callable[[int], Axis]) -> None:
+        self.constant = constant
+        self.steps: list[Step] = []
+        self.labels: list[tuple[Axis, str]] = []
+
+    def run(self, module: fx.GraphModule, inputs: Sequence[Any]) -> Any:
+        """Values of the graph's outputs, in the structure of its output node."""
+        values: dict[fx.Node, Any] = {}
+        arguments = iter(inputs)
+        for node in module.graph.nodes:
+            args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
+            if node.op == "output":
+                self.labels += attention_roles(module.graph, values)
+                return args[0]
+            if node.op == "placeholder":
+                values[node] = next(arguments)
+            elif node.op == "get_attr":
+                values[node] = operator.attrgetter(node.target)(module)
+            elif node.target is operator.getitem and isinstance(args[0], list):
+                values[node] = args[0][args[1]]
+            elif (
+                isinstance(node.target, HigherOrderOperator) and node.target.name() in _TRANSPARENT
+            ):
+                place = next(i for i, arg in enumerate(args) if isinstance(arg, fx.GraphModule))
+                values[node] = list(self.run(args[place], args[place + 1 :]))
+            else:
+                values[node] = self._apply(node, args, kwargs)
+        raise AssertionError("an exported graph ends in an output node")
+
+    def _apply(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        operands, shapes = list(operands_of([*args, kwargs])), _shapes(node)
+        if mutates(node.target) and any(
+            atom.uniform for value in operands for axis in value for atom in atoms(axis)
+        ):
+            raise Overwritten
+        if not shapes and isinstance(node.target, OpOverload) and not mutates(node.target):
+            return None
+        between: list[Value] = []
+        call = Call(
+            _packet(node),
+            shapes,
+            uniform=self.constant,
+            label=lambda *label: self.labels.append(label),
+            between=between.append,
+            used=partial(_used, node),
+            masked=any(map(_is_mask, _listed(node))),
+        )
+        bound = arguments_of(node.target, args, kwargs)
+        found = follow(node.target, bound, call)
+        results = [*map(Operand, found or _without_rule(node, operands, shapes))]
+        operation = Operation(node.target, bound, call, results, _floating(node)) if found else None  # type: ignore[arg-type]
+        self.steps.append(Step(operands, [*between, *results], operation))
+        return results[0] if isinstance(node.meta.get("val"), torch.Tensor) else results
+
+
+def _without_rule(
+    node: fx.Node, operands: list[Value], shapes: list[tuple[int, ...]]
+) -> list[Value]:
+    reason = f"{node.target} has no rule"
+    for axis in (axis for value in operands for axis in value):
+        pin(axis, reason)
+    return [tuple(fixed(n, reason) for n in lengths) for lengths in shapes]
+
+
+def arguments_of(target: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Arguments by the names of the operation's schema; nothing for an operation that has none."""
+    if not isinstance(target, OpOverload):
+        return {}
+    return (
+        dict(zip([argument.name for argument in target._schema.arguments], args, strict=False))
+        | kwargs
+    )
+
+
+def follow(target: Any, arguments: dict[str, Any], call: Call) -> list[Value] | None:
+    """Outputs by the operation's rule, or None where there is none for these arguments."""
+    rule = _rule(target)
+    if rule is None:
+        return None
+    if not is_lazy(target):
+        for value in operands_of(arguments):
+            settle(value)
+    try:
+        result = rule(**arguments, at=call)
+        if result is NotImplemented:
+            return None
+        results = result if isinstance(result, list) else [result]
+        if [shape(value) for value in results] != list(call.shapes):
+            return None
+        if mutates(target) and torch.Tag.inplace_view not in target.tags:  # type: ignore[union-attr]
+            old = next(iter(arguments.values()))
+            results = [
+                tuple(unite(before, new) for before, new in zip(old, results[0], strict=True))
+            ]
+    except DoesNotFit:
+        return None
+    return results
+
+
+def is_lazy(target: Any) -> bool:
+    """Whether an operation may see factors that are not yet decided."""
+    return _rule(target) in LAZY
+
+
+def _rule(target: Any) -> Rule | None:
+    """The row of the table, if it takes this overload's arguments; ``relu_`` follows ``relu``,
+    other mutations have no row.
+    """
+    if not isinstance(target, OpOverload):
+        return None
+    packet = target.overloadpacket
+    if target._schema.is_mutable:
+        name = packet.__name__
+        if not name.endswith("_"):
+            return None
+        packet = getattr(torch.ops.aten, name[:-1], packet)
+    rule = RULES.get(packet) or NAMED.get(packet._qualified_op_name)
+    return (
+        rule
+        if rule and required(rule) <= {argument.name for argument in target._schema.arguments}
+        else None
+    )
+
+
+def mutates(target: Any) -> bool:
+    """Whether an operation writes into its operands; ``detach_`` only says so."""
+    return (
+        isinstance(target, OpOverload)
+        and target._schema.is_mutable
+        and target != torch.ops.aten.detach_.default
+    )
+
+
+def _packet(node: fx.Node) -> str:
+    return str(getattr(node.target, "overloadpacket", node.target))
+
+
+def _floating(node: fx.Node) -> list[bool]:
+    """Whether each tensor that a node returns holds real or complex numbers."""
+    value = node.meta.get("val")
+    tensors = value if isinstance(value, (list, tuple)) else [value]
+    return [t.is_floating_point() or t.is_complex() for t in tensors if isinstance(t, torch.Tensor)]
+
+
+def _shapes(node: fx.Node) -> list[tuple[int, ...]]:
+    """Shapes of the tensors that a node returns."""
+    value = node.meta.get("val")
+    tensors = value if isinstance(value, (list, tuple)) else [value]
+    shapes = [tuple(t.shape) for t in tensors if isinstance(t, torch.Tensor)]
+    if any(not isinstance(n, int) for lengths in shapes for n in lengths):
+        raise SpecError(
+            f"{node.name} ({node.target}): its shape depends on data; only networks with static "
+            "shapes can be read"
+        )
+    return shapes
+
+
+def _used(node: fx.Node, output: int) -> bool:
+    """Whether anything reads one output of several."""
+    return any(
+        user.target is not operator.getitem or (user.args[1] == output and user.users)
+        for user in node.users
+    )
+
+
+def _listed(node: fx.Node) -> Iterator[Any]:
+    """Members of the lists among the arguments: of an indexing operation, what it indexes by."""
+    return (
+        part
+        for arg in (*node.args, *node.kwargs.values())
+        if isinstance(arg, (list, tuple))
+        for part in arg
+    )
+
+
+def _is_mask(part: Any) -> bool:
+    value = part.meta.get("val") if isinstance(part, fx.Node) else None
+    return isinstance(value, torch.Tensor) and value.dtype in (torch.bool, torch.uint8)
+
+
+def operands_of(item: Any) -> Iterator[Value]:
+    """Every tensor in nested arguments."""
+    if is_value(item):
+        yield item
+    elif isinstance(item, (list, tuple, dict)):
+        for part in item.values() if isinstance(item, dict) else item:
+            yield from operands_of(part)

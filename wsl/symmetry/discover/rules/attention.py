@@ -1,0 +1,45 @@
+"""Fused attention: heads move as blocks, the inside of queries and keys together, the inside of
+values with the output.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wsl.symmetry.discover.axes import Value, multiply, size
+from wsl.symmetry.discover.rules.call import Call, Rules, broadcast, replace, rows
+from wsl.symmetry.discover.unify import unite
+
+
+def attention(
+    at: Call,
+    query: Value,
+    key: Value,
+    value: Value,
+    attn_mask: Value | None = None,
+    is_causal: bool = False,
+    enable_gqa: bool = False,
+    **_: Any,
+) -> Value:
+    """softmax(Q K^T) V over (.., head, position, feature); with fewer key heads, each serves a
+    block of query heads.
+    """
+    if enable_gqa:
+        key, value = (
+            replace(kv, -3, multiply(kv[-3], at.uniform(size(query[-3]) // size(kv[-3]))))
+            for kv in (key, value)
+        )
+    inside, positions = unite(query[-1], key[-1]), unite(key[-2], value[-2])
+    scores = (*broadcast(query[:-2], key[:-2], value[:-2]), query[-2], positions)
+    if is_causal:
+        scores = broadcast(scores, at.fixed("causal mask", [size(query[-2]), size(positions)]))
+    if attn_mask is not None:
+        scores = broadcast(scores, attn_mask)
+    at.between(scores)
+    for role, axes in (("head", scores[-3:-2]), ("dk", [inside]), ("dv", value[-1:])):
+        for axis in axes:
+            at.label(axis, role)
+    return (*scores[:-1], value[-1])
+
+
+RULES: Rules = rows(attention, "scaled_dot_product_attention")

@@ -1,0 +1,150 @@
+"""Matrix products: contracted axes move alike, batch axes are elementwise, the others pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wsl.symmetry.discover.axes import Value, pin
+from wsl.symmetry.discover.rules.call import Call, Rules, broadcast, rows
+from wsl.symmetry.discover.unify import unite
+
+
+def linear(input: Value, weight: Value, bias: Value | None = None, **_: Any) -> Value:
+    """y = x W^T + b."""
+    unite(input[-1], weight[-1])
+    out = (*input[:-1], *weight[:-1])
+    return out if bias is None else broadcast(out, bias)
+
+
+def product(a: Value, b: Value) -> Value:
+    """The product of `torch.matmul`; a vector is a row on the left and a column on the right."""
+    batch = broadcast(a[:-2], b[:-2])
+    unite(a[-1], b[-min(len(b), 2)])
+    return (*batch, *a[-2:-1], *b[max(len(b) - 1, 1) :])
+
+
+def matmul(self: Value, other: Value, **_: Any) -> Value:
+    """Batched matrix product."""
+    return product(self, other)
+
+
+def mm(self: Value, mat2: Value, **_: Any) -> Value:
+    """Matrix product."""
+    return product(self, mat2)
+
+
+def mv(self: Value, vec: Value, **_: Any) -> Value:
+    """Matrix times vector."""
+    return product(self, vec)
+
+
+def dot(self: Value, tensor: Value, **_: Any) -> Value:
+    """Vector times vector."""
+    return product(self, tensor)
+
+
+def vdot(self: Value, other: Value, **_: Any) -> Value:
+    """Conjugate vector times vector."""
+    return product(self, other)
+
+
+def addmm(self: Value, mat1: Value, mat2: Value, **_: Any) -> Value:
+    """beta C + alpha A B."""
+    return broadcast(self, product(mat1, mat2))
+
+
+def baddbmm(self: Value, batch1: Value, batch2: Value, **_: Any) -> Value:
+    """beta C + alpha A B in batches."""
+    return broadcast(self, product(batch1, batch2))
+
+
+def bilinear(
+    input1: Value, input2: Value, weight: Value, bias: Value | None = None, **_: Any
+) -> Value:
+    """y_o = x_i W_oij z_j."""
+    unite(input1[-1], weight[1])
+    unite(input2[-1], weight[2])
+    out = (*broadcast(input1[:-1], input2[:-1]), weight[0])
+    return out if bias is None else broadcast(out, bias)
+
+
+def outer(self: Value, vec2: Value, **_: Any) -> Value:
+    """Every entry of one vector times every entry of another."""
+    return (*self, *vec2)
+
+
+def distance(x1: Value, x2: Value, **_: Any) -> Value:
+    """Between every row of one matrix and every row of another."""
+    unite(x1[-1], x2[-1])
+    return (*broadcast(x1[:-2], x2[:-2]), x1[-2], x2[-2])
+
+
+def grouped(
+    at: Call,
+    self: Value,
+    mat2: Value,
+    offs: Value | None = None,
+    bias: Value | None = None,
+    **_: Any,
+) -> Any:
+    """Consecutive rows times one matrix of a stack after another, as offsets say: rows and matrices
+    cannot move.
+    """
+    if (len(self), len(mat2)) != (2, 3) or offs is None or bias is not None:
+        return NotImplemented
+    for axis in (self[0], mat2[0], *offs):
+        pin(axis, f"rows of {at.name}")
+    unite(self[1], mat2[1])
+    return (*at.fixed("rows", at.shape[:1]), mat2[2])
+
+
+def grouped_fallback(at: Call, input: Value, weight: Value, offs: Value, **_: Any) -> Any:
+    """The same as transformers writes it where the operation is missing."""
+    return grouped(at, input, weight, offs)
+
+
+def einsum(equation: str, tensors: list[Value], **_: Any) -> Any:
+    """A letter is an axis. No rule for a letter that is summed in one operand alone, nor for an
+    implicit output.
+    """
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    terms = [
+        _letters(term, len(tensor)) for term, tensor in zip(inputs.split(","), tensors, strict=True)
+    ]
+    dots = {letter for term in terms for letter in term if letter.startswith("...")}
+    result = _letters(output, len(output.replace("...", "")) + len(dots))
+    once = [letter for term in terms for letter in set(term)]
+    if not arrow or any(once.count(letter) == 1 and letter not in result for letter in once):
+        return NotImplemented
+    axes: dict[str, Value] = {}
+    for letter, axis in (
+        (a, b)
+        for term, tensor in zip(terms, tensors, strict=True)
+        for a, b in zip(term, tensor, strict=True)
+    ):
+        axes[letter] = broadcast(axes.get(letter, ()), (axis,))
+    return tuple(axes[letter][0] for letter in result)
+
+
+def _letters(term: str, rank: int) -> list[str]:
+    """Names of the axes; an ellipsis stands for as many as are missing, numbered from the right."""
+    before, dots, after = term.partition("...")
+    missing = rank - len(before) - len(after) if dots else 0
+    return [*before, *(f"...{i}" for i in reversed(range(missing))), *after]
+
+
+RULES: Rules = {
+    **rows(einsum, "einsum"),
+    **rows(linear, "linear"),
+    **rows(matmul, "matmul"),
+    **rows(mm, "mm bmm"),
+    **rows(mv, "mv"),
+    **rows(dot, "dot"),
+    **rows(vdot, "vdot"),
+    **rows(outer, "outer ger"),
+    **rows(distance, "cdist"),
+    **rows(addmm, "addmm"),
+    **rows(baddbmm, "baddbmm"),
+    **rows(grouped, "_grouped_mm"),
+    **rows(bilinear, "bilinear"),
+}

@@ -1,0 +1,71 @@
+"""Convolutions: channels contract as in a matrix product; kernel and space cannot move, save under
+a kernel of one position.
+
+With g groups the channel axes are g x (c / g). The groups move as blocks, in input and output
+alike; inside a group one permutation serves every group, because the weight has a single axis for
+all of them. Depthwise is the case c / g = 1.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from wsl.symmetry.discover.axes import Value, fresh, multiply, pin, size
+from wsl.symmetry.discover.rules.call import Call, Rules, rows
+from wsl.symmetry.discover.unify import unite
+
+
+def convolution(
+    at: Call,
+    input: Value,
+    weight: Value,
+    bias: Value | None = None,
+    groups: int = 1,
+    transposed: bool = False,
+    **steps: Any,
+) -> Value:
+    """Weight (out, in / g, *kernel), or transposed (in, out / g, *kernel); the input may lack the
+    batch axis.
+    """
+    spatial = len(weight) - 2
+    lead, channels = input[: -spatial - 1], input[-spatial - 1]
+    space = _space(at, input[-spatial:], weight[2:], **steps)
+    for axis in weight[2:]:
+        pin(axis, f"kernel of {at.name}")
+    blocks = fresh(groups)
+    whole = unite(weight[0], multiply(blocks, fresh(size(weight[0]) // groups)))
+    parts = multiply(blocks, weight[1])
+    unite(channels, whole if transposed else parts)
+    out = parts if transposed else whole
+    return (*lead, out if bias is None else unite(out, bias[0]), *space)
+
+
+def _space(
+    at: Call, space: Value, kernel: Value, *, stride: Any = 1, padding: Any = 0, **_: Any
+) -> Value:
+    """Where the kernel is one position that slides by ones, every position is treated alike, and
+    may move.
+    """
+    strides, paddings = (
+        [given] * len(space) if not isinstance(given, list) else given * (len(space) // len(given))
+        for given in (stride, padding)
+    )
+    pointwise = [
+        (size(k), s, p) == (1, 1, 0) for k, s, p in zip(kernel, strides, paddings, strict=True)
+    ]
+    for axis, free in zip(space, pointwise, strict=True):
+        if not free:
+            pin(axis, f"space of {at.name}")
+    still = at.fixed("space", at.shape[-len(space) :])
+    return tuple(
+        axis if free else other for axis, other, free in zip(space, still, pointwise, strict=True)
+    )
+
+
+RULES: Rules = {
+    **rows(convolution, "conv1d conv2d conv3d"),
+    **rows(
+        partial(convolution, transposed=True), "conv_transpose1d conv_transpose2d conv_transpose3d"
+    ),
+}

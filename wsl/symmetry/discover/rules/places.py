@@ -1,0 +1,163 @@
+"""Reading and writing at positions that a tensor holds: the axes they point into cannot move, the
+tensor's own axes take over.
+
+A tensor of positions is a tensor like any other. Where it was made from one axis only, the others
+may still move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from wsl.symmetry.discover.axes import Axis, Value, pin, size
+from wsl.symmetry.discover.rules.call import Call, Rules, broadcast, is_value, replace, rows
+from wsl.symmetry.discover.unify import unite
+
+
+def index(at: Call, self: Value, indices: list[Value | None], **_: Any) -> Any:
+    """Advanced indexing: the positions' axes stand where the indexed axes stood, or in front if
+    those were not neighbours.
+    """
+    if at.masked:
+        return NotImplemented
+    dims = _indexed(at, self, indices)
+    first = dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
+    rest = [axis for i, axis in enumerate(self) if i not in dims]
+    return (*rest[:first], *_places(indices), *rest[first:])
+
+
+def index_put(at: Call, self: Value, indices: list[Value | None], values: Value, **_: Any) -> Any:
+    """Write at positions, or add; with one mask and one value, entry by entry."""
+    if at.masked:
+        one = all(size(axis) == 1 for axis in values)
+        return (
+            _masked(self, indices)
+            if one and sum(value is not None for value in indices) == 1
+            else NotImplemented
+        )
+    dims = _indexed(at, self, indices)
+    first = dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
+    places = _places(indices)
+    rest = [axis for i, axis in enumerate(self) if i not in dims]
+    written = _meet((*rest[:first], *places, *rest[first:]), values)
+    others = iter((*written[:first], *written[first + len(places) :]))
+    return tuple(_fixed(at, axis) if i in dims else next(others) for i, axis in enumerate(self))
+
+
+def gather_rows(at: Call, self: Value, dim: int, index: Value, **_: Any) -> Value:
+    """Rows at positions given by a vector."""
+    _pin(at, self[dim])
+    return replace(self, dim, *index)
+
+
+def embedding(at: Call, weight: Value, indices: Value, **_: Any) -> Value:
+    """Rows of a table."""
+    return gather_rows(at, weight, 0, indices)
+
+
+def gather(at: Call, self: Value, dim: int, index: Value, **_: Any) -> Value:
+    """Entry by entry: along every other axis the positions belong to the row that they read."""
+    if not self:
+        return index
+    _pin(at, self[dim])
+    pairs = enumerate(zip(self, index, strict=True))
+    return tuple(b if i == dim % len(self) else _row(at, a, b) for i, (a, b) in pairs)
+
+
+def scatter(at: Call, self: Value, dim: int, index: Value, src: Any = None, **_: Any) -> Value:
+    """Write entry by entry, one value or another tensor's entries."""
+    if not self:
+        return self
+    _pin(at, self[dim])
+    others = [other for other in (index, src) if is_value(other) and other]
+    for i in range(len(self)):
+        for other in others:
+            if i != dim % len(self):
+                self = replace(self, i, _longer(at, self[i], other[i]))
+    if is_value(src) and src:
+        _row(at, src[dim], index[dim])
+    return replace(self, dim, _fixed(at, self[dim]))
+
+
+def write_rows(at: Call, self: Value, dim: int, index: Value, source: Any = None, **_: Any) -> Any:
+    """Write or add whole rows, or one value."""
+    if not self or not index:
+        return NotImplemented
+    _pin(at, self[dim])
+    written = _meet(replace(self, dim, *index), source) if is_value(source) and source else self
+    return replace(written, dim, _fixed(at, self[dim]))
+
+
+def take_along(at: Call, self: Value, indices: Value, dim: int | None = None, **_: Any) -> Any:
+    """`gather` whose axes may be of size one on either side."""
+    if dim is None:
+        return NotImplemented
+    dim %= len(self)
+    _pin(at, self[dim])
+    rest = broadcast(replace(self, dim, ((),)), replace(indices, dim, ((),)))
+    return replace(rest, dim, indices[dim])
+
+
+def _indexed(at: Call, self: Value, indices: Sequence[Value | None]) -> list[int]:
+    """The axes that are indexed, which cannot move."""
+    dims = [i for i, value in enumerate(indices) if value is not None]
+    for dim in dims:
+        _pin(at, self[dim])
+    return dims
+
+
+def _places(indices: Sequence[Value | None]) -> Value:
+    return broadcast(*(value for value in indices if value is not None))
+
+
+def _masked(self: Value, indices: Sequence[Value | None]) -> Value:
+    """Where a mask says so, one value: the mask's axes stand for as many of the tensor's."""
+    first = next(i for i, value in enumerate(indices) if value is not None)
+    mask = indices[first] or ()
+    return (*self[:first], *map(unite, self[first:], mask), *self[first + len(mask) :])
+
+
+def _meet(places: Value, values: Value) -> Value:
+    """What is written moves as the place where it is written; its missing axes, and those of size
+    one, are broadcast.
+    """
+    values = (*[((),)] * (len(places) - len(values)), *values[-len(places) :]) if places else ()
+    return tuple(a if size(b) == 1 else unite(a, b) for a, b in zip(places, values, strict=True))
+
+
+def _row(at: Call, a: Axis, b: Axis) -> Axis:
+    """Axes of one length move alike; of the longer one only a part is read, and neither moves."""
+    if size(a) == size(b):
+        return unite(a, b)
+    for axis in (a, b):
+        pin(axis, f"part of {at.name}")
+    return at.fixed("part", [size(b)])[0]
+
+
+def _longer(at: Call, a: Axis, b: Axis) -> Axis:
+    """The same where the longer axis stays."""
+    return (
+        unite(a, b) if size(a) == size(b) else (_row(at, a, b), at.fixed("part", [size(a)])[0])[1]
+    )
+
+
+def _fixed(at: Call, axis: Axis) -> Axis:
+    """An axis that is indexed, and is not uniform any more if it was."""
+    return at.fixed("index", [size(axis)])[0]
+
+
+def _pin(at: Call, axis: Axis) -> None:
+    pin(axis, f"index of {at.name}")
+
+
+RULES: Rules = {
+    **rows(index, "index"),
+    **rows(index_put, "index_put"),
+    **rows(gather_rows, "index_select"),
+    **rows(embedding, "embedding"),
+    **rows(gather, "gather"),
+    **rows(scatter, "scatter scatter_add"),
+    **rows(write_rows, "index_add index_copy index_fill"),
+    **rows(take_along, "take_along_dim"),
+}

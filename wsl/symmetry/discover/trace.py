@@ -1,0 +1,178 @@
+"""Follow one call of a network on real values, operation by operation, where `torch.export` cannot
+read it.
+
+Python may then depend on data: on the number that ``item()`` gives, on a tensor's truth, on how
+many rows a mask keeps. The graph is of the same level of operations as an export (`make_fx` before
+dispatch), but of the branches that this call took.
+
+A value that Python reads must not change when units move, so every tensor that is read is treated
+as an output. A tensor that comes from nowhere (NumPy, a list) cannot move, and is treated as an
+input. What neither would show, like memory shared behind torch's back, only a proof excludes: see
+`wsl.symmetry.discover`, which demands one.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+from torch._ops import OpOverload
+from torch.export.graph_signature import (
+    ExportGraphSignature,
+    InputKind,
+    InputSpec,
+    OutputKind,
+    OutputSpec,
+    TensorArgument,
+)
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from wsl.symmetry.verify import tensors_of
+
+_COPIED_TO_PYTHON = (torch.ops.aten.resolve_conj.default, torch.ops.aten.resolve_neg.default)
+"""What ``numpy()`` and ``tolist()`` call before they read memory."""
+
+
+class Followed(NamedTuple):
+    """A call's graph, what its placeholders and outputs are, constants by name, and the reads on
+    which its path may depend.
+    """
+
+    graph_module: fx.GraphModule
+    graph_signature: ExportGraphSignature
+    constants: dict[str, Tensor]
+    reads: tuple[str, ...]
+
+
+def follow_call(
+    model: nn.Module, names: Mapping[int, str], inputs: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Followed:
+    """The graph of ``model(*inputs, **kwargs)``; ``names`` are those of tensors in the state dict,
+    by identity.
+    """
+    memo: dict[int, Any] = {}
+    model = copy.deepcopy(model, memo)
+    weights = {id(memo[i]): (name, memo[i]) for i, name in names.items() if i in memo}
+    known = {id(t): (name, t) for name, t in _constants(model) if id(t) not in weights}
+    constants = {name: tensor.clone() for name, tensor in known.values()}
+    graph_module = _trace(model, inputs, kwargs)
+    reads = [*_read_by_python(graph_module.graph)]
+    output = graph_module.graph.output_node()
+    told = [
+        node
+        for read in reads
+        if read.target != torch.ops.aten.index.Tensor
+        for node in read.all_input_nodes
+    ]
+    returned = [*output.args[0], *told]  # type: ignore[misc]
+    output.args = (returned,)
+    sources = _sources(graph_module, weights, known)
+    targets = [
+        OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None) for node in returned
+    ]
+    return Followed(
+        graph_module,
+        ExportGraphSignature(sources, targets),
+        constants,
+        tuple(str(node.target) for node in reads),
+    )
+
+
+def _trace(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.GraphModule:
+    leaves, structure = tree_flatten((inputs, kwargs))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+
+    def call(*tensors: Tensor) -> list[Tensor]:
+        filled = dict(enumerate(leaves)) | dict(zip(places, tensors, strict=True))
+        args, named = tree_unflatten([*filled.values()], structure)
+        return [*tensors_of(model(*args, **named), strict=True)]
+
+    devices = sorted(
+        {t.device for t in model.state_dict().values() if isinstance(t, Tensor) and t.is_cuda},
+        key=str,
+    )
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(devices=devices),
+        torch.compiler.set_stance("force_eager"),
+    ):
+        follow = make_fx(
+            call, tracing_mode="real", pre_dispatch=True, _error_on_data_dependent_ops=False
+        )
+        return follow(*(leaves[place].clone() for place in places))
+
+
+def _constants(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors that a module keeps beside its state: buffers that are not saved, and plain
+    attributes.
+    """
+    for prefix, module in model.named_modules():
+        kept = {**vars(module), **module._buffers}
+        yield from (
+            (f"{prefix}.{name}".lstrip("."), t) for name, t in kept.items() if isinstance(t, Tensor)
+        )
+
+
+def _sources(
+    graph_module: fx.GraphModule,
+    weights: Mapping[int, tuple[str, Tensor]],
+    known: Mapping[int, tuple[str, Tensor]],
+) -> list[InputSpec]:
+    """What each placeholder is, in order; tensors that the call took from elsewhere are made
+    placeholders, after the inputs.
+    """
+    aliases = {_memory(tensor): name for name, tensor in weights.values()}
+    graph = graph_module.graph
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    specs = [InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None) for node in inputs]
+    first = next(node for node in graph.nodes if node.op != "placeholder")
+    for node in [node for node in graph.nodes if node.op == "get_attr"]:
+        tensor = operator.attrgetter(node.target)(graph_module)
+        if not isinstance(tensor, Tensor):
+            continue
+        with graph.inserting_before(first):
+            source = graph.placeholder(f"taken_{node.name}")
+        source.meta = node.meta
+        node.replace_all_uses_with(source)
+        if id(tensor) in known:
+            specs.append(
+                InputSpec(
+                    InputKind.CONSTANT_TENSOR, TensorArgument(source.name), known[id(tensor)][0]
+                )
+            )
+        elif name := weights.get(id(tensor), (aliases.get(_memory(tensor)),))[0]:
+            specs.append(InputSpec(InputKind.PARAMETER, TensorArgument(source.name), name))
+        else:
+            specs.append(InputSpec(InputKind.USER_INPUT, TensorArgument(source.name), None))
+    return specs
+
+
+def _read_by_python(graph: fx.Graph) -> Iterator[fx.Node]:
+    """Operations that give Python a value: a number, a truth, a length, or memory for NumPy."""
+    for node in graph.nodes:
+        if not isinstance(node.target, OpOverload):
+            continue
+        number = node.target._schema.returns and node.meta.get("val") is None
+        if (
+            number
+            or node.target in _COPIED_TO_PYTHON
+            or (torch.Tag.dynamic_output_shape in node.target.tags and _counts(node))
+        ):
+            yield node
+
+
+def _counts(node: fx.Node) -> bool:
+    """Whether the length of a result depends on values; of indexing, that is so by a mask only."""
+    if node.target != torch.ops.aten.index.Tensor:
+        return True
+    values = (node.meta["val"] for node in node.all_input_nodes[1:])
+    return any(value.dtype in (torch.bool, torch.uint8) for value in values)
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride()

@@ -1,0 +1,156 @@
+"""`canonical_scales`: one representative of the positive scales of units.
+
+    phi(s z) = s phi(z)  (relu):    (W_i, b_i, W_{i+1}) -> (W_i / q, b_i / q, W_{i+1} q),    q = rms
+        of a unit's own (W_i, b_i)
+
+leaves f unchanged. Neyshabur et al. (2015), arXiv 1506.02617. In general q_i = rms |theta +
+c|^(1/e) over the places of a unit symmetry with e > 0, and (theta + c) -> (theta + c) q^-e: batch
+norms too, with `wsl.symmetry.symmetry_spec`. Symmetries are taken one after the other, such that
+those that also act where q is read have been taken before: so q is covariant, and the result is
+constant on orbits, idempotent, equivariant to permutations and signs, smooth away from zero. A unit
+whose places with e > 0 are all zero says nothing, and what reads it becomes zero. Entries from
+1e-18 to 1e18 do not overflow in float32. Where a place with e > 0 cannot be read in any order q is
+read from the others; if those are zero the unit keeps its scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from wsl.params import Params
+from wsl.symmetry.elements.declared import with_units
+from wsl.symmetry.elements.unit_axis import UnitAxis
+from wsl.symmetry.spec import PermutationSpec, Place, SpecError, UnitSymmetry
+
+
+def canonical_scales(
+    spec: PermutationSpec, params: Mapping[str, Tensor], groups: Sequence[str] | None = None
+) -> Params:
+    """Weights (batch, *shape) with the same function, in which every unit has incoming weights of
+    rms 1.
+
+    ``groups`` are those to treat, by default all with a scale in the specification; for one without
+    see `charges`. Integer tensors stay as they are. Raises `SpecError` if no order of the
+    symmetries exists.
+    """
+    return CanonicalScales(spec, groups)(params)
+
+
+class CanonicalScales:
+    """The same for many calls: the order of the symmetries is worked out once."""
+
+    def __init__(self, spec: PermutationSpec, groups: Sequence[str] | None = None):
+        spec = with_units(spec, positive=groups or ())
+        left = [
+            unit
+            for unit in spec.units
+            if unit.kind == "scale" and (groups is None or unit.group in groups)
+        ]
+        self.steps: list[_Step] = []
+        while left:
+            unit = max(left, key=lambda unit: _share(spec, unit, left))
+            self.steps.append(_Step.of(spec, unit, _anchors(unit, left)))
+            left.remove(unit)
+
+    def __call__(self, params: Mapping[str, Tensor]) -> Params:
+        """Weights (batch, *shape)."""
+        moved = dict(params)
+        for step in self.steps:
+            q, dead = step.sizes(moved)
+            for axis in step.axes:
+                name, offset = axis.place.tensor, axis.place.offset
+                along = axis.spread(_factor(q, dead, axis.place.exponent), elsewhere=1.0).to(
+                    moved[name].dtype
+                )
+                moved[name] = (
+                    (moved[name] + offset) * along - offset if offset else moved[name] * along
+                )
+        return moved
+
+
+def typical_sizes(
+    spec: PermutationSpec, sizes: Mapping[str, float], groups: Sequence[str] | None = None
+) -> dict[str, float]:
+    """The rms of each tensor once scales are canonical, for weights that have the rms ``sizes`` and
+    are equal in size.
+    """
+    even = {
+        name: torch.full((1, *shape), sizes[name], dtype=torch.float64)
+        for name, shape in spec.shapes.items()
+    }
+    return {
+        name: float(t.square().mean().sqrt())
+        for name, t in canonical_scales(spec, even, groups).items()
+    }
+
+
+class _Step(NamedTuple):
+    """One symmetry: all its places, those that its sizes are read from, and others with e > 0."""
+
+    axes: list[UnitAxis]
+    anchors: list[UnitAxis]
+    others: list[UnitAxis]
+
+    @classmethod
+    def of(cls, spec: PermutationSpec, unit: UnitSymmetry, anchors: Sequence[Place]) -> _Step:
+        if not anchors:
+            raise SpecError(
+                f"{unit.head}: other scales act wherever it does, so that it cannot be read off "
+                "alone; "
+                "leave one of them out"
+            )
+        axes = [UnitAxis.of(spec, place) for place in unit.places]
+        own = [axis for axis in axes if axis.place in anchors]
+        return cls(
+            axes,
+            own,
+            [axis for axis in axes if axis.place.exponent > 0 and axis.place not in anchors],
+        )
+
+    def sizes(self, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """q (batch, units), 1 where it cannot be read, and which units have only zeros at places
+        with e > 0.
+        """
+        rows = torch.cat([_magnitudes(axis, params) for axis in self.anchors], -1)
+        top = rows.amax(-1)
+        blank, safe = top == 0, torch.where(top == 0, 1, top)
+        mean = (rows / safe.unsqueeze(-1)).square().mean(-1)
+        dead = (
+            torch.stack([top, *(_magnitudes(axis, params).amax(-1) for axis in self.others)]).amax(
+                0
+            )
+            == 0
+        )
+        return safe * torch.where(blank, 1, mean).sqrt(), dead
+
+
+def _magnitudes(axis: UnitAxis, params: Mapping[str, Tensor]) -> Tensor:
+    """|theta + c|^(1/e) of a place, by units."""
+    rows = (axis.rows(params[axis.place.tensor]) + axis.place.offset).abs()
+    return rows if axis.place.exponent == 1 else rows ** (1 / axis.place.exponent)
+
+
+def _factor(q: Tensor, dead: Tensor, exponent: int) -> Tensor:
+    return torch.where(dead, 0 if exponent < 0 else 1, q ** float(-exponent))
+
+
+def _anchors(unit: UnitSymmetry, left: Sequence[UnitSymmetry]) -> tuple[Place, ...]:
+    """Places with e > 0 on which nothing else acts that is still to be done."""
+    others = [place for other in left for place in other.places]
+    return tuple(
+        p for p in unit.places if p.exponent > 0 and sum(_meet(p, other) for other in others) == 1
+    )
+
+
+def _meet(a: Place, b: Place) -> bool:
+    return a.tensor == b.tensor and (a.axis != b.axis or a.segment == b.segment)
+
+
+def _share(spec: PermutationSpec, unit: UnitSymmetry, left: Sequence[UnitSymmetry]) -> float:
+    """Of the entries at its places with e > 0, how many can tell."""
+    size = {place: spec.shapes[place.tensor].numel() for place in unit.places if place.exponent > 0}
+    return sum(size[place] for place in _anchors(unit, left)) / max(1, sum(size.values()))

@@ -1,0 +1,223 @@
+"""`Rescaling`: an element of the group of unit symmetries, and its action on weights.
+
+    (r.theta)[.., i, ..] = D (theta[.., i, ..] + c) - c + t      D = product of s_i^e over the
+                                                                 symmetries that act there, t = k_i
+                                                                 pi / omega where a phase shifts
+    (r @ h)(theta) = r(h(theta)):  scales and signs multiply, k = k_r + sign_r k_h          since a
+        sign also flips a shift
+
+It preserves the function that the network computes if the specification does (`verify_units`).
+Products agree with composition to rounding. A linear symmetry is declared in the specification, but
+has no element here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wsl.params import Params
+from wsl.symmetry.elements.layout import acting, along, shape_of
+from wsl.symmetry.elements.permutation import Permutation
+from wsl.symmetry.spec import PermutationSpec, Place, SpecError, UnitSymmetry
+
+_MOST_TURNS = 4
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rescaling:
+    """``values[i]`` belongs to the i-th unit symmetry that is not linear; shape (size,) or (size of
+    per, size).
+
+    Factors s > 0 of a scale, -1 and 1 of a sign, float64; numbers k of half turns of a phase,
+    int64. Raises `SpecError` otherwise.
+    """
+
+    spec: PermutationSpec
+    values: tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(self.values))
+        units = acting(self.spec)
+        if len(self.values) != len(units):
+            raise SpecError(
+                f"{len(self.values)} values given, but the specification has {len(units)} scales, "
+                "signs and phases"
+            )
+        for unit, value in zip(units, self.values, strict=True):
+            _check_value(self.spec, unit, value)
+
+    @classmethod
+    def identity(cls, spec: PermutationSpec) -> Rescaling:
+        """The element that changes nothing."""
+        return cls._build(
+            spec, lambda unit, shape: (torch.zeros if unit.kind == "phase" else torch.ones)(shape)
+        )
+
+    @classmethod
+    def random(cls, spec: PermutationSpec, generator: torch.Generator | None = None) -> Rescaling:
+        """Scales log-uniform in [1/2, 2], fair signs, and phases of at most four half turns either
+        way.
+        """
+
+        def draw(unit: UnitSymmetry, shape: tuple[int, ...]) -> Tensor:
+            uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+            if unit.kind == "scale":
+                return 4**uniform / 2
+            return (
+                uniform.mul(2).floor() * 2 - 1
+                if unit.kind == "sign"
+                else uniform.mul(2 * _MOST_TURNS + 1).floor() - _MOST_TURNS
+            )
+
+        return cls._build(spec, draw)
+
+    @classmethod
+    def _build(
+        cls, spec: PermutationSpec, draw: Callable[[UnitSymmetry, tuple[int, ...]], Tensor]
+    ) -> Rescaling:
+        values = [draw(unit, shape_of(spec, unit)) for unit in acting(spec)]
+        return cls(
+            spec, tuple(v.to(_dtype(unit)) for unit, v in zip(acting(spec), values, strict=True))
+        )
+
+    def __call__(self, params: Mapping[str, Tensor]) -> Params:
+        """Act on weights; leading axes of the tensors are batch. Raises `SpecError` if they do not
+        fit the specification.
+        """
+        self.spec.validate(params)
+        moved = {name: params[name] for name, _ in self.spec.annotations}
+        by_tensor: dict[str, list[tuple[UnitSymmetry, Place, Tensor]]] = {}
+        for unit, value in zip(acting(self.spec), self.values, strict=True):
+            for place in unit.places:
+                by_tensor.setdefault(place.tensor, []).append((unit, place, value))
+        for name, actions in by_tensor.items():
+            moved[name] = self._act(moved[name], actions)
+        return moved
+
+    def _act(self, tensor: Tensor, actions: list[tuple[UnitSymmetry, Place, Tensor]]) -> Tensor:
+        offset = actions[0][1].offset
+        result = tensor + offset if offset else tensor
+        shift = None
+        for unit, place, value in actions:
+            if unit.kind == "phase" and place.exponent > 0:
+                turn = value.double() * (math.pi / (unit.omega or 1.0))
+                here = along(self.spec, place, turn, 0.0).to(tensor)
+                shift = here if shift is None else shift + here
+            else:
+                result = result * along(
+                    self.spec, place, _factor(unit, value) ** place.exponent, 1.0
+                ).to(tensor)
+        result = result - offset if offset else result
+        return result if shift is None else result + shift
+
+    def __matmul__(self, other: Rescaling) -> Rescaling:
+        """The product: ``(g @ h)(theta) == g(h(theta))`` to rounding."""
+        if self.spec != other.spec:
+            raise SpecError("rescalings of two different specifications cannot be multiplied")
+
+        def product(unit: UnitSymmetry, mine: Tensor, theirs: Tensor) -> Tensor:
+            return mine + self._turned(unit) * theirs if unit.kind == "phase" else mine * theirs
+
+        return self._map(product, other.values)
+
+    def __invert__(self) -> Rescaling:
+        """The inverse: ``(~g @ g)`` is the identity, to rounding."""
+
+        def inverse(unit: UnitSymmetry, mine: Tensor, _: Tensor) -> Tensor:
+            return -self._turned(unit) * mine if unit.kind == "phase" else 1 / mine
+
+        return self._map(inverse, self.values)
+
+    def permuted(self, permutation: Permutation) -> Rescaling:
+        """The conjugate p r p^-1: what p(theta) undergoes when theta undergoes r."""
+        per = {group.name: group.per for group in self.spec.declared}
+
+        def moved(unit: UnitSymmetry, mine: Tensor, _: Tensor) -> Tensor:
+            index, parent = permutation.indices[unit.group], per[unit.group]
+            return (
+                mine[index]
+                if parent is None
+                else mine[permutation.indices[parent]].gather(1, index)
+            )
+
+        return self._map(moved, self.values)
+
+    def _turned(self, phase: UnitSymmetry) -> Tensor:
+        """The sign, as an integer, that this element gives to what the phase shifts."""
+        shifts = {place[:4] for place in phase.places if place.exponent > 0}
+        turned = torch.ones(shape_of(self.spec, phase), dtype=torch.long)
+        for unit, value in zip(acting(self.spec), self.values, strict=True):
+            if unit.kind == "sign" and shifts & {place[:4] for place in unit.places}:
+                turned = turned * value.long().to(turned.device)
+        return turned
+
+    def _map(
+        self, f: Callable[[UnitSymmetry, Tensor, Tensor], Tensor], others: tuple[Tensor, ...]
+    ) -> Rescaling:
+        units = acting(self.spec)
+        return Rescaling(
+            self.spec, tuple(f(*each) for each in zip(units, self.values, others, strict=True))
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the element and its specification as JSON text."""
+        content = {
+            "format": "wsl.Rescaling",
+            "version": 1,
+            "spec": str(self.spec),
+            "values": [v.tolist() for v in self.values],
+        }
+        Path(path).write_text(json.dumps(content))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Rescaling:
+        """Read what `save` wrote; raises `SpecError` if the file is something else or damaged."""
+        try:
+            content = json.loads(Path(path).read_text())
+            if content["format"] != "wsl.Rescaling" or content["version"] != 1:
+                raise SpecError(
+                    f"{path}: format {content['format']!r} version {content['version']!r} is not "
+                    "readable here"
+                )
+            spec = PermutationSpec.parse(content["spec"])
+            pairs = zip(acting(spec), content["values"], strict=True)
+            return cls(
+                spec, tuple(torch.tensor(value, dtype=_dtype(unit)) for unit, value in pairs)
+            )
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+            raise (
+                error
+                if isinstance(error, SpecError)
+                else SpecError(f"{path}: not a saved rescaling ({error})")
+            ) from None
+
+
+def _factor(unit: UnitSymmetry, value: Tensor) -> Tensor:
+    return 1.0 - 2.0 * (value % 2).double() if unit.kind == "phase" else value
+
+
+def _dtype(unit: UnitSymmetry) -> torch.dtype:
+    return torch.int64 if unit.kind == "phase" else torch.float64
+
+
+def _check_value(spec: PermutationSpec, unit: UnitSymmetry, value: Tensor) -> None:
+    shape, dtype = shape_of(spec, unit), _dtype(unit)
+    if tuple(value.shape) != shape or value.dtype != dtype:
+        raise SpecError(
+            f"{unit.head}: needs {dtype} values of shape {shape}, got {value.dtype} "
+            f"{tuple(value.shape)}"
+        )
+    if unit.kind == "scale" and not bool(((value > 0) & value.isfinite()).all()):
+        raise SpecError(
+            f"{unit.head}: factors of a scale must be positive and finite; signs are a symmetry "
+            "of their own"
+        )
+    if unit.kind == "sign" and not bool((value.abs() == 1).all()):
+        raise SpecError(f"{unit.head}: the values of a sign must be -1 or 1")

@@ -1,0 +1,209 @@
+"""`UnitSymmetry`: what the units of one permutation group allow beyond being permuted, as an
+assignment of charges to places.
+
+    theta[.., i, ..] -> s_i^e (theta[.., i, ..] + c) - c      at every place (tensor, axis, segment,
+                                                              factor), with exponent e
+
+    sign    s_i in {-1, 1}                   odd functions: Chen, Lu & Hecht-Nielsen (1993)
+    scale   s_i > 0                          positively homogeneous functions: Neyshabur et al.
+                                             (2015), arXiv 1506.02617
+    phase   s_i = (-1)^{k_i}, k_i integer    sin(z + k pi) = (-1)^k sin z: where e > 0 shift by k_i
+                                             pi / omega, else flip
+    linear  s in GL(size)                    s acts on e = 1, its inverse transpose on e = -1:
+                                             declared, not yet an element
+
+with one s_i for every unit i, or for every head and unit of a family. The constant c is zero but
+where the network adds one to the parameter before it uses it, like the epsilon of a batch norm. It
+is a value, equal to what its own text parses to:
+
+    scale h1: 0.weight[0] 0.bias[0] / 2.weight[1]             tensor[axis] or
+                                                              tensor[axis,segment,factor]; after '/'
+                                                              e < 0
+    scale c1: conv.weight[0] bn.running_mean[0] bn.running_var[0]^2+1e-05
+    phase h1 omega 30: 0.bias[0] / 2.weight[1]
+
+It says nothing of whether the symmetry holds: see `symmetry_spec` and `verify_units`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from wsl.symmetry.spec.grammar import NAME, SpecError
+
+KINDS = ("scale", "sign", "phase", "linear")
+_HEAD = re.compile(rf"({'|'.join(KINDS)})\s+({NAME})(?:\s+omega\s+(\S+))?\s*:\s*(.*)$")
+_PLACE = re.compile(
+    r"\s*(?:(/)(?=\s)|(.+?)\[(\d+)(?:,(\d+),(\d+))?\](?:\^(\d+))?(?:\+(\S+))?(?=\s|$))"
+)
+
+
+class Place(NamedTuple):
+    """Where a charge acts: tensor, axis, segment of the concatenation, position in the product;
+    exponent e and constant c.
+    """
+
+    tensor: str
+    axis: int
+    segment: int = 0
+    factor: int = 0
+    exponent: int = 1
+    offset: float = 0.0
+
+    def __str__(self) -> str:
+        inside = f",{self.segment},{self.factor}" if self.segment or self.factor else ""
+        power = f"^{abs(self.exponent)}" if abs(self.exponent) != 1 else ""
+        return f"{self.tensor}[{self.axis}{inside}]{power}" + (
+            f"+{self.offset!r}" if self.offset else ""
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitSymmetry:
+    """One symmetry of the units of ``group``; ``omega`` is given for phases only. Places with e > 0
+    are kept before the others.
+
+    Raises `SpecError` for an unknown kind, no places, an exponent of zero, or one other than 1
+    where signs or matrices act.
+    """
+
+    kind: str
+    group: str
+    places: tuple[Place, ...]
+    omega: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "places", tuple(sorted(self.places, key=lambda place: place.exponent < 0))
+        )
+        exponents = {place.exponent for place in self.places}
+        allowed = {"scale": exponents - {0}, "sign": {1}, "phase": {1, -1}, "linear": {1, -1}}
+        if self.kind not in KINDS:
+            raise SpecError(
+                f"'{self.kind}' is no kind of unit symmetry; they are {', '.join(KINDS)}"
+            )
+        if not self.places or not exponents <= allowed[self.kind]:
+            raise SpecError(
+                f"{self.kind} {self.group}: exponents {sorted(exponents)}; it needs places, with "
+                "exponents "
+                f"{'other than 0' if self.kind == 'scale' else sorted(allowed[self.kind])}"
+            )
+        if (self.kind == "phase") != (self.omega is not None and self.omega > 0):
+            raise SpecError(
+                f"{self.kind} {self.group}: 'omega' is the positive frequency of a phase, and of "
+                "nothing else"
+            )
+        if self.kind == "phase" and 1 not in exponents:
+            raise SpecError(f"phase {self.group}: no place shifts; write the bias before '/'")
+
+    @property
+    def head(self) -> str:
+        """The text before the colon: kind, group, frequency."""
+        return f"{self.kind} {self.group}" + (
+            "" if self.omega is None else f" omega {_number(self.omega)}"
+        )
+
+    def __str__(self) -> str:
+        sides = [
+            " ".join(str(p) for p in self.places if (p.exponent < 0) == below)
+            for below in (False, True)
+        ]
+        return f"{self.head}: {' / '.join(sides) if sides[1] else sides[0]}"
+
+    @classmethod
+    def parse(cls, text: str) -> UnitSymmetry:
+        """Read what `str` writes. Raises `SpecError` with the offending text."""
+        found = _HEAD.match(text.strip())
+        if not found:
+            raise SpecError(
+                f"'{text.strip()}': expected 'KIND GROUP: places', where KIND is one of "
+                f"{', '.join(KINDS)}"
+            )
+        kind, group, omega, places = found.groups()
+        return cls(kind, group, tuple(_places(places)), None if omega is None else _float(omega))
+
+
+def is_unit_line(line: str) -> bool:
+    """Whether a line of a specification is a unit symmetry: places end in ``]`` or follow it, axes
+    never contain one.
+    """
+    return "]" in line.rpartition(":")[2]
+
+
+def _places(text: str) -> Iterator[Place]:
+    position, side = 0, 1
+    while position < len(text.rstrip()):
+        found = _PLACE.match(text, position)
+        if not found:
+            raise SpecError(
+                f"cannot read '{text[position:].strip()}'; a place is 'tensor[axis]' or "
+                "'tensor[axis,segment,factor]'"
+            )
+        slash, tensor, axis, segment, factor, power, offset = found.groups()
+        if slash:
+            side = -1
+        else:
+            inside = int(segment or 0), int(factor or 0)
+            yield Place(
+                tensor,
+                int(axis),
+                *inside,
+                side * int(power or 1),
+                _float(offset) if offset else 0.0,
+            )
+        position = found.end()
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SpecError(f"'{text}' is not a number") from None
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def check_units(
+    units: Sequence[UnitSymmetry], occurrences: dict[str, set[tuple[str, int, int, int]]]
+) -> None:
+    """Raise `SpecError` unless every place is an occurrence of its group, and the symmetries
+    together form a group.
+    """
+    offsets: dict[str, float] = {}
+    for unit in units:
+        if unit.group not in occurrences:
+            raise SpecError(f"{unit.head}: there is no group '{unit.group}'")
+        for place in unit.places:
+            if place[:4] not in occurrences[unit.group]:
+                raise SpecError(f"{unit.head}: '{place}' is not a place where '{unit.group}' acts")
+            if offsets.setdefault(place.tensor, place.offset) != place.offset:
+                raise SpecError(
+                    f"{unit.head}: '{place}' has another constant than {offsets[place.tensor]!r} "
+                    "elsewhere"
+                )
+        if len({place[:4] for place in unit.places}) != len(unit.places):
+            raise SpecError(f"{unit.head}: a place is given twice")
+    for phase in units:
+        if phase.kind == "phase" and (other := next(clashes(phase, units), None)):
+            raise SpecError(
+                f"{phase.head}: '{other.head}' also acts where it shifts, and their products have "
+                "no such form"
+            )
+
+
+def clashes(phase: UnitSymmetry, units: Sequence[UnitSymmetry]) -> Iterator[UnitSymmetry]:
+    """Other symmetries that act on a tensor which the phase shifts, signs of the same units at all
+    its shifts excepted.
+    """
+    shifted = {place[:4] for place in phase.places if place.exponent > 0}
+    tensors = {tensor for tensor, *_ in shifted}
+    for unit in units:
+        here = {place[:4] for place in unit.places if place.tensor in tensors}
+        own = unit is phase or (unit.kind == "sign" and unit.group == phase.group)
+        if here and unit.kind != "linear" and not (own and here == shifted):
+            yield unit

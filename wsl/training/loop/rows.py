@@ -1,0 +1,95 @@
+"""Which rows a run reads, in which order, and what stands beside their weights: codes of columns,
+metadata.
+
+Whole members are used or left out, and rows are shuffled by the generator of the epoch. On an
+accelerator the weights of a zoo lie there, if they fit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from wsl.params import Params
+from wsl.training.columns import codes
+from wsl.training.variety import Batch, Prepared
+from wsl.zoo import Checkpoints, Resident, ZooError
+
+
+def training_rows(zoo: Checkpoints, fraction: float) -> np.ndarray:
+    """Rows of the training members, or of a ``fraction`` of them in (0, 1], at least one; whole
+    members, as in a split.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(
+            f"fraction is {fraction}, but it must lie in (0, 1]: the share of the training "
+            "members to use"
+        )
+    rows = zoo.indices("train")
+    member = zoo.table["member"][rows]
+    order = np.random.default_rng(0).permutation(np.unique(member))
+    return rows[np.isin(member, order[: max(1, round(fraction * len(order)))])]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffled:
+    """Shuffled, augmented batches of the training rows, and how many there are in an epoch."""
+
+    network: nn.Module
+    zoo: Checkpoints
+    rows: np.ndarray
+    variety: Prepared
+    size: int
+
+    def epoch(self, fabric: Fabric, rng: torch.Generator) -> list[Tensor]:
+        """Positions in ``rows`` of this process's batches, in random order."""
+        order = torch.randperm(len(self.rows), generator=rng)[
+            fabric.global_rank :: fabric.world_size
+        ]
+        return list(order.split(self.size))
+
+    def read(
+        self, where: Tensor, rng: torch.Generator
+    ) -> tuple[Batch, tuple[Tensor, ...], dict[str, Tensor]]:
+        """Weights, codes of columns if the network reads any, and metadata."""
+        rows = self.rows[where.numpy()]
+        theta, metadata = self.zoo.__getitems__(rows)
+        batch = self.variety(theta, where, rng)
+        return (
+            batch,
+            tuple(batch.mix(code) for code in codes(self.network, self.zoo, rows)),
+            metadata,
+        )
+
+    def sample(self, count: int = 512) -> Iterator[tuple[Params, tuple[Tensor, ...]]]:
+        """Weights and codes of at most ``count`` rows as training reads them, in batches, always
+        the same.
+        """
+        rng = torch.Generator().manual_seed(0)
+        for where in torch.randperm(len(self.rows), generator=rng)[:count].split(self.size):
+            batch, more, _ = self.read(where, rng)
+            yield batch.params, more
+
+
+def in_order(
+    network: nn.Module, zoo: Checkpoints, rows: np.ndarray, batch_size: int
+) -> Iterator[tuple[Params, dict[str, Tensor], tuple[Tensor, ...]]]:
+    """Weights, metadata and codes of ``rows``, batch by batch."""
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        yield *zoo.__getitems__(part), codes(network, zoo, part)
+
+
+def near(zoo: Checkpoints, device: torch.device) -> Checkpoints:
+    """The zoo with its weights on ``device``, if that is an accelerator with room for them."""
+    if device.type == "cpu":
+        return zoo
+    try:
+        return Resident(zoo, device)
+    except ZooError:  # larger than what is free: read from the file batch by batch
+        return zoo

@@ -1,0 +1,149 @@
+"""What a neural functional is trained to say about a checkpoint: a score in [0, 1], or a class
+label.
+
+    score:  loss = BCE(sigma(f(theta)), y)     Unterthiner et al. (2020), arXiv 2002.11448; Zhou et
+                                               al. (2023), arXiv 2302.14040
+    label:  loss = CE(f(theta), y)             Navon et al. (2023), arXiv 2301.12780
+
+An objective says its loss, its metrics, and the metric that decides the best epoch (higher is
+better). `edit` has the one for networks that give weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsl.metrics import accuracy, kendall_tau, r2
+
+
+class Objective(Protocol):
+    """What `fit` and `evaluate` need."""
+
+    @property
+    def column(self) -> str:
+        """Metadata column that is read: the target, or the number of the image that is
+        represented.
+        """
+        ...
+
+    @property
+    def monitor(self) -> str:
+        """Metric that decides the best epoch; higher is better."""
+        ...
+
+    @property
+    def out_features(self) -> int | None:
+        """Width of the network's output; None if it gives weights."""
+        ...
+
+    def losses(self, outputs: Any, metadata: Mapping[str, Tensor]) -> Tensor:
+        """Loss (B,) of each row of outputs, which are (B, out_features), or weights (B, *shape)."""
+        ...
+
+    def rows(self, outputs: Any, metadata: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Columns (B,) that tell of each row, such as ``target`` and ``prediction``."""
+        ...
+
+    def metrics(self, outputs: Any, metadata: Mapping[str, Tensor]) -> dict[str, float]:
+        """Metrics by name over a whole split."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreRegression:
+    """Predict a score in [0, 1], such as a checkpoint's test accuracy, through a sigmoid."""
+
+    column: str = "test_accuracy"
+    out_features: ClassVar[int] = 1
+    monitor: ClassVar[str] = "kendall_tau"
+
+    def losses(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
+        """Binary cross-entropy against the score."""
+        return F.binary_cross_entropy_with_logits(
+            outputs[:, 0], self._target(outputs, metadata), reduction="none"
+        )
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """The predicted score."""
+        return outputs[:, 0].sigmoid()
+
+    def rows(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """True and predicted score."""
+        return {"target": column(metadata, self.column), "prediction": self.predict(outputs)}
+
+    def metrics(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> dict[str, float]:
+        """Kendall's tau-b, R2 and the mean absolute error."""
+        guess, target = self.predict(outputs).double(), self._target(outputs, metadata).double()
+        return {
+            "kendall_tau": kendall_tau(guess, target),
+            "r2": r2(guess, target),
+            "mean_absolute_error": float((guess - target).abs().mean()),
+        }
+
+    def _target(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
+        target = column(metadata, self.column).to(outputs)
+        if not bool(((target >= 0) & (target <= 1)).all()):
+            raise ValueError(
+                f"column '{self.column}' leaves [0, 1], but a score regression needs it there; "
+                "rescale the column"
+            )
+        return target
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelClassification:
+    """Predict a class label in 0..classes-1, such as the digit that an implicit representation
+    shows.
+    """
+
+    classes: int = 10
+    column: str = "label"
+    monitor: ClassVar[str] = "accuracy"
+
+    @property
+    def out_features(self) -> int:
+        """One logit per class."""
+        return self.classes
+
+    def losses(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy against the label."""
+        return F.cross_entropy(outputs, self._target(outputs, metadata), reduction="none")
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """The most likely class."""
+        return outputs.argmax(-1)
+
+    def rows(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """True and predicted label."""
+        return {"target": column(metadata, self.column), "prediction": self.predict(outputs)}
+
+    def metrics(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> dict[str, float]:
+        """Accuracy and cross-entropy."""
+        return {
+            "accuracy": accuracy(outputs, self._target(outputs, metadata)),
+            "cross_entropy": float(self.losses(outputs.double(), metadata).mean()),
+        }
+
+    def _target(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
+        target = column(metadata, self.column).to(outputs.device, torch.long)
+        if not bool(((target >= 0) & (target < self.classes)).all()):
+            raise ValueError(
+                f"column '{self.column}' leaves 0..{self.classes - 1}; set classes to the number "
+                "of labels"
+            )
+        return target
+
+
+def column(metadata: Mapping[str, Tensor], name: str) -> Tensor:
+    """One metadata column; raises ValueError that lists the columns there are."""
+    if name not in metadata:
+        raise ValueError(
+            f"the zoo has no numeric column '{name}'; it has {', '.join(sorted(metadata))}"
+        )
+    return metadata[name]

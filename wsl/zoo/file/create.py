@@ -1,0 +1,199 @@
+"""Write a whole zoo file from sorted columns and blocks of rows; the same data give the same bytes,
+on every run.
+
+HDF5 of version 1.8: headers carry their own checksums, and every reader in use understands them. No
+time stamps are kept. ``/weights`` is contiguous and begins at a multiple of 4096 bytes, so that
+readers map it; or, in an archive, in compressed chunks of about 1 MiB. The file is born with state
+"writing", becomes "complete" when its data are in, and is read back before it takes its final name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+
+from wsl.base import explained, replacing
+from wsl.zoo.file.columns import encode
+from wsl.zoo.file.error import ZooError
+from wsl.zoo.file.format import FORMAT, VERSION, Header, checksum, datasets
+from wsl.zoo.file.reader import read
+from wsl.zoo.file.storage import STORED
+
+Block = tuple[np.ndarray, np.ndarray]
+"""Row numbers (n,) and the rows (n, P), as stored, that belong there."""
+_PAGE = 4096
+_CHUNK = 1 << 20
+"""Bytes of a chunk of an archive, about."""
+_LEVEL = 4
+
+
+def row_checksums(rows: np.ndarray) -> np.ndarray:
+    """CRC-32 of the bytes of each row, u4."""
+    return np.array([zlib.crc32(row.data) for row in np.ascontiguousarray(rows)], dtype=np.uint32)
+
+
+def chunk_rows(header: Header, count: int) -> int:
+    """Number of rows in a chunk of an archive of ``count`` rows."""
+    return min(count, max(1, _CHUNK // (STORED[header.dtype].itemsize * header.layout.size)))
+
+
+def create(
+    path: Path,
+    header: Header,
+    records: Mapping[str, np.ndarray],
+    blocks: Iterable[Block],
+    *,
+    archive: bool = False,
+) -> None:
+    """Write ``path`` at once, replacing an older file.
+
+    ``records`` holds member, epoch, crc32, split and ``header.columns``, sorted by (member, epoch);
+    ``blocks`` together cover every row once, for an archive in their order and `chunk_rows` at a
+    time.
+    """
+    names = {name: name.removeprefix("columns/") for name in datasets(header.columns)}
+    stored = {place: encode(name, records[name]) for place, name in names.items()}
+    header = dataclasses.replace(
+        header, checksums={name: zlib.crc32(data.data) for name, data in stored.items()}
+    )
+    shape = (len(stored["member"]), header.layout.size)
+    size = 0 if archive else STORED[header.dtype].itemsize * shape[0] * shape[1]
+    with explained(path, ZooError), _as_os_error(), replacing(path) as temporary:
+        with _open(temporary, size, new=True) as file:
+            _write_attributes(file, {"format": FORMAT, "state": "writing"}, {"version": VERSION})
+            _create_group(file, "columns")
+            offsets = {
+                name: _create_dataset(file, name, data.dtype, data.shape)
+                for name, data in stored.items()
+            }
+            chunk = (chunk_rows(header, shape[0]), shape[1]) if archive else None
+            weights = _create_dataset(file, "weights", STORED[header.dtype], shape, chunk=chunk)
+            if archive:
+                _write_chunks(file, blocks)
+        with temporary.open("r+b") as raw:
+            for name, data in stored.items():
+                raw.seek(offsets[name])
+                raw.write(data.data)
+            if not archive:
+                _write_rows(raw, weights, shape, blocks)
+        with _open(temporary, size, new=False) as file:
+            texts = header.to_texts()
+            numbers = {"P": shape[1], "checksum": checksum("complete", shape[1], texts)}
+            _write_attributes(file, {"state": "complete", **texts}, numbers)
+        read(temporary)
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """HDF5 reports a full disk as RuntimeError when it closes a file, and as ValueError or KeyError
+    elsewhere.
+    """
+    try:
+        yield
+    except ZooError:
+        raise
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise OSError(f"HDF5 says: {' '.join(str(error).split())[:300]}") from error
+
+
+def _write_rows(
+    raw: BinaryIO, offset: int, shape: tuple[int, int], blocks: Iterable[Block]
+) -> None:
+    """Plain writes, not a memory map: a full disk is then an error and not a signal."""
+    written = 0
+    for positions, rows in (block for block in blocks if len(block[0])):
+        order = np.argsort(positions, kind="stable")
+        positions, rows = positions[order], np.ascontiguousarray(rows)[order]
+        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+        for start, run in zip(positions[[0, *breaks]], np.split(rows, breaks), strict=True):
+            raw.seek(offset + rows.itemsize * shape[1] * int(start))
+            raw.write(run.data)
+        written += len(positions)
+    if written != shape[0]:
+        raise ZooError(f"{written} of {shape[0]} rows were given")
+
+
+def _write_chunks(file: h5py.File, blocks: Iterable[Block]) -> None:
+    dataset, written = file["weights"], 0
+    for positions, rows in blocks:
+        if positions[0] != written:
+            raise ZooError(
+                f"an archive is written in the order of its rows, but row {positions[0]} came "
+                f"after {written}"
+            )
+        dataset[written : written + len(rows)] = rows  # type: ignore[index]
+        written += len(rows)
+    if written != dataset.shape[0]:  # type: ignore[union-attr]
+        raise ZooError(f"{written} of {dataset.shape[0]} rows were given")  # type: ignore[union-attr]
+
+
+def _open(path: Path, aligned: int, *, new: bool) -> h5py.File:
+    """Arrays from ``aligned`` bytes on, or of a page, begin at a page; 0: none does."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
+    if aligned:
+        access.set_alignment(min(_PAGE, aligned), _PAGE)
+    if not new:
+        return h5py.File(h5py.h5f.open(bytes(path), h5py.h5f.ACC_RDWR, fapl=access))
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    return h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))
+
+
+def _create_group(file: h5py.File, name: str) -> None:
+    creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    creation.set_obj_track_times(False)
+    h5py.h5g.create(file.id, name.encode(), gcpl=creation)
+
+
+def _create_dataset(
+    file: h5py.File,
+    name: str,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    *,
+    chunk: tuple[int, int] | None = None,
+) -> int:
+    """Reserve room for an array, and say at which byte of the file; of one in chunks, nothing is
+    reserved and 0 returned.
+    """
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    creation.set_obj_track_times(False)
+    if chunk:
+        creation.set_chunk(chunk)
+        creation.set_shuffle()
+        creation.set_deflate(_LEVEL)
+        creation.set_fletcher32()
+    else:
+        creation.set_layout(h5py.h5d.CONTIGUOUS)
+        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    kind = h5py.h5t.py_create(
+        h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype, logical=True
+    )
+    return (
+        h5py.h5d.create(
+            file.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=creation
+        ).get_offset()
+        or 0
+    )
+
+
+def _write_attributes(
+    file: h5py.File, texts: Mapping[str, str], numbers: Mapping[str, int]
+) -> None:
+    for name, number in numbers.items():
+        file.attrs.create(name, number, dtype=np.dtype("<i8"))
+    for name, text in texts.items():
+        data = text.encode()
+        file.attrs.create(
+            name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", max(len(data), 1))
+        )

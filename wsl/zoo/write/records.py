@@ -1,0 +1,65 @@
+"""What is known about rows besides their weights (member, epoch, checksum, columns), checked on the
+way into a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsl.zoo.file import Block, Header, Layout, ZooError, column, complete, create, row_checksums
+from wsl.zoo.rows import Split, split_members
+
+Records = dict[str, np.ndarray]
+"""Arrays of one length: member, epoch, crc32, and the columns of the header."""
+
+
+def records_of(
+    header: Header, rows: np.ndarray, *, member: Any, epoch: Any, metadata: Mapping[str, Any]
+) -> Records:
+    """The records of ``rows`` (n, P) as stored; raises `ZooError` naming the column that does not
+    fit.
+    """
+    place = {
+        "member": ordinals("member", member, len(rows)),
+        "epoch": ordinals("epoch", epoch, len(rows)),
+    }
+    return {**place, "crc32": row_checksums(rows), **complete(header.columns, metadata, len(rows))}
+
+
+def check_finite(layout: Layout, rows: np.ndarray, member: np.ndarray, epoch: np.ndarray) -> None:
+    """Raise `ZooError` naming member and tensor of the first weight that is NaN or infinite."""
+    for row, place in np.argwhere(~np.isfinite(rows))[:1]:
+        where = f"member {member[row]}, epoch {epoch[row]}: {layout.tensor_at(int(place))}"
+        raise ZooError(
+            f"{where} holds {rows[row, place]}; leave diverged members out, or pass "
+            "allow_nonfinite=True"
+        )
+
+
+def write(
+    path: Path,
+    header: Header,
+    records: Records,
+    blocks: Iterable[Block],
+    *,
+    split: Split,
+    seed: int,
+) -> None:
+    """Say or draw the splits of the members and write the file; ``records`` are sorted by (member,
+    epoch).
+    """
+    members = np.unique(records["member"])
+    codes = split(members) if callable(split) else split_members(len(members), split, seed)
+    create(path, header, {**records, "split": codes}, blocks)
+
+
+def ordinals(name: str, values: Any, count: int) -> np.ndarray:
+    """``values`` as ``count`` numbers of members or epochs; raises `ZooError` on what is none."""
+    numbers = column(name, values, count=count, kind="int64")
+    if count and (numbers.min() < 0 or numbers.max() >= 2**31):
+        raise ZooError(f"{name}: must lie in 0..2^31-1, got {numbers.min()}..{numbers.max()}")
+    return numbers.astype("<i4")
