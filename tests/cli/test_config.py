@@ -2,7 +2,8 @@
 
 import pytest
 
-from wsl.cli.config import ConfigError, compose, instantiate, recipes
+from wsl.cli.config import compose, recipes
+from wsl.cli.targets import ConfigError, instantiate
 
 CHOSEN = ["models=unf", "datasets=digits_cnn"]
 
@@ -38,7 +39,7 @@ def test_overrides_beat_the_recipe_and_the_recipe_beats_the_defaults():
         ([*CHOSEN, "go"], "'go' is not an override"),
         ([*CHOSEN, "network._target_=os.system"], "'os.system' is not part of wsl"),
         (
-            [*CHOSEN, "network._target_=wsl.cli.config.importlib.import_module"],
+            [*CHOSEN, "network._target_=wsl.cli.targets.importlib.import_module"],
             "is not part of wsl|does not exist",
         ),
         ([*CHOSEN, "network._target_=wsl.nn.Nothing"], "'wsl.nn.Nothing' does not exist"),

@@ -3,11 +3,13 @@
 from wsl.base.atomic import explained, locked, replacing, sync
 from wsl.base.compiled import Engine, cost, warn_uncompiled
 from wsl.base.progress import Progress
+from wsl.base.suggest import did_you_mean
 
 __all__ = [
     "Engine",
     "Progress",
     "cost",
+    "did_you_mean",
     "explained",
     "locked",
     "replacing",

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from wsl.cli.config import ConfigError
 from wsl.cli.networks import add_network_arguments, align, discover, examples, find, read_spec
+from wsl.cli.targets import ConfigError
 from wsl.params import Params
 from wsl.populations import Classification, build_architecture, task
 from wsl.symmetry import PermutationSpec

@@ -1,18 +1,13 @@
 """Recipes and overrides: composed by Hydra, checked before anything runs.
 
 Recipes live in ``datasets/`` and ``models/`` of the package (or a ``--config-dir`` of the user's
-with the same folders). They may only instantiate what is defined in ``wsl`` or in a package that
-registered the entry-point group ``wsl.recipes``, unless ``--trust-config`` is given: a recipe is
-data, and data must not run code.
+with the same folders). What they may instantiate: `wsl.cli.targets`.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +17,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from wsl.base import did_you_mean
+from wsl.cli.targets import ConfigError, check_targets, flatten
+
 CONF = Path(__file__).parent / "conf"
-
-
-class ConfigError(ValueError):
-    """A recipe or an override is wrong."""
 
 
 def recipes(group: str, config_dir: str | None = None) -> list[str]:
@@ -53,23 +47,8 @@ def compose(config: str, words: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"{error}") from None
     _check_types(base, full)
-    if not trusted:
-        _check_targets(full)
+    check_targets(full, trusted=trusted)
     return {**{word.partition("=")[0]: word.partition("=")[2] for word in choices}, **full}
-
-
-def instantiate(description: Mapping[str, Any], **more: Any) -> Any:
-    """Build the object that ``_target_`` names, nested descriptions untouched; raises `ConfigError`
-    naming the target.
-    """
-    target, arguments = (
-        description["_target_"],
-        {k: v for k, v in description.items() if not k.startswith("_")},
-    )
-    try:
-        return locate(target)(**arguments, **more)
-    except TypeError as error:
-        raise ConfigError(f"{target}: {error}") from None
 
 
 def _flags(words: Sequence[str]) -> tuple[list[str], str | None, bool]:
@@ -112,73 +91,29 @@ def _choices(config: str, overrides: Sequence[str], config_dir: str | None) -> l
         name = given[group].partition("=")[2]
         if name not in names:
             raise ConfigError(
-                f"no recipe {group}={name}{_suggest(name, names)}; there are {', '.join(names)}"
+                f"no recipe {group}={name}{did_you_mean(name, names)}; there are {', '.join(names)}"
             )
         chosen.append(given[group])
     return chosen
 
 
 def _check_keys(base: Mapping[str, Any], overrides: Sequence[str]) -> None:
-    keys = [key for key, _ in _flatten(base)]
+    keys = [key for key, _ in flatten(base)]
     for word in overrides:
         key = word.partition("=")[0]
         if not key.startswith(("+", "~")) and key not in keys:
             raise ConfigError(
-                f"unknown key '{key}'{_suggest(key, keys)}; to add a key write +{word}"
+                f"unknown key '{key}'{did_you_mean(key, keys)}; to add a key write +{word}"
             )
 
 
 def _check_types(base: Mapping[str, Any], full: Mapping[str, Any]) -> None:
-    before = dict(_flatten(base))
-    for key, value in _flatten(full):
+    before = dict(flatten(base))
+    for key, value in flatten(full):
         number = isinstance(before.get(key), int | float) and not isinstance(before.get(key), bool)
         if number and not isinstance(value, int | float):
             raise ConfigError(f"{key} must be a number, got '{value}'")
 
 
-def _check_targets(config: Mapping[str, Any]) -> None:
-    allowed = (
-        "wsl",
-        *(point.value.split(":")[0].split(".")[0] for point in entry_points(group="wsl.recipes")),
-    )
-    for key, value in _flatten(config):
-        if key.split(".")[-1] != "_target_":
-            continue
-        root = str(value).split(".")[0]
-        if root not in allowed or getattr(locate(value), "__module__", "").split(".")[0] != root:
-            raise ConfigError(
-                f"{key}: '{value}' is not part of wsl, and a recipe may not run other code; "
-                "if you trust this recipe, add --trust-config"
-            )
-
-
-def locate(target: str) -> Any:
-    """The object that a ``_target_`` names; raises `ConfigError` if there is none."""
-    module, _, name = target.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        raise ConfigError(f"_target_ '{target}' does not exist; check its spelling") from None
-
-
 def _plain(config: Any) -> dict[str, Any]:
     return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-
-
-def _flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if prefix:
-        yield prefix, config
-    items = (
-        config.items()
-        if isinstance(config, Mapping)
-        else enumerate(config)
-        if isinstance(config, list)
-        else ()
-    )
-    for key, value in items:
-        yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-
-
-def _suggest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""

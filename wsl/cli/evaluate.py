@@ -12,9 +12,9 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import nn
 
-from wsl.cli.config import ConfigError
 from wsl.cli.population import default_path
 from wsl.cli.results import result, write_json
+from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import numbers, say
 from wsl.cli.train import build_network, build_objective
 from wsl.nn import Columns

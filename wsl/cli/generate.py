@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wsl.cli.config import ConfigError, compose, instantiate, recipes
+from wsl.cli.config import compose, recipes
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
+from wsl.cli.targets import ConfigError, instantiate
 from wsl.cli.terminal import progress, say
 from wsl.generative import (
     Behaviour,

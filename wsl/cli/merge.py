@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsl.cli import checkpoints
-from wsl.cli.config import ConfigError
 from wsl.cli.connect import resetter
 from wsl.cli.results import result, write_json, write_with
+from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
 from wsl.connectivity import lerp
 from wsl.matching import WeightMatching, match

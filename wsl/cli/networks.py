@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wsl.cli.config import ConfigError
+from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec, SpecWarning, permutation_spec, symmetry_spec

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wsl.cli.config import ConfigError, instantiate
+from wsl.cli.targets import ConfigError, instantiate
 from wsl.cli.terminal import progress, say
 from wsl.zoo import Zoo
 

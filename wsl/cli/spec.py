@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wsl.cli.config import ConfigError
 from wsl.cli.networks import (
     CODE_FAILS,
     Inputs,
@@ -25,6 +24,7 @@ from wsl.cli.networks import (
     read_spec,
 )
 from wsl.cli.results import write_text
+from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
 from wsl.symmetry import PermutationSpec, verify, verify_units
 from wsl.zoo import read_checkpoint

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from wsl.cli.config import ConfigError, compose, instantiate, locate, recipes
+from wsl.cli.config import compose, recipes
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
+from wsl.cli.targets import ConfigError, instantiate, locate
 from wsl.cli.terminal import numbers, say
 from wsl.nn import Columns, Conditioned
 from wsl.plots import Figure, bar_figure, histogram_figure, scatter_figure

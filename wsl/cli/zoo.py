@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wsl.cli.config import ConfigError, compose, recipes
+from wsl.cli.config import compose, recipes
 from wsl.cli.networks import add_network_arguments, discover, examples, find, read_spec
 from wsl.cli.population import build
+from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import Checkpoints, Zoo, export, import_checkpoints, save, sources

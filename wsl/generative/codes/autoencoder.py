@@ -84,7 +84,7 @@ class WeightAutoencoder(nn.Module):
         """Vectors (n, features)."""
         return self.decoder(z * self.scale + self.center)
 
-    def fit(  # noqa: D102
+    def fit(
         self,
         x: Tensor,
         *,
@@ -153,7 +153,7 @@ class WeightPCA(nn.Module):
         return (z * self.scale) @ self.components + self.center
 
     @torch.no_grad()
-    def fit(  # noqa: D102
+    def fit(
         self,
         x: Tensor,
         *,

@@ -13,13 +13,14 @@ may be read without giving the answer away is not decided here.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from wsl.base import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +120,7 @@ class Columns:
 def _values(table: np.ndarray, name: str) -> np.ndarray:
     names = table.dtype.names or ()
     if name not in names:
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f" (did you mean '{close[0]}'?)" if close else ""
+        hint = did_you_mean(name, names)
         raise ValueError(f"there is no column '{name}'{hint}; there are {', '.join(names)}")
     return table[name]
 

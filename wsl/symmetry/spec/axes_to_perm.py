@@ -18,8 +18,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from wsl.base import did_you_mean
 from wsl.symmetry.spec.grammar import NAME, Atom, Axes, Axis, SpecError, format_axis, parse_axes
-from wsl.symmetry.spec.names import check_tensor_name, did_you_mean
+from wsl.symmetry.spec.names import check_tensor_name
 from wsl.symmetry.spec.specification import Group, PermutationSpec
 
 AxesToPerm = dict[str, list[str | None]]

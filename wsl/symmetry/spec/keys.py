@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wsl.symmetry.spec.names import did_you_mean
+from wsl.base import did_you_mean
 
 if TYPE_CHECKING:
     from wsl.symmetry.spec.specification import PermutationSpec

@@ -8,11 +8,11 @@ on the whole.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from wsl.base import did_you_mean
 from wsl.symmetry.spec.grammar import NAME, Axes, SpecError
 from wsl.symmetry.spec.units import UnitSymmetry
 
@@ -106,12 +106,6 @@ def check_tensor_name(name: Any) -> None:
             f"{name!r} cannot name a tensor; it must be one line of text without '#' or space "
             "around it"
         )
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A suggestion in parentheses, if a known name is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def _with_tensors(spec: PermutationSpec, names: Mapping[str, str]) -> PermutationSpec:

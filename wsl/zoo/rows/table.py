@@ -6,13 +6,13 @@ against the format.
 
 from __future__ import annotations
 
-import difflib
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from wsl.base import did_you_mean
 from wsl.zoo.file import SPLITS, Contents, ZooError, decode
 
 
@@ -56,8 +56,7 @@ def select(table: np.ndarray, equals: Mapping[str, Any]) -> np.ndarray:
     for name, value in equals.items():
         names = table.dtype.names or ()
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            hint = did_you_mean(name, names)
             raise ZooError(f"column {name!r} is unknown{hint}; the columns are {', '.join(names)}")
         chosen &= np.isin(table[name], value)
     return np.flatnonzero(chosen)

@@ -13,13 +13,13 @@ parsed here and never executed; there is no arithmetic, no call, no attribute.
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from wsl.base import did_you_mean
 from wsl.zoo.file import ZooError
 
 _TOKEN = re.compile(
@@ -128,8 +128,7 @@ class _Parser:
             return self.table[token.text]
         if token.text.lower() in ("true", "false"):
             return np.array(token.text.lower() == "true")
-        close = difflib.get_close_matches(token.text, names, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else "; text stands in quotes"
+        hint = did_you_mean(token.text, names) or "; text stands in quotes"
         raise self.error(
             f"column {token.text!r} is unknown{hint}; the columns are {', '.join(names)}", token
         )
