@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from wsl.base import counter
-from wsl.populations.architectures.recurrent import CELLS, recurrent
+from wsl.populations.architectures.cells import CELLS, recurrent
 
 _DROPOUT = 3
 """Stream of a member's randomness; `wsl.populations.tasks.batches` has the others."""
