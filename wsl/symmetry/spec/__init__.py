@@ -14,7 +14,8 @@ from wsl.symmetry.spec.grammar import (
     parse_axes,
 )
 from wsl.symmetry.spec.keys import KeyReport
-from wsl.symmetry.spec.specification import Group, Occurrence, PermutationSpec
+from wsl.symmetry.spec.parts import Group, Occurrence
+from wsl.symmetry.spec.specification import PermutationSpec
 from wsl.symmetry.spec.units import Place, UnitSymmetry, clashes
 
 __all__ = [
