@@ -2,7 +2,7 @@
 into blocks.
 """
 
-from wsl.symmetry.spec.blocks import Block, Piece, Plan, Site, plan, unfold
+from wsl.symmetry.spec.blocks import Block, Plan, Site, plan, unfold
 from wsl.symmetry.spec.grammar import (
     Atom,
     Axes,
@@ -15,6 +15,15 @@ from wsl.symmetry.spec.grammar import (
 )
 from wsl.symmetry.spec.keys import KeyReport
 from wsl.symmetry.spec.parts import Group, Occurrence
+from wsl.symmetry.spec.pieces import (
+    Factor,
+    Piece,
+    Window,
+    factor_of,
+    pieces,
+    window_of,
+    windows,
+)
 from wsl.symmetry.spec.specification import PermutationSpec
 from wsl.symmetry.spec.units import Place, UnitSymmetry, clashes
 
@@ -23,6 +32,7 @@ __all__ = [
     "Axes",
     "Axis",
     "Block",
+    "Factor",
     "Group",
     "KeyReport",
     "Occurrence",
@@ -34,10 +44,15 @@ __all__ = [
     "Site",
     "SpecError",
     "UnitSymmetry",
+    "Window",
     "clashes",
+    "factor_of",
     "format_axes",
     "format_axis",
     "parse_axes",
+    "pieces",
     "plan",
     "unfold",
+    "window_of",
+    "windows",
 ]
