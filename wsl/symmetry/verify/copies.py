@@ -35,16 +35,21 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     modules = [*model.modules()]
     for module in modules:
         memo.update((id(t), t.detach().clone()) for t in _computed(module))
-        if not _has_own_way(module):
-            memo[id(module)] = object.__new__(type(module))
+    # Modules may refer to each other in circles, so that all are there before one is filled.
+    memo.update((id(m), object.__new__(type(m))) for m in modules if not _has_own_way(m))
     # Children first: a module that rebuilds itself looks at its children while it does so.
     for module in reversed(modules):
-        if id(module) not in memo and _copy(module, memo) is module:
-            memo[id(module)] = object.__new__(type(module))
-        if not vars(memo[id(module)]):
-            vars(memo[id(module)]).update(_attributes(module, memo))
+        _fill(module, memo)
     _refuse_shared(model, memo[id(model)])
     return memo[id(model)]
+
+
+def _fill(module: nn.Module, memo: dict[int, Any]) -> None:
+    """Copy a module in its own way; where it has none, or that fails, attribute by attribute."""
+    if id(module) not in memo and _copy(module, memo) is module:
+        memo[id(module)] = object.__new__(type(module))
+    if not vars(memo[id(module)]):
+        vars(memo[id(module)]).update(_attributes(module, memo))
 
 
 def _refuse_shared(model: nn.Module, replica: nn.Module) -> None:

@@ -138,22 +138,29 @@ def _measure_permutations(
     f.randomize(generator, examples[0])
     alone = {name: _random_alone(spec, name, generator) for name in spec.groups}
     whole = moves_of(Permutation.random(spec, generator))
-    errors: list[float] = []
-    groups: dict[str, float] = {}
-    for example in examples:
-        each = asked.groups and example is examples[0]
-        error, found = _errors(f, example, (whole, alone), each=each, tolerance=tolerance)
-        errors.append(error)
-        groups |= {name: max(worst, groups.get(name, 0.0)) for name, worst in found.items()}
-    conditions = {f"{i}: {examples[i]}": errors[i] for i in range(1, len(examples))}
+    errors, groups = zip(
+        *(
+            _errors(f, e, (whole, alone), each=asked.groups and not i, tolerance=tolerance)
+            for i, e in enumerate(examples)
+        ),
+        strict=True,
+    )
     return Verification(
         errors[0],
-        MappingProxyType(groups),
+        _worst(groups),
         tolerance,
-        conditions=MappingProxyType(conditions),
+        conditions=MappingProxyType(
+            {f"{i}: {e}": errors[i] for i, e in enumerate(examples) if i > 0}
+        ),
         units=UnitVerification(tolerance=tolerance),
         **_controls(f, spec, examples[0], alone=alone, asked=asked, generator=generator),
     )
+
+
+def _worst(errors: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """The largest error of each group under all conditions."""
+    names = dict.fromkeys(name for each in errors for name in each)
+    return MappingProxyType({name: max(each.get(name, 0.0) for each in errors) for name in names})
 
 
 def _errors(
@@ -191,11 +198,13 @@ def _controls(
     """Fields of the evidence about what the specification might lack; only those asked for."""
     fields: dict[str, Any] = {}
     if asked.controls:
-        fields["controls"], fields["loose"] = loose(f, spec, example, alone, generator)
+        fields["controls"], fields["loose"] = loose(
+            f, spec, example, alone=alone, generator=generator
+        )
     if asked.unions:
-        fields["apart"] = MappingProxyType(apart(f, spec, example, generator))
+        fields["apart"] = MappingProxyType(apart(f, spec, example, generator=generator))
     if asked.pinned:
-        tried, free, unreached = strict(f, spec, example, generator)
+        tried, free, unreached = strict(f, spec, example, generator=generator)
         fields |= {"pins": len(tried), "strict": tuple(free), "unreached": tuple(unreached)}
     return fields
 
