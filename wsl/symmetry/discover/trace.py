@@ -13,7 +13,6 @@ input. What neither would show, like memory shared behind torch's back, only a p
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -32,7 +31,7 @@ from torch.export.graph_signature import (
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from wsl.symmetry.verify import tensors_of
+from wsl.symmetry.verify import copied, tensors_of
 
 _COPIED_TO_PYTHON = (torch.ops.aten.resolve_conj.default, torch.ops.aten.resolve_neg.default)
 """What ``numpy()`` and ``tolist()`` call before they read memory."""
@@ -56,7 +55,7 @@ def follow_call(
     by identity.
     """
     memo: dict[int, Any] = {}
-    model = copy.deepcopy(model, memo)
+    model = copied(model, memo)
     weights = {id(memo[i]): (name, memo[i]) for i, name in names.items() if i in memo}
     known = {id(t): (name, t) for name, t in _constants(model) if id(t) not in weights}
     constants = {name: tensor.clone() for name, tensor in known.values()}

@@ -1,6 +1,4 @@
-"""One call of a network that is measured: what goes in, what comes out, and the same surroundings
-each time.
-"""
+"""One call of a network that is measured: what goes in, what comes out, the same surroundings."""
 
 from __future__ import annotations
 
@@ -14,6 +12,21 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from wsl.params import Params
+from wsl.symmetry.spec import SpecError
+
+_PLAIN = (
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    torch.dtype,
+    torch.device,
+    torch.layout,
+)
+"""Objects that hide no tensor."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,8 +61,10 @@ class Run(NamedTuple):
 
 @contextlib.contextmanager
 def alike(seed: int, devices: Collection[torch.device]) -> Iterator[None]:
-    """The same random numbers each time, no autocast, nothing compiled, and float64 for what the
-    network makes on its way.
+    """Surroundings that are the same each time.
+
+    The same random numbers, no autocast, nothing compiled, and float64 for what the network makes
+    on its way.
     """
     before = torch.get_default_dtype()
     with torch.random.fork_rng(devices=sorted(devices, key=str)), contextlib.ExitStack() as off:
@@ -67,16 +82,54 @@ def alike(seed: int, devices: Collection[torch.device]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def put_back(model: nn.Module) -> Iterator[None]:
-    """Buffers that are written or replaced in the block are as they were after it."""
-    tables = [(m._buffers, dict(m._buffers)) for m in model.modules() if m._buffers]
-    values = [{n: t.clone() for n, t in kept.items() if t is not None} for _, kept in tables]
+def put_back(model: nn.Module, *, all_of_them: bool = True) -> Iterator[None]:
+    """Buffers that are written or replaced in the block are as they were after it.
+
+    Without ``all_of_them`` those outside the state dict keep what the block made of them.
+    """
+    kept = [(m, dict(m._buffers), _values(m)) for m in model.modules() if m._buffers]
     try:
         yield
     finally:
-        with torch.no_grad():
-            for (table, kept), old in zip(tables, values, strict=True):
-                table.clear()
-                table.update(kept)
-                for name, tensor in old.items():
-                    table[name].copy_(tensor)  # type: ignore[union-attr]
+        for module, buffers, values in kept:
+            lasting = () if all_of_them else module._non_persistent_buffers_set
+            _restore(module, {n: t for n, t in buffers.items() if n not in lasting}, values)
+
+
+def _values(module: nn.Module) -> Params:
+    return {name: t.clone() for name, t in module._buffers.items() if t is not None}
+
+
+@torch.no_grad()
+def _restore(module: nn.Module, buffers: Mapping[str, Tensor | None], values: Params) -> None:
+    module._buffers.update(buffers)
+    for name, tensor in buffers.items():
+        if tensor is not None:
+            tensor.copy_(values[name])
+
+
+def tensors_of(outputs: Any, *, strict: bool = False) -> Iterator[Tensor]:
+    """Every tensor that a network returns, in whatever nest of containers and dataclasses.
+
+    ``strict`` raises `SpecError` at an object that may hide others.
+    """
+    for leaf in tree_leaves(outputs):
+        inner = _contents(leaf)
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif inner is not None:
+            yield from tensors_of(inner, strict=strict)
+        elif strict and not isinstance(leaf, _PLAIN):
+            raise SpecError(
+                f"the output holds a {type(leaf).__name__}, whose tensors are not seen; return "
+                "tensors, or a tuple, dict or dataclass of them"
+            )
+
+
+def _contents(leaf: Any) -> list[Any] | None:
+    """What a container holds that torch does not know as one; None if it is none."""
+    if isinstance(leaf, (Mapping, list, tuple)):
+        return [*(leaf.values() if isinstance(leaf, Mapping) else leaf)]
+    if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+        return [getattr(leaf, field.name) for field in dataclasses.fields(leaf)]
+    return None

@@ -1,15 +1,15 @@
-"""Is a specification the finest and the largest? Negative controls, which must break the function,
-and do not where it is not.
+"""Negative controls: changes that break the function, unless the specification lacks something.
 
-    loose     a group moves everywhere but at one occurrence: an occurrence that does not need its
-              tie
-    strict    two positions of a fixed axis are exchanged and nothing else: an axis that need not be
-              fixed
+``loose`` moves a group everywhere but at one occurrence. If the function survives, that occurrence
+did not need to be tied to the others: the specification is not the largest.
 
-The power of a control is that of the weights drawn. An exchange is tried between positions with a
-gradient, since rows of an embedding that no input reads, say, may be exchanged without any
-symmetry. That no control finds anything does not prove that nothing is missing: symmetries that
-move several fixed axes at once are not tried.
+``strict`` exchanges two positions of a fixed axis and does nothing else. If the function survives,
+that axis did not need to be fixed: the specification is not the finest.
+
+A control is as strong as the weights drawn. Only positions with a gradient are exchanged: two rows
+of an embedding that no input reads can be exchanged without there being a symmetry. That no control
+finds anything does not prove that nothing is missing: symmetries that move several fixed axes at
+once are not tried.
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ from wsl.symmetry.verify.moves import Moves, moves_of
 from wsl.symmetry.verify.untie import untied
 
 BROKEN = 1e-6
-"""A control must change the output by more than this, relatively: far above rounding, far below
-what one unit does.
+"""A control must change the output by more than this, relatively.
+
+It is far above rounding and far below what one unit does.
 """
-_DRAWS = 3
+_EXCHANGES = 3
+"""Pairs of positions that are tried on each fixed axis."""
 
 
 def loose(
     f: Function,
     spec: PermutationSpec,
     example: Example,
+    *,
     alone: Mapping[str, Permutation],
     generator: torch.Generator,
 ) -> tuple[int, tuple[Occurrence, ...]]:
@@ -48,66 +51,59 @@ def loose(
     stands still together with the parent that is untied; two names of one tensor are untied
     together.
     """
-    suspects = every = [
-        o for name, size in spec.groups.items() if size > 1 for o in spec.occurrences(name)
-    ]
+    moving = [name for name, size in spec.groups.items() if size > 1]
+    suspects = every = [o for name in moving for o in spec.occurrences(name)]
     for _ in range(2):
         f.randomize(generator, example)
         reference = f.reference(example)
-        errors = {
-            o: f.error(example, moves_of(untied(spec, alone, sharing(f, o))), reference)
-            for o in suspects
-        }
-        suspects = [o for o, error in errors.items() if error <= BROKEN]
+        moves = {o: moves_of(untied(spec, alone, sharing(f, o))) for o in suspects}
+        suspects = [o for o in suspects if f.error(example, moves[o], reference) <= BROKEN]
     return len(every), tuple(suspects)
 
 
 def strict(
-    f: Function, spec: PermutationSpec, example: Example, generator: torch.Generator
+    f: Function, spec: PermutationSpec, example: Example, *, generator: torch.Generator
 ) -> tuple[list[Occurrence], list[Occurrence], list[Occurrence]]:
-    """Fixed axes that were tried; those where an exchange has no effect; those that could not be
-    tried.
+    """Fixed axes that were tried, those where an exchange has no effect, those out of reach.
 
-    Several exchanges are drawn for each; all of them must change the function. Unused tensors are
-    left out.
+    Several exchanges are drawn for each; all of them must change the function. An axis is out of
+    reach if the output depends on less than two of its positions.
     """
-    places = [
-        o
-        for o in fixed_places(spec)
-        if _first_name(f, o.tensor) and f.state[o.tensor].dtype.is_floating_point
-    ]
-    places = [o for o in places if spec.pinned.get(f"{o.tensor} axis {o.axis}") != "unused"]
     gradients = f(Example(example.args, example.kwargs, gradients=True)).tensors
     reference = f.reference(example)
     tried, without_effect, unreached = [], [], []
-    for o in places:
+    for o in _candidates(f, spec):
         live = _live(spec, o, gradients.get(o.tensor))
         if len(live) < 2 or not _one_layout(f, o):
             unreached.append(o)
             continue
         tried.append(o)
-        if any(
-            f.error(example, move, reference) <= BROKEN
-            for move in _exchanges(f, spec, o, live, generator)
-        ):
+        exchanges = _exchanges(f, spec, o, live=live, generator=generator)
+        if any(f.error(example, move, reference) <= BROKEN for move in exchanges):
             without_effect.append(o)
     return tried, without_effect, unreached
 
 
+def _candidates(f: Function, spec: PermutationSpec) -> list[Occurrence]:
+    """Fixed axes of the weights that the network uses; a tensor with two names counts once."""
+    first_names = {names[0] for names in f.memories}
+    return [
+        o
+        for o in fixed_places(spec)
+        if o.tensor in first_names
+        and f.state[o.tensor].dtype.is_floating_point
+        and spec.pinned.get(f"{o.tensor} axis {o.axis}") != "unused"
+    ]
+
+
 def sharing(f: Function, occurrence: Occurrence) -> frozenset[Occurrence]:
-    """The same place in every tensor that shares the memory: one tensor cannot be untied from
-    itself.
-    """
+    """The occurrence under all names of its memory, since a tensor cannot be untied from itself."""
     own = f.state[occurrence.tensor]
     return frozenset(
         occurrence._replace(tensor=name)
         for name, t in f.state.items()
         if t.data_ptr() == own.data_ptr() and t.shape == own.shape
     )
-
-
-def _first_name(f: Function, tensor: str) -> bool:
-    return any(names[0] == tensor for names in f.memories)
 
 
 def _one_layout(f: Function, o: Occurrence) -> bool:
@@ -137,17 +133,22 @@ def _live(spec: PermutationSpec, o: Occurrence, gradient: Tensor | None) -> Tens
 
 
 def _exchanges(
-    f: Function, spec: PermutationSpec, o: Occurrence, live: Tensor, generator: torch.Generator
+    f: Function,
+    spec: PermutationSpec,
+    o: Occurrence,
+    *,
+    live: Tensor,
+    generator: torch.Generator,
 ) -> Iterator[Moves]:
+    """Exchanges of two live positions of a factor, as an index of the whole axis."""
     outer, size, inner = _factors(spec, o)
     start = _segment_start(spec, o)
-    for _ in range(_DRAWS):
-        i, j = live[torch.randperm(len(live), generator=generator)[:2]].tolist()
-        exchange = torch.arange(size)
-        exchange[[i, j]] = exchange[[j, i]]
-        inside = (
-            torch.arange(outer * size * inner).reshape(outer, size, inner)[:, exchange].flatten()
-        )
-        index = torch.arange(f.state[o.tensor].shape[o.axis])
-        index[start : start + len(inside)] = inside + start
-        yield {place.tensor: {o.axis: index} for place in sharing(f, o)}
+    index = torch.arange(f.state[o.tensor].shape[o.axis])
+    inside = index[start : start + outer * size * inner].reshape(outer, size, inner)
+    for _ in range(_EXCHANGES):
+        pair = live[torch.randperm(len(live), generator=generator)[:2]]
+        exchanged = inside.clone()
+        exchanged[:, pair] = inside[:, pair.flip(0)]
+        moved = index.clone()
+        moved[start : start + inside.numel()] = exchanged.flatten()
+        yield {shared.tensor: {o.axis: moved} for shared in sharing(f, o)}

@@ -1,7 +1,6 @@
 """`Double`: run code in float64, whatever precision it asks for.
 
-    x.float(), x.to(torch.bfloat16), softmax(x, dtype=torch.float32), torch.zeros(n,
-        dtype=torch.float16)   ->   all float64
+    x.float()    x.to(torch.bfloat16)    softmax(x, dtype=torch.float32)    all give float64
 
 Networks of language upcast to float32 inside, so that a float64 copy of them would still be
 computed to 1e-7. Below autograd, every operation that names a floating-point type gets float64
@@ -25,13 +24,11 @@ from torch.utils._pytree import tree_map
 def _grouped_mm(
     a: Tensor, b: Tensor, offs: Tensor | None = None, bias: Tensor | None = None, *_: Any
 ) -> Tensor:
-    """Rows up to an offset times the matrix of that offset; rows behind the last one are left
-    zero.
-    """
+    """Rows up to an offset times the matrix of that offset; rows behind the last one are zero."""
     if (a.dim(), b.dim()) != (2, 3) or offs is None or bias is not None:
         raise NotImplementedError(
-            "aten._grouped_mm: float64 is there for rows of one matrix times a stack of matrices "
-            "only"
+            "aten._grouped_mm: float64 is there only for rows of one matrix times a stack of "
+            "matrices"
         )
     ends = [0, *offs.tolist()]
     products = [
@@ -48,13 +45,9 @@ _FRESH = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift.default)
 
 def widest(dtype: torch.dtype) -> torch.dtype:
     """float64 for floating-point types, complex128 for complex ones, any other type itself."""
-    return (
-        torch.float64
-        if dtype.is_floating_point
-        else torch.complex128
-        if dtype.is_complex
-        else dtype
-    )
+    if dtype.is_complex:
+        return torch.complex128
+    return torch.float64 if dtype.is_floating_point else dtype
 
 
 def widened(tensor: Tensor) -> Tensor:
@@ -63,8 +56,9 @@ def widened(tensor: Tensor) -> Tensor:
 
 
 class Double(TorchDispatchMode):
-    """The mode; use it as a context manager around the forward pass. ``random`` names the first
-    operation that drew numbers.
+    """The mode; use it as a context manager around the forward pass.
+
+    ``random`` names the first operation that drew random numbers.
     """
 
     supports_higher_order_operators = True

@@ -1,8 +1,7 @@
-"""`Function`: a float64 copy of a network as a function of its weights, which group elements move
-in place.
+"""`Function`: a float64 copy of a network as a function of its weights, moved in place.
 
-    f(example) -> Run: the output as one vector, and what must move along with the weights: their
-    gradients, updated buffers
+    f(example) -> Run    the output as one vector, and what must move along with the weights:
+                         their gradients, and the buffers that the pass updates
 
 The copy is the only one: an element is applied tensor by tensor and undone by its inverse, so that
 a network of P weights costs 8 P bytes and its largest tensor once more. Buffers that a forward pass
@@ -13,9 +12,9 @@ whatever precision the network asks for it gets float64 (`wsl.symmetry.verify.do
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +22,12 @@ from torch.utils._pytree import tree_map_only
 
 from wsl.params import Params
 from wsl.symmetry.spec import SpecError
-from wsl.symmetry.verify.calibrate import calibrating
-from wsl.symmetry.verify.calls import Example, Run, alike, put_back
+from wsl.symmetry.verify.calls import Example, Run, alike, put_back, tensors_of
+from wsl.symmetry.verify.copies import copied, materialized, refuse_meta
 from wsl.symmetry.verify.double import Double, widened
-from wsl.symmetry.verify.materialize import materialized, refuse_meta
+from wsl.symmetry.verify.draw import Watch, calibrating, draw, is_matrix
+from wsl.symmetry.verify.memory import Memory
 from wsl.symmetry.verify.moves import Moves, inverse, moved
-from wsl.symmetry.verify.outputs import tensors_of
 
 
 class Function:
@@ -37,39 +36,30 @@ class Function:
     def __init__(self, model: nn.Module, *, seed: int, materialize: bool = False) -> None:
         if not materialize:
             refuse_meta(model)
-        self.model = materialized(copy.deepcopy(model))._apply(widened)
+        self.original = _state(model)
+        self.model = materialized(copied(model))._apply(widened)
         self.seed = seed
-        self.state: Params = {
-            n: t for n, t in self.model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)
-        }
-        memories: dict[int, list[str]] = {}
-        for name, tensor in self.state.items():
-            memories.setdefault(tensor.untyped_storage()._cdata, []).append(name)
-        self.memories = tuple(map(tuple, memories.values()))
+        self.state = _state(self.model)
+        self.memories = tuple(map(tuple, _by_memory(self.state).values()))
+        self.variances: set[str] = set()
+        self._memory = Memory(self.model)
 
     def randomize(self, generator: torch.Generator, example: Example) -> None:
-        """Vectors and buffers away from 0 and 1, positive where they were; layers whose outputs are
-        of unit size on an example.
+        """Draw weights and buffers at random, in layers whose outputs are of unit size.
 
-        Integers are kept.
+        Where the pass shows that a variance was not drawn positive, all are drawn once more.
         """
-        self._draw(generator)
-        with calibrating(self.model):
-            self(example)
-
-    @torch.no_grad()
-    def _draw(self, generator: torch.Generator) -> None:
-        for tensor in self.state.values():
-            if not _continuous(tensor) or not tensor.numel():
-                continue
-            drawn = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
-            if isinstance(tensor, nn.Parameter) and tensor.dim() > 1:
-                drawn *= (2 / tensor[0].numel()) ** 0.5
-            elif not tensor.is_complex() and bool((tensor > 0).all()):
-                drawn = 0.5 + drawn.abs()
-            else:
-                drawn *= 0.5
-            tensor.copy_(drawn)
+        start = generator.get_state()
+        for _ in range(2):
+            generator.set_state(start)
+            draw(self.state, self.variances, generator)
+            vectors = {n: t for n, t in self.state.items() if not is_matrix(t)}
+            watch = Watch(vectors, self.original)
+            with calibrating(self.model):
+                self(example, watch=watch)
+            if watch.variances <= self.variances:
+                break
+            self.variances |= watch.variances
 
     @contextlib.contextmanager
     def moved(self, moves: Moves) -> Iterator[None]:
@@ -102,8 +92,7 @@ class Function:
         if not 0 < norm < math.inf:
             raise SpecError(
                 f"verify: the output has norm {norm} for random weights, so nothing can be told "
-                f"({example}); "
-                "try another seed or other inputs"
+                f"({example}); try another seed or other inputs"
             )
         if example.gradients and not run.tensors:
             raise SpecError(
@@ -113,68 +102,101 @@ class Function:
         return run
 
     def error(self, example: Example, moves: Moves, reference: Run) -> float:
-        """Relative error of the moved network: of its output, and of each tensor that should have
-        moved along.
-        """
+        """Relative error of the moved network: of its output, and of what should have moved too."""
         with self.moved(moves):
             run = self(example)
-        error = _difference(run.output, reference.output, float(reference.output.norm()))
-        largest = max((float(t.norm()) for t in reference.tensors.values()), default=0.0)
-        for name, tensor in reference.tensors.items():
-            expected = moved(tensor, moves.get(name, {}))
-            error = max(
-                error,
-                _difference(run.tensors[name], expected, max(float(tensor.norm()), 1e-3 * largest)),
-            )
-        return error
+        return _error(run, moves, reference)
 
-    def __call__(self, example: Example) -> Run:
-        """One forward pass, and one backward pass where gradients are asked for."""
+    def refuse_if_no_function(self, example: Example, reference: Run, tolerance: float) -> None:
+        """Raise `SpecError` if the network is no function of its input and weights.
+
+        To be asked after a move changed the output: then this, not the move, is the reason.
+        """
+        with self._memory.as_at_first():
+            again = self(example)
+        if not _error(again, {}, reference) <= tolerance:
+            raise SpecError(_not_a_function(_what_remembers(self._remembered(example))))
+        with put_back(self.model):
+            self(example, all_buffers=False)
+            later = self(example)
+        if not _error(later, {}, reference) <= tolerance:
+            raise SpecError(
+                _not_a_function("buffers outside the state dict remember earlier calls")
+            )
+        other = self(example, seed=self.seed + 1) if reference.random else reference
+        if not _error(other, {}, reference) <= tolerance:
+            raise SpecError(
+                _not_a_function(_what_draws(reference.random, training=example.training))
+            )
+
+    def _remembered(self, example: Example) -> list[str]:
+        """Attributes that two calls in a row leave with different values."""
+        self(example)
+        memory = Memory(self.model)
+        self(example)
+        return memory.changed()
+
+    def __call__(
+        self,
+        example: Example,
+        *,
+        seed: int | None = None,
+        all_buffers: bool = True,
+        watch: contextlib.AbstractContextManager[Any] | None = None,
+    ) -> Run:
+        """One forward pass, and one backward pass where gradients are asked for.
+
+        ``watch`` sees the operations as the network writes them; without ``all_buffers`` those
+        outside the state dict keep what the pass wrote.
+        """
+        self._prepare(example)
+        devices = {t.device for t in self.state.values() if t.is_cuda}
+        with (
+            alike(self.seed if seed is None else seed, devices),
+            put_back(self.model, all_of_them=all_buffers),
+            torch.set_grad_enabled(example.gradients),
+            Double() as mode,
+            watch or contextlib.nullcontext(),
+        ):
+            vector = self._output(example)
+            tensors = self._gradients(vector) if example.gradients else {}
+            tensors |= self._buffers() if example.training else {}
+        return Run(vector.detach(), tensors, mode.random)
+
+    def _prepare(self, example: Example) -> None:
         self.model.train(example.training)
         for module in self.model.modules():
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.eval()
-        args, kwargs = tree_map_only(
-            Tensor, lambda t: widened(t).clone(), (example.args, dict(example.kwargs))
-        )
         for tensor in self.state.values():
             tensor.requires_grad_(
                 example.gradients and isinstance(tensor, nn.Parameter) and _continuous(tensor)
             )
-        devices = {t.device for t in self.state.values() if t.is_cuda}
-        with (
-            alike(self.seed, devices),
-            put_back(self.model),
-            torch.set_grad_enabled(example.gradients),
-            Double() as mode,
-        ):
-            outputs = self.model(*args, **kwargs)
-            leaves = [*tensors_of(outputs)]
-            if not leaves:
-                raise SpecError(
-                    f"verify: the model returns {type(outputs).__name__} without any tensor"
-                )
-            vector = torch.cat([_real(leaf) for leaf in leaves])
-            tensors = self._gradients(vector) if example.gradients else {}
-            tensors |= self._buffers() if example.training else {}
-        return Run(vector.detach(), tensors, mode.random)
+
+    def _output(self, example: Example) -> Tensor:
+        """All that the network returns, as one vector."""
+        args, kwargs = tree_map_only(
+            Tensor, lambda t: widened(t).clone(), (example.args, dict(example.kwargs))
+        )
+        outputs = self.model(*args, **kwargs)
+        leaves = [*tensors_of(outputs)]
+        if not leaves:
+            raise SpecError(
+                f"verify: the model returns {type(outputs).__name__} without any tensor"
+            )
+        return torch.cat([_real(leaf) for leaf in leaves])
 
     def _gradients(self, vector: Tensor) -> Params:
         """Of a random weighting of the output; nothing, where it does not depend on the weights."""
         names = [name for name, t in self.state.items() if t.requires_grad]
         if not vector.requires_grad or not names:
             return {}
-        weights = torch.randn(
-            vector.shape, generator=torch.Generator().manual_seed(self.seed), dtype=torch.float64
-        )
+        generator = torch.Generator().manual_seed(self.seed)
+        weights = torch.randn(vector.shape, generator=generator, dtype=torch.float64)
         gradients = torch.autograd.grad(
             vector, [self.state[n] for n in names], weights.to(vector.device), allow_unused=True
         )
-        return {
-            name: gradient.to_dense()
-            for name, gradient in zip(names, gradients, strict=True)
-            if gradient is not None
-        }
+        return {n: g.to_dense() for n, g in zip(names, gradients, strict=True) if g is not None}
 
     def _buffers(self) -> Params:
         now = {
@@ -187,6 +209,40 @@ class Function:
         }
 
 
+def _state(model: nn.Module) -> Params:
+    state = model.state_dict(keep_vars=True)
+    return {name: t for name, t in state.items() if isinstance(t, Tensor)}
+
+
+def _by_memory(state: Mapping[str, Tensor]) -> dict[int, list[str]]:
+    """Names of tensors that share their memory: tied weights, and views of one tensor."""
+    found: dict[int, list[str]] = {}
+    for name, tensor in state.items():
+        found.setdefault(tensor.untyped_storage()._cdata, []).append(name)
+    return found
+
+
+def _not_a_function(why: str) -> str:
+    return f"verify: the function gives another output for the same input and weights: {why}"
+
+
+def _what_remembers(names: list[str]) -> str:
+    where = f" in {', '.join(names)}" if names else ""
+    return (
+        f"it remembers earlier calls{where}, or draws random numbers without torch's generator; "
+        "nothing can be told while it does"
+    )
+
+
+def _what_draws(operation: str | None, *, training: bool) -> str:
+    when, else_ = ("in training", "leave training out") if training else ("", "switch them off")
+    return (
+        f"the model draws random numbers {when} ({operation}), which stay in place while units "
+        "move, so nothing can be told; set the dropout probabilities inside its layers to 0, or "
+        f"{else_}"
+    ).replace("  ", " ")
+
+
 def _continuous(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
@@ -196,13 +252,26 @@ def _real(tensor: Tensor) -> Tensor:
     return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).double().flatten()
 
 
+def _error(run: Run, moves: Moves, reference: Run) -> float:
+    """The largest of the relative errors of the output and of each tensor that moves along.
+
+    A tensor that is all but zero is compared relatively to the largest one.
+    """
+    error = _difference(run.output, reference.output, float(reference.output.norm()))
+    largest = max((float(t.norm()) for t in reference.tensors.values()), default=0.0)
+    for name, tensor in reference.tensors.items():
+        expected = moved(tensor, moves.get(name, {}))
+        size = max(float(tensor.norm()), 1e-3 * largest)
+        error = max(error, _difference(run.tensors[name], expected, size))
+    return error
+
+
 def _difference(found: Tensor, expected: Tensor, norm: float) -> float:
     """Relative to a norm; infinite where the shapes differ or nothing finite came out."""
     if found.shape != expected.shape:
         return math.inf
-    error = float(
-        (found - expected).to(expected.dtype if expected.is_complex() else torch.float64).norm()
-    )
+    kind = expected.dtype if expected.is_complex() else torch.float64
+    error = float((found - expected).to(kind).norm())
     if not error:
         return 0.0
     return error / norm if norm and not math.isnan(error) else math.inf

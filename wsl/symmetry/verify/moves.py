@@ -1,14 +1,14 @@
 """A group element as index tensors, tensor by tensor: only what moves, and nothing of the weights.
 
-    moved(theta[name], moves[name])[..., i, ...] = theta[name][..., index[i], ...]   for every axis
-        in moves[name]
+    moved(theta[name], moves[name])[.., i, ..] = theta[name][.., index[i], ..]
 
-So an element can act on a large network in place, one tensor after the other, and be undone by its
-inverse bit for bit.
+for every axis in ``moves[name]``. So an element can act on a large network in place, one tensor
+after the other, and be undone by its inverse bit for bit.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -23,18 +23,19 @@ Moves = Mapping[str, Mapping[int, Tensor]]
 
 def moves_of(g: Permutation) -> Moves:
     """What an element does, without the axes on which it is the identity."""
-    moving = {name for name, index in g.indices.items() if not _still(index)}
-    indices: dict[Axis, Tensor] = {}
+    moving = {name for name, index in g.indices.items() if not _is_identity(index)}
+    axis_index = functools.cache(lambda axis: _axis_index(g, axis))
     moves: dict[str, dict[int, Tensor]] = {}
     for name, axes in g.spec.annotations:
         for i, axis in enumerate(axes):
-            if moving.isdisjoint(atom for segment in axis for atom in segment):
-                continue
-            if axis not in indices:
-                index = g.axis_index(axis)
-                indices[axis] = torch.arange(g.spec.axis_size(axis)) if index is None else index
-            moves.setdefault(name, {})[i] = indices[axis]
+            if not moving.isdisjoint(atom for segment in axis for atom in segment):
+                moves.setdefault(name, {})[i] = axis_index(axis)
     return moves
+
+
+def _axis_index(g: Permutation, axis: Axis) -> Tensor:
+    index = g.axis_index(axis)
+    return torch.arange(g.spec.axis_size(axis)) if index is None else index
 
 
 def moved(tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:
@@ -52,5 +53,5 @@ def inverse(moves: Moves) -> Moves:
     }
 
 
-def _still(index: Tensor) -> bool:
+def _is_identity(index: Tensor) -> bool:
     return torch.equal(index, torch.arange(index.shape[-1]).expand_as(index))

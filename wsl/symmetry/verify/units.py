@@ -1,20 +1,20 @@
-"""`verify_units`: does each unit symmetry of a specification preserve the function? A numerical
-proof, in float64.
+"""Does each unit symmetry of a specification preserve the function? A numerical proof in float64.
 
     error(r) = || f_{r.theta}(x) - f_theta(x) || / || f_theta(x) ||
 
-for random weights, as in `wsl.verify`, and a random element of each symmetry alone, linear ones
+for random weights, as for permutations, and a random element of each symmetry alone, linear ones
 included; then for a random element of permutations, scales, signs and phases together. The negative
 control leaves one place of a symmetry untouched, one after the other: it must break the function,
 or else that place did not need to take part.
 
-It tells whether what is listed is a symmetry, not whether all are listed.
+It tells whether what is listed is a symmetry, not whether all are listed. Unit symmetries are
+measured in evaluation mode: in training a batch norm adds its epsilon to another variance.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,50 +25,11 @@ from wsl.symmetry.elements import Rescaling, SymmetryElement
 from wsl.symmetry.spec import Occurrence, PermutationSpec, Place, SpecError, UnitSymmetry
 from wsl.symmetry.verify.calls import Example
 from wsl.symmetry.verify.controls import BROKEN, sharing
+from wsl.symmetry.verify.evidence import UnitVerification
 from wsl.symmetry.verify.function import Function
-from wsl.symmetry.verify.gauge import gauge, random_matrices
+from wsl.symmetry.verify.linear import act_linearly, random_matrices
 
 Action = Callable[[Mapping[str, Tensor]], Params]
-
-
-@dataclasses.dataclass(frozen=True)
-class UnitVerification:
-    """Evidence: relative errors of all symmetries together, and of each unit symmetry alone, in the
-    order of ``spec.units``.
-
-    ``loose`` pairs symmetries with places that they need not act on; it is empty unless controls
-    were asked for.
-    """
-
-    whole: float
-    units: tuple[tuple[UnitSymmetry, float], ...]
-    tolerance: float
-    loose: tuple[tuple[UnitSymmetry, Place], ...] = ()
-
-    @property
-    def broken(self) -> tuple[UnitSymmetry, ...]:
-        """Symmetries that do not preserve the function."""
-        return tuple(unit for unit, error in self.units if not error <= self.tolerance)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every symmetry, and all of them together, preserve the function."""
-        return self.whole <= self.tolerance and not self.broken
-
-    def __bool__(self) -> bool:
-        return self.ok
-
-    def __str__(self) -> str:
-        verdict = "preserves" if self.ok else "DOES NOT preserve"
-        head = f"{verdict} the function: relative error {self.whole:.1e}, float64"
-        lines = [
-            f"  {error:.1e}  {unit}{'  BROKEN' * (unit in self.broken)}"
-            for unit, error in self.units
-        ]
-        loose = [
-            f"  {unit.head}: {place} takes part or not without effect" for unit, place in self.loose
-        ]
-        return "\n".join([head, *lines, *loose])
 
 
 def verify_units(
@@ -80,40 +41,71 @@ def verify_units(
     tolerance: float = 1e-9,
     controls: bool = False,
 ) -> UnitVerification:
-    """Measure whether the unit symmetries of ``spec`` preserve the function of ``model(*inputs,
-    **kwargs)``.
+    """The part of `wsl.verify`'s report that is about unit symmetries, and nothing else.
 
     One forward pass for each symmetry, and with ``controls`` one for each place of each. The
     caller's model and random state stay untouched. Raises `SpecError` as `wsl.verify` does.
     """
-    generator = torch.Generator().manual_seed(seed)
-    measure = _Measure(model, Example(inputs, dict(kwargs or {})), seed)
-    spec.validate(measure.f.state)
+    f = Function(model, seed=seed)
+    spec.validate(f.state)
+    example = Example(inputs, dict(kwargs or {}))
+    return measure_units(f, spec, [example], tolerance=tolerance, controls=controls)
+
+
+def measure_units(
+    f: Function,
+    spec: PermutationSpec,
+    examples: Sequence[Example],
+    *,
+    tolerance: float,
+    alone: bool = True,
+    controls: bool = False,
+) -> UnitVerification:
+    """The evidence, at weights that are drawn from the function's seed.
+
+    Without ``alone``, scales, signs and phases are measured one by one only if all of them together
+    do not preserve the function. Linear maps always are, since they are not part of that element.
+    """
+    generator = torch.Generator().manual_seed(f.seed)
+    measure = _Measure(f, examples)
     measure.draw(generator)
     whole = measure.error(SymmetryElement.random(spec, generator))
-    errors = tuple((unit, measure.error(_alone(spec, unit, generator))) for unit in spec.units)
+    one_by_one = alone or not whole <= tolerance
+    units = [unit for unit in spec.units if one_by_one or unit.kind == "linear"]
+    errors = tuple((unit, measure.error(_random_element(spec, unit, generator))) for unit in units)
+    evidence = UnitVerification(whole, errors, tolerance)
+    if not evidence.ok:
+        measure.refuse_if_no_function(tolerance)
     loose = tuple(_loose(spec, measure, generator)) if controls else ()
-    return UnitVerification(whole, errors, tolerance, loose)
+    return dataclasses.replace(evidence, loose=loose)
 
 
 class _Measure:
     """A network at random weights, and its error at others."""
 
-    def __init__(self, model: nn.Module, example: Example, seed: int) -> None:
-        self.f, self.example = Function(model, seed=seed), example
+    def __init__(self, f: Function, examples: Sequence[Example]) -> None:
+        self.f, self.examples = f, examples
 
     def draw(self, generator: torch.Generator) -> None:
         """Random weights."""
-        self.f.randomize(generator, self.example)
+        self.f.randomize(generator, self.examples[0])
         self.theta = {name: tensor.detach().clone() for name, tensor in self.f.state.items()}
-        self.reference = self.f.reference(self.example)
+        self.references = [self.f.reference(example) for example in self.examples]
 
     def error(self, action: Action) -> float:
-        """The relative error of the network whose weights are moved."""
+        """The largest relative error of the network whose weights are moved."""
         self._set(action(self.theta))
-        found = self.f.error(self.example, {}, self.reference)
+        found = [
+            self.f.error(example, {}, reference)
+            for example, reference in zip(self.examples, self.references, strict=True)
+        ]
         self._set(self.theta)
-        return found
+        return max(found)
+
+    def refuse_if_no_function(self, tolerance: float) -> None:
+        """Raise `SpecError` if the errors are the network's own."""
+        for example, reference in zip(self.examples, self.references, strict=True):
+            self.f.refuse_if_no_function(example, reference, tolerance)
 
     @torch.no_grad()
     def _set(self, theta: Mapping[str, Tensor]) -> None:
@@ -127,14 +119,14 @@ class _Measure:
                 )
 
 
-def _alone(spec: PermutationSpec, unit: UnitSymmetry, generator: torch.Generator) -> Action:
-    """A random element of one symmetry; not the identity, and with odd phases, so that signs
-    flip.
-    """
+def _random_element(
+    spec: PermutationSpec, unit: UnitSymmetry, generator: torch.Generator
+) -> Action:
+    """A random element of one symmetry, other than the identity; odd phases, so that signs flip."""
     single = dataclasses.replace(spec, units=(unit,))
     if unit.kind == "linear":
         matrices = random_matrices(spec, unit, generator)
-        return lambda theta: gauge(single, unit, matrices, theta)
+        return lambda theta: act_linearly(single, unit, matrices, theta)
     identity, random = Rescaling.identity(single), Rescaling.random(single, generator)
     while torch.equal(random.values[0], identity.values[0]):
         random = Rescaling.random(single, generator)
@@ -144,8 +136,9 @@ def _alone(spec: PermutationSpec, unit: UnitSymmetry, generator: torch.Generator
 def _loose(
     spec: PermutationSpec, measure: _Measure, generator: torch.Generator
 ) -> Iterator[tuple[UnitSymmetry, Place]]:
-    """Places that a symmetry does not need, at two draws of the weights: one draw may be blind, by
-    a unit that is dead.
+    """Places that a symmetry does not need, at two draws of the weights.
+
+    One draw may be blind, by a unit that is dead.
     """
     suspects = [(unit, place) for unit in spec.units for place in unit.places]
     for _ in range(2):
@@ -154,14 +147,15 @@ def _loose(
             (unit, place)
             for unit, place in suspects
             if (rest := _without(unit, sharing(measure.f, Occurrence(*place[:4]))))
-            and measure.error(_alone(spec, rest, generator)) <= BROKEN
+            and measure.error(_random_element(spec, rest, generator)) <= BROKEN
         ]
     yield from suspects
 
 
 def _without(unit: UnitSymmetry, gone: frozenset[Occurrence]) -> UnitSymmetry | None:
-    """The symmetry without some places, or None if nothing else acts; a phase that does not shift
-    is a sign.
+    """The symmetry without some places, or None if nothing else acts.
+
+    A phase that does not shift any more is a sign.
     """
     places = tuple(place for place in unit.places if Occurrence(*place[:4]) not in gone)
     if unit.kind == "phase" and all(place.exponent < 0 for place in places):

@@ -1,56 +1,77 @@
-"""The negative control's element: a group moves everywhere but at one occurrence, where it should
-have moved too.
+"""The element of a negative control: a group moves everywhere but at some occurrences.
+
+It is an element of another specification, in which the group has a second name at the occurrences
+where it is to stand still, and moves under its own name only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping, Set
 
 from wsl.symmetry.elements import Permutation
 from wsl.symmetry.spec import Axes, Group, Occurrence, PermutationSpec, Segment
 
 
 def untied(
-    spec: PermutationSpec, alone: Mapping[str, Permutation], places: frozenset[Occurrence]
+    spec: PermutationSpec, alone: Mapping[str, Permutation], still_at: frozenset[Occurrence]
 ) -> Permutation:
-    """A group's element, with the group standing still at some places; families inside it stand
-    still there too.
+    """A group's element, with the group and the families inside it standing still at some places.
+
+    ``alone`` gives the element that moves a group and nothing else, by the group's name.
     """
-    place = next(iter(places))
-    name = str(spec.axes[place.tensor][place.axis][place.segment][place.factor])
-    inner = [group.name for group in spec.declared if group.per == name]
-    still = {old: f"{old}~" for old in (name, *inner)}
-    copies = [
-        Group(still[d.name], d.size, still.get(d.per or "", d.per))
-        for d in spec.declared
-        if d.name in still
-    ]
-    axes = tuple(
-        (tensor, tuple(_rename_axes(tensor, axes, places, still)))
+    tensor, axis, segment, factor = next(iter(still_at))
+    name = str(spec.axes[tensor][axis][segment][factor])
+    renamed = {old: f"{old}~" for old in (name, *_families(spec, name))}
+    annotations = tuple(
+        (tensor, _rename(axes, _factors_at(tensor, still_at), renamed))
         for tensor, axes in spec.annotations
     )
-    used = {atom for _, value in axes for axis in value for segment in axis for atom in segment}
-    declared = tuple(group for group in (*spec.declared, *copies) if group.name in used)
-    identity = Permutation.identity(PermutationSpec(declared, axes))
+    identity = Permutation.identity(_declared(spec, annotations, renamed))
+    moving = alone[name].indices
     return Permutation(
-        identity.spec,
-        {n: alone[name].indices.get(n, index) for n, index in identity.indices.items()},
+        identity.spec, {n: moving.get(n, index) for n, index in identity.indices.items()}
     )
 
 
-def _rename_axes(
-    tensor: str, axes: Axes, places: frozenset[Occurrence], still: Mapping[str, str]
-) -> Iterator[Any]:
-    for i, axis in enumerate(axes):
-        yield tuple(
-            tuple(_rename(segment, {o.factor for o in places if o[:3] == (tensor, i, j)}, still))
-            for j, segment in enumerate(axis)
+def _families(spec: PermutationSpec, name: str) -> list[str]:
+    return [group.name for group in spec.declared if group.per == name]
+
+
+def _declared(
+    spec: PermutationSpec, annotations: tuple[tuple[str, Axes], ...], renamed: Mapping[str, str]
+) -> PermutationSpec:
+    """The specification with these annotations; groups with a second name are declared twice."""
+    copies = [
+        Group(renamed[group.name], group.size, renamed.get(group.per or "", group.per))
+        for group in spec.declared
+        if group.name in renamed
+    ]
+    used = {
+        atom for _, axes in annotations for axis in axes for segment in axis for atom in segment
+    }
+    declared = tuple(group for group in (*spec.declared, *copies) if group.name in used)
+    return PermutationSpec(declared, annotations)
+
+
+def _factors_at(tensor: str, places: frozenset[Occurrence]) -> set[tuple[int, int, int]]:
+    return {place[1:] for place in places if place.tensor == tensor}
+
+
+def _rename(axes: Axes, places: Set[tuple[int, int, int]], renamed: Mapping[str, str]) -> Axes:
+    """The axes of one tensor, with second names in the terms where the group stands still."""
+    return tuple(
+        tuple(
+            _rename_term(term, {k for a, t, k in places if (a, t) == (i, j)}, renamed)
+            for j, term in enumerate(axis)
         )
+        for i, axis in enumerate(axes)
+    )
 
 
-def _rename(segment: Segment, factors: set[int], still: Mapping[str, str]) -> Iterator[Any]:
-    first = next(iter(still))
-    for k, atom in enumerate(segment):
-        here = k in factors or (bool(factors) and atom != first)
-        yield still.get(str(atom), atom) if here else atom
+def _rename_term(term: Segment, factors: Set[int], renamed: Mapping[str, str]) -> Segment:
+    """The group itself at these factors only; the families inside it wherever it is renamed."""
+    name = next(iter(renamed))
+    return tuple(
+        renamed.get(str(atom), atom) if k in factors or (factors and atom != name) else atom
+        for k, atom in enumerate(term)
+    )
