@@ -37,24 +37,26 @@ from wsl.symmetry.discover.rules.row import (
     OpRules,
     OpTable,
     required,
+    row,
 )
 
-RULES: OpTable = {
-    **attention.RULES,
-    **constants.RULES,
-    **contractions.RULES,
-    **convolutions.RULES,
-    **elementwise.RULES,
-    **frequencies.RULES,
-    **indexing.RULES,
-    **normalizations.RULES,
-    **orders.RULES,
-    **positions.RULES,
-    **recurrent.RULES,
-    **reductions.RULES,
-    **shapes.RULES,
-    **spatial.RULES,
-}
+FAMILIES = (
+    attention.RULES,
+    constants.RULES,
+    contractions.RULES,
+    convolutions.RULES,
+    elementwise.RULES,
+    frequencies.RULES,
+    indexing.RULES,
+    normalizations.RULES,
+    orders.RULES,
+    positions.RULES,
+    recurrent.RULES,
+    reductions.RULES,
+    shapes.RULES,
+    spatial.RULES,
+)
+RULES: OpTable = {packet: rules for family in FAMILIES for packet, rules in family.items()}
 NAMED = contractions.NAMED
 """Rows of operations that other libraries register, by their qualified names."""
 
@@ -77,4 +79,15 @@ LAZY = frozenset(
 yet decided.
 """
 
-__all__ = ["LAZY", "NAMED", "RULES", "AxesRule", "OpContext", "OpRules", "OpTable", "required"]
+__all__ = [
+    "FAMILIES",
+    "LAZY",
+    "NAMED",
+    "RULES",
+    "AxesRule",
+    "OpContext",
+    "OpRules",
+    "OpTable",
+    "required",
+    "row",
+]

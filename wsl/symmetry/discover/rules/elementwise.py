@@ -170,7 +170,7 @@ RULES: OpTable = {
         elementwise,
         units=separately(self=BLIND, other=BLIND),
     ),
-    **row("eq ne not_equal", elementwise, units=joint(BLIND)),
+    **row("eq ne not_equal", elementwise, units=entrywise(against_zero(0))),
     **row(
         "gt ge lt le greater greater_equal less less_equal",
         elementwise,
