@@ -245,7 +245,7 @@ def test_an_index_on_two_axes_apart_puts_positions_in_front():
 
 @pytest.mark.parametrize("packet", sorted(RULES, key=str), ids=str)
 def test_every_rule_takes_the_arguments_of_its_operation(packet):
-    parameters = inspect.signature(RULES[packet]).parameters.values()
+    parameters = inspect.signature(RULES[packet].axes).parameters.values()
     assert any(p.kind == p.VAR_KEYWORD for p in parameters)
     needed = {p.name for p in parameters if p.default is p.empty and p.kind != p.VAR_KEYWORD} - {
         "at"

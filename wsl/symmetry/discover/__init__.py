@@ -3,7 +3,7 @@ graph.
 """
 
 from wsl.symmetry.discover.discovery import SpecWarning, permutation_spec
-from wsl.symmetry.discover.exponents import symmetry_spec
+from wsl.symmetry.discover.units import symmetry_spec
 
 __all__ = [
     "SpecWarning",

@@ -1,10 +1,11 @@
-"""The abstract domain of discovery: an axis is a concatenation of products of atoms, and atoms are
-unified.
+"""The abstract domain of discovery: axes are concatenations of products of atoms.
 
-    axis = segment + segment + ...       segment = (atom atom ...), outermost first        atom:
-        size, and one of
-    free     some permutation of it may exist            pinned   it cannot move, for a reason
-    uniform  the tensor is constant along it, so that every permutation leaves it as it is
+    axis    = segment + segment + ...
+    segment = (atom atom ...)           outermost first
+    atom    = a size, and one of
+        free       some permutation of it may exist
+        pinned     it cannot move, for a reason
+        uniform    the tensor is constant along it: every permutation leaves it as it is
 
 The invariant that every rule keeps: for each assignment of permutations to the free atoms,
 permuting the parameters along their axes permutes every tensor of the graph along its axes, in the
@@ -18,6 +19,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 BLOCKED = "a cut or a reshape does not respect its blocks"
 
@@ -51,6 +53,17 @@ Segment = tuple[Atom, ...]
 Axis = tuple[Segment, ...]
 Value = tuple[Axis, ...]
 """What discovery knows of a tensor: its axes."""
+
+
+class Operand(tuple[Axis, ...]):
+    """A `Value` among the arguments of an operation, told apart from tuples that are structure."""
+
+    __slots__ = ()
+
+
+def is_value(argument: Any) -> bool:
+    """Whether an argument is a tensor."""
+    return isinstance(argument, Operand)
 
 
 def fresh(size: int) -> Axis:
@@ -95,10 +108,12 @@ def resolve(axis: Axis) -> Axis:
 
 @dataclasses.dataclass
 class Yielding:
-    """What stands still where blocks move and their inside is a concatenation, which no sum of
-    products can say.
+    """The choice between blocks and their inside, where both cannot move.
 
-    The blocks, or with ``inside`` their inside. ``met`` tells whether the choice came up.
+    An axis of blocks, each of which is a concatenation, is h (a+b), but a sum of products can only
+    hold (h a)+(h b), which is another order of the entries. So either the blocks are fixed and a
+    and b may move, or, with ``inside``, a and b are fixed and the blocks may move. Discovery reads
+    the graph both ways if ``met`` says that the choice came up.
     """
 
     inside: bool
@@ -106,13 +121,11 @@ class Yielding:
 
 
 YIELDING: ContextVar[Yielding] = ContextVar("YIELDING")
-"""The choice for the time of one reading of a graph; the blocks stand still where none was made."""
+"""The choice for the time of one reading of a graph; by default the blocks are fixed."""
 
 
 def multiply(*factors: Axis) -> Axis:
-    """The flattened product of axes, outermost first; of a concatenation under moving factors one
-    side stands still.
-    """
+    """The flattened product of axes, outermost first; see `Yielding` for concatenations in it."""
     product: list[Segment] = [()]
     for factor in map(resolve, factors):
         if product != [()]:
@@ -153,7 +166,7 @@ def _meaning(atom: Atom) -> Axis:
 
 
 def _yields(outer: Axis | list[Segment], factor: Axis) -> bool:
-    """Whether a concatenation stands still rather than the blocks that it is the inside of."""
+    """Whether a concatenation is fixed so that the blocks whose inside it is can move."""
     if len(factor) < 2 or not _moves(factor) or not _moves(outer):
         return False
     choice = YIELDING.get(Yielding(inside=False))
@@ -166,8 +179,7 @@ def _moves(segments: Iterable[Segment]) -> bool:
 
 
 def _lump(axis: Axis) -> Axis:
-    """A concatenation in which nothing moves is one atom: so a pinned axis may be cut and still be
-    an inner factor.
+    """A concatenation in which nothing moves, as one atom, which may be an inner factor.
 
     It is pinned even if every part is uniform, since the parts may differ.
     """

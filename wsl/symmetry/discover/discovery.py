@@ -22,13 +22,22 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.export.graph_signature import OutputKind
 
-from wsl.symmetry.discover.axes import YIELDING, Axis, Value, Yielding, atoms, fresh, pin, uniform
+from wsl.symmetry.discover.axes import (
+    YIELDING,
+    Axis,
+    Value,
+    Yielding,
+    atoms,
+    fresh,
+    is_value,
+    pin,
+    uniform,
+)
 from wsl.symmetry.discover.failure import BY_HAND, FAILURES, told
 from wsl.symmetry.discover.families import families
-from wsl.symmetry.discover.interpret import Interpreter, Overwritten, Step
+from wsl.symmetry.discover.interpret import Interpreter, OpRecord, Overwritten
 from wsl.symmetry.discover.naming import write
 from wsl.symmetry.discover.program import Program, program_of
-from wsl.symmetry.discover.rules import is_value
 from wsl.symmetry.discover.sources import inputs_of, placeholders, weights_of
 from wsl.symmetry.discover.unify import unite
 from wsl.symmetry.spec import PermutationSpec, SpecError
@@ -62,8 +71,8 @@ def permutation_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> Permutati
 
 
 class Discovery(NamedTuple):
-    """A specification with what it was found by: solved axes, steps of the graph, and values that
-    overwrite buffers.
+    """A specification with what it was found by: solved axes, the records of all operations, and
+    values that overwrite buffers.
 
     ``reads`` tells that Python read values on the way: the graph does not show how what follows
     depends on them.
@@ -72,7 +81,7 @@ class Discovery(NamedTuple):
     spec: PermutationSpec
     state: Mapping[str, Tensor]
     weights: Mapping[str, Value]
-    steps: Sequence[Step]
+    records: Sequence[OpRecord]
     written: Sequence[Value]
     reads: bool = False
 
@@ -102,8 +111,10 @@ def _reading(
             weights, reading, written = _read(program, state, uniform)
         except Overwritten:
             weights, reading, written = _read(program, state, fresh)
-        spec = write(weights, families(list(weights.values()), reading.steps), reading.labels)
-        return Discovery(spec, state, weights, reading.steps, written, bool(program.reads)), choice
+        spec = write(weights, families(list(weights.values()), reading.records), reading.labels)
+        return Discovery(
+            spec, state, weights, reading.records, written, bool(program.reads)
+        ), choice
     finally:
         YIELDING.reset(token)
 

@@ -22,9 +22,9 @@ FAILURES = (
 )
 """What a network's code raises, or torch while it reads that code."""
 
-BY_HAND = """Write the specification by hand and prove it:
-    shapes = {n: t.shape for n, t in model.state_dict().items()}
-    print(wsl.PermutationSpec.from_axes_to_perm({}, shapes))  # names for numbers
+_SHAPES = "{n: t.shape for n, t in model.state_dict().items()}"
+BY_HAND = f"""Write the specification by hand and prove it:
+    print(wsl.PermutationSpec.from_axes_to_perm({{}}, {_SHAPES}))  # names for numbers
     spec = wsl.PermutationSpec.parse(text)
     print(wsl.verify(spec, model, *inputs))"""
 

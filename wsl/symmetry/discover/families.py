@@ -20,22 +20,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from wsl.symmetry.discover.axes import Atom, Segment, Value, resolve
-from wsl.symmetry.discover.interpret import Step
+from wsl.symmetry.discover.interpret import OpRecord
 from wsl.symmetry.discover.lazy import undecided
 
 Item = TypeVar("Item")
 
 
-def families(weights: Sequence[Value], steps: Sequence[Step]) -> dict[Atom, Atom]:
+def families(weights: Sequence[Value], records: Sequence[OpRecord]) -> dict[Atom, Atom]:
     """The parent of each atom that forms a family, found in the parameters' axes."""
     weights = [_resolve(value) for value in weights]
     candidates = dict.fromkeys(_candidates(weights))
     if not candidates:
         return {}
     tensors = _by_atom({b for _, b in candidates}, [(value, [value]) for value in weights])
-    decided = [Step(_decided(step.operands), _decided(step.results)) for step in steps]
+    decided = [OpRecord(_decided(record.operands), _decided(record.results)) for record in records]
     reads = _by_atom(
-        {b for _, b in candidates}, [(step, [*step.operands, *step.results]) for step in decided]
+        {b for _, b in candidates},
+        [(record, [*record.operands, *record.results]) for record in decided],
     )
     parents: dict[Atom, Atom] = {}
     inside: set[Atom] = set()
@@ -44,7 +45,7 @@ def families(weights: Sequence[Value], steps: Sequence[Step]) -> dict[Atom, Atom
         if (
             not taken
             and _written(a, b, tensors[b])
-            and all(_local(a, b, step) for step in reads[b])
+            and all(_local(a, b, record) for record in reads[b])
         ):
             parents[b] = a
             inside.add(a)
@@ -93,16 +94,16 @@ def _written(a: Atom, b: Atom, weights: Sequence[Value]) -> bool:
     )
 
 
-def _local(a: Atom, b: Atom, step: Step) -> bool:
+def _local(a: Atom, b: Atom, record: OpRecord) -> bool:
     """One operation keeps blocks apart."""
-    everything = [*step.operands, *step.results]
+    everything = [*record.operands, *record.results]
     apart = [
         value for value in everything if any(b in s and s.count(a) != 1 for s in _segments([value]))
     ]
     if not apart:
         return True
     return all(_beside(a, b, value) for value in apart) and all(
-        _count(a, value) <= 1 for value in step.results
+        _count(a, value) <= 1 for value in record.results
     )
 
 

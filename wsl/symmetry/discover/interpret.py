@@ -18,10 +18,10 @@ from torch import fx
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx.node import map_arg
 
-from wsl.symmetry.discover.axes import Axis, Value, atoms, fixed, pin, shape
+from wsl.symmetry.discover.axes import Axis, Operand, Value, atoms, fixed, is_value, pin, shape
 from wsl.symmetry.discover.lazy import settle
 from wsl.symmetry.discover.roles import attention_roles
-from wsl.symmetry.discover.rules import LAZY, NAMED, RULES, Call, Operand, Rule, is_value, required
+from wsl.symmetry.discover.rules import LAZY, NAMED, RULES, OpContext, OpRules, required
 from wsl.symmetry.discover.unify import DoesNotFit, unite
 from wsl.symmetry.spec import SpecError
 
@@ -34,36 +34,38 @@ class Overwritten(Exception):
     """
 
 
-class Operation(NamedTuple):
-    """An operation whose rule was followed: enough to follow it again, with other axes in the place
-    of these.
+class OpCall(NamedTuple):
+    """A call of an operation whose axes rule was followed: enough to follow it again, with other
+    axes in the place of these.
     """
 
     target: OpOverload
     arguments: Mapping[str, Any]
-    call: Call
+    context: OpContext
     outputs: Sequence[Value]
     floating: Sequence[bool]
 
 
-class Step(NamedTuple):
-    """The operands of one operation, and its results with what lies between."""
+class OpRecord(NamedTuple):
+    """The operands of one operation, its results with what lies between, and how it was read; no
+    ``call`` where it has no rule.
+    """
 
     operands: list[Value]
     results: list[Value]
-    operation: Operation | None = None
+    call: OpCall | None = None
 
 
 class Interpreter:
     """One reading of a graph; ``constant`` makes the axis of a tensor filled with one value.
 
-    It keeps every ``steps`` it took, and the ``labels`` that rules gave to axes whose role they
-    know.
+    It keeps the ``records`` of all operations, and the ``labels`` that rules gave to axes whose
+    role they know.
     """
 
     def __init__(self, constant: Callable[[int], Axis]) -> None:
         self.constant = constant
-        self.steps: list[Step] = []
+        self.records: list[OpRecord] = []
         self.labels: list[tuple[Axis, str]] = []
 
     def run(self, module: fx.GraphModule, inputs: Sequence[Any]) -> Any:
@@ -99,7 +101,7 @@ class Interpreter:
         if not shapes and isinstance(node.target, OpOverload) and not mutates(node.target):
             return None
         between: list[Value] = []
-        call = Call(
+        call = OpContext(
             _packet(node),
             shapes,
             uniform=self.constant,
@@ -111,8 +113,8 @@ class Interpreter:
         bound = arguments_of(node.target, args, kwargs)
         found = follow(node.target, bound, call)
         results = [*map(Operand, found or _without_rule(node, operands, shapes))]
-        operation = Operation(node.target, bound, call, results, _floating(node)) if found else None  # type: ignore[arg-type]
-        self.steps.append(Step(operands, [*between, *results], operation))
+        followed = OpCall(node.target, bound, call, results, _floating(node)) if found else None  # type: ignore[arg-type]
+        self.records.append(OpRecord(operands, [*between, *results], followed))
         return results[0] if isinstance(node.meta.get("val"), torch.Tensor) else results
 
 
@@ -135,20 +137,20 @@ def arguments_of(target: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     )
 
 
-def follow(target: Any, arguments: dict[str, Any], call: Call) -> list[Value] | None:
+def follow(target: Any, arguments: dict[str, Any], at: OpContext) -> list[Value] | None:
     """Outputs by the operation's rule, or None where there is none for these arguments."""
-    rule = _rule(target)
-    if rule is None:
+    known = rules_of(target)
+    if known is None:
         return None
     if not is_lazy(target):
         for value in operands_of(arguments):
             settle(value)
     try:
-        result = rule(**arguments, at=call)
+        result = known.axes(**arguments, at=at)
         if result is NotImplemented:
             return None
         results = result if isinstance(result, list) else [result]
-        if [shape(value) for value in results] != list(call.shapes):
+        if [shape(value) for value in results] != list(at.shapes):
             return None
         if mutates(target) and torch.Tag.inplace_view not in target.tags:  # type: ignore[union-attr]
             old = next(iter(arguments.values()))
@@ -162,12 +164,13 @@ def follow(target: Any, arguments: dict[str, Any], call: Call) -> list[Value] | 
 
 def is_lazy(target: Any) -> bool:
     """Whether an operation may see factors that are not yet decided."""
-    return _rule(target) in LAZY
+    known = rules_of(target)
+    return known is not None and known.axes in LAZY
 
 
-def _rule(target: Any) -> Rule | None:
-    """The row of the table, if it takes this overload's arguments; ``relu_`` follows ``relu``,
-    other mutations have no row.
+def rules_of(target: Any) -> OpRules | None:
+    """The row of the table, if its axes rule takes this overload's arguments; ``relu_`` follows
+    ``relu``, other mutations have no row.
     """
     if not isinstance(target, OpOverload):
         return None
@@ -177,12 +180,9 @@ def _rule(target: Any) -> Rule | None:
         if not name.endswith("_"):
             return None
         packet = getattr(torch.ops.aten, name[:-1], packet)
-    rule = RULES.get(packet) or NAMED.get(packet._qualified_op_name)
-    return (
-        rule
-        if rule and required(rule) <= {argument.name for argument in target._schema.arguments}
-        else None
-    )
+    known = RULES.get(packet) or NAMED.get(packet._qualified_op_name)
+    given = {argument.name for argument in target._schema.arguments}
+    return known if known and required(known.axes) <= given else None
 
 
 def mutates(target: Any) -> bool:

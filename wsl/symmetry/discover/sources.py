@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.export.graph_signature import InputSpec
 from torch.fx import Node
 
-from wsl.symmetry.discover.axes import Axis, Value, fixed, fresh, pin
+from wsl.symmetry.discover.axes import Axis, Operand, Value, fixed, fresh, pin
 from wsl.symmetry.discover.program import Program
-from wsl.symmetry.discover.rules import Operand
 from wsl.symmetry.discover.unify import unite
 
 Constant = Callable[[int], Axis]

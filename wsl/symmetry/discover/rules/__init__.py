@@ -1,16 +1,19 @@
-"""One rule per ATen operation: which axis of the output is which axis of which input.
+"""One row per ATen operation: its axes rule, and its unit rule.
 
-    rule(**arguments, at=call) -> value, or a list of values
+    rule(**arguments, at=context) -> value, or a list of values
 
-``arguments`` carry the names of the operation's schema, with a tensor replaced by its `Value`, a
-tuple of axes; ``at`` says which operation this is and the shapes it returns. A rule keeps the
-invariant of `wsl.symmetry.discover.axes`: it unites axes that the operation pairs, passes axes that
-it maps over, leaves out axes that it reduces by a symmetric function, and pins the rest. A new
-operation is a new row; an operation without a row pins everything it touches and is named in
-``spec.pinned``.
+The axes rule says which axis of the output is which axis of which input. ``arguments`` carry the
+names of the operation's schema, with a tensor replaced by its `Value`, a tuple of axes; ``at`` says
+which operation this is and the shapes it returns. A rule keeps the invariant of
+`wsl.symmetry.discover.axes`: it unites axes that the operation pairs, passes axes that it maps
+over, leaves out axes that it reduces by a symmetric function, and pins the rest.
+
+The unit rule says what the operation does to a factor by which each unit is multiplied; `VANISH`
+where there can be none. See `wsl.symmetry.discover.exponents`.
+
+A new operation is one row in the file of its family; an operation without a row pins everything it
+touches and is named in ``spec.pinned``.
 """
-
-import torch
 
 from wsl.symmetry.discover.rules import (
     attention,
@@ -22,50 +25,69 @@ from wsl.symmetry.discover.rules import (
     indexing,
     normalizations,
     orders,
-    places,
+    positions,
     recurrent,
     reductions,
     shapes,
     spatial,
 )
-from wsl.symmetry.discover.rules.call import Call, Operand, Rule, Rules, is_value, required
-from wsl.symmetry.discover.rules.libraries import NAMED
+from wsl.symmetry.discover.rules.row import (
+    AxesRule,
+    OpContext,
+    OpRules,
+    OpTable,
+    required,
+    row,
+)
 
-RULES: Rules = {
-    **attention.RULES,
-    **constants.RULES,
-    **contractions.RULES,
-    **convolutions.RULES,
-    **elementwise.RULES,
-    **frequencies.RULES,
-    **indexing.RULES,
-    **normalizations.RULES,
-    **orders.RULES,
-    **places.RULES,
-    **recurrent.RULES,
-    **reductions.RULES,
-    **shapes.RULES,
-    **spatial.RULES,
-}
+FAMILIES = (
+    attention.RULES,
+    constants.RULES,
+    contractions.RULES,
+    convolutions.RULES,
+    elementwise.RULES,
+    frequencies.RULES,
+    indexing.RULES,
+    normalizations.RULES,
+    orders.RULES,
+    positions.RULES,
+    recurrent.RULES,
+    reductions.RULES,
+    shapes.RULES,
+    spatial.RULES,
+)
+RULES: OpTable = {packet: rules for family in FAMILIES for packet, rules in family.items()}
+NAMED = contractions.NAMED
+"""Rows of operations that other libraries register, by their qualified names."""
 
 LAZY = frozenset(
-    RULES[getattr(torch.ops.aten, name)]
-    for name in [
-        "relu",
-        "clone",
-        "view",
-        "permute",
-        "transpose",
-        "t",
-        "mT",
-        "movedim",
-        "expand",
-        "unbind",
-        "select",
-    ]
+    {
+        elementwise.elementwise,
+        elementwise.same,
+        shapes.reshape,
+        shapes.permute,
+        shapes.transpose,
+        shapes.reverse,
+        shapes.adjoint,
+        shapes.movedim,
+        shapes.expand,
+        indexing.unbind,
+        indexing.select,
+    }
 )
-"""Rules that commute with taking one position of any axis: they may see factors that are not yet
-decided.
+"""Axes rules that commute with taking one position of any axis: they may see factors that are not
+yet decided.
 """
 
-__all__ = ["LAZY", "NAMED", "RULES", "Call", "Operand", "Rule", "Rules", "is_value", "required"]
+__all__ = [
+    "FAMILIES",
+    "LAZY",
+    "NAMED",
+    "RULES",
+    "AxesRule",
+    "OpContext",
+    "OpRules",
+    "OpTable",
+    "required",
+    "row",
+]

@@ -7,12 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 from wsl.symmetry.discover.axes import Value, multiply, size
-from wsl.symmetry.discover.rules.call import Call, Rules, broadcast, replace, rows
+from wsl.symmetry.discover.exponents import Exponents, OpConstraints, UnitRule
+from wsl.symmetry.discover.rules.row import OpContext, OpTable, broadcast, replace, row
 from wsl.symmetry.discover.unify import unite
 
 
 def attention(
-    at: Call,
+    at: OpContext,
     query: Value,
     key: Value,
     value: Value,
@@ -42,4 +43,21 @@ def attention(
     return (*scores[:-1], value[-1])
 
 
-RULES: Rules = rows(attention, "scaled_dot_product_attention")
+def attention_units(e: Exponents, op: OpConstraints) -> None:
+    """Scores have no exponent; queries and keys are contracted over their features, values over
+    positions.
+    """
+    for constraint in op.constraints:
+        scores, values = constraint.of("query", "key"), constraint.of("value")
+        if e.kind == "linear" and len(scores) + len(values) > (1 if constraint.results else 2):
+            e.forbid(constraint)
+            continue
+        e.vanish(e.total(scores))
+        e.vanish(e.total(constraint.of("attn_mask")))
+        form = e.total(values)
+        if not constraint.results:
+            e.vanish(form)
+        e.give(constraint, form)
+
+
+RULES: OpTable = row("scaled_dot_product_attention", attention, units=UnitRule(attention_units))

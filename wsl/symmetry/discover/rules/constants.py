@@ -7,34 +7,34 @@ from __future__ import annotations
 from typing import Any
 
 from wsl.symmetry.discover.axes import Value
-from wsl.symmetry.discover.rules.call import Call, Rules, rows
+from wsl.symmetry.discover.exponents import IGNORE, VANISH, UnitRule
+from wsl.symmetry.discover.rules.row import OpContext, OpTable, row
 
 
-def filled(at: Call, **_: Any) -> Value:
+def filled(at: OpContext, **_: Any) -> Value:
     """One value everywhere."""
     return tuple(map(at.uniform, at.shape))
 
 
-def positions(at: Call, **_: Any) -> Value:
+def positions(at: OpContext, **_: Any) -> Value:
     """Numbers that differ from place to place."""
     return at.fixed("positions", at.shape)
 
 
-def one_hot(at: Call, self: Value, **_: Any) -> Value:
+def one_hot(at: OpContext, self: Value, **_: Any) -> Value:
     """An axis of classes for every entry."""
     return (*self, *at.fixed("classes", at.shape[-1:]))
 
 
-RULES: Rules = {
-    **rows(
-        filled,
-        "full full_like zeros zeros_like ones ones_like new_full new_zeros new_ones scalar_tensor "
-        "zero fill",
-    ),
-    **rows(filled, "empty empty_like new_empty"),
-    **rows(
-        positions,
-        "arange linspace logspace eye tril_indices triu_indices randn rand randint randperm",
-    ),
-    **rows(one_hot, "one_hot"),
+FILLED = UnitRule(IGNORE.equations, zero=lambda _, op: op.arguments.get("fill_value") == 0)
+ZEROS = UnitRule(IGNORE.equations, zero=lambda *_: True)
+
+RULES: OpTable = {
+    **row("full full_like new_full", filled, units=FILLED),
+    **row("zeros zeros_like new_zeros", filled, units=ZEROS),
+    **row("ones ones_like new_ones scalar_tensor", filled, units=IGNORE),
+    **row("empty empty_like new_empty zero fill", filled, units=IGNORE),
+    **row("arange linspace logspace eye tril_indices triu_indices", positions, units=IGNORE),
+    **row("randn rand randint randperm", positions, units=IGNORE),
+    **row("one_hot", one_hot, units=VANISH),
 }

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from wsl.symmetry.discover.axes import Value, pin
-from wsl.symmetry.discover.rules.call import Call, Rules, broadcast, rows
+from wsl.symmetry.discover.exponents import (
+    ABS,
+    Constraint,
+    Exponents,
+    OpConstraints,
+    UnitRule,
+    added,
+    product,
+)
+from wsl.symmetry.discover.rules.row import OpContext, OpRules, OpTable, broadcast, row
 from wsl.symmetry.discover.unify import unite
 
 
@@ -16,7 +25,7 @@ def linear(input: Value, weight: Value, bias: Value | None = None, **_: Any) -> 
     return out if bias is None else broadcast(out, bias)
 
 
-def product(a: Value, b: Value) -> Value:
+def _product(a: Value, b: Value) -> Value:
     """The product of `torch.matmul`; a vector is a row on the left and a column on the right."""
     batch = broadcast(a[:-2], b[:-2])
     unite(a[-1], b[-min(len(b), 2)])
@@ -25,37 +34,37 @@ def product(a: Value, b: Value) -> Value:
 
 def matmul(self: Value, other: Value, **_: Any) -> Value:
     """Batched matrix product."""
-    return product(self, other)
+    return _product(self, other)
 
 
 def mm(self: Value, mat2: Value, **_: Any) -> Value:
     """Matrix product."""
-    return product(self, mat2)
+    return _product(self, mat2)
 
 
 def mv(self: Value, vec: Value, **_: Any) -> Value:
     """Matrix times vector."""
-    return product(self, vec)
+    return _product(self, vec)
 
 
 def dot(self: Value, tensor: Value, **_: Any) -> Value:
     """Vector times vector."""
-    return product(self, tensor)
+    return _product(self, tensor)
 
 
 def vdot(self: Value, other: Value, **_: Any) -> Value:
     """Conjugate vector times vector."""
-    return product(self, other)
+    return _product(self, other)
 
 
 def addmm(self: Value, mat1: Value, mat2: Value, **_: Any) -> Value:
     """beta C + alpha A B."""
-    return broadcast(self, product(mat1, mat2))
+    return broadcast(self, _product(mat1, mat2))
 
 
 def baddbmm(self: Value, batch1: Value, batch2: Value, **_: Any) -> Value:
     """beta C + alpha A B in batches."""
-    return broadcast(self, product(batch1, batch2))
+    return broadcast(self, _product(batch1, batch2))
 
 
 def bilinear(
@@ -80,7 +89,7 @@ def distance(x1: Value, x2: Value, **_: Any) -> Value:
 
 
 def grouped(
-    at: Call,
+    at: OpContext,
     self: Value,
     mat2: Value,
     offs: Value | None = None,
@@ -98,7 +107,7 @@ def grouped(
     return (*at.fixed("rows", at.shape[:1]), mat2[2])
 
 
-def grouped_fallback(at: Call, input: Value, weight: Value, offs: Value, **_: Any) -> Any:
+def grouped_fallback(at: OpContext, input: Value, weight: Value, offs: Value, **_: Any) -> Any:
     """The same as transformers writes it where the operation is missing."""
     return grouped(at, input, weight, offs)
 
@@ -126,6 +135,21 @@ def einsum(equation: str, tensors: list[Value], **_: Any) -> Any:
     return tuple(axes[letter][0] for letter in result)
 
 
+def distance_units(e: Exponents, op: OpConstraints) -> None:
+    """||x - y||: both are scaled alike; no sign of a coordinate is seen, if both have it."""
+    for constraint in op.constraints:
+        one, other = (e.total(constraint.of(name)) for name in ("x1", "x2"))
+        e.equal(one, other)
+        if constraint.results:
+            e.give(constraint, e.through(ABS, one))
+        elif e.kind != "sign":
+            e.vanish(one)
+
+
+def _beta(op: OpConstraints, _: Constraint) -> dict[str, float | None]:
+    return {"self": float(op.arguments.get("beta", 1))}
+
+
 def _letters(term: str, rank: int) -> list[str]:
     """Names of the axes; an ellipsis stands for as many as are missing, numbered from the right."""
     before, dots, after = term.partition("...")
@@ -133,18 +157,24 @@ def _letters(term: str, rank: int) -> list[str]:
     return [*before, *(f"...{i}" for i in reversed(range(missing))), *after]
 
 
-RULES: Rules = {
-    **rows(einsum, "einsum"),
-    **rows(linear, "linear"),
-    **rows(matmul, "matmul"),
-    **rows(mm, "mm bmm"),
-    **rows(mv, "mv"),
-    **rows(dot, "dot"),
-    **rows(vdot, "vdot"),
-    **rows(outer, "outer ger"),
-    **rows(distance, "cdist"),
-    **rows(addmm, "addmm"),
-    **rows(baddbmm, "baddbmm"),
-    **rows(grouped, "_grouped_mm"),
-    **rows(bilinear, "bilinear"),
+RULES: OpTable = {
+    **row("einsum", einsum, units=product("tensors")),
+    **row("linear", linear, units=product("input weight", biased=True)),
+    **row("matmul", matmul, units=product("self other")),
+    **row("mm bmm", mm, units=product("self mat2")),
+    **row("mv", mv, units=product("self vec")),
+    **row("dot", dot, units=product("self tensor")),
+    **row("vdot", vdot, units=product("self other")),
+    **row("outer ger", outer, units=product("self vec2")),
+    **row("cdist", distance, units=UnitRule(distance_units)),
+    **row("addmm", addmm, units=added("self", factors="mat1 mat2", coefficients=_beta)),
+    **row("baddbmm", baddbmm, units=added("self", factors="batch1 batch2")),
+    **row("_grouped_mm", grouped, units=product("self mat2")),
+    **row("bilinear", bilinear, units=product("input1 input2 weight", biased=True)),
 }
+NAMED = {
+    "transformers::grouped_mm_fallback": OpRules(grouped_fallback, product("input weight")),
+}
+"""Operations that other libraries register with torch, which exist only where those are imported,
+by their qualified names.
+"""

@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any
 
 from wsl.symmetry.discover.axes import Value, fresh, multiply, pin, size
-from wsl.symmetry.discover.rules.call import Call, Rules, rows
+from wsl.symmetry.discover.exponents import product
+from wsl.symmetry.discover.rules.row import OpContext, OpTable, row
 from wsl.symmetry.discover.unify import unite
 
 
 def convolution(
-    at: Call,
+    at: OpContext,
     input: Value,
     weight: Value,
     bias: Value | None = None,
@@ -42,7 +43,7 @@ def convolution(
 
 
 def _space(
-    at: Call, space: Value, kernel: Value, *, stride: Any = 1, padding: Any = 0, **_: Any
+    at: OpContext, space: Value, kernel: Value, *, stride: Any = 1, padding: Any = 0, **_: Any
 ) -> Value:
     """Where the kernel is one position that slides by ones, every position is treated alike, and
     may move.
@@ -63,9 +64,13 @@ def _space(
     )
 
 
-RULES: Rules = {
-    **rows(convolution, "conv1d conv2d conv3d"),
-    **rows(
-        partial(convolution, transposed=True), "conv_transpose1d conv_transpose2d conv_transpose3d"
+AFFINE = product("input weight", biased=True)
+
+RULES: OpTable = {
+    **row("conv1d conv2d conv3d", convolution, units=AFFINE),
+    **row(
+        "conv_transpose1d conv_transpose2d conv_transpose3d",
+        partial(convolution, transposed=True),
+        units=AFFINE,
     ),
 }

@@ -6,12 +6,13 @@ from functools import reduce
 from typing import Any
 
 from wsl.symmetry.discover.axes import Value, concat, fixed, fresh, multiply, pin, size
+from wsl.symmetry.discover.exponents import CARRY, Exponents, OpConstraints, UnitRule, join
 from wsl.symmetry.discover.lazy import take
-from wsl.symmetry.discover.rules.call import Call, Rules, replace, rows
+from wsl.symmetry.discover.rules.row import OpContext, OpTable, replace, row
 from wsl.symmetry.discover.unify import narrow, split, unite
 
 
-def cat(at: Call, tensors: list[Value], dim: int = 0, **_: Any) -> Value:
+def cat(at: OpContext, tensors: list[Value], dim: int = 0, **_: Any) -> Value:
     """Axes other than ``dim`` move alike."""
     tensors = [t for t in tensors if len(t) == len(at.shape)]
     dim %= len(at.shape)
@@ -19,20 +20,20 @@ def cat(at: Call, tensors: list[Value], dim: int = 0, **_: Any) -> Value:
     return replace(rest, dim, concat(t[dim] for t in tensors))
 
 
-def stack(at: Call, tensors: list[Value], dim: int = 0, **_: Any) -> Value:
+def stack(at: OpContext, tensors: list[Value], dim: int = 0, **_: Any) -> Value:
     """The new axis is fixed, all others move alike."""
     rest = reduce(lambda a, b: tuple(map(unite, a, b)), tensors)
     dim %= len(at.shape)
     return (*rest[:dim], fixed(len(tensors), f"place in {at.name}"), *rest[dim:])
 
 
-def parts(at: Call, self: Value, dim: int = 0, **_: Any) -> list[Value]:
+def parts(at: OpContext, self: Value, dim: int = 0, **_: Any) -> list[Value]:
     """split, chunk and their kin: consecutive parts of one axis."""
     sizes = [shape[dim] for shape in at.shapes]
     return [replace(self, dim, part) for part in split(self[dim], sizes)]
 
 
-def unbind(at: Call, self: Value, dim: int = 0, **_: Any) -> list[Value]:
+def unbind(at: OpContext, self: Value, dim: int = 0, **_: Any) -> list[Value]:
     """Every position of one axis."""
     return [take(self, dim, i) for i in range(len(at.shapes))]
 
@@ -43,7 +44,7 @@ def select(self: Value, dim: int, index: int, **_: Any) -> Value:
 
 
 def slice_(
-    at: Call,
+    at: OpContext,
     self: Value,
     dim: int = 0,
     start: int | None = None,
@@ -66,18 +67,34 @@ def slice_(
     return replace(self, dim, *at.fixed("step", [count]))
 
 
-def glu(at: Call, self: Value, dim: int = -1, **_: Any) -> Value:
+def glu(at: OpContext, self: Value, dim: int = -1, **_: Any) -> Value:
     """One half gates the other: they move alike."""
     half = at.shape[dim]
     return replace(self, dim, unite(*split(self[dim], (half, half))))
 
 
-RULES: Rules = {
-    **rows(cat, "cat concat concatenate"),
-    **rows(stack, "stack"),
-    **rows(parts, "split chunk split_with_sizes tensor_split unsafe_split unsafe_chunk"),
-    **rows(unbind, "unbind"),
-    **rows(select, "select"),
-    **rows(slice_, "slice"),
-    **rows(glu, "glu"),
+def glu_units(e: Exponents, op: OpConstraints) -> None:
+    """a sigmoid(b): the first half passes."""
+    dim = op.arguments.get("dim", -1) % len(op.outputs[0])
+    for constraint in op.constraints:
+        halves = len(constraint.terms) == len(constraint.tied) == 1
+        if e.kind == "linear" or not halves or constraint.terms[0].axis != dim:
+            e.tie(constraint)
+            e.forbid(constraint)
+            continue
+        ((first, second),) = constraint.tied
+        e.vanish(e.use(second))
+        e.give(constraint, e.use(first))
+
+
+RULES: OpTable = {
+    **row("cat concat concatenate", cat, units=join(along=True)),
+    **row("stack", stack, units=join(along=False)),
+    **row(
+        "split chunk split_with_sizes tensor_split unsafe_split unsafe_chunk", parts, units=CARRY
+    ),
+    **row("unbind", unbind, units=CARRY),
+    **row("select", select, units=CARRY),
+    **row("slice", slice_, units=CARRY),
+    **row("glu", glu, units=UnitRule(glu_units, separate=True)),
 }

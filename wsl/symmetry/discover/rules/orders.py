@@ -11,11 +11,24 @@ import math
 from typing import Any
 
 from wsl.symmetry.discover.axes import Axis, Value, concat, pin, size
-from wsl.symmetry.discover.rules.call import Call, Rules, broadcast, replace, rows
+from wsl.symmetry.discover.exponents import (
+    CARRY,
+    LARGEST,
+    LINEAR,
+    LINEAR_MAP,
+    POSITION,
+    POSITIVE,
+    VANISH,
+    chosen,
+    depending,
+    product,
+    reduction,
+)
+from wsl.symmetry.discover.rules.row import OpContext, OpTable, broadcast, replace, row
 from wsl.symmetry.discover.unify import split
 
 
-def ordered(at: Call, self: Value, dim: int = -1, **_: Any) -> list[Value]:
+def ordered(at: OpContext, self: Value, dim: int = -1, **_: Any) -> list[Value]:
     """Values in their order, and where they stood; of each row the first ones, or all."""
     if not self:
         return [(), ()]
@@ -26,7 +39,7 @@ def ordered(at: Call, self: Value, dim: int = -1, **_: Any) -> list[Value]:
 
 
 def best(
-    at: Call,
+    at: OpContext,
     self: Value,
     dim: int | None = None,
     other: Value | None = None,
@@ -47,7 +60,7 @@ def best(
 
 
 def position(
-    at: Call, self: Value, dim: int | None = None, keepdim: bool = False, **_: Any
+    at: OpContext, self: Value, dim: int | None = None, keepdim: bool = False, **_: Any
 ) -> Value:
     """Where the largest entry stands: the axis cannot move, nor any if entries are counted through
     all of them.
@@ -59,18 +72,18 @@ def position(
     return tuple(((),) for _ in at.shape) if dim is None else replace(self, dim, *[((),)] * keepdim)
 
 
-def ranking(at: Call, self: Value, dim: int = -1, **_: Any) -> Value:
+def ranking(at: OpContext, self: Value, dim: int = -1, **_: Any) -> Value:
     """The positions that sort an axis."""
     return _still(at, self, dim)
 
 
-def running(at: Call, self: Value, dim: int = -1, **_: Any) -> Value | list[Value]:
+def running(at: OpContext, self: Value, dim: int = -1, **_: Any) -> Value | list[Value]:
     """A function of all entries up to a position."""
     result = _still(at, self, dim)
     return result if len(at.shapes) == 1 else [result] * len(at.shapes)
 
 
-def flip(at: Call, self: Value, dims: list[int], **_: Any) -> Value:
+def flip(at: OpContext, self: Value, dims: list[int], **_: Any) -> Value:
     """From the last entry to the first."""
     for dim in dims:
         self = _still(at, self, dim)
@@ -78,7 +91,7 @@ def flip(at: Call, self: Value, dims: list[int], **_: Any) -> Value:
 
 
 def roll(
-    at: Call, self: Value, shifts: list[int], dims: list[int] | None = None, **_: Any
+    at: OpContext, self: Value, shifts: list[int], dims: list[int] | None = None, **_: Any
 ) -> Value:
     """The end of an axis comes before its beginning; without axes, all entries in one line."""
     if not dims:
@@ -88,14 +101,14 @@ def roll(
     return self
 
 
-def triangle(at: Call, self: Value, **_: Any) -> Value:
+def triangle(at: OpContext, self: Value, **_: Any) -> Value:
     """The part of a matrix on one side of a diagonal."""
     for axis in self[-2:]:
         pin(axis, f"triangle of {at.name}")
     return (*self[:-2], *at.fixed("triangle", at.shape[-2:]))
 
 
-def cross(at: Call, self: Value, other: Value, dim: int = -1, **_: Any) -> Value:
+def cross(at: OpContext, self: Value, other: Value, dim: int = -1, **_: Any) -> Value:
     """The vector product."""
     return broadcast(_still(at, self, dim), _still(at, other, dim))
 
@@ -107,7 +120,7 @@ def _rolled(axis: Axis, shift: int) -> Axis:
     return concat(reversed(split(axis, (size(axis) - end, end))))
 
 
-def _still(at: Call, value: Value, dim: int) -> Value:
+def _still(at: OpContext, value: Value, dim: int) -> Value:
     """The value with an axis pinned, and fixed even if it was uniform: entries are not alike after
     the operation.
     """
@@ -117,20 +130,31 @@ def _still(at: Call, value: Value, dim: int) -> Value:
     return replace(value, dim, *at.fixed("order", [size(value[dim])]))
 
 
-def _all_still(at: Call, value: Value) -> Value:
+def _all_still(at: OpContext, value: Value) -> Value:
     for axis in value:
         pin(axis, f"order of {at.name}")
     return at.fixed("order", at.shape) if math.prod(at.shape) > 1 else value
 
 
-RULES: Rules = {
-    **rows(ordered, "sort topk"),
-    **rows(best, "max min median nanmedian mode kthvalue"),
-    **rows(position, "argmax argmin"),
-    **rows(ranking, "argsort"),
-    **rows(running, "cumsum cumprod logcumsumexp cummax cummin"),
-    **rows(flip, "flip"),
-    **rows(roll, "roll"),
-    **rows(triangle, "tril triu"),
-    **rows(cross, "linalg_cross"),
+EXTREMUM = depending(
+    lambda arguments: (
+        LARGEST if arguments.get("other") is None else chosen("self other", function=POSITIVE)
+    )
+)
+
+RULES: OpTable = {
+    **row("sort topk", ordered, units=LARGEST),
+    **row("max min", best, units=EXTREMUM),
+    **row("median nanmedian mode kthvalue", best, units=LARGEST),
+    **row("argmax argmin", position, units=reduction(POSITION)),
+    **row("argsort", ranking, units=reduction(POSITION)),
+    **row("cumsum", running, units=LINEAR_MAP),
+    **row("cummax cummin", running, units=LARGEST),
+    # Entries are products of as many as stand before them: each has another power of the factor.
+    **row("cumprod", running, units=VANISH),
+    **row("logcumsumexp", running, units=VANISH),
+    **row("flip", flip, units=CARRY),
+    **row("roll", roll, units=CARRY),
+    **row("tril triu", triangle, units=reduction(LINEAR, zero=True)),
+    **row("linalg_cross", cross, units=product("self other")),
 }

@@ -7,17 +7,30 @@ a projection the state that recurs is the projected one, and the cell moves on i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial, reduce
 from typing import Any
 
 from wsl.symmetry.discover.axes import Axis, Value, concat, fixed, fresh, multiply, size
+from wsl.symmetry.discover.exponents import (
+    NONE,
+    ODD,
+    POSITIVE,
+    Constraint,
+    Exponents,
+    LinearForm,
+    OpConstraints,
+    ScalarFunction,
+    folding,
+    plus,
+)
 from wsl.symmetry.discover.lazy import factor
-from wsl.symmetry.discover.rules.call import Call, Rules, rows
+from wsl.symmetry.discover.rules.row import OpContext, OpTable, row
 from wsl.symmetry.discover.unify import unite
 
 
 def recurrent(
-    at: Call,
+    at: OpContext,
     input: Value,
     hx: Value | list[Value],
     params: list[Value],
@@ -34,24 +47,29 @@ def recurrent(
     (time,) = at.fixed("time", [size(input[batch_first])])
     unite(input[batch_first], time)
     batch = reduce(unite, (state[1] for state in initial), input[1 - batch_first])
-    directions = 1 + bidirectional
-    each = len(params) // (num_layers * directions)
+    each = len(params) // (num_layers * (1 + bidirectional))
     cells = [params[i : i + each] for i in range(0, len(params), each)]
-    hidden, cell, inputs = [], [], input[-1]
-    for layer in range(num_layers):
-        states = [
-            _cell(at, inputs, weights, gates)
-            for weights in cells[layer * directions : (layer + 1) * directions]
-        ]
-        hidden, cell = hidden + [h for h, _ in states], cell + [c for _, c in states]
-        inputs = concat(h for h, _ in states)
+    outputs, states = _layers(at, input[-1], cells, directions=1 + bidirectional, gates=gates)
     final = [
-        _state(given, batch, axes) for given, axes in zip(initial, (hidden, cell), strict=False)
+        _state(given, batch, list(axes))
+        for given, axes in zip(initial, zip(*states, strict=True), strict=False)
     ]
-    return [(*((batch, time) if batch_first else (time, batch)), inputs), *final]
+    return [(*((batch, time) if batch_first else (time, batch)), outputs), *final]
 
 
-def _cell(at: Call, inputs: Axis, weights: list[Value], gates: int) -> tuple[Axis, Axis]:
+def _layers(
+    at: OpContext, inputs: Axis, cells: list[list[Value]], *, directions: int, gates: int
+) -> tuple[Axis, list[tuple[Axis, Axis]]]:
+    """The axis of the last layer's outputs, and of every layer and direction state and cell."""
+    states: list[tuple[Axis, Axis]] = []
+    for first in range(0, len(cells), directions):
+        layer = [_cell(at, inputs, cell, gates) for cell in cells[first : first + directions]]
+        states += layer
+        inputs = concat(state for state, _ in layer)
+    return inputs, states
+
+
+def _cell(at: OpContext, inputs: Axis, weights: list[Value], gates: int) -> tuple[Axis, Axis]:
     """Axes of the state and of the cell: weights are W_ih, W_hh, then b_ih and b_hh, then a
     projection.
     """
@@ -70,7 +88,7 @@ def _cell(at: Call, inputs: Axis, weights: list[Value], gates: int) -> tuple[Axi
 
 
 def single(
-    at: Call,
+    at: OpContext,
     input: Value,
     hx: Value | list[Value],
     w_ih: Value,
@@ -99,11 +117,50 @@ def _state(given: Value, batch: Axis, axes: list[Axis]) -> Value:
     return (place, batch, units)
 
 
-RULES: Rules = {
-    **rows(partial(recurrent, gates=4), "lstm"),
-    **rows(partial(recurrent, gates=3), "gru"),
-    **rows(partial(recurrent, gates=1), "rnn_tanh rnn_relu"),
-    **rows(partial(single, gates=4), "lstm_cell"),
-    **rows(partial(single, gates=3), "gru_cell"),
-    **rows(partial(single, gates=1), "rnn_tanh_cell rnn_relu_cell"),
+def recurrent_units(e: Exponents, op: OpConstraints, function: ScalarFunction) -> None:
+    """The exponent of a state is that of the rows; every weight that reads it cancels it, layer by
+    layer.
+    """
+    for constraint in op.constraints:
+        weights = [term for term in constraint.terms if term.argument in WEIGHTS]
+        rows = [e.use(term.exponent) for term in weights if term.axis == 0]
+        if not weights:
+            e.forbid(constraint)
+            continue
+        state = e.through(function, rows[0]) if rows else e.total(constraint.of("input"))
+        for form in (*rows, *(_initial(e, op, constraint) if rows else ())):
+            e.equal(state, form)
+        for term in weights:
+            if term.axis == 1:
+                e.vanish(plus(state, e.use(term.exponent)))
+        e.give(constraint, state if rows else {})
+
+
+def _initial(e: Exponents, op: OpConstraints, constraint: Constraint) -> Iterator[LinearForm]:
+    """Exponents of the first states, where they are not zero."""
+    given: Any = op.arguments["hx"]
+    for i, state in enumerate(given if isinstance(given, list) else [given]):
+        if not e.is_zero(state):
+            here = [
+                term.exponent
+                for term in constraint.terms
+                if term.argument == "hx" and term.index == i
+            ]
+            yield from map(e.use, here) if here else [{}]
+
+
+WEIGHTS = ("params", "w_ih", "w_hh", "b_ih", "b_hh")
+NO_SCALE = folding(partial(recurrent_units, function=NONE))
+SIGNED = folding(partial(recurrent_units, function=ODD))
+SCALED = folding(partial(recurrent_units, function=POSITIVE))
+
+RULES: OpTable = {
+    **row("lstm", partial(recurrent, gates=4), units=NO_SCALE),
+    **row("gru", partial(recurrent, gates=3), units=NO_SCALE),
+    **row("rnn_tanh", partial(recurrent, gates=1), units=SIGNED),
+    **row("rnn_relu", partial(recurrent, gates=1), units=SCALED),
+    **row("lstm_cell", partial(single, gates=4), units=NO_SCALE),
+    **row("gru_cell", partial(single, gates=3), units=NO_SCALE),
+    **row("rnn_tanh_cell", partial(single, gates=1), units=SIGNED),
+    **row("rnn_relu_cell", partial(single, gates=1), units=SCALED),
 }

@@ -4,15 +4,34 @@ pass.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
-from wsl.symmetry.discover.axes import Value
-from wsl.symmetry.discover.rules.call import Call, Rules, broadcast, replace, rows
+from wsl.symmetry.discover.axes import Value, shape
+from wsl.symmetry.discover.exponents import (
+    ABS,
+    BLIND,
+    LARGEST,
+    LINEAR,
+    LINEAR_MAP,
+    POSITIVE,
+    SQUARE,
+    VANISH,
+    Exponents,
+    OpConstraints,
+    ScalarFunction,
+    UnitRule,
+    depending,
+    reduction,
+)
+from wsl.symmetry.discover.rules.row import OpContext, OpTable, broadcast, replace, row
 
 ONE: Value = (((),),)
 
 
-def reduction(
+def reduction_axes(
     self: Value, dim: int | list[int] | None = None, keepdim: bool = False, **_: Any
 ) -> Value:
     """Reduce the axes ``dim``, or all of them."""
@@ -24,30 +43,65 @@ def reduction(
 
 
 def moments(
-    at: Call, self: Value, dim: int | list[int] | None = None, keepdim: bool = False, **_: Any
+    at: OpContext, self: Value, dim: int | list[int] | None = None, keepdim: bool = False, **_: Any
 ) -> list[Value]:
     """Two reductions at once: variance and mean, smallest and largest."""
-    return [reduction(self, dim, keepdim)] * len(at.shapes)
+    return [reduction_axes(self, dim, keepdim)] * len(at.shapes)
 
 
 def cosine(x1: Value, x2: Value, dim: int = 1, **_: Any) -> Value:
     """The cosine between two tensors along an axis."""
-    return reduction(broadcast(x1, x2), dim)
+    return reduction_axes(broadcast(x1, x2), dim)
 
 
-def along(at: Call, self: Value, dim: int, **_: Any) -> Value:
+def along(at: OpContext, self: Value, dim: int, **_: Any) -> Value:
     """Softmax and its kin: equivariant along the axis that is normalized, by a sum over it."""
     at.between(replace(self, dim) if self else ())
     return self
 
 
-RULES: Rules = {
-    **rows(
-        reduction,
-        "all amax amin any count_nonzero linalg_vector_norm logsumexp mean nanmean nansum norm "
-        "prod std sum var",
-    ),
-    **rows(moments, "var_mean std_mean aminmax"),
-    **rows(cosine, "cosine_similarity"),
-    **rows(along, "softmax log_softmax _softmax _log_softmax"),
+def norm_units(arguments: Mapping[str, Any]) -> UnitRule:
+    """(sum |x|^p)^(1/p), which sees no sign of a single entry; for p = 0 it counts entries."""
+    counts = arguments.get("ord", arguments.get("p", 2)) == 0
+    return reduction(BLIND, blind=REAL) if counts else reduction(ABS, blind=("sign",))
+
+
+def product_units(e: Exponents, op: OpConstraints) -> None:
+    """The product of n entries has degree n."""
+    entries, results = (math.prod(shape(v)) for v in (op.arguments["self"], op.outputs[0]))
+    count = entries // max(results, 1)
+    reduction(ScalarFunction(Fraction(count), count % 2)).equations(e, op)
+
+
+def cosine_units(e: Exponents, op: OpConstraints) -> None:
+    """x y / (|x| |y|): signs multiply. Lengths are bounded from below, so that no scale passes."""
+    for constraint in op.constraints:
+        form = e.total([term.exponent for term in constraint.terms])
+        if e.kind != "sign":
+            e.forbid(constraint)
+        elif constraint.results:
+            e.give(constraint, form)
+        else:
+            e.vanish(form)
+
+
+NAN_LINEAR = ScalarFunction(LINEAR.degree, LINEAR.parity)
+REAL = ("scale", "sign")
+
+RULES: OpTable = {
+    **row("sum mean", reduction_axes, units=LINEAR_MAP),
+    # Which entries are numbers does not change; but a matrix would spread what is none.
+    **row("nansum nanmean", reduction_axes, units=reduction(NAN_LINEAR)),
+    **row("amax amin", reduction_axes, units=LARGEST),
+    **row("aminmax", moments, units=reduction(POSITIVE, POSITIVE)),
+    **row("var", reduction_axes, units=reduction(SQUARE)),
+    **row("std", reduction_axes, units=reduction(ABS)),
+    **row("var_mean", moments, units=reduction(SQUARE, LINEAR)),
+    **row("std_mean", moments, units=reduction(ABS, LINEAR)),
+    **row("norm linalg_vector_norm", reduction_axes, units=depending(norm_units)),
+    **row("prod", reduction_axes, units=UnitRule(product_units)),
+    **row("all any count_nonzero", reduction_axes, units=reduction(BLIND, blind=REAL)),
+    **row("logsumexp", reduction_axes, units=VANISH),
+    **row("cosine_similarity", cosine, units=UnitRule(cosine_units)),
+    **row("softmax log_softmax _softmax _log_softmax", along, units=VANISH),
 }

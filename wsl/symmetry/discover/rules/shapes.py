@@ -11,12 +11,13 @@ from operator import mul
 from typing import Any
 
 from wsl.symmetry.discover.axes import Axis, Value, multiply, pin, shape, size
+from wsl.symmetry.discover.exponents import CARRY, Exponents, OpConstraints, folding
 from wsl.symmetry.discover.lazy import factor
-from wsl.symmetry.discover.rules.call import Call, Rules, rows
+from wsl.symmetry.discover.rules.row import OpContext, OpTable, row
 from wsl.symmetry.discover.unify import unite
 
 
-def reshape(at: Call, self: Value, **_: Any) -> Any:
+def reshape(at: OpContext, self: Value, **_: Any) -> Any:
     """Row-major: axes between two positions where the products of sizes agree are multiplied and
     factored anew.
     """
@@ -85,7 +86,7 @@ def movedim(self: Value, source: int | list[int], destination: int | list[int], 
     return tuple(self[to[d] if d in to else next(others)] for d in range(len(self)))
 
 
-def expand(at: Call, self: Value, **_: Any) -> Value:
+def expand(at: OpContext, self: Value, **_: Any) -> Value:
     """Repeat axes of size one, and add axes on the left; the result is uniform along them."""
     new = len(at.shape) - len(self)
     old = (*((((),),) * new), *self)
@@ -95,7 +96,7 @@ def expand(at: Call, self: Value, **_: Any) -> Value:
     )
 
 
-def tile(at: Call, self: Value, **_: Any) -> Value:
+def tile(at: OpContext, self: Value, **_: Any) -> Value:
     """Repeat whole axes: (r c), uniform along r."""
     new = len(at.shape) - len(self)
     old = (*((((),),) * new), *self)
@@ -106,7 +107,7 @@ def tile(at: Call, self: Value, **_: Any) -> Value:
 
 
 def repeat_interleave(
-    at: Call, self: Value, repeats: Any = None, dim: int | None = None, **_: Any
+    at: OpContext, self: Value, repeats: Any = None, dim: int | None = None, **_: Any
 ) -> Any:
     """Repeat each entry: (c r), uniform along r; no rule for a tensor of counts."""
     if not isinstance(repeats, int):
@@ -118,7 +119,7 @@ def repeat_interleave(
     )
 
 
-def meshgrid(at: Call, tensors: list[Value], indexing: str = "ij", **_: Any) -> list[Value]:
+def meshgrid(at: OpContext, tensors: list[Value], indexing: str = "ij", **_: Any) -> list[Value]:
     """One axis for each vector, of which every result is uniform along all others."""
     order = (
         [1, 0, *range(2, len(tensors))]
@@ -135,7 +136,7 @@ def meshgrid(at: Call, tensors: list[Value], indexing: str = "ij", **_: Any) -> 
 
 
 def diagonal(
-    at: Call, self: Value, offset: int = 0, dim1: int = 0, dim2: int = 1, **_: Any
+    at: OpContext, self: Value, offset: int = 0, dim1: int = 0, dim2: int = 1, **_: Any
 ) -> Value:
     """Of a square, both axes move alike; of anything else a part is taken, and neither moves."""
     first, second = dim1 % len(self), dim2 % len(self)
@@ -147,20 +148,28 @@ def diagonal(
     return (*rest, *at.fixed("diagonal", at.shape[-1:]))
 
 
-RULES: Rules = {
-    **rows(
-        reshape,
-        "view reshape _unsafe_view view_as reshape_as flatten unflatten squeeze unsqueeze ravel",
-    ),
-    **rows(meshgrid, "meshgrid"),
-    **rows(diagonal, "diagonal"),
-    **rows(permute, "permute"),
-    **rows(transpose, "transpose swapdims"),
-    **rows(swapaxes, "swapaxes"),
-    **rows(reverse, "t numpy_T"),
-    **rows(adjoint, "mT adjoint"),
-    **rows(movedim, "movedim moveaxis"),
-    **rows(expand, "expand expand_as broadcast_to"),
-    **rows(tile, "repeat tile"),
-    **rows(repeat_interleave, "repeat_interleave"),
+def diagonal_units(e: Exponents, op: OpConstraints) -> None:
+    """Entry (i, i) has the exponents of both axes."""
+    for constraint in op.constraints:
+        both = [term.exponent for term in constraint.terms]
+        if constraint.tied or (e.kind == "linear" and len(both) > 1):
+            e.forbid(constraint)
+        else:
+            e.give(constraint, e.total(both))
+
+
+RULES: OpTable = {
+    **row("view reshape _unsafe_view view_as reshape_as", reshape, units=CARRY),
+    **row("flatten unflatten squeeze unsqueeze ravel", reshape, units=CARRY),
+    **row("meshgrid", meshgrid, units=CARRY),
+    **row("diagonal", diagonal, units=folding(diagonal_units)),
+    **row("permute", permute, units=CARRY),
+    **row("transpose swapdims", transpose, units=CARRY),
+    **row("swapaxes", swapaxes, units=CARRY),
+    **row("t numpy_T", reverse, units=CARRY),
+    **row("mT adjoint", adjoint, units=CARRY),
+    **row("movedim moveaxis", movedim, units=CARRY),
+    **row("expand expand_as broadcast_to", expand, units=CARRY),
+    **row("repeat tile", tile, units=CARRY),
+    **row("repeat_interleave", repeat_interleave, units=CARRY),
 }

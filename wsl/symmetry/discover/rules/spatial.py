@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from wsl.symmetry.discover import axes
 from wsl.symmetry.discover.axes import Axis, Value, concat, fixed, fresh, multiply, pin
+from wsl.symmetry.discover.exponents import (
+    CARRY,
+    LARGEST,
+    LINEAR,
+    LINEAR_MAP,
+    VANISH,
+    depending,
+    separately,
+)
 from wsl.symmetry.discover.lazy import factor
-from wsl.symmetry.discover.rules.call import Call, Rules, pin_space, replace, rows
+from wsl.symmetry.discover.rules.row import OpContext, OpTable, pin_space, replace, row
 from wsl.symmetry.discover.unify import narrow, unite
 
 
-def window(at: Call, *, count: int, outputs: int = 1, **arguments: Any) -> Value | list[Value]:
+def window(at: OpContext, *, count: int, outputs: int = 1, **arguments: Any) -> Value | list[Value]:
     """A function of windows over the last ``count`` axes, channel by channel. Windows of one entry
     leave their axis alone.
 
@@ -45,12 +55,12 @@ def _by_entries(
     return kernel_size is not None and sides == [1, 1, 0] and old == new
 
 
-def _space(at: Call, axis: Axis, length: int) -> Axis:
+def _space(at: OpContext, axis: Axis, length: int) -> Axis:
     pin(axis, f"space of {at.name}")
     return at.fixed("space", [length])[0]
 
 
-def unfold(at: Call, self: Value, dimension: int, size: int, step: int, **_: Any) -> Value:
+def unfold(at: OpContext, self: Value, dimension: int, size: int, step: int, **_: Any) -> Value:
     """Windows along an axis, which become its positions; what is inside comes last. Windows side by
     side are a factoring.
     """
@@ -66,14 +76,14 @@ def unfold(at: Call, self: Value, dimension: int, size: int, step: int, **_: Any
     return (*replace(self, dimension, windows), inside)
 
 
-def im2col(at: Call, self: Value, **_: Any) -> Value:
+def im2col(at: OpContext, self: Value, **_: Any) -> Value:
     """.. c h w -> .. (c window) position."""
     pin_space(at, self, 2)
     window = fixed(at.shape[-2] // axes.size(self[-3]), f"window of {at.name}")
     return (*self[:-3], multiply(self[-3], window), *at.fixed("space", at.shape[-1:]))
 
 
-def col2im(at: Call, self: Value, **_: Any) -> Value:
+def col2im(at: OpContext, self: Value, **_: Any) -> Value:
     """.. (c window) position -> .. c h w, a sum over windows."""
     pin_space(at, self, 1)
     channels = fresh(at.shape[-3])
@@ -84,7 +94,7 @@ def col2im(at: Call, self: Value, **_: Any) -> Value:
     return (*self[:-2], channels, *at.fixed("space", at.shape[-2:]))
 
 
-def sample(at: Call, input: Value, grid: Value, **_: Any) -> Value:
+def sample(at: OpContext, input: Value, grid: Value, **_: Any) -> Value:
     """n c *space, read at positions n *places: coordinates and space cannot move, channels and
     places pass.
     """
@@ -93,14 +103,14 @@ def sample(at: Call, input: Value, grid: Value, **_: Any) -> Value:
     return (unite(input[0], grid[0]), input[1], *grid[1:-1])
 
 
-def affine_grid(at: Call, theta: Value, **_: Any) -> Value:
+def affine_grid(at: OpContext, theta: Value, **_: Any) -> Value:
     """Coordinates of every position after an affine map, one for each image."""
     for axis in theta[1:]:
         pin(axis, f"coordinates of {at.name}")
     return (theta[0], *at.fixed("coordinates", at.shape[1:]))
 
 
-def pad(at: Call, self: Value, pad: list[int], mode: str = "constant", **_: Any) -> Value:
+def pad(at: OpContext, self: Value, pad: list[int], mode: str = "constant", **_: Any) -> Value:
     """A constant border is uniform, so that the axis becomes a concatenation; any other border pins
     the axis.
     """
@@ -120,7 +130,7 @@ def pad(at: Call, self: Value, pad: list[int], mode: str = "constant", **_: Any)
     return result
 
 
-def pixel_shuffle(at: Call, self: Value, upscale_factor: int, **_: Any) -> Value:
+def pixel_shuffle(at: OpContext, self: Value, upscale_factor: int, **_: Any) -> Value:
     """(c r r) h w -> c (h r) (w r)."""
     r = fixed(upscale_factor, f"factor of {at.name}")
     channels = fresh(at.shape[-3])
@@ -128,47 +138,53 @@ def pixel_shuffle(at: Call, self: Value, upscale_factor: int, **_: Any) -> Value
     return (*self[:-3], channels, multiply(self[-2], r), multiply(self[-1], r))
 
 
-def pixel_unshuffle(at: Call, self: Value, downscale_factor: int, **_: Any) -> Value:
+def pixel_unshuffle(at: OpContext, self: Value, downscale_factor: int, **_: Any) -> Value:
     """c (h r) (w r) -> (c r r) h w."""
     pin_space(at, self, 2)
     r = fixed(downscale_factor, f"factor of {at.name}")
     return (*self[:-3], multiply(self[-3], r, r), *at.fixed("space", at.shape[-2:]))
 
 
-def channel_shuffle(at: Call, self: Value, groups: int, **_: Any) -> Value:
+def channel_shuffle(at: OpContext, self: Value, groups: int, **_: Any) -> Value:
     """(g c) -> (c g)."""
     outer, inner = fresh(groups), fresh(at.shape[1] // groups)
     unite(self[1], multiply(outer, inner))
     return replace(self, 1, multiply(inner, outer))
 
 
-RULES: Rules = {
-    **rows(
-        partial(window, count=1),
-        "max_pool1d avg_pool1d adaptive_avg_pool1d upsample_nearest1d upsample_linear1d",
-    ),
-    **rows(
-        partial(window, count=2),
-        "max_pool2d avg_pool2d adaptive_avg_pool2d upsample_nearest2d upsample_bilinear2d",
-    ),
-    **rows(
-        partial(window, count=3),
-        "max_pool3d avg_pool3d adaptive_avg_pool3d upsample_nearest3d upsample_trilinear3d",
-    ),
-    **rows(
-        partial(window, count=2),
-        "upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa",
-    ),
-    **rows(partial(window, count=1, outputs=2), "adaptive_max_pool1d max_pool1d_with_indices"),
-    **rows(partial(window, count=2, outputs=2), "adaptive_max_pool2d max_pool2d_with_indices"),
-    **rows(partial(window, count=3, outputs=2), "adaptive_max_pool3d max_pool3d_with_indices"),
-    **rows(unfold, "unfold"),
-    **rows(im2col, "im2col"),
-    **rows(col2im, "col2im"),
-    **rows(sample, "grid_sampler"),
-    **rows(affine_grid, "affine_grid_generator"),
-    **rows(pad, "pad constant_pad_nd"),
-    **rows(pixel_shuffle, "pixel_shuffle"),
-    **rows(pixel_unshuffle, "pixel_unshuffle"),
-    **rows(channel_shuffle, "channel_shuffle"),
+def _written(arguments: Mapping[str, Any]) -> bool:
+    """Whether the border is a number other than zero."""
+    return arguments.get("mode", "constant") == "constant" and bool(arguments.get("value"))
+
+
+CHANNELS = ((1, "1d"), (2, "2d"), (3, "3d"))
+WINDOWS = {count: partial(window, count=count) for count, _ in CHANNELS}
+LOCATED = {count: partial(window, count=count, outputs=2) for count, _ in CHANNELS}
+BORDER = depending(lambda arguments: VANISH if _written(arguments) else LINEAR_MAP)
+
+RULES: OpTable = {
+    **row("avg_pool1d adaptive_avg_pool1d", WINDOWS[1], units=LINEAR_MAP),
+    **row("avg_pool2d adaptive_avg_pool2d", WINDOWS[2], units=LINEAR_MAP),
+    **row("avg_pool3d adaptive_avg_pool3d", WINDOWS[3], units=LINEAR_MAP),
+    **row("upsample_nearest1d upsample_linear1d", WINDOWS[1], units=LINEAR_MAP),
+    **row("upsample_nearest2d upsample_bilinear2d", WINDOWS[2], units=LINEAR_MAP),
+    **row("upsample_bicubic2d _upsample_bilinear2d_aa", WINDOWS[2], units=LINEAR_MAP),
+    **row("_upsample_bicubic2d_aa", WINDOWS[2], units=LINEAR_MAP),
+    **row("upsample_nearest3d upsample_trilinear3d", WINDOWS[3], units=LINEAR_MAP),
+    **row("max_pool1d", WINDOWS[1], units=LARGEST),
+    **row("max_pool2d", WINDOWS[2], units=LARGEST),
+    **row("max_pool3d", WINDOWS[3], units=LARGEST),
+    **row("adaptive_max_pool1d max_pool1d_with_indices", LOCATED[1], units=LARGEST),
+    **row("adaptive_max_pool2d max_pool2d_with_indices", LOCATED[2], units=LARGEST),
+    **row("adaptive_max_pool3d max_pool3d_with_indices", LOCATED[3], units=LARGEST),
+    **row("unfold", unfold, units=CARRY),
+    # Zeros at the border are no entries of a weight, whose origin of scale does not pass them.
+    **row("im2col", im2col, units=LINEAR_MAP),
+    **row("col2im", col2im, units=LINEAR_MAP),
+    **row("grid_sampler", sample, units=separately(input=LINEAR)),
+    **row("affine_grid_generator", affine_grid, units=LINEAR_MAP),
+    **row("pad constant_pad_nd", pad, units=BORDER),
+    **row("pixel_shuffle", pixel_shuffle, units=CARRY),
+    **row("pixel_unshuffle", pixel_unshuffle, units=CARRY),
+    **row("channel_shuffle", channel_shuffle, units=CARRY),
 }

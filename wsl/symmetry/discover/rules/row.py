@@ -1,6 +1,4 @@
-"""What a rule is told about the operation that it describes, and the two helpers that most rules
-share.
-"""
+"""A row of the table of operations, what an axes rule is told, and the helpers of most rules."""
 
 from __future__ import annotations
 
@@ -8,25 +6,36 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch._ops import OpOverloadPacket
 
 from wsl.symmetry.discover.axes import Axis, Value, fixed, pin, size
+from wsl.symmetry.discover.exponents import UnitRule
 from wsl.symmetry.discover.unify import unite
 
-Rule = Callable[..., Value | list[Value]]
-Rules = dict[OpOverloadPacket, Rule]
+AxesRule = Callable[..., Value | list[Value]]
+"""``rule(**arguments, at=context)``: axes of the results, or `NotImplemented`."""
 
 
-def rows(rule: Rule, names: str) -> Rules:
-    """One row of the table for each ATen operation named."""
-    return {getattr(torch.ops.aten, name): rule for name in names.split()}
+class OpRules(NamedTuple):
+    """What is known of one operation: how its axes correspond, and how its units scale."""
+
+    axes: AxesRule
+    units: UnitRule
+
+
+OpTable = dict[OpOverloadPacket, OpRules]
+
+
+def row(names: str, axes: AxesRule, *, units: UnitRule) -> OpTable:
+    """The row of each ATen operation named; `VANISH` says that its units cannot be scaled."""
+    return {getattr(torch.ops.aten, name): OpRules(axes, units) for name in names.split()}
 
 
 @functools.cache
-def required(rule: Rule) -> frozenset[str]:
+def required(rule: AxesRule) -> frozenset[str]:
     """Names of the arguments that a rule cannot do without."""
     parameters = inspect.signature(rule).parameters.values()
     return frozenset(
@@ -34,15 +43,9 @@ def required(rule: Rule) -> frozenset[str]:
     ) - {"at"}
 
 
-class Operand(tuple[Axis, ...]):
-    """A `Value` among the arguments of an operation, told apart from tuples that are structure."""
-
-    __slots__ = ()
-
-
 @dataclasses.dataclass(frozen=True)
-class Call:
-    """One node of the graph: the operation's name and the shapes of its outputs.
+class OpContext:
+    """One call of an operation in the graph: its name and the shapes of its outputs.
 
     ``uniform`` makes an axis along which the result is constant. ``label`` tells the role of an
     axis. ``between`` tells of a tensor on the way to the result: of the statistics that a
@@ -80,12 +83,7 @@ def broadcast(*values: Value) -> Value:
     return result
 
 
-def is_value(argument: Any) -> bool:
-    """Whether an argument is a tensor."""
-    return isinstance(argument, Operand)
-
-
-def pin_space(at: Call, value: Value, count: int) -> None:
+def pin_space(at: OpContext, value: Value, count: int) -> None:
     """The last ``count`` axes are positions in space and cannot move."""
     for axis in value[-count:]:
         pin(axis, f"space of {at.name}")

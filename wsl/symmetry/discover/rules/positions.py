@@ -7,15 +7,16 @@ may still move.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wsl.symmetry.discover.axes import Axis, Value, pin, size
-from wsl.symmetry.discover.rules.call import Call, Rules, broadcast, is_value, replace, rows
+from wsl.symmetry.discover.axes import Axis, Value, is_value, pin, size
+from wsl.symmetry.discover.exponents import VANISH, UnitRule, chosen, depending, picked
+from wsl.symmetry.discover.rules.row import OpContext, OpTable, broadcast, replace, row
 from wsl.symmetry.discover.unify import unite
 
 
-def index(at: Call, self: Value, indices: list[Value | None], **_: Any) -> Any:
+def index(at: OpContext, self: Value, indices: list[Value | None], **_: Any) -> Any:
     """Advanced indexing: the positions' axes stand where the indexed axes stood, or in front if
     those were not neighbours.
     """
@@ -27,7 +28,9 @@ def index(at: Call, self: Value, indices: list[Value | None], **_: Any) -> Any:
     return (*rest[:first], *_places(indices), *rest[first:])
 
 
-def index_put(at: Call, self: Value, indices: list[Value | None], values: Value, **_: Any) -> Any:
+def index_put(
+    at: OpContext, self: Value, indices: list[Value | None], values: Value, **_: Any
+) -> Any:
     """Write at positions, or add; with one mask and one value, entry by entry."""
     if at.masked:
         one = all(size(axis) == 1 for axis in values)
@@ -45,18 +48,18 @@ def index_put(at: Call, self: Value, indices: list[Value | None], values: Value,
     return tuple(_fixed(at, axis) if i in dims else next(others) for i, axis in enumerate(self))
 
 
-def gather_rows(at: Call, self: Value, dim: int, index: Value, **_: Any) -> Value:
+def gather_rows(at: OpContext, self: Value, dim: int, index: Value, **_: Any) -> Value:
     """Rows at positions given by a vector."""
     _pin(at, self[dim])
     return replace(self, dim, *index)
 
 
-def embedding(at: Call, weight: Value, indices: Value, **_: Any) -> Value:
+def embedding(at: OpContext, weight: Value, indices: Value, **_: Any) -> Value:
     """Rows of a table."""
     return gather_rows(at, weight, 0, indices)
 
 
-def gather(at: Call, self: Value, dim: int, index: Value, **_: Any) -> Value:
+def gather(at: OpContext, self: Value, dim: int, index: Value, **_: Any) -> Value:
     """Entry by entry: along every other axis the positions belong to the row that they read."""
     if not self:
         return index
@@ -65,7 +68,7 @@ def gather(at: Call, self: Value, dim: int, index: Value, **_: Any) -> Value:
     return tuple(b if i == dim % len(self) else _row(at, a, b) for i, (a, b) in pairs)
 
 
-def scatter(at: Call, self: Value, dim: int, index: Value, src: Any = None, **_: Any) -> Value:
+def scatter(at: OpContext, self: Value, dim: int, index: Value, src: Any = None, **_: Any) -> Value:
     """Write entry by entry, one value or another tensor's entries."""
     if not self:
         return self
@@ -80,7 +83,9 @@ def scatter(at: Call, self: Value, dim: int, index: Value, src: Any = None, **_:
     return replace(self, dim, _fixed(at, self[dim]))
 
 
-def write_rows(at: Call, self: Value, dim: int, index: Value, source: Any = None, **_: Any) -> Any:
+def write_rows(
+    at: OpContext, self: Value, dim: int, index: Value, source: Any = None, **_: Any
+) -> Any:
     """Write or add whole rows, or one value."""
     if not self or not index:
         return NotImplemented
@@ -89,7 +94,7 @@ def write_rows(at: Call, self: Value, dim: int, index: Value, source: Any = None
     return replace(written, dim, _fixed(at, self[dim]))
 
 
-def take_along(at: Call, self: Value, indices: Value, dim: int | None = None, **_: Any) -> Any:
+def take_along(at: OpContext, self: Value, indices: Value, dim: int | None = None, **_: Any) -> Any:
     """`gather` whose axes may be of size one on either side."""
     if dim is None:
         return NotImplemented
@@ -99,7 +104,7 @@ def take_along(at: Call, self: Value, indices: Value, dim: int | None = None, **
     return replace(rest, dim, indices[dim])
 
 
-def _indexed(at: Call, self: Value, indices: Sequence[Value | None]) -> list[int]:
+def _indexed(at: OpContext, self: Value, indices: Sequence[Value | None]) -> list[int]:
     """The axes that are indexed, which cannot move."""
     dims = [i for i, value in enumerate(indices) if value is not None]
     for dim in dims:
@@ -126,7 +131,7 @@ def _meet(places: Value, values: Value) -> Value:
     return tuple(a if size(b) == 1 else unite(a, b) for a, b in zip(places, values, strict=True))
 
 
-def _row(at: Call, a: Axis, b: Axis) -> Axis:
+def _row(at: OpContext, a: Axis, b: Axis) -> Axis:
     """Axes of one length move alike; of the longer one only a part is read, and neither moves."""
     if size(a) == size(b):
         return unite(a, b)
@@ -135,29 +140,37 @@ def _row(at: Call, a: Axis, b: Axis) -> Axis:
     return at.fixed("part", [size(b)])[0]
 
 
-def _longer(at: Call, a: Axis, b: Axis) -> Axis:
+def _longer(at: OpContext, a: Axis, b: Axis) -> Axis:
     """The same where the longer axis stays."""
     return (
         unite(a, b) if size(a) == size(b) else (_row(at, a, b), at.fixed("part", [size(a)])[0])[1]
     )
 
 
-def _fixed(at: Call, axis: Axis) -> Axis:
+def _fixed(at: OpContext, axis: Axis) -> Axis:
     """An axis that is indexed, and is not uniform any more if it was."""
     return at.fixed("index", [size(axis)])[0]
 
 
-def _pin(at: Call, axis: Axis) -> None:
+def _pin(at: OpContext, axis: Axis) -> None:
     pin(axis, f"index of {at.name}")
 
 
-RULES: Rules = {
-    **rows(index, "index"),
-    **rows(index_put, "index_put"),
-    **rows(gather_rows, "index_select"),
-    **rows(embedding, "embedding"),
-    **rows(gather, "gather"),
-    **rows(scatter, "scatter scatter_add"),
-    **rows(write_rows, "index_add index_copy index_fill"),
-    **rows(take_along, "take_along_dim"),
+def scatter_units(arguments: Mapping[str, Any]) -> UnitRule:
+    """What is written, or added, is as what it is written into; a product is neither."""
+    kept = arguments.get("reduce") in (None, "add")
+    return chosen("self src value", by="index") if kept else VANISH
+
+
+RULES: OpTable = {
+    **row("index", index, units=picked("indices")),
+    **row("index_put", index_put, units=chosen("self values", by="indices")),
+    **row("index_select", gather_rows, units=picked("index")),
+    **row("embedding", embedding, units=picked("indices")),
+    **row("gather", gather, units=picked("index")),
+    **row("scatter", scatter, units=depending(scatter_units)),
+    **row("scatter_add", scatter, units=chosen("self src", by="index")),
+    **row("index_add index_copy", write_rows, units=chosen("self source", by="index")),
+    **row("index_fill", write_rows, units=chosen("self value", by="index")),
+    **row("take_along_dim", take_along, units=picked("indices")),
 }

@@ -1,11 +1,11 @@
 """`symmetry_spec`: permutations and, beyond them, the scales, signs, phases and linear maps of the
 units, read off the graph.
 
-    kernel over Q of the equations of charges     scale, linear        kernel modulo two     sign,
+    kernel over Q of the equations of exponents     scale, linear        kernel modulo two     sign,
         phase
 
 for every permutation group separately, since no equation couples two of them. Sound by the rules of
-`charges`, and proved by `wsl.symmetry.verify_units`; not complete: it misses symmetries of single
+`exponents`, and proved by `wsl.symmetry.verify_units`; not complete: it misses symmetries of single
 weights' values, translations (a bias before a batch norm), scalars common to all units before a
 layer norm, gates of LSTM and GRU, rotations of rotary embeddings, and units that no group permutes.
 What the inside of a block already gives, unit by unit, is not repeated for the block as a whole.
@@ -19,13 +19,20 @@ from typing import Any
 
 from torch import nn
 
+from wsl.symmetry.discover.constraints import constraints
 from wsl.symmetry.discover.discovery import Discovery, discover
-from wsl.symmetry.discover.exponents.constraints import Event, Variable
-from wsl.symmetry.discover.exponents.exponents import Charges
-from wsl.symmetry.discover.exponents.kernel import Row, independent, integers, kernel, remainder
-from wsl.symmetry.discover.exponents.phases import Phases, phases
-from wsl.symmetry.discover.exponents.reader import meetings
-from wsl.symmetry.discover.exponents.table import read
+from wsl.symmetry.discover.exponents import (
+    Exponents,
+    LinearForm,
+    OpConstraints,
+    UnknownExponent,
+    independent,
+    integers,
+    kernel,
+    read,
+    remainder,
+)
+from wsl.symmetry.discover.phases import Phases, phases
 from wsl.symmetry.discover.sources import twins
 from wsl.symmetry.spec import Occurrence, PermutationSpec, Place, UnitSymmetry, clashes
 
@@ -44,14 +51,14 @@ def symmetry_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> PermutationS
 
 def _units(found: Discovery) -> tuple[UnitSymmetry, ...]:
     names = twins(found.state)
-    variables, events = meetings(found.weights, names, found.steps, found.written)
-    places = _Places(found.spec, variables, names)
-    known = all(step.operation is not None for step in found.steps)
-    shifts = phases(len(variables), events)
+    unknowns, ops = constraints(found.weights, names, found.records, found.written)
+    places = _Unknowns(found.spec, unknowns, names)
+    known = all(record.call is not None for record in found.records)
+    shifts = phases(len(unknowns), ops)
     units = [
-        *_real("scale", places, events, known),
-        *_signs(places, events, known, shifts),
-        *_real("linear", places, events, known),
+        *_real("scale", places, ops, known),
+        *_signs(places, ops, known, shifts),
+        *_real("linear", places, ops, known),
     ]
     order = {group: i for i, group in enumerate(found.spec.groups)}
     units.sort(key=lambda unit: order[unit.group])
@@ -60,18 +67,18 @@ def _units(found: Discovery) -> tuple[UnitSymmetry, ...]:
     )
 
 
-class _Places:
-    """Where the unknown charges stand in the specification."""
+class _Unknowns:
+    """Where the unknown exponents stand in the specification."""
 
     def __init__(
-        self, spec: PermutationSpec, variables: Sequence[Variable], twins: Mapping[str, str]
+        self, spec: PermutationSpec, unknowns: Sequence[UnknownExponent], twins: Mapping[str, str]
     ) -> None:
         self.spec = spec
         names: dict[str, list[str]] = {}
         for name in spec.axes:
             names.setdefault(twins.get(name, name), []).append(name)
         self.occurrences = [
-            [_occurrence(spec, name, v) for name in names[v.tensor]] for v in variables
+            [_occurrence(spec, name, v) for name in names[v.tensor]] for v in unknowns
         ]
         self.groups = [_atom(spec, found[0]) for found in self.occurrences]
 
@@ -82,9 +89,9 @@ class _Places:
             columns[self.groups[number]].append(number)
         return columns
 
-    def equations(self, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    def equations(self, rows: Sequence[LinearForm]) -> dict[str, list[LinearForm]]:
         """Equations of each group."""
-        equations: dict[str, list[Row]] = {group: [] for group in self.spec.groups}
+        equations: dict[str, list[LinearForm]] = {group: [] for group in self.spec.groups}
         for row in rows:
             number = next(iter(row))
             equations[self.groups[number if number >= 0 else -1 - number]].append(row)
@@ -102,13 +109,13 @@ class _Places:
             Place(*o, *found[o]) for o in sorted(found, key=lambda o: (tensors[o.tensor], *o[1:]))
         )
 
-    def blocks(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
+    def blocks(self, rows: Mapping[str, Sequence[LinearForm]]) -> dict[str, list[LinearForm]]:
         """What symmetries of families do to the blocks that hold them."""
         number_of = {o: number for number, found in enumerate(self.occurrences) for o in found}
-        induced: dict[str, list[Row]] = {}
+        induced: dict[str, list[LinearForm]] = {}
         for family in self.spec.declared:
             for row in rows.get(family.name, ()) if family.per else ():
-                block: Row = {}
+                block: LinearForm = {}
                 for number, value in row.items():
                     o = self.occurrences[number][0]
                     outer = o._replace(
@@ -120,17 +127,17 @@ class _Places:
 
 
 def _real(
-    kind: str, places: _Places, events: Sequence[Event], known: bool
+    kind: str, places: _Unknowns, ops: Sequence[OpConstraints], known: bool
 ) -> Iterator[UnitSymmetry]:
-    charges = Charges(kind, len(places.groups))
-    read(charges, events, known)
-    columns, equations = places.columns(charges.order), places.equations(charges.equations)
+    exponents = Exponents(kind, len(places.groups))
+    read(exponents, ops, known=known)
+    columns, equations = places.columns(exponents.order), places.equations(exponents.equations)
     rows = {group: kernel(equations[group], columns[group]) for group in columns}
     blocks = places.blocks(rows)
     for group in columns:
         for row in independent(rows[group], blocks.get(group, ())):
             yield UnitSymmetry(
-                kind, group, places.written(_positive(integers(row)), charges.offsets)
+                kind, group, places.written(_positive(integers(row)), exponents.offsets)
             )
 
 
@@ -140,11 +147,11 @@ def _positive(row: dict[int, int]) -> dict[int, int]:
 
 
 def _signs(
-    places: _Places, events: Sequence[Event], known: bool, shifts: Phases
+    places: _Unknowns, ops: Sequence[OpConstraints], known: bool, shifts: Phases
 ) -> Iterator[UnitSymmetry]:
-    charges = Charges("sign", len(places.groups), shifts.flips)
-    read(charges, events, known)
-    columns, equations = places.columns(charges.order), places.equations(charges.equations)
+    exponents = Exponents("sign", len(places.groups), shifts.flips)
+    read(exponents, ops, known=known)
+    columns, equations = places.columns(exponents.order), places.equations(exponents.equations)
     rows = {
         group: kernel(map(_signs_only, equations[group]), columns[group], modulo=2)
         for group in columns
@@ -153,23 +160,26 @@ def _signs(
     for group in columns:
         for row in independent(rows[group], blocks.get(group, ()), modulo=2):
             yield UnitSymmetry(
-                "sign", group, places.written(dict.fromkeys(row, 1), charges.offsets)
+                "sign", group, places.written(dict.fromkeys(row, 1), exponents.offsets)
             )
         for number in columns[group]:
             if number in shifts.omegas:
                 flips = _flips(number, equations[group], columns[group], rows[group])
                 omega = shifts.omegas[number] / (2 if flips is None else 1)
                 row = {number: 1} | dict.fromkeys(flips or (), -1)
-                yield UnitSymmetry("phase", group, places.written(row, charges.offsets), omega)
+                yield UnitSymmetry("phase", group, places.written(row, exponents.offsets), omega)
 
 
-def _signs_only(row: Row) -> Row:
+def _signs_only(row: LinearForm) -> LinearForm:
     return {number: value for number, value in row.items() if number >= 0}
 
 
 def _flips(
-    number: int, equations: Sequence[Row], columns: Sequence[int], signs: Sequence[Row]
-) -> Row | None:
+    number: int,
+    equations: Sequence[LinearForm],
+    columns: Sequence[int],
+    signs: Sequence[LinearForm],
+) -> LinearForm | None:
     """Places that flip where this one shifts by half a period, or None if nothing undoes that."""
     half = -1 - number
     mine = [{n: value for n, value in row.items() if n >= 0 or n == half} for row in equations]
@@ -181,13 +191,13 @@ def _flips(
     return None if number in flips else flips
 
 
-def _occurrence(spec: PermutationSpec, tensor: str, variable: Variable) -> Occurrence:
+def _occurrence(spec: PermutationSpec, tensor: str, unknown: UnknownExponent) -> Occurrence:
     """The place of the nth moving atom of an axis."""
-    segments = enumerate(spec.axes[tensor][variable.axis])
+    segments = enumerate(spec.axes[tensor][unknown.axis])
     moving = [
         (j, k) for j, segment in segments for k, atom in enumerate(segment) if isinstance(atom, str)
     ]
-    return Occurrence(tensor, variable.axis, *moving[variable.nth])
+    return Occurrence(tensor, unknown.axis, *moving[unknown.nth])
 
 
 def _atom(spec: PermutationSpec, o: Occurrence) -> str:
