@@ -2,7 +2,7 @@
 into blocks.
 """
 
-from wsl.symmetry.spec.blocks import Block, Piece, Plan, Site, plan, unfold
+from wsl.symmetry.spec.blocks import Piece, pieces
 from wsl.symmetry.spec.grammar import (
     Atom,
     Axes,
@@ -21,22 +21,18 @@ __all__ = [
     "Atom",
     "Axes",
     "Axis",
-    "Block",
     "Group",
     "KeyReport",
     "Occurrence",
     "PermutationSpec",
     "Piece",
     "Place",
-    "Plan",
     "Segment",
-    "Site",
     "SpecError",
     "UnitSymmetry",
     "clashes",
     "format_axes",
     "format_axis",
     "parse_axes",
-    "plan",
-    "unfold",
+    "pieces",
 ]
