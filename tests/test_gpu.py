@@ -116,9 +116,9 @@ def test_signs_and_permutations_and_mixing_are_those_of_the_processor():
     )
     assert match_many(
         network.spec, network.weights(), there(theta), odd=["h1"]
-    ).permutations.element(0) == match_many(
+    ).permutation.element(0) == match_many(
         network.spec, network.weights(), theta, odd=["h1"]
-    ).permutations.element(0)
+    ).permutation.element(0)
     for here, found in (
         (elements(theta), elements(there(theta))),
         (

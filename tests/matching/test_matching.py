@@ -360,9 +360,13 @@ def test_weights_that_do_not_fit_are_refused():
     with pytest.raises(SpecError, match=r"0\.weight: axis 1 has size 4, but it must have size 5"):
         match(spec, theta, theta | {"0.weight": torch.zeros(7, 4)})
     with pytest.raises(
-        SpecError, match=r"b: has batch axes \(2,\), but match takes one checkpoint"
+        SpecError, match=r"b: has batch axes \(2, 3\), but match takes one checkpoint"
     ):
-        match(spec, theta, network.weights(2))
+        match(spec, theta, network.weights(2, 3))
+    with pytest.raises(
+        SpecError, match=r"a: has batch axes \(2,\), but match takes one checkpoint"
+    ):
+        match(spec, network.weights(2), theta)
     with pytest.raises(SpecError, match=r"candidates: leading axes \(\), but one axis"):
         nearest(spec, theta, theta)
     with pytest.raises(
@@ -400,7 +404,7 @@ def test_a_row_is_matched_the_same_whoever_stands_beside_it():
     together = match_many(network.spec, reference, rows)
     for row in range(5):
         alone = match_many(network.spec, reference, {k: t[row : row + 1] for k, t in rows.items()})
-        assert alone.element(0) == together.element(row)
+        assert alone.permutation.element(0) == together.permutation.element(row)
 
 
 def test_matching_many_gains_about_what_matching_one_gains():
@@ -413,7 +417,7 @@ def test_matching_many_gains_about_what_matching_one_gains():
         return sum(float((reference[k] * (moved[k] - row[k])).sum()) for k in names)
 
     each = params.unstack(rows)
-    many = [gain(together.element(r), row) for r, row in enumerate(each)]
+    many = [gain(together.permutation.element(r), row) for r, row in enumerate(each)]
     one = [gain(match(network.spec, reference, row).permutation, row) for row in each]
     assert min(many) >= 0
     assert sum(many) > 0.97 * sum(one)
@@ -474,7 +478,7 @@ def test_signed_elements_leave_the_function_of_a_siren():
         network.weights(seed=1),
         {k: 0.1 * t for k, t in network.weights(4, seed=2).items()},
     )
-    elements = match_many(network.spec, reference, rows, odd=["h1", "h2"])
+    elements = match_many(network.spec, reference, rows, odd=["h1", "h2"]).element
     assert all((signs < 0).any() for signs in elements.signs.values())
     for old, new in zip(params.unstack(rows), params.unstack(elements(rows)), strict=True):
         x = network.inputs()
@@ -536,9 +540,9 @@ def test_signs_of_no_group_leave_the_match_as_it_is():
     reference, rows = network.weights(seed=1), network.weights(5, seed=2)
     plain, signed = (
         match_many(network.spec, reference, rows),
-        match_many(network.spec, reference, rows, odd=[]),
+        match_many(network.spec, reference, rows, odd=[]).element,
     )
-    assert all(plain.element(r) == signed.permutations.element(r) for r in range(5))
+    assert all(plain.permutation.element(r) == signed.permutations.element(r) for r in range(5))
     assert signed.signs == {}
 
 
@@ -546,7 +550,7 @@ def test_signs_are_matched_only_in_simple_groups():
     for name, wrong, message in (
         ("siren", "h7", "odd group 'h7': signs need a group that is no family"),
         ("attention", "dk1", "odd group 'dk1': signs need"),
-        ("attention", "h1", "group 'head1' has families or acts twice on one tensor"),
+        ("attention", "head1", "group 'head1' has families or acts twice on one tensor"),
         ("tied", "h1", "group 'h1' has families or acts twice"),
     ):
         network = BY_NAME[name]

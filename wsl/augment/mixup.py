@@ -135,7 +135,7 @@ class Alignment:
             reference = {
                 name: t.mean(0) if t.is_floating_point() else t[0] for name, t in aligned.items()
             }
-        return cls(match_many(spec, reference, checkpoints, odd=odd))
+        return cls(match_many(spec, reference, checkpoints, odd=odd).element)
 
     def __call__(self, params: Mapping[str, Tensor], where: Tensor) -> Params:
         """Aligned weights (batch, *shape) of the checkpoints at ``where`` (batch,)."""

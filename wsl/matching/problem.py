@@ -1,8 +1,8 @@
-"""`match`: find the permutation that brings one network's weights to another's.
+"""`match`: find the group element that brings one network's weights to another's.
 
-    match(spec, a, b).permutation(b)  is close to  a
+    match(spec, a, b)(b)  is close to  a
 
-The boundary where inputs are checked; how the permutation is found is the matcher's affair
+The boundary where inputs are checked; how the element is found is the matcher's affair
 (`WeightMatching` unless told).
 """
 
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
-from wsl.matching.result import Match, Matcher
+from wsl.matching.result import Match, Matcher, stack_matches
 from wsl.matching.solvers import WeightMatching
+from wsl.params import unstack
 from wsl.symmetry import PermutationSpec, SpecError
 
 
@@ -23,26 +25,44 @@ def match(
     b: Mapping[str, Tensor],
     matcher: Matcher | None = None,
 ) -> Match:
-    """Align ``b`` to ``a``, two checkpoints of the architecture of ``spec``, without batch axes.
+    """Align ``b`` to ``a``: one checkpoint, or N stacked ones (N, *shape), each as if alone.
 
     Devices and precisions may differ; the work is done on the device of ``a``. Same inputs, same
     result. Raises `SpecError` when the weights do not fit the specification, ValueError when a
     weight is NaN or infinite.
     """
-    for which, params in (("a", a), ("b", b)):
-        if batch := spec.validate(params):
-            raise SpecError(
-                f"{which}: has batch axes {tuple(batch)}, but match takes one checkpoint; index "
-                "or unstack it first"
-            )
-        check_finite(params, which)
-    return (matcher or WeightMatching()).solve(spec, a, b)
+    if batch := spec.validate(a):
+        raise SpecError(
+            f"a: has batch axes {tuple(batch)}, but match takes one checkpoint; index or unstack "
+            "it first"
+        )
+    if len(batch := spec.validate(b)) > 1 or 0 in batch:
+        raise SpecError(
+            f"b: has batch axes {tuple(batch)}, but match takes one checkpoint, or one axis with "
+            "at least one of them"
+        )
+    check_finite(a, "a")
+    check_finite(b, "b")
+    return solve(spec, a, b, matcher=matcher)
+
+
+@torch.no_grad()
+def solve(
+    spec: PermutationSpec,
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    *,
+    matcher: Matcher | None,
+) -> Match:
+    """What `match` does after its checks: a stack goes row by row to a matcher that takes one."""
+    matcher = matcher or WeightMatching()
+    if matcher.many or not spec.validate(b):
+        return matcher.solve(spec, a, b)
+    return stack_matches([matcher.solve(spec, a, row) for row in unstack(b)])
 
 
 def check_finite(params: Mapping[str, Tensor], which: str) -> None:
-    """Raise ValueError naming the first tensor that holds NaN or infinite values or complex
-    numbers.
-    """
+    """Raise ValueError for NaN, infinity or complex numbers, naming the first such tensor."""
     for name, tensor in params.items():
         if tensor.is_complex():
             raise ValueError(

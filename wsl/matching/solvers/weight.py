@@ -1,8 +1,9 @@
-"""Weight matching: align two networks by their weights alone, one group of units at a time.
+"""Weight matching: align networks by their weights alone, one group of units at a time.
 
     maximise over g   sum_t <W_a^t, g.W_b^t>
-    for one group p, the others fixed:   A_p = sum_t unfold(W_a^t, p) unfold(g.W_b^t, p)^T,   g_p <-
-        argmax_P <A_p, P>
+
+    for one group p, the others fixed:   A_p = sum_t unfold(W_a^t, p) unfold(g.W_b^t, p)^T
+                                         g_p <- argmax_P <A_p, P>
 
 Ainsworth, Hayase, Srinivasa (2023), section 3.2, arXiv 2209.04836. The first pass is anchored
 instead: groups are solved in the order of how much of their weight is tied to axes that are fixed
@@ -13,24 +14,36 @@ Guarantees: the objective never falls from sweep to sweep and is never below tha
 at convergence no single group, its families included, can be improved where the objective is linear
 in it. Where a group acts twice on one tensor (recurrent and tied weights) the objective is
 quadratic in it: steps follow the gradient and are taken only if they gain; two families in one
-product are treated alike. Not guaranteed: a global optimum, which is NP-hard. Scales and signs are
-not matched.
+product are treated alike. A row of a stack is matched as it would be alone. Not guaranteed: a
+global optimum, which is NP-hard. Scales are not matched.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from wsl.matching.blocks import MatchingPlan, plan
 from wsl.matching.result import Match
 from wsl.matching.solvers.ascent import Ascent
-from wsl.symmetry import Permutation, PermutationSpec, plan
+from wsl.matching.solvers.rows import Ascended, collect, portions, take
+from wsl.symmetry import (
+    Permutation,
+    PermutationBatch,
+    PermutationSpec,
+    SignedBatch,
+    SpecError,
+    check_odd,
+)
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-"""Statistics of the data, not weights: they are carried along but do not vote."""
+"""Statistics of the data, not weights: they are carried along but do not take part."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,46 +51,152 @@ class WeightMatching:
     """Coordinate ascent by exact assignments.
 
     max_sweeps: passes over all groups, the anchored one included.
-    ignore: tensors whose last name is listed do not vote; integer tensors never do.
+    ignore: tensors whose last name is listed do not take part; integer tensors never do.
     anchored: whether the first pass leaves out what is not yet known; otherwise the ascent starts
     at the identity.
-    seed: of the order in which groups are visited.
+    seed: of the order in which groups are visited. None takes them as the specification lists them,
+    and lets the reference alone decide the order of the anchored pass.
+    odd: groups with an odd activation (sin, tanh), whose units may be negated as well.
     """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    searches: ClassVar[frozenset[str]] = frozenset({"permutation", "sign"})
+    many: ClassVar[bool] = True
 
     max_sweeps: int = 100
     ignore: tuple[str, ...] = BUFFERS
     anchored: bool = True
-    seed: int = 0
+    seed: int | None = 0
+    odd: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.max_sweeps < 1:
             raise ValueError(
                 f"WeightMatching: max_sweeps is {self.max_sweeps}, but at least one sweep is needed"
             )
+        if not self.odd:
+            # The class says what it can search; an instance without odd groups searches less.
+            object.__setattr__(self, "searches", frozenset({"permutation"}))
 
     @torch.no_grad()
     def solve(
         self, spec: PermutationSpec, a: Mapping[str, Tensor], b: Mapping[str, Tensor], /
     ) -> Match:
-        """Find a permutation that brings ``b`` to ``a``; see `wsl.match`, which checks its inputs
-        first.
+        """The element that brings ``b`` to ``a``, or one for each row of a stacked ``b``.
+
+        See `wsl.match`, which checks its inputs first. Raises `SpecError` for an odd group that is
+        a family, has families, or acts twice on one tensor.
         """
-        names = voters(a, self.ignore)
-        ascent = Ascent(plan(spec, names), a, b, indices=Permutation.identity(spec).indices)
-        sweeps = 0
+        start = time.perf_counter()
+        names = aligned_tensors(a, self.ignore)
+        cut = plan(spec, names)
+        self._check_odd(spec, cut)
+        stacked = len(spec.validate(b)) == 1
+        rows = b if stacked else {name: tensor[None] for name, tensor in b.items()}
+        parts = [
+            part
+            for some in portions(rows)
+            for part in self._ascend(cut, a, rows, rows=some, valued=stacked)
+        ]
+        done = collect(parts)
+        found = self._rows(spec, done) if stacked else self._one(spec, done)
+        if not stacked:
+            objective = inner_product(a, found(b), names)
+            trace = done.trace(torch.tensor([objective], dtype=torch.float64))[0]
+            found = dataclasses.replace(found, objective=objective, trace=trace)
+        seconds = {**done.seconds, "total": time.perf_counter() - start}
+        return dataclasses.replace(found, seconds=seconds)
+
+    def _ascend(
+        self,
+        cut: MatchingPlan,
+        a: Mapping[str, Tensor],
+        b: Mapping[str, Tensor],
+        *,
+        rows: Tensor,
+        valued: bool,
+    ) -> Iterator[Ascended]:
+        """Match some rows; those whose anchored passes differ in order, one after another."""
+        ascent = Ascent(cut, a, take(b, rows), odd=self.odd or ())
+        starts = self._starts(ascent)
+        for order, numbers in starts.items():
+            some = rows[numbers]
+            if len(starts) > 1:
+                ascent = Ascent(cut, a, take(b, some), odd=self.odd or ())
+            sweeps, gains = self._run(ascent, order)
+            yield Ascended(
+                some,
+                ascent.indices,
+                {name: signs.to("cpu", torch.float32) for name, signs in ascent.signs.items()},
+                ascent.value() if valued else torch.zeros(len(some), dtype=torch.float64),
+                sweeps,
+                ~ascent.active,
+                gains,
+                ascent.seconds,
+            )
+
+    def _starts(self, ascent: Ascent) -> dict[tuple[str, ...], list[int]]:
+        """The rows of each order of the anchored pass."""
+        if self.seed is None or not self.anchored:
+            order = ascent.plan.order([size**2 for size in ascent.size])
+            return {order: list(range(ascent.count))}
+        starts: dict[tuple[str, ...], list[int]] = collections.defaultdict(list)
+        for row in range(ascent.count):
+            starts[ascent.plan.order([float(mass[row]) for mass in ascent.mass])].append(row)
+        return starts
+
+    def _run(self, ascent: Ascent, order: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """Sweep until nothing improves or the limit is reached: sweeps made, and their gains."""
+        names = list(ascent.plan.blocks)
+        sweeps = torch.zeros(ascent.count, dtype=torch.long)
+        gains: list[Tensor] = []
         if self.anchored:
-            ascent.anchor()
-            sweeps = 1
-        rng = torch.Generator().manual_seed(self.seed)
-        while ascent.open and sweeps < self.max_sweeps:
-            ascent.sweep(rng)
+            ascent.anchor(order)
+            gains.append(torch.zeros(ascent.count, dtype=torch.float64))
             sweeps += 1
-        permutation = Permutation(spec, ascent.indices)
-        return Match(permutation, inner_product(a, permutation(b), names), sweeps, not ascent.open)
+        rng = None if self.seed is None else torch.Generator().manual_seed(self.seed)
+        while bool(ascent.active.any()) and len(gains) < self.max_sweeps:
+            sweeps += ascent.active
+            if rng is not None:
+                names = [
+                    list(ascent.plan.blocks)[k]
+                    for k in torch.randperm(len(names), generator=rng).tolist()
+                ]
+            ascent.sweep(names)
+            gains.append(ascent.gained)
+        return sweeps, torch.stack(gains, 1) if gains else torch.zeros(ascent.count, 0)
+
+    def _rows(self, spec: PermutationSpec, done: Ascended) -> Match:
+        permutation = PermutationBatch(spec, {name: done.indices[name] for name in spec.groups})
+        element = permutation if self.odd is None else SignedBatch(permutation, done.signs)
+        return Match(
+            permutation,
+            done.value,
+            done.sweeps,
+            done.converged,
+            element=element,
+            trace=done.trace(done.value),
+        )
+
+    def _one(self, spec: PermutationSpec, done: Ascended) -> Match:
+        permutation = Permutation(spec, {name: done.indices[name][0] for name in spec.groups})
+        element = self._rows(spec, done).element if self.odd else permutation
+        return Match(permutation, 0.0, int(done.sweeps), bool(done.converged), element=element)
+
+    def _check_odd(self, spec: PermutationSpec, cut: MatchingPlan) -> None:
+        check_odd(spec, self.odd or ())
+        for name in self.odd or ():
+            if cut.blocks[name].families or not cut.blocks[name].linear:
+                raise SpecError(
+                    f"group '{name}' has families or acts twice on one tensor, where signs are "
+                    "not matched; leave out odd"
+                )
 
 
-def voters(params: Mapping[str, Tensor], ignore: Iterable[str] = BUFFERS) -> tuple[str, ...]:
-    """Names of the floating tensors whose last name is not in ``ignore``."""
+def aligned_tensors(
+    params: Mapping[str, Tensor], ignore: Iterable[str] = BUFFERS
+) -> tuple[str, ...]:
+    """Names of the floating tensors whose last name is not in ``ignore``: what is matched."""
     return tuple(
         name
         for name, t in params.items()

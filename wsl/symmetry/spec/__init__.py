@@ -2,7 +2,6 @@
 into blocks.
 """
 
-from wsl.symmetry.spec.blocks import Block, Plan, Site, plan, unfold
 from wsl.symmetry.spec.grammar import (
     Atom,
     Axes,
@@ -31,7 +30,6 @@ __all__ = [
     "Atom",
     "Axes",
     "Axis",
-    "Block",
     "Factor",
     "Group",
     "KeyReport",
@@ -39,9 +37,7 @@ __all__ = [
     "PermutationSpec",
     "Piece",
     "Place",
-    "Plan",
     "Segment",
-    "Site",
     "SpecError",
     "UnitSymmetry",
     "Window",
@@ -51,8 +47,6 @@ __all__ = [
     "format_axis",
     "parse_axes",
     "pieces",
-    "plan",
-    "unfold",
     "window_of",
     "windows",
 ]

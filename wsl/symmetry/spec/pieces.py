@@ -76,11 +76,12 @@ class Piece(NamedTuple):
         )
 
     def cut(self, params: Mapping[str, Tensor], like: Tensor) -> Tensor:
-        """The piece of ``params`` without batch axes, in dtype and on the device of ``like``."""
+        """The piece of ``params``, in dtype and on the device of ``like``; leading axes are batch."""
         tensor = params[self.tensor]
-        for axis, (start, length) in enumerate(self.window):
+        lead = tensor.dim() - len(self.window)
+        for axis, (start, length) in enumerate(self.window, lead):
             tensor = tensor.narrow(axis, start, length)
-        return tensor.reshape(self.shape).to(like)
+        return tensor.reshape(*tensor.shape[:lead], *self.shape).to(like)
 
 
 class Factor(NamedTuple):
