@@ -27,7 +27,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.base.compiled import Engine
-from wsl.populations import AdamW, SampledBatches, digits, initial_population, train_population
+from wsl.populations import (
+    AdamW,
+    MemberSettings,
+    SampledBatches,
+    SharedSettings,
+    digits,
+    initial_population,
+    train_population,
+)
 from wsl.populations.architectures.networks import cnn, siren
 
 Run = Callable[[], int]
@@ -96,10 +104,8 @@ def fields(members: int) -> dict[str, Run]:
                 start,
                 F.mse_loss,
                 batches=lambda _: batch,
-                optimizer=ADAM,
-                lr=lr,
-                steps=STEPS,
-                weight_decay=torch.zeros(members),
+                members=MemberSettings(lr=lr, weight_decay=torch.zeros(members)),
+                shared=SharedSettings(optimizer=ADAM, steps=STEPS),
                 engine=engine,
             )
             return members * STEPS
@@ -135,10 +141,8 @@ def images(members: int) -> dict[str, Run]:
                 start,
                 F.cross_entropy,
                 batches=batches,
-                optimizer=ADAM,
-                lr=lr,
-                weight_decay=decay,
-                steps=STEPS,
+                members=MemberSettings(lr=lr, weight_decay=decay),
+                shared=SharedSettings(optimizer=ADAM, steps=STEPS),
                 engine=engine,
             )
             return members * STEPS

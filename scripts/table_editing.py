@@ -31,6 +31,8 @@ from torch.nn import functional as F
 from wsl.nn import EquivariantNet, FlatEdit, NFNEdit
 from wsl.populations import (
     AdamW,
+    MemberSettings,
+    SharedSettings,
     build_architecture,
     build_schedule,
     initial_population,
@@ -154,11 +156,14 @@ def fitted(zoo: Zoo, objective: ImageEdit) -> float:
         start,
         F.mse_loss,
         batches=lambda _: batch,
-        optimizer=AdamW(),
-        steps=recipe["steps"],
-        lr=torch.full((count,), recipe["lr"]),
-        weight_decay=torch.zeros(count),
-        schedule=build_schedule(recipe["schedule"]),
+        members=MemberSettings(
+            lr=torch.full((count,), recipe["lr"]), weight_decay=torch.zeros(count)
+        ),
+        shared=SharedSettings(
+            optimizer=AdamW(),
+            steps=recipe["steps"],
+            schedule=build_schedule(recipe["schedule"]),
+        ),
     )
     return objective.metrics(trained.snapshots[-1], about)["mse"]
 

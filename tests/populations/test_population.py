@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from stacked_settings import settings
 from torch.nn import functional as F
 
 from wsl import params
@@ -63,10 +64,12 @@ def train(make, optimizer, which, *, dtype=torch.float32, **options):
         start(make, which, dtype),
         F.cross_entropy,
         batches=batches(which, dtype),
-        optimizer=optimizer,
-        lr=LR[which],
-        weight_decay=DECAY[which],
-        **{"steps": 5, **options},
+        **settings(
+            optimizer=optimizer,
+            lr=LR[which],
+            weight_decay=DECAY[which],
+            **{"steps": 5, **options},
+        ),
     )
 
 
@@ -149,10 +152,7 @@ def test_a_divergent_member_is_reported_and_touches_no_other(make, optimizer):
         poisoned,
         F.cross_entropy,
         batches=batches(torch.arange(3)),
-        optimizer=optimizer[0],
-        lr=LR,
-        weight_decay=DECAY,
-        steps=5,
+        **settings(optimizer=optimizer[0], lr=LR, weight_decay=DECAY, steps=5),
     )
     assert quiet.finite.tolist() == [True, True, True]
     assert found.finite.tolist() == [True, False, True]
@@ -171,11 +171,10 @@ def test_a_member_that_explodes_on_its_own_is_reported():
         model,
         initial_population(lambda: mlp([36, 7, 5]), [0, 1]),
         F.mse_loss,
-        optimizer=SGD(),
-        steps=40,
         batches=lambda _: (x.expand(2, *x.shape), torch.zeros(2, 40, 5)),
-        lr=torch.tensor([1e-2, 1e4]),
-        weight_decay=torch.zeros(2),
+        **settings(
+            optimizer=SGD(), steps=40, lr=torch.tensor([1e-2, 1e4]), weight_decay=torch.zeros(2)
+        ),
     )
     assert found.finite.tolist() == [True, False]
 
@@ -204,10 +203,7 @@ def test_training_changes_neither_the_given_weights_nor_the_model():
         given,
         F.cross_entropy,
         batches=batches(torch.arange(3)),
-        optimizer=SGD(),
-        lr=LR,
-        weight_decay=DECAY,
-        steps=2,
+        **settings(optimizer=SGD(), lr=LR, weight_decay=DECAY, steps=2),
     )
     assert_equal(given, copies, rtol=0, atol=0)
     assert_equal(params.from_module(model), before, rtol=0, atol=0)
@@ -225,12 +221,14 @@ def test_fields_share_coordinates_and_fit_their_own_values():
         siren([2, 16, 1]),
         begin,
         F.mse_loss,
-        steps=60,
         batches=lambda _: (coordinates.expand(3, -1, -1), values),
-        optimizer=AdamW(),
-        lr=torch.full((3,), 1e-2),
-        weight_decay=torch.zeros(3),
-        snapshots=(0, 60),
+        **settings(
+            steps=60,
+            optimizer=AdamW(),
+            lr=torch.full((3,), 1e-2),
+            weight_decay=torch.zeros(3),
+            snapshots=(0, 60),
+        ),
     )
     before, after = (
         (params.call(siren([2, 16, 1]), p, coordinates) - values).square().mean((1, 2))
@@ -319,8 +317,7 @@ def test_wrong_arguments_are_refused(change, message):
             arguments.pop("params"),
             F.cross_entropy,
             batches=batches(torch.arange(3)),
-            optimizer=SGD(),
-            **arguments,
+            **settings(optimizer=SGD(), **arguments),
         )
 
 

@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+from stacked_settings import settings
 from torch import nn
 from torch.nn import functional as F
 
@@ -100,11 +101,8 @@ def train(which, *, make="mlp", dtype=torch.float32, data=None, **options):
         model,
         start(MAKERS[make], which, dtype),
         F.cross_entropy,
-        lr=LR[which],
-        seeds=SEEDS[which],
-        weight_decay=DECAY[which],
         batches=batches(which, dtype, **take(data or {}, which)),
-        **options,
+        **settings(lr=LR[which], seeds=SEEDS[which], weight_decay=DECAY[which], **options),
     )
 
 
@@ -201,10 +199,7 @@ def test_recurrent_layers_written_out_are_torchs(cell):
         params.stack([before]),
         F.cross_entropy,
         batches=lambda _: (x[None], y[None]),
-        steps=1,
-        optimizer=SGD(0.0),
-        lr=torch.ones(1),
-        weight_decay=torch.zeros(1),
+        **settings(steps=1, optimizer=SGD(0.0), lr=torch.ones(1), weight_decay=torch.zeros(1)),
     )
     F.cross_entropy(model(x), y).backward()
     for name, parameter in model.named_parameters():
@@ -258,12 +253,14 @@ def test_dropout_keeps_the_mean_and_its_rate():
             {"w": torch.ones(3, 1)},
             loss,
             batches=lambda _: (x, x),
-            optimizer=SGD(0.0),
-            steps=1,
-            lr=torch.ones(3),
-            weight_decay=torch.zeros(3),
-            dropout=rates,
-            seeds=SEEDS,
+            **settings(
+                optimizer=SGD(0.0),
+                steps=1,
+                lr=torch.ones(3),
+                weight_decay=torch.zeros(3),
+                dropout=rates,
+                seeds=SEEDS,
+            ),
         )
         means.append(1 - trained.snapshots[0]["w"][:, 0])
     torch.testing.assert_close(means[0], torch.ones(3), rtol=0, atol=0.03)
@@ -276,12 +273,14 @@ def test_a_member_that_diverges_stands_still_and_says_since_when():
         MAKERS["mlp"](),
         initial_population(MAKERS["mlp"], [0, 1]),
         F.mse_loss,
-        optimizer=SGD(),
-        steps=40,
         batches=lambda _: (x, torch.zeros(2, 40, 5)),
-        lr=torch.tensor([1e-2, 1e4]),
-        weight_decay=torch.zeros(2),
-        snapshots=(30, 40),
+        **settings(
+            optimizer=SGD(),
+            steps=40,
+            lr=torch.tensor([1e-2, 1e4]),
+            weight_decay=torch.zeros(2),
+            snapshots=(30, 40),
+        ),
     )
     assert found.diverged[0] == -1
     assert 0 < found.diverged[1] < 30
@@ -396,14 +395,16 @@ def test_compiled_steps_are_the_plain_ones(case):
             initial_population(make, [1, 2, 3]),
             loss,
             batches=data,
-            optimizer=AdamW(),
-            lr=LR,
-            clip=1.0,
-            weight_decay=DECAY,
-            seeds=SEEDS,
-            steps=6,
-            chunk=2,
-            engine=each,
+            **settings(
+                optimizer=AdamW(),
+                lr=LR,
+                clip=1.0,
+                weight_decay=DECAY,
+                seeds=SEEDS,
+                steps=6,
+                chunk=2,
+                engine=each,
+            ),
         )
         for each in (Engine(compiled=False), engine)
     )
@@ -461,11 +462,8 @@ def test_wrong_options_are_refused(options, message):
             mlp([36, 7, 5]),
             start(MAKERS["mlp"], torch.arange(3)),
             F.cross_entropy,
-            lr=LR,
-            weight_decay=DECAY,
-            steps=2,
             batches=batches(torch.arange(3)),
-            **{"optimizer": AdamW(), **options},
+            **settings(lr=LR, weight_decay=DECAY, steps=2, **{"optimizer": AdamW(), **options}),
         )
 
 
@@ -485,8 +483,5 @@ def test_dropout_between_recurrent_layers_is_refused():
             initial_population(lambda: nn.Sequential(nn.GRU(6, 4, 2, dropout=0.5)), [0]),
             lambda out, _: out[0].mean(),
             batches=lambda _: (torch.zeros(1, 5, 2, 6), torch.zeros(1)),
-            optimizer=SGD(),
-            lr=torch.ones(1),
-            weight_decay=torch.zeros(1),
-            steps=1,
+            **settings(optimizer=SGD(), lr=torch.ones(1), weight_decay=torch.zeros(1), steps=1),
         )

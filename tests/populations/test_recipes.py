@@ -43,7 +43,7 @@ def trainings(monkeypatch):
     calls, train = [], classifiers.train_population
 
     def counted(model, start, loss, **options):
-        calls.append(len(options["lr"]))
+        calls.append(len(options["members"].lr))
         return train(model, start, loss, **options)
 
     monkeypatch.setattr(classifiers, "train_population", counted)

@@ -225,7 +225,7 @@ def test_statistics_are_streamed_once(zoo, monkeypatch):
         "gather",
         lambda self, rows, out=None: read.append(len(rows)) or gather(self, rows, out),
     )
-    monkeypatch.setattr("wsl.zoo.statistics._CHUNK", 4 * 37 * 8)
+    monkeypatch.setattr("wsl.zoo.rows.statistics._CHUNK", 4 * 37 * 8)
     first = view.statistics(None)
     assert read == [8, 8, 4]
     assert view.statistics(None) == first
@@ -438,7 +438,7 @@ def test_row_numbers_may_come_in_any_form(zoo):
 
 
 def test_what_does_not_fit_on_a_device_is_refused(zoo, monkeypatch):
-    monkeypatch.setattr("wsl.zoo.several._free_bytes", lambda _: 1000)
+    monkeypatch.setattr("wsl.zoo.opening.several._free_bytes", lambda _: 1000)
     with pytest.raises(
         ZooError, match=r"36 rows need 5,328 bytes, but cpu has 1,000 free; keep the file mapped"
     ):

@@ -1,8 +1,9 @@
-"""A file appears whole or not at all: write under a temporary name, force to disk, rename, force
-the folder to disk.
+"""A file appears whole or not at all: every writer of the library goes through here.
+
+    write <temporary>;   fsync(temporary);   rename(temporary, path);   fsync(folder)
 
 A process killed at any moment leaves either the old file or the new one under the final name.
-`replacing` does not lock: of two writers of one path the last rename wins; `locked` is for writers
+`replacing` does not lock: of two writers of one path the last rename wins. `locked` is for writers
 that must not meet.
 """
 
@@ -18,11 +19,20 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
-    """Give the temporary path (default ``<path>.tmp``) to write to; it becomes ``path`` if the body
-    succeeds, else it goes.
+def replacing(
+    path: Path, temporary: Path | None = None, *, keep_suffix: bool = False
+) -> Iterator[Path]:
+    """Give a temporary path to write to, which becomes ``path`` if the body succeeds.
+
+    The folder of ``path`` is made if it is missing. The temporary path is ``<path>.tmp``, which a
+    process that was killed leaves and the next one writes over. With ``keep_suffix`` it is hidden,
+    named after this process, and ends as ``path`` does, for writers that choose a format by the
+    suffix. If the body fails it is removed, and an older ``path`` stays as it was.
     """
-    temporary = temporary or path.with_name(path.name + ".tmp")
+    if temporary is None:
+        name = f".{os.getpid()}-{path.name}" if keep_suffix else path.name + ".tmp"
+        temporary = path.with_name(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
         sync(temporary)
@@ -35,8 +45,9 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def explained(path: Path, kind: type[Exception] = ValueError) -> Iterator[None]:
-    """Turn what the system says when ``path`` cannot be written into one sentence, an error of
-    ``kind``.
+    """Turn what the system says when ``path`` cannot be written into one sentence.
+
+    An OSError of the body is raised again as an error of ``kind``.
     """
     try:
         yield
@@ -52,11 +63,10 @@ def explained(path: Path, kind: type[Exception] = ValueError) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold ``folder``, made if missing, alone or together with other ``shared`` holders; wait until
-    that is possible.
+    """Hold ``folder``, made if missing, alone or together with other ``shared`` holders.
 
-    The system lets go of it when the process ends, however it ends. Where the file system knows no
-    locks, there is none.
+    Waits until that is possible. The system lets go of it when the process ends, however it ends.
+    Where the file system knows no locks, there is none.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,17 +75,16 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
             try:
                 with _unsupported_is_fine():
                     fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-                if _is(folder, descriptor):
+                # while this process waited, another may have moved the folder away: try again then
+                if _has_name(descriptor, folder):
                     yield
                     return
             finally:
                 os.close(descriptor)
 
 
-def _is(folder: Path, descriptor: int) -> bool:
-    """Whether the open folder still has this name: while one waited, another may have moved it
-    away.
-    """
+def _has_name(descriptor: int, folder: Path) -> bool:
+    """Whether the open folder still has the name ``folder``."""
     try:
         return os.path.samestat(folder.stat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -1,8 +1,7 @@
-"""Run one pure function of tensors many times: as it is, or traced once and compiled, where that
-wins back its cost.
+"""Run a pure function of tensors many times: as it is, or compiled where that wins back its cost.
 
-    cost(f) = elements that f's operations write, counted in one run;   compile when  runs x cost(f)
-        x gain > price
+    cost(f) = elements that the operations of one run of f write
+    compile   if   runs x cost(f) x gain > price
 
 Nothing here knows a network by name: whatever `torch.vmap` and autograd lower to plain operations
 is traced as one graph, forward, backward and optimiser, and fused by TorchInductor (Ansel et al.,
@@ -27,22 +26,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 Function = Callable[..., Any]
 GAIN = 0.4e-9
-"""Seconds that fusing saves per element an uncompiled operation writes: half of what was measured
-for SIRENs on a busy core.
-"""
+"""Seconds saved per element that is not written: half of what SIRENs gained on a busy core."""
 GPU_GAIN = 1e-12
-"""The same on a GPU: a third of the time to write an element and read two at 4 TB/s, reckoned, not
-measured.
-"""
+"""The same on a GPU: a third of the time to move three elements at 4 TB/s; not measured."""
 PRICE = 30.0
 """Seconds that tracing and compiling are reckoned to take; 5 to 50 were measured."""
 
 
 class Engine:
-    """``compiled`` True or False decides for all jobs; None compiles a job of a size that wins the
-    compilation back.
+    """Decides which jobs to compile, and keeps what it compiled.
 
-    ``repeats`` says how many jobs of a kind will come, when it is more than the one at hand.
+    ``compiled`` True or False decides for all jobs; None compiles those that win the compilation
+    back. ``repeats`` says how many jobs of a kind will come, when it is more than the one at hand.
     """
 
     def __init__(self, compiled: bool | None = None, *, repeats: int = 1) -> None:
@@ -52,17 +47,14 @@ class Engine:
     def prepare(
         self, function: Function, *example: Any, key: Hashable, elements: int, runs: int
     ) -> Function:
-        """``function`` for ``runs`` runs on arguments like ``example``, nested tuples and dicts of
-        tensors.
+        """``function``, compiled or not, for ``runs`` runs on arguments like ``example``.
 
-        ``elements`` is what a run costs; functions with one ``key`` are taken for the same.
+        Arguments are nested tuples and dicts of tensors. ``elements`` is what one run writes (see
+        `cost`); functions with one ``key`` are taken for the same.
         """
-        gain = (
-            GPU_GAIN
-            if any(isinstance(t, Tensor) and t.device.type == "cuda" for t in _flat(example))
-            else GAIN
-        )
-        worth = gain * elements * runs * self.repeats > PRICE
+        tensors = [leaf for leaf in _flat(example) if isinstance(leaf, Tensor)]
+        gain = GPU_GAIN if any(tensor.is_cuda for tensor in tensors) else GAIN
+        worth = pays(elements, runs * self.repeats, gain=gain, price=PRICE)
         if not (worth if self.compiled is None else self.compiled):
             return function
         key = (key, _signature(example))
@@ -71,12 +63,9 @@ class Engine:
         return self.kept[key]
 
     def _compile(self, function: Function, example: tuple[Any, ...]) -> Function:
-        """Traced, compiled and tried once; the function itself where there is no working
-        compiler.
-        """
-        from torch._dynamo.exc import (
-            BackendCompilerFailed,  # seconds to import, for those who compile
-        )
+        """Traced, compiled and tried once; the function itself if no compiler works."""
+        # imported here: both take seconds, which only those who compile should spend
+        from torch._dynamo.exc import BackendCompilerFailed
         from torch.fx.experimental.proxy_tensor import make_fx
 
         try:
@@ -91,10 +80,16 @@ class Engine:
         return compiled
 
 
-def warn_uncompiled(who: str, error: Exception) -> None:
-    """The one notice that ``who`` ("populations train") uncompiled, because the compiler failed
-    with ``error``.
+def pays(elements: int, runs: int, *, gain: float, price: float) -> bool:
+    """Whether ``runs`` runs win back the ``price`` of compiling, in seconds.
+
+    ``gain`` is the time saved for each of the ``elements`` that one run writes (see `cost`).
     """
+    return gain * elements * runs > price
+
+
+def warn_uncompiled(who: str, error: Exception) -> None:
+    """Warn that ``who`` ("populations train") uncompiled, as the compiler failed with ``error``."""
     reason = next(line for line in str(error).splitlines() if line.strip())
     warnings.warn(
         f"no working C++ compiler, so {who} uncompiled, with the same results but slower "
@@ -105,15 +100,15 @@ def warn_uncompiled(who: str, error: Exception) -> None:
 
 
 def cost(function: Function, *example: Any) -> int:
-    """Elements that the operations of one run of ``function`` write; the run's results are
-    dropped.
-    """
-    with _Count() as count:
+    """Elements that the operations of one run of ``function`` write; its results are dropped."""
+    with _ElementCount() as count:
         function(*example)
     return count.elements
 
 
-class _Count(TorchDispatchMode):
+class _ElementCount(TorchDispatchMode):
+    """Sums the sizes of all results; views write nothing."""
+
     def __init__(self) -> None:
         super().__init__()
         self.elements = 0

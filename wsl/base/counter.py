@@ -1,12 +1,12 @@
-"""Counter-based randomness: a draw is a function of (seed, counters), never of how many were drawn
-before or beside it.
+"""Counter-based randomness: a draw is a function of a seed and counters, and of nothing else.
 
     u(s, c_1, ..., c_k) = mix(... mix(mix(s) + c_1) ... + c_k) / 2^53,      mix = SplitMix64's step
 
 Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011); Steele, Lea, Flood, Fast
-splittable pseudorandom number generators (OOPSLA 2014) for mix. So member i of a population sees
-the same data order alone or among thousands, on any device and any torch version. Not for
-cryptography, and not a replacement for `torch.Generator` where order is fixed.
+splittable pseudorandom number generators (OOPSLA 2014) for mix. A draw does not depend on how many
+were drawn before or beside it: member i of a population sees the same data order alone or among
+thousands, on any device and with any version of torch. Not for cryptography, and no replacement for
+`torch.Generator` where the order of draws is fixed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def bits(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
 
 
 def key(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
-    """What seed and counters have come to, for `more`: ``more(key(s, a), b)`` is ``bits(s, a, b)``,
-    with a hashed once.
+    """The state after seed and counters: ``more(key(s, a), b)`` is ``bits(s, a, b)``.
+
+    So counters that many draws share are hashed once.
     """
     return _absorb(_mix(torch.as_tensor(seed, dtype=torch.int64)), counters)
 
@@ -41,47 +42,52 @@ def more(state: Tensor, *counters: int | Tensor) -> Tensor:
 
 
 def normal(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
-    """Float64 standard normal, one per element of the broadcast arguments (Box and Muller,
-    1958).
+    """Float64 standard normal, one per element of the broadcast arguments.
+
+    By the transformation of Box and Muller (1958).
     """
     radius = (-2 * torch.log1p(-uniform(seed, *counters, 0))).sqrt()
     return radius * torch.cos(2 * math.pi * uniform(seed, *counters, 1))
 
 
 def permutation(index: Tensor, size: Tensor, seed: int | Tensor, *counters: int | Tensor) -> Tensor:
-    """Where a random permutation of 0..size-1 puts ``index``: a bijection for each (size, seed,
-    counters), nothing stored.
+    """Where a random permutation of 0..size-1 puts ``index``, without storing the permutation.
 
-    A Feistel network on the next power of four, walked until it is back below ``size`` (Black and
-    Rogaway, Ciphers with arbitrary finite domains, 2002). All arguments broadcast; 0 <= index <
-    size.
+    A bijection for each (size, seed, counters): a Feistel network on the next power of four, walked
+    until it is back below ``size`` (Black and Rogaway, Ciphers with arbitrary finite domains,
+    2002). All arguments broadcast; 0 <= index < size.
     """
-    half = torch.ones_like(size)
-    while bool((1 << (2 * half) < size).any()):
-        half = torch.where(1 << (2 * half) < size, half + 1, half)
+    half = _half_width(size)
     index, size, half = torch.broadcast_tensors(index, size, half)
     state = key(seed, *counters)
-    turns = [_absorb(state, (turn,)) for turn in range(4)]
-    found = _feistel(index, half, turns)
+    rounds = [_absorb(state, (number,)) for number in range(4)]
+    found = _feistel(index, half, rounds)
     while bool((found >= size).any()):
-        found = torch.where(found >= size, _feistel(found, half, turns), found)
+        found = torch.where(found >= size, _feistel(found, half, rounds), found)
     return found
 
 
-def _feistel(x: Tensor, half: Tensor, turns: Sequence[Tensor]) -> Tensor:
+def _half_width(size: Tensor) -> Tensor:
+    """The smallest h >= 1 with 4^h >= size: each half of the Feistel network has h bits."""
+    half = torch.ones_like(size)
+    while bool((1 << (2 * half) < size).any()):
+        half = torch.where(1 << (2 * half) < size, half + 1, half)
+    return half
+
+
+def _feistel(x: Tensor, half: Tensor, rounds: Sequence[Tensor]) -> Tensor:
     low = (1 << half) - 1
     left, right = x >> half, x & low
-    for turn in turns:
-        left, right = right, left ^ (more(turn, right) & low)
+    for state in rounds:
+        left, right = right, left ^ (more(state, right) & low)
     return (left << half) | right
 
 
 def _absorb(state: Tensor, counters: tuple[int | Tensor, ...]) -> Tensor:
     for counter in counters:
-        state = _mix(
-            state
-            + (counter.to(state.device, torch.int64) if isinstance(counter, Tensor) else counter)
-        )
+        if isinstance(counter, Tensor):
+            counter = counter.to(state.device, torch.int64)
+        state = _mix(state + counter)
     return state
 
 

@@ -1,8 +1,7 @@
-"""`ClassifierPopulation`: classifiers of one architecture with hyper-parameters, start and data of
-their own.
+"""`ClassifierPopulation`: classifiers of one architecture, each with settings of its own.
 
-    log lr_i ~ U(log lr);   log wd_i ~ U(log wd);   log scale_i ~ U(log init_scale);   fraction_i ~
-        U{data_fraction};   ...
+    log lr_i ~ U(log lr)      log wd_i ~ U(log wd)      log scale_i ~ U(log init_scale)
+    fraction_i ~ U{data_fraction}                  and so on for every range and list of choices
 
 After Unterthiner et al. (2020), arXiv 2002.11448: hyper-parameters wide enough that accuracies
 spread, so that there is something to predict from weights. Activation and optimiser change the
@@ -18,24 +17,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.base import Engine
 from wsl.params import on_device
 from wsl.populations.architectures import build_architecture
-from wsl.populations.recipes import Recipe, Rows, Trainer
-from wsl.populations.stacked import (
-    Trained,
-    build_optimizer,
-    build_schedule,
+from wsl.populations.ranges import (
     check_log_uniform,
     check_share,
     choose,
-    initial_population,
     log_uniform,
-    train_population,
     uniform,
+)
+from wsl.populations.recipes import Recipe, Rows, Trainer
+from wsl.populations.stacked import (
+    MemberSettings,
+    Optimizer,
+    Schedule,
+    SharedSettings,
+    Trained,
+    build_optimizer,
+    build_schedule,
+    initial_population,
+    train_population,
 )
 from wsl.populations.tasks import Classification, SampledBatches, build_augmentation
 from wsl.zoo import ZooError
@@ -45,6 +50,8 @@ Choices = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 """One description, or a list of them."""
 Hyper = dict[str, Any]
 """Per member: tensors (n,), and lists of n texts."""
+Metrics = dict[str, Tensor]
+"""Of one chunk: a value per row, (n snapshots,)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,37 +89,46 @@ class ClassifierPopulation(Recipe):
 
     @property
     def columns(self) -> Mapping[str, type]:
-        """Metrics, and every hyper-parameter that the classic five are, or that differs between
-        members.
-        """
-        kinds = {"lr": float, "weight_decay": float, "init_scale": float, "data_fraction": float}
-        ranges = {name: float for name in ("dropout", "label_noise") if getattr(self, name)[1]}
-        lists = {
-            "init": self.init,
-            "activation": self.activation,
-            "optimizer": _listed(self.optimizer),
-            "schedule": _listed(self.schedule),
+        """Metrics, the classic hyper-parameters, and every other that differs between members."""
+        classic = ("lr", "weight_decay", "init_scale", "data_fraction")
+        ranges = [name for name in ("dropout", "label_noise") if getattr(self, name)[1]]
+        texts = [name for name, options in self._options.items() if len(options) > 1]
+        return {
+            **dict.fromkeys([*METRICS, *classic, *ranges], float),
+            **dict.fromkeys(texts, str),
+            "seed": int,
         }
-        texts = {name: str for name, options in lists.items() if len(options) > 1}
-        return {**dict.fromkeys(METRICS, float), **kinds, **ranges, **texts, "seed": int}
 
     def hyper_parameters(self, members: Tensor) -> Hyper:
-        """What each of ``members`` is trained with: numbers as tensors (n,), choices as lists of
-        names.
+        """What each of ``members`` is trained with.
+
+        Numbers are tensors (n,), choices lists of n names. Each has a stream of draws of its own,
+        1 to 10, so that a wider range of one leaves the others as they were.
         """
+        drawn = functools.partial(self.draw, members)
         fractions = torch.tensor(self.data_fraction, dtype=torch.float64)
+        numbers = {
+            "lr": log_uniform(self.lr, drawn(1)),
+            "weight_decay": log_uniform(self.weight_decay, drawn(2)),
+            "init_scale": log_uniform(self.init_scale, drawn(3)),
+            "data_fraction": fractions[(drawn(4) * len(fractions)).long()],
+            "dropout": uniform(self.dropout, drawn(5)),
+            "label_noise": uniform(self.label_noise, drawn(6)),
+        }
+        texts = {
+            name: choose(options, drawn(stream))
+            for stream, (name, options) in enumerate(self._options.items(), 7)
+        }
+        return {**numbers, **texts, "seed": self.seeds(members)}
+
+    @property
+    def _options(self) -> dict[str, Sequence[str]]:
+        """Names of the choices."""
         return {
-            "lr": log_uniform(self.lr, self.draw(members, 1)),
-            "weight_decay": log_uniform(self.weight_decay, self.draw(members, 2)),
-            "init_scale": log_uniform(self.init_scale, self.draw(members, 3)),
-            "data_fraction": fractions[(self.draw(members, 4) * len(fractions)).long()],
-            "dropout": uniform(self.dropout, self.draw(members, 5)),
-            "label_noise": uniform(self.label_noise, self.draw(members, 6)),
-            "init": choose(self.init, self.draw(members, 7)),
-            "activation": choose(self.activation or ("",), self.draw(members, 8)),
-            "optimizer": choose(_names(self.optimizer), self.draw(members, 9)),
-            "schedule": choose(_names(self.schedule), self.draw(members, 10)),
-            "seed": self.seeds(members),
+            "init": self.init,
+            "activation": self.activation or ("",),
+            "optimizer": _names(self.optimizer),
+            "schedule": _names(self.schedule),
         }
 
     def _check(self, data: Any) -> None:
@@ -126,20 +142,24 @@ class ClassifierPopulation(Recipe):
         return data.train.images[:2]
 
     def _trainer(self, data: Any, engine: Engine) -> Trainer:
-        group = functools.lru_cache(maxsize=None)(functools.partial(_Group, self, data, engine))
+        # a group is kept, so that what was compiled for it in one chunk serves the next
+        group = functools.lru_cache(maxsize=None)(
+            lambda kind: _Group(self, data, engine, kind=kind)
+        )
 
         def train(members: Tensor) -> Rows:
             hyper = self.hyper_parameters(members)
             kinds = list(zip(hyper["activation"], hyper["optimizer"], strict=True))
-            places = [
-                torch.tensor([i for i, own in enumerate(kinds) if own == kind])
+            places = {
+                kind: torch.tensor([i for i, own in enumerate(kinds) if own == kind])
                 for kind in sorted(set(kinds))
-            ]
-            parts = [
-                group(*kinds[int(place[0])]).train(members[place], _select(hyper, place))
-                for place in places
-            ]
-            return Rows.cat(parts)
+            }
+            return Rows.cat(
+                [
+                    group(kind).train(members[place], _select(hyper, place))
+                    for kind, place in places.items()
+                ]
+            )
 
         return train
 
@@ -154,11 +174,9 @@ class ClassifierPopulation(Recipe):
             augment=None if self.augment is None else build_augmentation(self.augment),
         )
 
-    def _evaluate(
-        self, data: Any, model: torch.nn.Module, trained: Trained, hyper: Hyper
-    ) -> dict[str, Tensor]:
-        """Metrics of every snapshot, one after another."""
-        del hyper
+    def _evaluate(self, data: Any, model: nn.Module, trained: Trained, **own: Any) -> Metrics:
+        """Metrics of every snapshot, one after another; ``own`` are the members' settings."""
+        del own
         found: dict[str, list[Tensor]] = {name: [] for name in METRICS}
         for params in trained.snapshots:
             for split, limit in (("train", self.train_images), ("test", None)):
@@ -166,59 +184,63 @@ class ClassifierPopulation(Recipe):
                     found[f"{split}_{name}"].append(value)
         return {name: torch.cat(values) for name, values in found.items()}
 
+    def _named_optimizer(self, name: str) -> Optimizer:
+        return build_optimizer(_listed(self.optimizer)[_names(self.optimizer).index(name)])
+
+    def _schedules(self, names: Sequence[str]) -> Schedule | list[Schedule]:
+        """One schedule for all members where there is no choice, else that of each."""
+        built = map(build_schedule, _listed(self.schedule))
+        schedules = dict(zip(_names(self.schedule), built, strict=True))
+        if len(schedules) == 1:
+            return next(iter(schedules.values()))
+        return [schedules[name] for name in names]
+
 
 class _Group:
-    """Members that share activation and optimiser."""
+    """Members that share activation and optimiser, the two names of ``kind``."""
 
     def __init__(
-        self,
-        recipe: ClassifierPopulation,
-        data: Any,
-        engine: Engine,
-        activation: str,
-        optimizer: str,
+        self, recipe: ClassifierPopulation, data: Any, engine: Engine, *, kind: tuple[str, str]
     ) -> None:
+        activation, optimizer = kind
         own = {"activation": activation} if activation else {}
         self.recipe, self.data, self.engine = recipe, data, engine
         self.make = functools.partial(build_architecture, {**recipe.architecture, **own})
         self.model = self.make()
-        self.optimizer = build_optimizer(
-            _listed(recipe.optimizer)[_names(recipe.optimizer).index(optimizer)]
-        )
+        self.optimizer = recipe._named_optimizer(optimizer)
 
     def train(self, members: Tensor, hyper: Hyper) -> Rows:
+        """Checkpoints of ``members`` with the settings ``hyper`` of each."""
+        recipe = self.recipe
+        trained = self._trained(hyper)
+        metrics = recipe._evaluate(self.data, self.model, trained, hyper=hyper)
+        own = {name: hyper[name] for name in recipe.columns if name in hyper}
+        return Rows.of(trained, members, metrics=metrics, own=own)
+
+    def _trained(self, hyper: Hyper) -> Trained:
         recipe = self.recipe
         drawn = initial_population(
             self.make, hyper["seed"].tolist(), scale=hyper["init_scale"], scheme=hyper["init"]
         )
-        start = on_device(drawn, self.data.train.images.device)
-        schedules = dict(
-            zip(_names(recipe.schedule), map(build_schedule, _listed(recipe.schedule)), strict=True)
-        )
-        trained = train_population(
+        return train_population(
             self.model,
-            start,
+            on_device(drawn, self.data.train.images.device),
             F.cross_entropy,
             batches=recipe._batches(self.data, hyper),
-            optimizer=self.optimizer,
-            lr=hyper["lr"],
-            weight_decay=hyper["weight_decay"],
-            steps=recipe.steps,
-            snapshots=recipe.snapshots,
-            schedule=[schedules[name] for name in hyper["schedule"]]
-            if len(schedules) > 1
-            else next(iter(schedules.values())),
-            clip=recipe.clip,
-            dropout=hyper["dropout"] if any(recipe.dropout) else None,
-            seeds=hyper["seed"],
+            members=MemberSettings(
+                lr=hyper["lr"],
+                weight_decay=hyper["weight_decay"],
+                dropout=hyper["dropout"] if any(recipe.dropout) else None,
+                seeds=hyper["seed"],
+            ),
+            shared=SharedSettings(
+                optimizer=self.optimizer,
+                steps=recipe.steps,
+                snapshots=recipe.snapshots,
+                schedule=recipe._schedules(hyper["schedule"]),
+                clip=recipe.clip,
+            ),
             engine=self.engine,
-        )
-        metrics = recipe._evaluate(self.data, self.model, trained, hyper)
-        return Rows.of(
-            trained,
-            members,
-            metrics,
-            {name: hyper[name] for name in recipe.columns if name in hyper},
         )
 
 

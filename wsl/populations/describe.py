@@ -1,5 +1,4 @@
-"""Descriptions: a plain dict with a ``_target_`` and keyword arguments, built through an allow-list
-and nothing else.
+"""Descriptions: plain dicts with a ``_target_`` and its arguments, built by an allow-list only.
 
     {"_target_": "wsl.zoo.architectures.mlp", "widths": [64, 32, 10]}  ->  mlp(widths=[64, 32, 10])
 
@@ -13,21 +12,25 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from wsl.base import did_you_mean
 from wsl.zoo import ZooError
 
 
 def build(
     description: Mapping[str, Any], *, allowed: Mapping[str, Callable[..., Any]], what: str
 ) -> Any:
-    """Call the target of ``description`` with its other entries; raises `ZooError` on an unknown
-    target or argument.
+    """Call the target of ``description`` with its other entries.
+
+    ``allowed`` maps names of targets to functions; ``what`` is said first in messages. Raises
+    `ZooError` on an unknown target or argument.
     """
     if not isinstance(description, Mapping) or "_target_" not in description:
         raise ZooError(f"{what}: expected a dict with '_target_', got {description!r}")
     arguments = dict(description)
     target = arguments.pop("_target_")
     if target not in allowed:
-        raise ZooError(f"{what}: '_target_: {target}' is not one of {', '.join(allowed)}")
+        hint = did_you_mean(str(target), allowed)
+        raise ZooError(f"{what}: '_target_: {target}' is not one of {', '.join(allowed)}{hint}")
     try:
         inspect.signature(allowed[target]).bind(**arguments)
     except TypeError as error:

@@ -1,7 +1,7 @@
 """Who trains the chunks of a recipe: this process, others on this machine, or a Ray cluster.
 
-    run(prepare, tasks):    trainer = prepare() once per worker;    yield key, trainer(tasks[key])
-                                                                    for every key, in any order
+    run(prepare, tasks):    trainer = prepare()                    once per worker
+                            yield key, trainer(tasks[key])         for every key, in any order
 
 A chunk depends on its members alone, so every executor gives the same rows (to rounding, where
 machines differ). Workers send rows back and one process writes, so no file system needs to be
@@ -85,11 +85,10 @@ class Processes(Executor):
 
 @dataclasses.dataclass(frozen=True)
 class Ray(Executor):
-    """A Ray cluster (extra ``ray``), ``cpus`` and ``gpus`` per worker and as many ``workers`` as it
-    has room for at most.
+    """A Ray cluster (extra ``ray``) with ``cpus`` and ``gpus`` for each worker.
 
     ``address`` is the cluster's, ``auto`` the one this machine belongs to; None starts one here and
-    stops it afterwards.
+    stops it afterwards. ``workers`` None are as many as the cluster has room for.
     """
 
     address: str | None = None
@@ -114,17 +113,16 @@ class Ray(Executor):
             worker = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(_Worker)
             count = self.workers or self._room(ray.cluster_resources())
             workers = [worker.remote(prepare, self.cpus) for _ in range(min(count, len(tasks)))]
-            yield from ray.util.ActorPool(workers).map_unordered(
-                lambda actor, task: actor.train.remote(*task), list(tasks.items())
-            )
+            pool = ray.util.ActorPool(workers)
+            send = lambda actor, task: actor.train.remote(*task)  # noqa: E731
+            yield from pool.map_unordered(send, list(tasks.items()))
         finally:
             ray.shutdown()
 
     def _room(self, resources: Mapping[str, float]) -> int:
-        rooms = [
-            resources.get("CPU", 1) // self.cpus,
-            *([resources.get("GPU", 0) // self.gpus] if self.gpus else []),
-        ]
+        rooms = [resources.get("CPU", 1) // self.cpus]
+        if self.gpus:
+            rooms.append(resources.get("GPU", 0) // self.gpus)
         return max(int(min(rooms)), 1)
 
 

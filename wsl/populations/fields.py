@@ -1,13 +1,11 @@
-"""`FieldPopulation`: one implicit neural representation per image, all fitted at once to their own
-pixels.
+"""`FieldPopulation`: one implicit neural representation per image, all fitted at once.
 
-    min_theta_i  mean_p |f_theta_i(x_p) - image_i(x_p)|^2,     full batch, Adam, one random start
-                                                               per member
+    min_theta_i  mean_p |f_theta_i(x_p) - image_i(x_p)|^2        full batch, Adam
+    psnr_i = -10 log10(mean squared error)                       for pixels in [0, 1]
 
 The INR data sets of Navon et al. (2023), arXiv 2301.12780, and Zhou et al. (2023), arXiv
 2302.14040, were fitted one by one. Member i represents image i; each has its own start, since with
-a shared one the weights could be read without knowing their symmetry. psnr = -10 log10(mean squared
-error), for pixels in [0, 1].
+a shared one the weights could be read without knowing their symmetry.
 """
 
 from __future__ import annotations
@@ -18,27 +16,34 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.base import Engine
-from wsl.params import on_device
+from wsl.params import Params, on_device
 from wsl.populations.architectures import build_architecture
 from wsl.populations.recipes import Recipe, Rows, Trainer
-from wsl.populations.stacked import AdamW, build_schedule, initial_population, train_population
+from wsl.populations.stacked import (
+    AdamW,
+    MemberSettings,
+    SharedSettings,
+    Trained,
+    build_schedule,
+    initial_population,
+    train_population,
+)
 from wsl.populations.tasks import Fields
 from wsl.zoo import ZooError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FieldPopulation(Recipe):
-    """A zoo of implicit neural representations, member i of image i; ``lr`` is Adam's, the same for
-    all.
+    """A zoo of implicit neural representations, member i of image i.
 
-    ``schedule`` describes what multiplies it over the steps, such as ``{_target_:
-    wsl.zoo.Cosine}``. ``init_scale`` multiplies the initial weights and biases: the smaller, the
-    more the image and the less the start decides where the weights end, and the better they can be
-    read.
+    ``lr`` is Adam's, the same for all. ``schedule`` describes what multiplies it over the steps,
+    such as ``{_target_: wsl.zoo.Cosine}``. ``init_scale`` multiplies the initial weights and
+    biases: the smaller, the more the image and the less the start decides where the weights end,
+    and the better they can be read.
     """
 
     lr: float
@@ -68,35 +73,37 @@ class FieldPopulation(Recipe):
 
     def _trainer(self, data: Any, engine: Engine) -> Trainer:
         make = functools.partial(build_architecture, self.architecture)
-        model, schedule = make(), build_schedule(self.schedule)
+        model = make()  # one for all chunks: what is compiled is kept by it
 
         def train(members: Tensor) -> Rows:
-            seeds, count = self.seeds(members), len(members)
+            seeds = self.seeds(members)
             drawn = on_device(initial_population(make, seeds.tolist()), data.coordinates.device)
             start = {name: tensor * self.init_scale for name, tensor in drawn.items()}
-            batch = data.coordinates.expand(count, -1, -1), data.targets(members)
-            trained = train_population(
-                model,
-                start,
-                F.mse_loss,
-                batches=lambda _: batch,
-                optimizer=AdamW(),
-                lr=torch.full((count,), self.lr),
-                weight_decay=torch.zeros(count),
-                steps=self.steps,
-                snapshots=self.snapshots,
-                schedule=schedule,
-                engine=engine,
-            )
+            trained = self._fitted(model, start, data.batch(members), engine=engine)
             metrics = [data.evaluate(model, params, members) for params in trained.snapshots]
-            fitted = {
-                name: torch.cat([metric[name] for metric in metrics]) for name in ("loss", "psnr")
-            }
-            return Rows.of(
-                trained,
-                members,
-                fitted,
-                {"label": data.labels[members], "image": members, "seed": seeds},
-            )
+            fitted = {name: torch.cat([metric[name] for metric in metrics]) for name in metrics[0]}
+            own = {"label": data.labels[members], "image": members, "seed": seeds}
+            return Rows.of(trained, members, metrics=fitted, own=own)
 
         return train
+
+    def _fitted(
+        self, model: nn.Module, start: Params, batch: tuple[Tensor, Tensor], *, engine: Engine
+    ) -> Trained:
+        count = len(batch[0])
+        return train_population(
+            model,
+            start,
+            F.mse_loss,
+            batches=lambda _: batch,
+            members=MemberSettings(
+                lr=torch.full((count,), self.lr), weight_decay=torch.zeros(count)
+            ),
+            shared=SharedSettings(
+                optimizer=AdamW(),
+                steps=self.steps,
+                snapshots=self.snapshots,
+                schedule=build_schedule(self.schedule),
+            ),
+            engine=engine,
+        )

@@ -1,5 +1,4 @@
-"""A recipe is a population as a value: its fields say everything, `build` makes the zoo file they
-describe, once.
+"""A recipe is a population as a value: its fields say everything, and `build` makes its zoo file.
 
     members 0..N-1  ->  chunks  ->  one stacked training and one shard each  ->  one zoo file
 
@@ -18,7 +17,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,68 +34,57 @@ from wsl.populations.tasks import task
 from wsl.symmetry import permutation_spec
 from wsl.zoo import Zoo, ZooError, ZooWriter, split_last
 
-Progress = Callable[[int, int], None]
-"""Called with the number of members done and the number of all."""
-
-
+Column = Tensor | list[str]
 Trainer = Callable[[Tensor], "Rows"]
 """Members (n,) int64 -> their checkpoints."""
 
 
 class Rows(NamedTuple):
-    """Checkpoints of one chunk: tensors (n, ...), member and epoch (n,), metadata columns of n
-    numbers or texts.
+    """Checkpoints of one chunk: tensors (n, ...), member and epoch (n,), columns of metadata.
+
+    A column is a tensor (n,) or a list of n texts.
     """
 
     params: Params
     member: Tensor
     epoch: Tensor
-    metadata: dict[str, Tensor | list[str]]
+    metadata: dict[str, Column]
 
     @classmethod
     def of(
         cls,
         trained: Trained,
         members: Tensor,
+        *,
         metrics: Mapping[str, Tensor],
-        own: Mapping[str, Any],
+        own: Mapping[str, Column],
     ) -> Rows:
-        """Snapshots one after another, without diverged members; ``metrics`` have a value per row,
-        ``own`` one per member.
+        """Snapshots one after another, without diverged members, on the processor.
 
-        Whatever lies on an accelerator is brought to the processor.
+        ``metrics`` have a value per row, ``own`` one per member.
         """
         times = len(trained.steps)
         params = {
             name: torch.cat([snapshot[name] for snapshot in trained.snapshots]).cpu()
             for name in trained.snapshots[0]
         }
-        metrics = {name: value.cpu() for name, value in metrics.items()}
+        columns: dict[str, Column] = {name: value.cpu() for name, value in metrics.items()}
+        columns |= {name: _repeated(value, times) for name, value in own.items()}
         epoch = torch.tensor(trained.steps).repeat_interleave(len(members))
-        repeated = {
-            name: value.repeat(times) if isinstance(value, Tensor) else value * times
-            for name, value in own.items()
-        }
-        return cls(params, members.repeat(times), epoch, {**metrics, **repeated}).select(
-            trained.finite.repeat(times)
-        )
+        rows = cls(params, members.repeat(times), epoch, columns)
+        return rows.select(trained.finite.repeat(times))
 
     @classmethod
     def cat(cls, parts: Sequence[Rows]) -> Rows:
         """All rows of ``parts``, one after another."""
+        first = parts[0]
         if len(parts) == 1:
-            return parts[0]
-        params, metadata = (
-            [getattr(part, field) for part in parts] for field in ("params", "metadata")
-        )
-        member, epoch = (
-            torch.cat([getattr(part, field) for part in parts]) for field in ("member", "epoch")
-        )
+            return first
         return cls(
-            {name: torch.cat([own[name] for own in params]) for name in params[0]},
-            member,
-            epoch,
-            {name: _cat([own[name] for own in metadata]) for name in metadata[0]},
+            {name: torch.cat([part.params[name] for part in parts]) for name in first.params},
+            torch.cat([part.member for part in parts]),
+            torch.cat([part.epoch for part in parts]),
+            {name: _cat([part.metadata[name] for part in parts]) for name in first.metadata},
         )
 
     def select(self, keep: Tensor) -> Rows:
@@ -116,8 +104,7 @@ class Rows(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe(abc.ABC):
-    """What every population has: an architecture and a task (descriptions), a number of members,
-    steps and snapshots.
+    """What every population has: descriptions of architecture and task, members, steps, snapshots.
 
     ``snapshots`` are numbers of updates; a row's ``epoch`` is that number. ``chunk`` members are
     trained at once. ``splits`` counts the members for train, val and test: test are the last
@@ -148,11 +135,9 @@ class Recipe(abc.ABC):
 
     @property
     def description(self) -> dict[str, Any]:
-        """The recipe as plain data, with ``_target_``; what the file keeps and the hash covers.
-        Without splits by default.
-        """
+        """The recipe as plain data with ``_target_``: what the file keeps and the hash covers."""
         fields = json.loads(json.dumps(dataclasses.asdict(self)))
-        if self.splits is None:
+        if self.splits is None:  # files made before there were splits keep their hash
             del fields["splits"]
         return {"_target_": f"wsl.zoo.{type(self).__name__}", **fields}
 
@@ -165,47 +150,27 @@ class Recipe(abc.ABC):
         self,
         path: str | Path,
         *,
-        progress: Progress | None = None,
+        progress: Callable[[int, int], None] | None = None,
         data_root: str | Path | None = None,
         executor: Executor | None = None,
         engine: Engine | None = None,
     ) -> Zoo:
-        """Train the population into the zoo file ``path``, or open it if this recipe has made it
-        already.
+        """Train the population into the zoo file ``path``, or open it if it is there already.
 
-        ``data_root`` is the folder of the files that some tasks read, ``executor`` who trains the
-        chunks, by default this process; ``engine`` says whether to compile, by default where it
-        pays. Raises `ZooError` if the file holds something else.
+        ``progress`` is called with the number of members done and the number of all. ``data_root``
+        is the folder of the files that some tasks read, ``executor`` who trains the chunks, by
+        default this process; ``engine`` says whether to compile, by default where it pays. Raises
+        `ZooError` if the file holds something else.
         """
         path, executor = Path(path), executor or Serial()
         if path.exists():
             return _finished(path, self.description)
         executor.check()
-        chunks = dict(zip(self._keys, torch.arange(self.members).split(self.chunk), strict=True))
-        engine = engine or Engine(repeats=len(chunks))
-        prepare = functools.partial(
-            self.trainer,
-            data_root=data_root,
-            compiled=engine.compiled,
-            repeats=engine.repeats,
-            device=executor.device,
-        )
         writer = self._writer(path, self._task(data_root))
-        missing = {key: members for key, members in chunks.items() if not writer.has(key)}
-        done = self.members - sum(map(len, missing.values()))
-        for key, rows in executor.run(prepare, missing):
-            rows = _without_diverged(rows)
-            writer.append(
-                key, rows.params, member=rows.member, epoch=rows.epoch, metadata=rows.metadata
-            )
-            done += len(chunks[key])
-            if progress is not None:
-                progress(done, self.members)
-        drawn = (
-            {}
-            if self.splits is None
-            else {"split": functools.partial(split_last, counts=self.splits, seed=self.seed)}
-        )
+        prepare = self._prepare(engine, data_root=data_root, device=executor.device)
+        self._train_missing(writer, executor.run, prepare, progress=progress)
+        # said only where the recipe has splits: else the writer draws its own
+        drawn = {} if self.splits is None else {"split": self._split}
         return Zoo(writer.finalize(**drawn, seed=self.seed, notes=self._diverged))
 
     def trainer(
@@ -216,23 +181,55 @@ class Recipe(abc.ABC):
         repeats: int = 1,
         device: str = "cpu",
     ) -> Trainer:
-        """A function that trains any of the members on ``device``; it keeps data and compiled code:
-        make one, use it often.
+        """A function that trains any of the members on ``device``.
+
+        It keeps data and compiled code: make one, use it often.
         """
         return self._trainer(self._task(data_root).to(device), Engine(compiled, repeats=repeats))
+
+    def _prepare(self, engine: Engine | None, **where: Any) -> Callable[[], Trainer]:
+        """What a worker calls once: plain values only, since it may be sent to another process."""
+        engine = engine or Engine(repeats=len(self._chunks))
+        return functools.partial(
+            self.trainer, compiled=engine.compiled, repeats=engine.repeats, **where
+        )
+
+    def _train_missing(
+        self,
+        writer: ZooWriter,
+        run: Callable[..., Iterator[tuple[str, Rows]]],
+        prepare: Callable[[], Trainer],
+        *,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Train every chunk whose shard is not there, and write it as soon as it comes."""
+        missing = {key: members for key, members in self._chunks.items() if not writer.has(key)}
+        done = self.members - sum(map(len, missing.values()))
+        for key, trained in run(prepare, missing):
+            rows = _without_diverged(trained)
+            writer.append(
+                key, rows.params, member=rows.member, epoch=rows.epoch, metadata=rows.metadata
+            )
+            done += len(missing[key])
+            if progress is not None:
+                progress(done, self.members)
+
+    def _split(self, members: np.ndarray) -> np.ndarray:
+        """Codes of the splits that the recipe fixes."""
+        return split_last(members, counts=self.splits or (), seed=self.seed)
 
     def _diverged(self, members: np.ndarray) -> dict[str, Any]:
         """Which members a finished build left out."""
         return {"diverged": sorted(set(range(self.members)) - set(members.tolist()))}
 
     @property
-    def _keys(self) -> list[str]:
-        starts = range(0, self.members, self.chunk)
-        last = [min(start + self.chunk, self.members) - 1 for start in starts]
-        return [
-            _digest({**self.description, "range": [first, end]})
-            for first, end in zip(starts, last, strict=True)
-        ]
+    def _chunks(self) -> dict[str, Tensor]:
+        """Members of each chunk, by the content hash of the recipe and their range."""
+        chunks = torch.arange(self.members).split(self.chunk)
+        return {
+            _digest({**self.description, "range": [int(chunk[0]), int(chunk[-1])]}): chunk
+            for chunk in chunks
+        }
 
     def _task(self, data_root: str | Path | None) -> Any:
         data = task(self.task, data_root)
@@ -241,23 +238,24 @@ class Recipe(abc.ABC):
 
     def _writer(self, path: Path, data: Any) -> ZooWriter:
         model, inputs = build_architecture(self.architecture), self._example_input(data)
-        buffers = [name for name, _ in model.named_buffers()]
-        provenance = {
+        return ZooWriter(
+            path,
+            spec=permutation_spec(model.eval(), inputs),
+            like=from_module(model),
+            buffers=[name for name, _ in model.named_buffers()],
+            architecture=dict(self.architecture),
+            provenance=self._provenance(data),
+            columns=self.columns,
+        )
+
+    def _provenance(self, data: Any) -> dict[str, Any]:
+        return {
             "recipe": self.description,
             "hash": self.hash,
             "task": dict(self.task),
             "input_shape": list(data.input_shape),
             "data": dict(data.files),
         }
-        return ZooWriter(
-            path,
-            spec=permutation_spec(model.eval(), inputs),
-            like=from_module(model),
-            buffers=buffers,
-            architecture=dict(self.architecture),
-            provenance=provenance,
-            columns=self.columns,
-        )
 
     def seeds(self, members: Tensor) -> Tensor:
         """Seed of each member, below 2^31."""
@@ -284,12 +282,13 @@ def _without_diverged(rows: Rows) -> Rows:
     return rows.select(~torch.isin(rows.member, rows.member[~finite_members(numbers)]))
 
 
-def _cat(parts: Sequence[Any]) -> Any:
-    return (
-        torch.cat(tuple(parts))
-        if isinstance(parts[0], Tensor)
-        else [text for part in parts for text in part]
-    )
+def _repeated(column: Column, times: int) -> Column:
+    return column.repeat(times) if isinstance(column, Tensor) else column * times
+
+
+def _cat(parts: Sequence[Column]) -> Column:
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    return torch.cat(tensors) if tensors else [text for part in parts for text in part]
 
 
 def _counts(splits: Any, members: int) -> tuple[int, ...]:
@@ -308,8 +307,9 @@ def _counts(splits: Any, members: int) -> tuple[int, ...]:
 
 
 def _finished(path: Path, wanted: Mapping[str, Any]) -> Zoo:
-    """The zoo at ``path`` if it is of the recipe ``wanted``; the chunk may be another, since
-    members do not depend on it.
+    """The zoo at ``path``, if it is of the recipe ``wanted``.
+
+    Its chunk may be another: members do not depend on it.
     """
     zoo = Zoo(path)
     found = zoo.provenance.get("recipe") or {}

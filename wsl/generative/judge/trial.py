@@ -20,7 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.params import Params
-from wsl.populations import AdamW, Classification, SampledBatches, train_population
+from wsl.populations import (
+    AdamW,
+    Classification,
+    MemberSettings,
+    SampledBatches,
+    SharedSettings,
+    train_population,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,10 +84,8 @@ def _try(
         repeated,
         F.cross_entropy,
         batches=batches,
-        optimizer=AdamW(),
-        lr=rate,
-        weight_decay=torch.zeros(len(rate)),
-        steps=steps,
+        members=MemberSettings(lr=rate, weight_decay=torch.zeros(len(rate))),
+        shared=SharedSettings(optimizer=AdamW(), steps=steps),
     ).snapshots[-1]
     chosen = data.evaluate(model, trained, "val")["accuracy"].view(len(lrs), count).mean(1).argmax()
     kept: Params = {

@@ -1,6 +1,4 @@
-"""Base architectures, built from descriptions, and how their layers run with one set of weights per
-member.
-"""
+"""Base architectures, and how their layers run with one set of weights per member."""
 
 from wsl.populations.architectures.networks import (
     CNN,

@@ -1,14 +1,13 @@
-"""Base networks whose weights fill a zoo: small plain modules that `torch.export` and
-`torch.func.vmap` can read.
+"""Base networks whose weights fill a zoo: small plain modules that torch can export and vmap.
 
     mlp:           x -> W_L s(... s(W_1 x + b_1) ...) + b_L
     cnn:           3x3 convolutions, optional batch norm, activation s; global average pool; linear
     residual_cnn:  stem; blocks x + bn(conv(s(bn(conv(x))))); global average pool; linear
     recurrent:     x as a sequence of rows; RNN, GRU or LSTM; linear on the last state
-    siren:         x -> W_L sin(w0 (... sin(w0 (W_1 x + b_1)) ...)) + b_L       Sitzmann et al.
-        (2020), arXiv 2006.09661
+    siren:         x -> W_L sin(w0 (... sin(w0 (W_1 x + b_1)) ...)) + b_L
 
-`build_architecture` makes one from its description, which is what a zoo file stores.
+The last is that of Sitzmann et al. (2020), arXiv 2006.09661. `build_architecture` makes one from
+its description, which is what a zoo file stores.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsl.base import did_you_mean
 from wsl.populations.describe import build
 from wsl.zoo import ZooError
 
@@ -85,9 +85,7 @@ class CNN(nn.Module):
 
 
 class ResidualCNN(nn.Module):
-    """A stem and residual blocks of one width, with batch norm, global average pool, linear
-    head.
-    """
+    """A stem and residual blocks of one width with batch norm, global average pool, linear head."""
 
     def __init__(
         self,
@@ -134,10 +132,11 @@ class ResidualBlock(nn.Module):
 class Recurrent(nn.Module):
     """A recurrent layer over the rows of the input, linear head on its last output."""
 
-    def __init__(self, cell: str, features: int, hidden: int, classes: int) -> None:
+    def __init__(self, features: int, hidden: int, classes: int, *, cell: str) -> None:
         super().__init__()
         if cell not in CELLS:
-            raise ZooError(f"cell {cell!r} is not one of {', '.join(CELLS)}")
+            hint = did_you_mean(cell, CELLS)
+            raise ZooError(f"cell {cell!r} is not one of {', '.join(CELLS)}{hint}")
         self.cell = CELLS[cell](features, hidden, batch_first=True)
         self.head = nn.Linear(hidden, classes)
 
@@ -155,9 +154,8 @@ class Siren(nn.Module):
         self.omega_0 = float(omega_0)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         for i, layer in enumerate(self.layers):
-            bound = (
-                1 / widths[i] if i == 0 and not smooth else math.sqrt(6 / widths[i]) / self.omega_0
-            )
+            coarse = i == 0 and not smooth
+            bound = 1 / widths[i] if coarse else math.sqrt(6 / widths[i]) / self.omega_0
             nn.init.uniform_(layer.weight, -bound, bound)  # type: ignore[arg-type]
             if smooth:
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -170,10 +168,9 @@ class Siren(nn.Module):
 
 
 def mlp(widths: Sequence[int], activation: str = "relu", *, dropout: float = 0.0) -> nn.Module:
-    """Multilayer perceptron with ``widths`` from input to output; an input of more axes, such as an
-    image, is flattened.
+    """Multilayer perceptron with ``widths`` from input to output.
 
-    ``dropout`` follows each activation.
+    An input of more axes, such as an image, is flattened. ``dropout`` follows each activation.
     """
     return MLP(_widths("mlp", widths), activation, dropout=dropout)
 
@@ -188,10 +185,10 @@ def cnn(
     batch_norm: bool = False,
     dropout: float = 0.0,
 ) -> nn.Module:
-    """Convolutional classifier; ``strides``, one per convolution, default to 1; batch norm replaces
-    biases.
+    """Convolutional classifier of 3x3 convolutions.
 
-    ``dropout`` follows each activation.
+    ``strides``, one per convolution, are 1 by default; batch norm replaces biases; ``dropout``
+    follows each activation.
     """
     strides = [1] * len(channels) if strides is None else strides
     if len(strides) != len(channels):
@@ -225,22 +222,20 @@ def residual_cnn(
 
 
 def siren(widths: Sequence[int], omega_0: float = 30.0, *, smooth: bool = False) -> nn.Module:
-    """Sinusoidal representation network, sin(omega_0 (W x + b)) between layers, linear output
-    without a shift.
+    """Sinusoidal representation network: sin(omega_0 (W x + b)) between layers, linear output.
 
     Weights start uniform in +-1/fan_in in the first layer and in +-sqrt(6/fan_in)/omega_0 in the
     others, the output included (Sitzmann et al., section 3.2 and supplement 1.5); biases in torch's
     default +-1/sqrt(fan_in). ``smooth`` starts the first layer like the others and the biases at
-    zero, as the public MNIST corpus of Navon et al. (2023), arXiv
-    2301.12780, does: low frequencies first, so that the image and not the start decides the
-    weights.
+    zero, as the public MNIST corpus of Navon et al. (2023), arXiv 2301.12780, does: low frequencies
+    first, so that the image and not the start decides the weights.
     """
     return Siren(_widths("siren", widths), omega_0, smooth=smooth)
 
 
 def recurrent(features: int, hidden: int, classes: int, *, cell: str = "gru") -> nn.Module:
     """Sequence classifier; ``cell`` is rnn (tanh), gru or lstm. An image is read row by row."""
-    return Recurrent(cell, features, hidden, classes)
+    return Recurrent(features, hidden, classes, cell=cell)
 
 
 ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
@@ -250,15 +245,17 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
 
 
 def build_architecture(description: Mapping[str, Any]) -> nn.Module:
-    """The network that ``description`` names, freshly initialised; raises `ZooError` for a target
-    outside this module.
+    """The network that ``description`` names, freshly initialised.
+
+    Raises `ZooError` for a target outside this module.
     """
     return build(description, allowed=ARCHITECTURES, what="architecture")
 
 
 def _activation(name: str) -> Callable[[Tensor], Tensor]:
     if name not in ACTIVATIONS:
-        raise ZooError(f"activation {name!r} is not one of {', '.join(ACTIVATIONS)}")
+        hint = did_you_mean(name, ACTIVATIONS)
+        raise ZooError(f"activation {name!r} is not one of {', '.join(ACTIVATIONS)}{hint}")
     return ACTIVATIONS[name]
 
 

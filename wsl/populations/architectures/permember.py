@@ -1,19 +1,18 @@
-"""Functions of torch that do not stack, replaced while one member's forward pass is vectorised:
-dropout, recurrent layers.
+"""Functions of torch that cannot be stacked, replaced while one member's pass is vectorised.
 
-    dropout:  y = x m / (1 - p),   m = [u(seed, 3, step, k, position) >= p],   k = 0, 1, ... in the
-        order of the pass
+    dropout:  y = x m / (1 - p)      m = [u(seed, 3, step, k, position) >= p]      k = 0, 1, ...
 
-Srivastava et al. (2014). Draws come from `counter` and are a function of member, step and place,
-where torch's generator would give a member other draws in other company. Recurrent layers are
-written out (`wsl.populations.architectures.recurrent`). One forward pass for each ``with
-PerMember(...)``.
+where k counts the calls of dropout in one pass; Srivastava et al. (2014). Draws come from `counter`
+and are a function of member, step and place, where torch's generator would give a member other
+draws in other company. Recurrent layers are written out (`wsl.populations.architectures.cells`).
+One forward pass for each ``with PerMember(...)``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,10 +27,23 @@ _DROPOUT = 3
 _LEVELS = 1 << 17
 """A rate is exact to one part in this."""
 
+_DrawnShape = Callable[[Tensor], Sequence[int]]
+"""Input of a dropout layer -> the shape of its draws, which broadcasts to that of the input."""
+
+
+class _Dropout(NamedTuple):
+    """Arguments of `torch.nn.functional.dropout`."""
+
+    input: Tensor
+    p: float = 0.5
+    training: bool = True
+    inplace: bool = False
+
 
 class PerMember(TorchFunctionMode):
-    """``seed`` and ``step`` are 0-d int64, of one member; ``rate`` (0-d) replaces the rates of the
-    modules, None keeps them.
+    """The pass of the member with this ``seed`` at this ``step``, both 0-d int64.
+
+    ``rate`` (0-d) replaces the rates of dropout of the modules, None keeps them.
     """
 
     def __init__(self, seed: Tensor, step: Tensor, rate: Tensor | None) -> None:
@@ -48,34 +60,30 @@ class PerMember(TorchFunctionMode):
         del types
         if func in CELLS:
             return recurrent(CELLS[func], *args, **(kwargs or {}))
-        if func in _DRAWS:
-            return self._drop(_DRAWS[func], *args, **(kwargs or {}))
+        if func in _DRAWN_SHAPE:
+            return self._dropout(_DRAWN_SHAPE[func], _Dropout(*args, **(kwargs or {})))
         return func(*args, **(kwargs or {}))
 
-    def _drop(
-        self,
-        draws: Callable[[Tensor], Sequence[int]],
-        input: Tensor,
-        p: float = 0.5,
-        training: bool = True,
-        inplace: bool = False,
-    ) -> Tensor:
-        del inplace
-        call, self._calls = self._calls, self._calls + 1
-        if not training or (self._rate is None and p == 0):
-            return input
-        rate = (
-            torch.as_tensor(p, dtype=input.dtype, device=input.device)
-            if self._rate is None
-            else self._rate
-        )
-        shape = torch.Size(draws(input))
-        count = shape.numel()
-        # three draws of 17 bits from each number: hashing is most of what dropout costs
-        bits = counter.more(self._key, call, torch.arange(-(-count // 3), device=input.device))
+    def _dropout(self, drawn_shape: _DrawnShape, given: _Dropout) -> Tensor:
+        x, call = given.input, self._calls
+        self._calls += 1
+        if not given.training or (self._rate is None and given.p == 0):
+            return x
+        rate = self._rate
+        if rate is None:
+            rate = torch.as_tensor(given.p, dtype=x.dtype, device=x.device)
+        kept = self._draws(call, drawn_shape(x), x.device) >= rate * _LEVELS
+        return torch.where(kept, x / (1 - rate).clamp(min=torch.finfo(x.dtype).eps), 0.0)
+
+    def _draws(self, call: int, shape: Sequence[int], device: torch.device) -> Tensor:
+        """Uniform integers below `_LEVELS` for one call.
+
+        Three of 17 bits are cut from each number: hashing is most of what dropout costs.
+        """
+        count = math.prod(shape)
+        bits = counter.more(self._key, call, torch.arange(-(-count // 3), device=device))
         parts = torch.stack([(bits >> by) & (_LEVELS - 1) for by in (0, 17, 34)])
-        kept = parts.flatten()[:count].view(shape) >= rate * _LEVELS
-        return torch.where(kept, input / (1 - rate).clamp(min=torch.finfo(input.dtype).eps), 0.0)
+        return parts.flatten()[:count].view(torch.Size(shape))
 
 
 def _channels(x: Tensor) -> list[int]:
@@ -83,7 +91,7 @@ def _channels(x: Tensor) -> list[int]:
     return [*x.shape[:2], *[1] * (x.dim() - 2)]
 
 
-_DRAWS: Mapping[Any, Callable[[Tensor], Sequence[int]]] = {
+_DRAWN_SHAPE: Mapping[Any, _DrawnShape] = {
     F.dropout: lambda x: x.shape,
     F.dropout1d: _channels,
     F.dropout2d: _channels,

@@ -1,16 +1,15 @@
-"""Stacked training: many members as one pure update, each with its own hyper-parameters."""
+"""Stacked training: many members as one pure update, each with hyper-parameters of its own."""
 
-from wsl.populations.stacked.hyperparameters import (
-    check_log_uniform,
-    check_share,
-    choose,
-    log_uniform,
-    uniform,
-)
 from wsl.populations.stacked.optimizers import SGD, Adam, AdamW, Optimizer, build_optimizer
 from wsl.populations.stacked.schedules import Constant, Cosine, Schedule, Steps, build_schedule
 from wsl.populations.stacked.start import initial_population
-from wsl.populations.stacked.train import Trained, finite_members, train_population
+from wsl.populations.stacked.train import (
+    MemberSettings,
+    SharedSettings,
+    Trained,
+    finite_members,
+    train_population,
+)
 
 __all__ = [
     "SGD",
@@ -18,18 +17,15 @@ __all__ = [
     "AdamW",
     "Constant",
     "Cosine",
+    "MemberSettings",
     "Optimizer",
     "Schedule",
+    "SharedSettings",
     "Steps",
     "Trained",
     "build_optimizer",
     "build_schedule",
-    "check_log_uniform",
-    "check_share",
-    "choose",
     "finite_members",
     "initial_population",
-    "log_uniform",
     "train_population",
-    "uniform",
 ]

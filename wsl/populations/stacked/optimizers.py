@@ -1,10 +1,13 @@
 """Optimisers for N members at once: torch's formulas with hyper-parameters of each member's own.
 
-    SGD:    g <- g + w theta;   b <- m b + g;   theta <- theta - l b,   with Nesterov  theta <-
-        theta - l (g + m b)
-    Adam:   g <- g + w theta;   m <- b1 m + (1-b1) g;   v <- b2 v + (1-b2) g^2
-            theta <- theta - l (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
-    AdamW:  theta <- (1 - l w) theta, then Adam's step without w in the gradient
+    SGD:      g <- g + w theta
+              b <- m b + g
+              theta <- theta - l b                      Nesterov: theta <- theta - l (g + m b)
+    Adam:     g <- g + w theta
+              m <- b1 m + (1 - b1) g
+              v <- b2 v + (1 - b2) g^2
+              theta <- theta - l (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+    AdamW:    theta <- (1 - l w) theta, then Adam's step without w in the gradient
 
 Weights are (N, P), one row per member; l, w and, where given, m, b1, b2 are (N, 1). Kingma and Ba
 (2015), arXiv 1412.6980; Loshchilov and Hutter (2019), arXiv 1711.05101. No row ever reads another.
@@ -25,9 +28,7 @@ from wsl.populations.describe import build
 
 State = tuple[Tensor, ...]
 Hyper = Mapping[str, Tensor]
-"""``lr`` and ``weight_decay``, optionally ``momentum``, ``beta1`` and ``beta2``: (N, 1) in the
-weights' dtype.
-"""
+"""``lr``, ``weight_decay``, optionally ``momentum``, ``beta1``, ``beta2``: (N, 1), as weights."""
 
 
 class Optimizer(abc.ABC):
@@ -44,15 +45,17 @@ class Optimizer(abc.ABC):
     def update(
         self, weights: Tensor, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper
     ) -> tuple[Tensor, State]:
-        """New weights (N, P) and state; ``count``, 0-d float64, is 1 at the first step. Nothing is
-        changed in place.
+        """New weights (N, P) and state; nothing is changed in place.
+
+        ``count``, 0-d float64, is 1 at the first step.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class SGD(Optimizer):
-    """Gradient descent with momentum, heavy-ball or Nesterov's; weight decay is added to the
-    gradient.
+    """Gradient descent with momentum, heavy-ball or Nesterov's.
+
+    Weight decay is added to the gradient.
     """
 
     momentum: float = 0.9
@@ -83,23 +86,20 @@ class Adam(Optimizer):
         self, weights: Tensor, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper
     ) -> tuple[Tensor, State]:
         """As `torch.optim.Adam`."""
-        return self._step(
-            weights,
-            torch.addcmul(grads, hyper["weight_decay"], weights),
-            state=state,
-            count=count,
-            hyper=hyper,
-        )
+        grads = torch.addcmul(grads, hyper["weight_decay"], weights)
+        change, state = self._change(grads, state=state, count=count, hyper=hyper)
+        return weights - change, state
 
-    def _step(
-        self, weights: Tensor, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper
+    def _change(
+        self, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper
     ) -> tuple[Tensor, State]:
+        """What is subtracted from the weights, and the new moments."""
         b1, b2 = hyper.get("beta1", self.betas[0]), hyper.get("beta2", self.betas[1])
         first = torch.lerp(state[0], grads, 1 - b1)
         second = (state[1] * b2).add_(grads.square().mul_(1 - b2))
-        rate = hyper["lr"] / (1 - _power(b1, count)).to(weights)
-        root = second.sqrt().div_((1 - _power(b2, count)).sqrt().to(weights)).add_(self.eps)
-        return weights - torch.div(first, root).mul_(rate), (first, second)
+        rate = hyper["lr"] / (1 - _power(b1, count)).to(grads)
+        root = second.sqrt().div_((1 - _power(b2, count)).sqrt().to(grads)).add_(self.eps)
+        return torch.div(first, root).mul_(rate), (first, second)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,13 +110,8 @@ class AdamW(Adam):
         self, weights: Tensor, grads: Tensor, *, state: State, count: Tensor, hyper: Hyper
     ) -> tuple[Tensor, State]:
         """As `torch.optim.AdamW`."""
-        return self._step(
-            weights * (1 - hyper["lr"] * hyper["weight_decay"]),
-            grads,
-            state=state,
-            count=count,
-            hyper=hyper,
-        )
+        change, state = self._change(grads, state=state, count=count, hyper=hyper)
+        return weights * (1 - hyper["lr"] * hyper["weight_decay"]) - change, state
 
 
 def _power(base: float | Tensor, count: Tensor) -> Tensor:

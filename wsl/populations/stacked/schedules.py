@@ -1,8 +1,9 @@
-"""Learning-rate schedules: a factor for each step, the same for all members or each member its own.
+"""Learning-rate schedules: a factor for each step, the same for all members or each its own.
 
-    warm-up:   (t + 1) / w  for t < w;   then with u = (t - w) / (T - w):
-    Constant:  1        Cosine:  f + (1 - f) (1 + cos pi u) / 2        Steps:  factor^(number of u_k
-        <= u)
+    warm-up:    (t + 1) / w                             for t < w, then with u = (t - w) / (T - w):
+    Constant:   1
+    Cosine:     f + (1 - f) (1 + cos pi u) / 2
+    Steps:      factor^k                                where k is the number of u_i <= u
 
 Cosine: Loshchilov and Hutter (2017), arXiv 1608.03983, without restarts. The factor of step t of T
 is known without running the steps before it, so a member's schedule does not depend on its company.

@@ -1,11 +1,9 @@
-"""Initial weights of N members, each from its own seed, with an initialisation of its own if asked
-for.
+"""Initial weights of N members, each from its own seed and by an initialisation of its own.
 
-    theta_i = scale_i * scheme_i(make() under seed_i)       scale and scheme act on weights, not on
-                                                            biases and norms
+    theta_i = scale_i * scheme_i(make() under seed_i)
 
-Schemes are those of `torch.nn.init`: Glorot and Bengio (2010), He et al. (2015), Saxe et al.
-(2014).
+Scale and scheme act on weights, not on biases and norms. Schemes are those of `torch.nn.init`:
+Glorot and Bengio (2010), He et al. (2015), Saxe et al. (2014).
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wsl.base import did_you_mean
 from wsl.params import Params, from_module, stack
 from wsl.zoo import ZooError
 
@@ -39,26 +38,32 @@ def initial_population(
     scale: Tensor | None = None,
     scheme: str | Sequence[str] = "own",
 ) -> Params:
-    """Stacked initial weights: member i is ``make()`` under ``torch.manual_seed(seeds[i])``; the
-    caller's state is untouched.
+    """Stacked initial weights: member i is ``make()`` under ``torch.manual_seed(seeds[i])``.
 
     ``scheme``, one of `SCHEMES` for all or one each, draws every tensor of two axes or more anew,
-    that is weights and not biases or norms; ``scale`` (N,) multiplies them.
+    that is weights and not biases or norms; ``scale`` (N,) multiplies them. The state of torch's
+    generator is left as it was.
     """
     seeds = [int(seed) for seed in seeds]
     schemes = [scheme] * len(seeds) if isinstance(scheme, str) else list(scheme)
-    if unknown := set(schemes) - set(SCHEMES):
-        raise ZooError(f"scheme: {min(unknown)!r} is not one of {', '.join(SCHEMES)}")
+    for name in schemes:
+        if name not in SCHEMES:
+            hint = did_you_mean(name, SCHEMES)
+            raise ZooError(f"scheme: {name!r} is not one of {', '.join(SCHEMES)}{hint}")
     with torch.random.fork_rng(devices=[]):
         params = stack(
             [_member(make, seed, SCHEMES[name]) for seed, name in zip(seeds, schemes, strict=True)]
         )
     if scale is None:
         return params
-    return {
-        k: t * scale.to(t).view(-1, *[1] * (t.dim() - 1)) if t.dim() > 2 else t
-        for k, t in params.items()
-    }
+    return {name: _scaled(tensor, scale) for name, tensor in params.items()}
+
+
+def _scaled(tensor: Tensor, scale: Tensor) -> Tensor:
+    """``tensor`` (N, ...) times ``scale`` (N,), unless it is a vector of each member."""
+    if tensor.dim() <= 2:
+        return tensor
+    return tensor * scale.to(tensor).view(-1, *[1] * (tensor.dim() - 1))
 
 
 def _member(make: Callable[[], nn.Module], seed: int, scheme: Callable[[Tensor], Any]) -> Params:

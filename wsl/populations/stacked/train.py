@@ -1,8 +1,6 @@
-"""Train N members of one architecture as one: a stacked gradient step, each member as if it were
-alone.
+"""Train N members of one architecture as one stacked network, each as if it were alone.
 
-    theta_i <- step(theta_i, grad_i loss(f_theta_i(x_i,t), y_i,t); lr_i, wd_i),      i = 1..N at
-        once
+    theta_i <- step(theta_i, grad_i loss(f_theta_i(x_i,t), y_i,t); lr_i, wd_i)      i = 1..N at once
 
 Any module that `torch.vmap` can read, any loss. Members are trained in chunks small enough that
 what one step writes stays near the processor; large jobs are compiled (`wsl.base.compiled`), where
@@ -21,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -31,15 +29,14 @@ from wsl.base import Engine, cost
 from wsl.params import Params, ravel, shapes, unravel
 from wsl.populations.stacked.optimizers import Optimizer
 from wsl.populations.stacked.schedules import Constant, Schedule, factors
-from wsl.populations.stacked.update import Conditions, Members, Update
+from wsl.populations.stacked.update import Conditions, Members, StackedUpdate
 from wsl.zoo import ZooError
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 """Step number (from 0) -> inputs (N, B, ...) and targets (N, B, ...)."""
 _CONSTANT = Constant()
 WORKING_SET = 8 << 20
-"""Elements that one step may write: 32 MB in float32, about what the last cache of a group of
-server cores holds.
+"""Elements that one step may write: 32 MB of float32, about the last cache of a few server cores.
 """
 
 
@@ -50,6 +47,58 @@ class Selectable(Protocol):
     def of(self, members: Tensor) -> Batches:
         """The batches of the members at these positions, (n,) int64."""
         ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class MemberSettings:
+    """Hyper-parameters that each of N members has of its own, tensors (N,).
+
+    ``momentum``, ``betas`` (N, 2) and ``dropout`` replace those of the optimiser and the modules;
+    None leaves them. ``seeds`` decide the draws of dropout, by default 0..N-1.
+    """
+
+    lr: Tensor
+    weight_decay: Tensor
+    momentum: Tensor | None = None
+    betas: Tensor | None = None
+    dropout: Tensor | None = None
+    seeds: Tensor | None = None
+
+    @property
+    def by_name(self) -> Params:
+        """Those that are given, without the seeds; the two betas are ``beta1`` and ``beta2``."""
+        given = {
+            "lr": self.lr,
+            "weight_decay": self.weight_decay,
+            "momentum": self.momentum,
+            "dropout": self.dropout,
+        }
+        if self.betas is not None:
+            given |= {"beta1": self.betas[:, 0], "beta2": self.betas[:, 1]}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SharedSettings:
+    """What all members of a training have in common.
+
+    ``snapshots`` are the numbers of updates after which weights are kept, by default the last of
+    ``steps``. ``schedule`` multiplies the learning rates, one for all or one for each member;
+    ``clip`` bounds the norm of each member's gradient. At most ``chunk`` members are trained at
+    once, by default as many as fit the cache.
+    """
+
+    optimizer: Optimizer
+    steps: int
+    snapshots: Sequence[int] | None = None
+    schedule: Schedule | Sequence[Schedule] = _CONSTANT
+    clip: float | None = None
+    chunk: int | None = None
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The snapshots in ascending order, each once."""
+        return tuple(sorted(set(self.snapshots or [self.steps])))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,57 +122,27 @@ def train_population(
     loss: Callable[[Tensor, Tensor], Tensor],
     *,
     batches: Batches,
-    optimizer: Optimizer,
-    lr: Tensor,
-    weight_decay: Tensor,
-    steps: int,
-    snapshots: Sequence[int] | None = None,
-    schedule: Schedule | Sequence[Schedule] = _CONSTANT,
-    clip: float | None = None,
-    momentum: Tensor | None = None,
-    betas: Tensor | None = None,
-    dropout: Tensor | None = None,
-    seeds: Tensor | None = None,
-    chunk: int | None = None,
+    members: MemberSettings,
+    shared: SharedSettings,
     engine: Engine | None = None,
 ) -> Trained:
-    """Train the stacked members ``params`` (N, ...) for ``steps`` updates of ``model``'s
-    architecture.
+    """Train the stacked members ``params`` (N, ...), all of the architecture of ``model``.
 
     ``loss(outputs, targets)`` is one member's scalar, such as `torch.nn.functional.cross_entropy`.
-    ``lr`` and ``weight_decay`` have shape (N,), as have ``momentum`` and ``dropout``, which replace
-    the optimiser's and the modules' own; ``betas`` has (N, 2). ``schedule`` multiplies ``lr``;
-    ``clip`` bounds the norm of each member's gradient. ``seeds`` (N,) decide the draws of dropout.
-    ``snapshots`` are the numbers of updates after which weights are kept, by default the last. At
-    most ``chunk`` members are trained at once, by default as many as fit the cache. ``params`` is
-    not changed; ``model`` gives the architecture and runs in train mode. Raises `ZooError`.
+    ``params`` is not changed; ``model`` gives the architecture and runs in train mode. ``engine``
+    says whether to compile, by default where it pays. Raises `ZooError` naming the setting that
+    does not fit the members.
     """
-    keep = tuple(sorted(set(snapshots or [steps])))
-    members = len(next(iter(params.values())))
-    hyper = {
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "momentum": momentum,
-        "dropout": dropout,
-        **({} if betas is None else {"beta1": betas[:, 0], "beta2": betas[:, 1]}),
-    }
-    hyper = {name: value for name, value in hyper.items() if value is not None}
-    _check(members, keep, steps=steps, hyper=hyper)
-    own = _trainable(model, params)
-    update = Update(model, shapes({name: params[name] for name in own}, 1), loss, optimizer, clip)
-    job = _Job(
-        update,
-        batches,
-        hyper,
-        torch.arange(members) if seeds is None else seeds,
-        schedule,
-        steps,
-        keep,
-    )
+    hyper = members.by_name
+    count = len(next(iter(params.values())))
+    _check(count, hyper, shared)
+    trainable = shapes({name: params[name] for name in _trainable(model, params)}, 1)
+    update = StackedUpdate(model, trainable, loss, shared.optimizer, shared.clip)
+    seeds = torch.arange(count) if members.seeds is None else members.seeds
     training = model.training
     model.train()
     try:
-        return job.run(params, chunk=chunk, engine=engine or Engine())
+        return _Job(update, batches, hyper, seeds, shared).run(params, engine or Engine())
     finally:
         model.train(training)
 
@@ -138,69 +157,76 @@ def finite_members(params: Mapping[str, Tensor]) -> Tensor:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Job:
-    """A training of N members, cut into chunks; ``hyper`` holds (N,) tensors."""
+    """A training of N members, cut into chunks; ``hyper`` and ``seeds`` hold (N,) tensors."""
 
-    update: Update
+    update: StackedUpdate
     batches: Batches
     hyper: Params
     seeds: Tensor
-    schedule: Schedule | Sequence[Schedule]
-    steps: int
-    keep: tuple[int, ...]
+    shared: SharedSettings
 
-    def run(self, params: Mapping[str, Tensor], *, chunk: int | None, engine: Engine) -> Trained:
-        total = len(self.seeds)
+    def run(self, params: Mapping[str, Tensor], engine: Engine) -> Trained:
         elements = self._cost(params)
-        device = next(iter(params.values())).device
-        parts = math.ceil(total / min(chunk or _members_at_once(elements, device), total))
+        chunks = self._chunks(elements, next(iter(params.values())).device)
+        prepare = functools.partial(
+            engine.prepare,
+            elements=elements * len(chunks[0]),
+            runs=self.shared.steps * len(chunks),
+            key=self.update.key,
+        )
+        return self._joined([self._train(params, which, prepare) for which in chunks])
+
+    def _chunks(self, elements: int, device: torch.device) -> list[Tensor]:
+        """Positions of the members of each chunk, where a step of one writes ``elements``.
+
+        All chunks have one size, since what is compiled serves one size: the last is filled up with
+        repetitions of the last member, which `_joined` drops.
+        """
+        total = len(self.seeds)
+        at_once = self.shared.chunk or _members_at_once(elements, device)
+        parts = math.ceil(total / min(at_once, total))
         size = math.ceil(total / parts)
-        # a last chunk that is smaller is filled up with the last member: what is compiled serves
-        # one size
-        chunks = [
+        return [
             torch.arange(first, first + size).clamp(max=total - 1)
             for first in range(0, total, size)
         ]
-        budget = {"elements": elements * size, "runs": self.steps * parts, "key": self.update.key}
-        done = [
-            self._train(params, which, functools.partial(engine.prepare, **budget))
-            for which in chunks
-        ]
-        snapshots = [_join([kept[k] for kept, _ in done], total) for k in range(len(self.keep))]
+
+    def _joined(self, done: Sequence[tuple[list[Params], Tensor]]) -> Trained:
+        """What the chunks came to, as one."""
+        total, kept = len(self.seeds), self.shared.kept
+        snapshots = [_join([chunk[k] for chunk, _ in done], total) for k in range(len(kept))]
         diverged = torch.cat([diverged for _, diverged in done])[:total].cpu()
-        finite = torch.stack(
-            [diverged < 0, *(finite_members(snapshot) for snapshot in snapshots)]
-        ).all(0)
-        return Trained(self.keep, tuple(snapshots), diverged, finite)
+        finite = torch.stack([diverged < 0, *map(finite_members, snapshots)]).all(0)
+        return Trained(kept, tuple(snapshots), diverged, finite)
 
     def _train(
         self, params: Mapping[str, Tensor], which: Tensor, prepare: Callable[..., Any]
     ) -> tuple[list[Params], Tensor]:
         """Snapshots of the members ``which``, and when each diverged."""
-        members, batches, kept, update = (
-            self._start(params, which),
-            _select(self.batches, which),
-            [],
-            None,
-        )
-        for step in range(self.steps + 1):
-            if step in self.keep:
-                weights = unravel(members.weights.clone(), self.update.shapes)
-                kept.append({name: (weights | members.buffers)[name] for name in params})
-            if step < self.steps:
-                arguments = members, self._given(members, which, step), *batches(step)
+        members, batches = self._start(params, which), _select(self.batches, which)
+        keep, kept = self.shared.kept, list[Params]()
+        update = None
+        for step in range(self.shared.steps + 1):
+            if step in keep:
+                kept.append(self._snapshot(members, params))
+            if step < self.shared.steps:
+                arguments = members, self._conditions(members, which, step), *batches(step)
                 update = prepare(self.update, *arguments) if update is None else update
                 members = update(*arguments)
         return kept, members.diverged
 
+    def _snapshot(self, members: Members, names: Iterable[str]) -> Params:
+        weights = unravel(members.weights.clone(), self.update.shapes)
+        return {name: (weights | members.buffers)[name] for name in names}
+
     def _cost(self, params: Mapping[str, Tensor]) -> int:
         """Elements that a step of one member writes."""
-        if not self.steps:
+        if not self.shared.steps:
             return 1
         one = torch.arange(1)
         members = self._start(params, one)
-        return cost(
-            self.update, members, self._given(members, one, 0), *_select(self.batches, one)(0)
-        )
+        conditions = self._conditions(members, one, 0)
+        return cost(self.update, members, conditions, *_select(self.batches, one)(0))
 
     def _start(self, params: Mapping[str, Tensor], which: Tensor) -> Members:
         own = {name: params[name][which.to(params[name].device)].detach() for name in params}
@@ -208,28 +234,23 @@ class _Job:
         never = torch.full((len(which),), -1, device=weights.device)
         return Members(weights, own, self.update.optimizer.initial_state(weights), never)
 
-    def _given(self, members: Members, which: Tensor, step: int) -> Conditions:
-        rate = self.hyper["lr"].cpu() * factors(
-            self.schedule, step, steps=self.steps, members=len(self.seeds)
-        )
+    def _conditions(self, members: Members, which: Tensor, step: int) -> Conditions:
+        shared, device = self.shared, members.weights.device
+        factor = factors(shared.schedule, step, steps=shared.steps, members=len(self.seeds))
         hyper = {
             name: value.cpu()[which, None].to(members.weights)
-            for name, value in (self.hyper | {"lr": rate}).items()
+            for name, value in (self.hyper | {"lr": self.hyper["lr"].cpu() * factor}).items()
         }
-        device = members.weights.device
-        return Conditions(
-            torch.tensor(step, device=device), self.seeds.cpu()[which].to(device), hyper
-        )
+        seeds = self.seeds.cpu()[which].to(device)
+        return Conditions(torch.tensor(step, device=device), seeds, hyper)
 
 
 def _members_at_once(elements: int, device: torch.device) -> int:
-    """As many as fit the working set, each writing ``elements``; up to four times that where fewer
-    than a dozen would.
+    """As many members as fit the working set, each writing ``elements``.
 
-    On an accelerator the working set is a third of the memory that is free.
-
-    Kernels of a few members are slow: convolutions of 2.5 million elements took 8 ms a member with
-    3 at once, 4.4 with 12.
+    On an accelerator the working set is a third of the memory that is free. On a processor it may
+    be exceeded four times where fewer than a dozen would fit, since kernels of a few members are
+    slow: convolutions of 2.5 million elements took 8 ms a member with 3 at once, 4.4 with 12.
     """
     if device.type == "cuda":
         return max(torch.cuda.mem_get_info(device)[0] // (3 * 4 * elements), 1)
@@ -250,11 +271,9 @@ def _select(batches: Batches, which: Tensor) -> Batches:
 
 def _rows(tensor: Tensor, which: Tensor) -> Tensor:
     """Rows ``which``; where all rows are one in memory they stay so."""
-    return (
-        tensor[:1].expand(len(which), *tensor.shape[1:])
-        if not tensor.stride(0)
-        else tensor[which.to(tensor.device)]
-    )
+    if tensor.stride(0) == 0:
+        return tensor[:1].expand(len(which), *tensor.shape[1:])
+    return tensor[which.to(tensor.device)]
 
 
 def _join(parts: Sequence[Params], total: int) -> Params:
@@ -262,8 +281,9 @@ def _join(parts: Sequence[Params], total: int) -> Params:
 
 
 def _trainable(model: nn.Module, params: Mapping[str, Tensor]) -> list[str]:
-    """Names of the parameters, in the order of ``params``; raises `ZooError` unless ``params`` is
-    the model's state dict.
+    """Names of the parameters, in the order of ``params``.
+
+    Raises `ZooError` unless ``params`` has the names of the model's state dict.
     """
     own = {name for name, _ in model.named_parameters()}
     known = own | {name for name, _ in model.named_buffers()}
@@ -275,11 +295,13 @@ def _trainable(model: nn.Module, params: Mapping[str, Tensor]) -> list[str]:
     return [name for name in params if name in own]
 
 
-def _check(members: int, keep: Sequence[int], *, steps: int, hyper: Mapping[str, Tensor]) -> None:
+def _check(count: int, hyper: Mapping[str, Tensor], shared: SharedSettings) -> None:
     for name, value in hyper.items():
-        if value.shape != (members,):
+        if value.shape != (count,):
             raise ZooError(
-                f"{name}: has shape {tuple(value.shape)}, but {members} members need ({members},)"
+                f"{name}: has shape {tuple(value.shape)}, but {count} members need ({count},)"
             )
-    if keep[0] < 0 or keep[-1] > steps:
-        raise ZooError(f"snapshots: {list(keep)} must lie between 0 and steps = {steps}")
+    if shared.kept[0] < 0 or shared.kept[-1] > shared.steps:
+        raise ZooError(
+            f"snapshots: {list(shared.kept)} must lie between 0 and steps = {shared.steps}"
+        )

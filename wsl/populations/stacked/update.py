@@ -1,8 +1,8 @@
-"""One update of N members as one pure function: gradient, clipping, optimiser, and a freeze for
-members that diverge.
+"""One update of N members as one pure function of tensors.
 
-    g_i = grad loss(f_theta_i(x_i), y_i);    g_i <- g_i min(1, c / |g_i|);    theta_i <-
-        step(theta_i, g_i)  where finite
+    g_i = grad loss(f_theta_i(x_i), y_i)            every member's own gradient
+    g_i <- g_i min(1, c / |g_i|)                    clipped
+    theta_i <- step(theta_i, g_i)                   if loss and gradient are finite, else unchanged
 
 The gradient of sum_i loss_i with respect to the stacked weights is every member's own gradient,
 since loss_i reads row i only; so one backward pass of ``vmap(functional_call)`` serves all. Batch
@@ -17,10 +17,12 @@ loss or gradient is not finite keeps its weights from there on, and ``diverged``
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from wsl.params import Params, Shapes, unravel
@@ -29,8 +31,9 @@ from wsl.populations.stacked.optimizers import Optimizer, State
 
 
 class Members(NamedTuple):
-    """N members in training: weights (N, P), buffers and optimiser state stacked, ``diverged`` (N,)
-    int64, -1 for never.
+    """N members in training: weights (N, P), buffers and optimiser state stacked.
+
+    ``diverged`` (N,) int64 is the step at which a member diverged, -1 for never.
     """
 
     weights: Tensor
@@ -40,8 +43,9 @@ class Members(NamedTuple):
 
 
 class Conditions(NamedTuple):
-    """What a step is given: its number from 0 (0-d int64), seeds (N,), and per-member numbers, each
-    (N, 1).
+    """What a step is given besides data: its number from 0, seeds and hyper-parameters.
+
+    ``step`` is 0-d int64, ``seeds`` (N,) int64, each of ``hyper`` (N, 1).
     """
 
     step: Tensor
@@ -50,9 +54,10 @@ class Conditions(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Update:
-    """The step of ``model``'s architecture, ``shapes`` its trainable tensors; ``clip`` is the
-    largest norm of a gradient.
+class StackedUpdate:
+    """The update of members of ``model``'s architecture.
+
+    ``shapes`` are those of its trainable tensors; ``clip`` is the largest norm of a gradient.
     """
 
     model: nn.Module
@@ -76,43 +81,43 @@ class Update:
         """
         buffers = {name: tensor.clone() for name, tensor in members.buffers.items()}
         weights = members.weights.detach().requires_grad_()
-        losses = self._losses(weights, buffers, given, inputs, targets)
+        losses = self._losses(weights, buffers, given, (inputs, targets))
         (grads,) = torch.autograd.grad(losses.sum(), [weights])
-        return self._move(members, given, buffers, losses.detach(), grads)
+        norm = torch.linalg.vector_norm(grads, dim=1, keepdim=True)
+        alive = (members.diverged < 0) & losses.detach().isfinite() & norm[:, 0].isfinite()
+        if self.clip is not None:
+            grads = grads * (self.clip / (norm + 1e-6)).clamp(max=1)
+        return self._moved(members._replace(buffers=buffers), given, grads, alive=alive)
 
     def _losses(
-        self, weights: Tensor, buffers: Params, given: Conditions, inputs: Tensor, targets: Tensor
+        self, weights: Tensor, buffers: Params, given: Conditions, batch: tuple[Tensor, Tensor]
     ) -> Tensor:
         """(N,); ``buffers`` are updated in place."""
+        inputs, targets = batch
         shared = len(inputs) > 1 and inputs.stride(0) == 0
         inputs = inputs[0] if shared else _channels_last(inputs)
         rates = given.hyper.get("dropout")
+        rates = None if rates is None else rates[:, 0]
+        own = (unravel(weights, self.shapes), buffers), (given.seeds, rates), (inputs, targets)
+        axes = (0, 0), (0, None if rates is None else 0), (None if shared else 0, 0)
+        return torch.vmap(functools.partial(self._loss_of_one, given.step), in_dims=axes)(*own)
 
-        def one(
-            theta: Params, running: Params, seed: Tensor, rate: Tensor | None, x: Tensor, y: Tensor
-        ) -> Tensor:
-            with PerMember(seed, given.step, rate):
-                outputs = torch.func.functional_call(self.model, (theta, running), (x,))
-            return self.loss(outputs, y)
+    def _loss_of_one(
+        self,
+        step: Tensor,
+        state: tuple[Params, Params],
+        draws: tuple[Tensor, Tensor | None],
+        batch: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Of one member: its weights and buffers, its seed and rate of dropout, its batch."""
+        with PerMember(draws[0], step, draws[1]):
+            outputs = torch.func.functional_call(self.model, state, (batch[0],))
+        return self.loss(outputs, batch[1])
 
-        axes = (0, 0, 0, None if rates is None else 0, None if shared else 0, 0)
-        stacked = torch.vmap(one, in_dims=axes)
-        return stacked(
-            unravel(weights, self.shapes),
-            buffers,
-            given.seeds,
-            rates if rates is None else rates[:, 0],
-            inputs,
-            targets,
-        )
-
-    def _move(
-        self, members: Members, given: Conditions, buffers: Params, losses: Tensor, grads: Tensor
+    def _moved(
+        self, members: Members, given: Conditions, grads: Tensor, *, alive: Tensor
     ) -> Members:
-        norm = torch.linalg.vector_norm(grads, dim=1, keepdim=True)
-        alive = (members.diverged < 0) & losses.isfinite() & norm[:, 0].isfinite()
-        if self.clip is not None:
-            grads = grads * (self.clip / (norm + 1e-6)).clamp(max=1)
+        """``members`` with the optimiser's step taken where ``alive`` (N,), and noted elsewhere."""
         weights, state = self.optimizer.update(
             members.weights,
             grads,
@@ -120,14 +125,20 @@ class Update:
             count=(given.step + 1).double(),
             hyper=given.hyper,
         )
-        diverged = torch.where((members.diverged < 0) & ~alive, given.step, members.diverged)
-        return Members(
-            torch.where(alive[:, None], weights, members.weights), buffers, state, diverged
+        return members._replace(
+            weights=torch.where(alive[:, None], weights, members.weights),
+            state=state,
+            diverged=torch.where((members.diverged < 0) & ~alive, given.step, members.diverged),
         )
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """The same images (N, B, C, H, W), members and channels innermost in memory: the grouped
-    convolution's channels-last.
+    """Images (N, B, C, H, W) with members and channels innermost in memory.
+
+    That is the channels-last layout of the grouped convolution with N groups, which vmap makes of N
+    convolutions.
     """
-    return x.permute(1, 3, 4, 0, 2).contiguous().permute(3, 0, 4, 1, 2) if x.dim() == 5 else x
+    if x.dim() != 5:
+        return x
+    inner = rearrange(x, "n b c h w -> b h w n c").contiguous()
+    return rearrange(inner, "b h w n c -> n b c h w")

@@ -1,11 +1,10 @@
-"""Augmentation of images whose draws are a function of a key per image, so that company changes
-nothing.
+"""Augmentation of images whose draws are a function of one key per image.
 
-    x'(p) = x(R_a (p - s)) + sigma n,      a ~ U(-rotation, rotation),   s ~ U{-shift..shift}^2
-        pixels,   n ~ N(0, 1)
+    x'(p) = x(R_a (p - s)) + sigma n
+    a ~ U(-rotation, rotation)      s ~ U{-shift..shift}^2 pixels      n ~ N(0, 1)
 
-Pixels that come from outside are zero. Rotation is bilinear, about the centre; a shift alone is
-exact.
+So an image is changed alike in any company. Pixels that come from outside are zero. Rotation is
+bilinear, about the centre; a shift alone is exact.
 """
 
 from __future__ import annotations
@@ -16,17 +15,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
 from wsl.base import counter
 from wsl.populations.describe import build
 
+_DOWN, _RIGHT, _ANGLE, _NOISE = range(4)
+"""Streams of the randomness of one key."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """``shift`` in pixels, ``rotation`` in degrees, ``noise`` the standard deviation added to each
-    pixel; zero leaves out.
+    """Shift, turn and disturb images; zero leaves a change out.
+
+    ``shift`` is in pixels, ``rotation`` in degrees, ``noise`` the standard deviation of what is
+    added to each pixel.
     """
 
     shift: int = 0
@@ -34,40 +39,41 @@ class Augment:
     noise: float = 0.0
 
     def __call__(self, images: Tensor, keys: Tensor) -> Tensor:
-        """``images`` (N, B, C, H, W), ``keys`` (N, B) int64; returns new images of the same
-        shape.
-        """
-        flat, keys = images.flatten(0, 1), keys.flatten().to(images.device)
+        """New images for ``images`` (N, B, C, H, W) and ``keys`` (N, B) int64."""
+        members = len(images)
+        images = rearrange(images, "n b c h w -> (n b) c h w")
+        keys = rearrange(keys, "n b -> (n b)").to(images.device)
         if self.shift:
-            flat = self._shifted(flat, keys)
+            images = self._shifted(images, keys)
         if self.rotation:
-            flat = self._rotated(flat, keys)
+            images = self._rotated(images, keys)
         if self.noise:
-            place = torch.arange(flat[0].numel(), device=flat.device)
-            flat = flat + self.noise * counter.normal(keys[:, None], 3, place).to(flat).view_as(
-                flat
-            )
-        return flat.view_as(images)
+            pixel = torch.arange(images[0].numel(), device=images.device)
+            drawn = counter.normal(keys[:, None], _NOISE, pixel).to(images)
+            images = images + self.noise * drawn.view_as(images)
+        return rearrange(images, "(n b) c h w -> n b c h w", n=members)
 
     def _shifted(self, x: Tensor, keys: Tensor) -> Tensor:
-        height, width, s = *x.shape[2:], self.shift
-        down, right = ((counter.uniform(keys, stream) * (2 * s + 1)).long() for stream in (0, 1))
-        rows = (down[:, None] + torch.arange(height, device=x.device))[:, None, :, None]
-        columns = (right[:, None] + torch.arange(width, device=x.device))[:, None, None, :]
-        item, channel = (torch.arange(n, device=x.device) for n in x.shape[:2])
-        return F.pad(x, (s, s, s, s))[
-            item[:, None, None, None], channel[:, None, None], rows, columns
+        """A window of the padded image, at a place drawn for each."""
+        drawn = [
+            (counter.uniform(keys, stream) * (2 * self.shift + 1)).long()
+            for stream in (_DOWN, _RIGHT)
         ]
+        item, channel, row, column = (torch.arange(n, device=x.device) for n in x.shape)
+        rows = rearrange(drawn[0][:, None] + row, "i h -> i 1 h 1")
+        columns = rearrange(drawn[1][:, None] + column, "i w -> i 1 1 w")
+        item, channel = rearrange(item, "i -> i 1 1 1"), rearrange(channel, "c -> c 1 1")
+        return F.pad(x, [self.shift] * 4)[item, channel, rows, columns]
 
     def _rotated(self, x: Tensor, keys: Tensor) -> Tensor:
-        angle = (2 * counter.uniform(keys, 2) - 1).mul(math.radians(self.rotation)).to(x)
+        angle = (2 * counter.uniform(keys, _ANGLE) - 1).mul(math.radians(self.rotation)).to(x)
+        # affine_grid has each side from -1 to 1, so that a turn of an oblong image is sheared
         ratio, zero = x.shape[2] / x.shape[3], torch.zeros_like(angle)
-        turn = torch.stack(
-            [angle.cos(), -angle.sin() * ratio, zero, angle.sin() / ratio, angle.cos(), zero], 1
-        ).view(-1, 2, 3)
-        return F.grid_sample(
-            x, F.affine_grid(turn, list(x.shape), align_corners=False), align_corners=False
-        )
+        cos, sin = angle.cos(), angle.sin()
+        turn = torch.stack([cos, -sin * ratio, zero, sin / ratio, cos, zero], 1)
+        turn = rearrange(turn, "i (a b) -> i a b", a=2)
+        grid = F.affine_grid(turn, list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
 
 
 def build_augmentation(description: Mapping[str, Any]) -> Augment:

@@ -1,11 +1,10 @@
-"""What each member reads at each step: a function of (its seed, the step), alone or in any company.
+"""What each member reads at each step: a function of its seed and the step, in any company.
 
     subset:    the fraction_i M examples, of those allowed, that u(seed_i, 1, j) ranks first
     order:     drawn with replacement, or each example once per epoch by a keyed permutation
-    labels:    example j keeps its label with probability 1 - noise_i, else one drawn from all
-               classes, once and for all
+    labels:    with probability 1 - noise_i example j keeps its label, else one is drawn, for good
 
-All draws come from `wsl.base.counter`; images may be augmented
+All draws come from `wsl.base.counter`. Images may be augmented
 (`wsl.populations.tasks.augmentations`).
 """
 
@@ -20,18 +19,11 @@ from torch import Tensor
 from wsl.base import counter
 from wsl.zoo import ZooError
 
-_SUBSET, _BATCH, _NOISY, _LABEL, _EPOCH, _AUGMENT = (
-    1,
-    2,
-    4,
-    5,
-    6,
-    7,
-)  # streams of one member's randomness; 3 is dropout
+_SUBSET, _BATCH, _NOISY, _LABEL, _EPOCH, _AUGMENT = 1, 2, 4, 5, 6, 7
+"""Streams of one member's randomness; 3 is dropout's (`wsl.populations.architectures`)."""
 
 Augmentation = Callable[[Tensor, Tensor], Tensor]
-"""Images (N, B, C, H, W) and keys (N, B) int64, one per image and step -> images of the same shape.
-"""
+"""Images (N, B, C, H, W), and keys (N, B) int64 of image and step -> images of that shape."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,10 +53,10 @@ class SampledBatches:
             _check("label_noise", self.label_noise, self.label_noise >= 0)
         rank = counter.uniform(self.seeds[:, None], _SUBSET, torch.arange(len(self.inputs)))
         available: Tensor | int = len(self.inputs)
-        if self.allowed is not None:
+        if self.allowed is not None:  # what is not allowed comes last, and is never reached
             rank, available = torch.where(self.allowed, rank, torch.inf), self.allowed.sum(1)
-        object.__setattr__(self, "_order", rank.argsort(1))
-        object.__setattr__(self, "_sizes", (self.fraction * available).round().long().clamp(min=1))
+        sizes = (self.fraction * available).round().long().clamp(min=1)
+        object.__setattr__(self, "_own", (rank.argsort(1), sizes))
 
     def of(self, members: Tensor) -> SampledBatches:
         """The batches of the members at these positions."""
@@ -80,20 +72,14 @@ class SampledBatches:
 
     def indices(self, step: int) -> Tensor:
         """(N, B) positions in ``inputs`` that the members read at ``step``."""
-        slots, seeds, sizes = (
-            torch.arange(self.batch_size),
-            self.seeds[:, None],
-            self._sizes[:, None],
-        )  # type: ignore[attr-defined]
+        order, sizes = self._own  # type: ignore[attr-defined]
+        slots, seeds, sizes = torch.arange(self.batch_size), self.seeds[:, None], sizes[:, None]
         if self.replacement:
-            place = (counter.uniform(seeds, _BATCH, step, slots) * sizes).long()
-        else:
-            epoch, place = (
-                (step * self.batch_size + slots) // sizes,
-                (step * self.batch_size + slots) % sizes,
-            )
-            place = counter.permutation(place, sizes, seeds, _EPOCH, epoch)
-        return self._order.gather(1, place)  # type: ignore[attr-defined]
+            drawn = (counter.uniform(seeds, _BATCH, step, slots) * sizes).long()
+            return order.gather(1, drawn)
+        read = step * self.batch_size + slots
+        place = counter.permutation(read % sizes, sizes, seeds, _EPOCH, read // sizes)
+        return order.gather(1, place)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs (N, B, ...) and targets (N, B, ...) of ``step``."""
@@ -103,10 +89,8 @@ class SampledBatches:
         if self.label_noise is not None:
             targets = self._noisy(index, targets)
         if self.augment is not None:
-            inputs = self.augment(
-                inputs,
-                counter.bits(self.seeds[:, None], _AUGMENT, step, torch.arange(self.batch_size)),
-            )
+            slots = torch.arange(self.batch_size)
+            inputs = self.augment(inputs, counter.bits(self.seeds[:, None], _AUGMENT, step, slots))
         return inputs, targets
 
     def _noisy(self, index: Tensor, targets: Tensor) -> Tensor:

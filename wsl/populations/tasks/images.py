@@ -1,12 +1,11 @@
 """Image data in their public files, read in place from a folder the user names and never copied.
 
-    MNIST       {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz   (LeCun et al., 1998;
-        IDX: big-endian sizes, bytes)
-    CIFAR-10    {data_batch_1..5,test_batch}.bin, or cifar10_{train,test}.npz with images (N, 32,
-                32, 3) and labels (N,) uint8
+    MNIST       {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz
+    CIFAR-10    {data_batch_1..5,test_batch}.bin, or cifar10_{train,test}.npz
 
-Pickled forms are refused by not being looked for. Every file's SHA-256 is handed on, so that a zoo
-says what it was made from.
+MNIST's files (LeCun et al., 1998) are of the form IDX: big-endian sizes, then bytes. The .npz hold
+images (N, 32, 32, 3) and labels (N,) uint8. Pickled forms are refused by not being looked for.
+Every file's SHA-256 is handed on, so that a zoo says what it was made from.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from einops import rearrange
 
 from wsl.zoo import ZooError
 
@@ -29,7 +29,7 @@ Images = tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Source:
+class PublishedImages:
     """Train and test images, and the SHA-256 of each file that was read."""
 
     train: Images
@@ -37,35 +37,36 @@ class Source:
     files: dict[str, str]
 
 
-def mnist(root: str | Path | None) -> Source:
-    """MNIST from ``root``, ``root/mnist`` or ``root/MNIST/raw``; raises `ZooError` if a file is
-    missing or not IDX.
+def mnist(root: str | Path | None) -> PublishedImages:
+    """MNIST from ``root``, ``root/mnist`` or ``root/MNIST/raw``.
+
+    Raises `ZooError` if a file is missing or not IDX.
     """
     folder = _Folder("mnist", root, ["", "mnist", "MNIST/raw"])
-    parts = []
-    for part in ("train", "t10k"):
-        arrays = [
-            _idx(*folder.read([f"{part}-{kind}-ubyte", f"{part}-{kind}-ubyte.gz"]))
+
+    def part(name: str) -> Images:
+        images, labels = (
+            _idx(*folder.read([f"{name}-{kind}-ubyte", f"{name}-{kind}-ubyte.gz"]))
             for kind in ("images-idx3", "labels-idx1")
-        ]
-        parts.append((arrays[0], arrays[1]))
-    return Source(parts[0], parts[1], folder.files)
+        )
+        return images, labels
+
+    return PublishedImages(part("train"), part("t10k"), folder.files)
 
 
-def cifar10(root: str | Path | None) -> Source:
-    """CIFAR-10 from ``root``, ``root/cifar10`` or ``root/cifar-10-batches-bin``; raises `ZooError`
-    if a file is missing.
+def cifar10(root: str | Path | None) -> PublishedImages:
+    """CIFAR-10 from ``root``, ``root/cifar10`` or ``root/cifar-10-batches-bin``.
+
+    Raises `ZooError` if a file is missing.
     """
     folder = _Folder("cifar10", root, ["", "cifar10", "cifar-10-batches-bin"])
     if folder.find(["cifar10_train.npz"]):
         train, test = (_npz(*folder.read([f"cifar10_{part}.npz"])) for part in ("train", "test"))
-        return Source(train, test, folder.files)
-    batches = [
-        _records(*folder.read([f"{name}.bin"]))
-        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
-    ]
-    images, labels = (np.concatenate([batch[k] for batch in batches[:5]]) for k in (0, 1))
-    return Source((images, labels), batches[5], folder.files)
+        return PublishedImages(train, test, folder.files)
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    *parts, test = (_records(*folder.read([f"{name}.bin"])) for name in names)
+    images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return PublishedImages((images, labels), test, folder.files)
 
 
 class _Folder:
@@ -104,9 +105,10 @@ def _idx(data: bytes, path: Path) -> np.ndarray:
         raise ZooError(f"{path}: cannot be decompressed ({error}); download it again") from None
     rank = data[3] if data[:3] == b"\x00\x00\x08" and len(data) >= 4 + 4 * data[3] else 0
     shape = np.frombuffer(data, ">i4", rank, 4).tolist() if rank else []
-    if not rank or len(data) != 4 + 4 * rank + math.prod(shape):
+    start = 4 + 4 * rank
+    if not rank or len(data) != start + math.prod(shape):
         raise ZooError(f"{path}: is not an IDX file of unsigned bytes; download it again")
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
 def _npz(data: bytes, path: Path) -> Images:
@@ -134,4 +136,4 @@ def _records(data: bytes, path: Path) -> Images:
             f"{path}: is not a file of CIFAR-10 records of 3073 bytes; download it again"
         )
     records = np.frombuffer(data, np.uint8).reshape(-1, 3073)
-    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
+    return rearrange(records[:, 1:], "n (c h w) -> n h w c", c=3, h=32), records[:, 0]

@@ -1,13 +1,14 @@
 """Tasks: what the members of a population are trained on, and how well they do it.
 
-    Classification:  loss = cross entropy, accuracy = share of argmax f(x) = y, per member and split
-    Fields:          loss = mean squared error over the pixels of one image, psnr = -10 log10(loss)
-                     for a peak of one
+    Classification:   loss = cross entropy              accuracy = share of argmax f(x) = y
+    Fields:           loss = mean squared error         psnr = -10 log10(loss)
 
-`digits` are the 1,797 8x8 images of the UCI optical recognition set (Alpaydin and Kaynak, 1998)
-that come with scikit-learn, so nothing is downloaded; MNIST and CIFAR-10 are read from a folder of
-the user's, ``data_root``. `task` rebuilds one from the description that a zoo file keeps. Other
-data enter as arrays: `Classification.split` cuts any images and labels.
+Losses are per member: of a classifier over the images of a split, of a field over the pixels of its
+one image, whose peak is one. `digits` are the 1,797 8x8 images of the UCI optical recognition set
+(Alpaydin and Kaynak, 1998) that come with scikit-learn, so nothing is downloaded; MNIST and
+CIFAR-10 are read from a folder of the user's, ``data_root``. `task` rebuilds one from the
+description that a zoo file keeps. Other data enter as arrays: `Classification.split` cuts any
+images and labels.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsl.base import counter
+from wsl.base import counter, did_you_mean
 from wsl.params import Params, call
 from wsl.populations.architectures import PerMember
 from wsl.populations.describe import build
@@ -55,8 +57,9 @@ class Classification:
     def split(
         cls, images: Tensor, labels: Tensor, *, sizes: tuple[int, int, int], seed: int = 0
     ) -> Classification:
-        """Cut ``images`` and ``labels`` at random into train, val and test of ``sizes``; the cut
-        depends on ``seed`` alone.
+        """Cut ``images`` and ``labels`` into train, val and test of ``sizes``.
+
+        The cut is random and depends on ``seed`` alone.
         """
         if sum(sizes) != len(images) or len(images) != len(labels):
             raise ZooError(
@@ -91,39 +94,25 @@ class Classification:
         chunk: int = 32,
         limit: int | None = None,
     ) -> dict[str, Tensor]:
-        """``{"loss": (N,), "accuracy": (N,)}`` of stacked members (N, ...) in eval mode, ``chunk``
-        of them at once.
+        """``{"loss": (N,), "accuracy": (N,)}`` of stacked members (N, ...) in eval mode.
 
-        ``limit`` takes that many images from the front of the split.
+        ``chunk`` members are run at once; ``limit`` takes that many images from the front of the
+        split.
         """
         if split not in ("train", "val", "test"):
-            raise ZooError(f"split: {split!r} is not one of 'train', 'val', 'test'")
-        images, labels = (part[:limit] for part in getattr(self, split))
-        parts = [self._scores(model, part, images, labels) for part in _chunks(params, chunk)]
+            hint = did_you_mean(split, ("train", "val", "test"))
+            raise ZooError(f"split: {split!r} is not one of 'train', 'val', 'test'{hint}")
+        examples = Examples(*(part[:limit] for part in getattr(self, split)))
+        parts = [_scores(model, part, examples) for part in _chunks(params, chunk)]
         return {name: torch.cat([part[name] for part in parts]) for name in ("loss", "accuracy")}
-
-    def _scores(
-        self, model: nn.Module, params: Params, images: Tensor, labels: Tensor
-    ) -> dict[str, Tensor]:
-        losses, hits = [], []
-        for x, y in zip(images.split(_IMAGES), labels.split(_IMAGES), strict=True):
-            found = logits(model, params, x)
-            expected = y.expand(found.shape[:2])
-            losses.append(
-                F.cross_entropy(found.flatten(0, 1), expected.flatten(), reduction="none").view_as(
-                    expected
-                )
-            )
-            hits.append((found.argmax(-1) == expected).to(found))
-        return {"loss": torch.cat(losses, 1).mean(1), "accuracy": torch.cat(hits, 1).mean(1)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fields:
-    """Images as functions of coordinates: ``coordinates`` (P, 2), ``values`` (M, P, C), ``labels``
-    (M,).
+    """Images as functions of coordinates.
 
-    Values are floats, or bytes that stand for [0, 1] in 255ths.
+    ``coordinates`` (P, 2), ``values`` (M, P, C), ``labels`` (M,). Values are floats, or bytes that
+    stand for [0, 1] in 255ths.
     """
 
     coordinates: Tensor
@@ -133,12 +122,14 @@ class Fields:
     """SHA-256 of each file that the images were read from."""
 
     def to(self, device: torch.device | str) -> Fields:
-        """The same task with its images and coordinates on ``device``; labels stay where they
-        are.
-        """
+        """The same task with images and coordinates on ``device``; labels stay where they are."""
         return dataclasses.replace(
             self, coordinates=self.coordinates.to(device), values=self.values.to(device)
         )
+
+    def batch(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates (n, P, 2), in memory once, and values (n, P, C) of ``images`` (n,) int64."""
+        return self.coordinates.expand(len(images), -1, -1), self.targets(images)
 
     def targets(self, images: Tensor) -> Tensor:
         """(n, P, C) float values of ``images``, (n,) int64."""
@@ -153,32 +144,31 @@ class Fields:
     def evaluate(
         self, model: nn.Module, params: Mapping[str, Tensor], images: Tensor, *, chunk: int = 128
     ) -> dict[str, Tensor]:
-        """``{"loss": (N,), "psnr": (N,)}`` of stacked members against the images they represent,
-        ``images`` (N,) int64.
+        """``{"loss": (N,), "psnr": (N,)}`` of stacked members, of which i represents images[i].
+
+        ``images`` is (N,) int64; ``chunk`` members are run at once.
         """
         parts = []
         for part, which in zip(_chunks(params, chunk), images.split(chunk), strict=True):
-            parts.append(
-                (logits(model, part, self.coordinates) - self.targets(which))
-                .square()
-                .flatten(1)
-                .mean(1)
-            )
+            error = logits(model, part, self.coordinates) - self.targets(which)
+            parts.append(error.square().flatten(1).mean(1))
         loss = torch.cat(parts)
         return {"loss": loss, "psnr": -10 * loss.log10()}
 
 
 def digits() -> Classification:
-    """8x8 grey digits in [0, 1], shape (1, 8, 8): 1,097 train, 300 val, 400 test, always the same
-    cut.
+    """8x8 grey digits in [0, 1], shape (1, 8, 8), always cut in the same way.
+
+    1,097 are for train, 300 for val, 400 for test.
     """
     images, labels = _digits()
     return Classification.split(images[:, None], labels, sizes=(1097, 300, 400))
 
 
 def digits_fields() -> Fields:
-    """The same 1,797 images in scikit-learn's order, as functions of (row, column) in [-1, 1]^2: P
-    = 64, C = 1.
+    """The same 1,797 images as functions of (row, column) in [-1, 1]^2, with P = 64, C = 1.
+
+    They are in scikit-learn's order.
     """
     images, labels = _digits()
     axis = torch.linspace(-1, 1, 8)
@@ -186,15 +176,18 @@ def digits_fields() -> Fields:
 
 
 def mnist(*, data_root: str | Path | None = None) -> Classification:
-    """28x28 grey digits in [0, 1], shape (1, 28, 28): 55,000 train, 5,000 val (of the published
-    60,000), the 10,000 test.
+    """28x28 grey digits in [0, 1], shape (1, 28, 28).
+
+    Of the 60,000 published for training 55,000 are train and 5,000 val; test are the published
+    10,000.
     """
     return _published(images.mnist(data_root), val=5000)
 
 
 def mnist_fields(*, data_root: str | Path | None = None) -> Fields:
-    """All 70,000 MNIST images, the 60,000 training ones first, as functions of (row, column) in
-    [-1, 1]^2: P = 784, C = 1.
+    """All 70,000 MNIST images as functions of (row, column) in [-1, 1]^2, with P = 784, C = 1.
+
+    The 60,000 training images come first.
     """
     source = images.mnist(data_root)
     values, labels = (np.concatenate([source.train[k], source.test[k]]) for k in (0, 1))
@@ -209,13 +202,15 @@ def mnist_fields(*, data_root: str | Path | None = None) -> Fields:
 
 
 def cifar10_gray(*, data_root: str | Path | None = None) -> Classification:
-    """32x32 CIFAR-10 images in grey (luma of Rec. 601) in [0, 1]: 45,000 train, 5,000 val, the
-    10,000 published for test.
+    """32x32 CIFAR-10 images in grey (luma of Rec. 601) in [0, 1].
+
+    Of the 50,000 published for training 45,000 are train and 5,000 val; test are the published
+    10,000.
     """
     source = images.cifar10(data_root)
     luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)
     train, test = ((pixels @ luma, labels) for pixels, labels in (source.train, source.test))
-    return _published(images.Source(train, test, source.files), val=5000)
+    return _published(images.PublishedImages(train, test, source.files), val=5000)
 
 
 TASKS: Mapping[str, Callable[..., Classification | Fields]] = {
@@ -225,24 +220,21 @@ TASKS: Mapping[str, Callable[..., Classification | Fields]] = {
 
 
 def task(description: Mapping[str, Any], data_root: str | Path | None = None) -> Any:
-    """The task that ``description`` names, such as ``{"_target_": "wsl.zoo.digits"}``; raises
-    `ZooError` for another target.
+    """The task that ``description`` names, such as ``{"_target_": "wsl.zoo.digits"}``.
 
-    ``data_root`` is the folder of the public files, for tasks that read some.
+    ``data_root`` is the folder of the public files, for tasks that read some. Raises `ZooError` for
+    another target.
     """
     if "data_root" in description:
         raise ZooError("task: a description does not say where data lie; pass data_root beside it")
     function = TASKS.get(description.get("_target_", ""))
     reads = function is not None and "data_root" in inspect.signature(function).parameters
-    return build(
-        {**description, **({"data_root": data_root} if reads else {})}, allowed=TASKS, what="task"
-    )
+    where = {"data_root": data_root} if reads else {}
+    return build({**description, **where}, allowed=TASKS, what="task")
 
 
-def _published(source: images.Source, *, val: int) -> Classification:
-    """The published test part, and the last ``val`` of the published training images for
-    validation.
-    """
+def _published(source: images.PublishedImages, *, val: int) -> Classification:
+    """The published test part, and the last ``val`` training images for validation."""
     train, test = (
         Examples(
             torch.tensor(pixels, dtype=torch.float32)[:, None] / 255,
@@ -261,9 +253,8 @@ def _digits() -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits  # a second to import, needed by no other function
 
     pixels, labels = load_digits(return_X_y=True)
-    return torch.tensor(pixels / 16, dtype=torch.float32).view(-1, 8, 8), torch.tensor(
-        labels, dtype=torch.int64
-    )
+    images = rearrange(torch.tensor(pixels / 16, dtype=torch.float32), "n (h w) -> n h w", h=8)
+    return images, torch.tensor(labels, dtype=torch.int64)
 
 
 def _chunks(params: Mapping[str, Tensor], size: int) -> Iterator[Params]:
@@ -272,16 +263,28 @@ def _chunks(params: Mapping[str, Tensor], size: int) -> Iterator[Params]:
         yield {name: tensor[start : start + size] for name, tensor in params.items()}
 
 
+def _scores(model: nn.Module, params: Params, examples: Examples) -> dict[str, Tensor]:
+    """Mean loss and accuracy (N,) of stacked members on ``examples``."""
+    losses, hits = [], []
+    images, labels = (part.split(_IMAGES) for part in examples)
+    for x, y in zip(images, labels, strict=True):
+        found = logits(model, params, x)
+        expected = y.expand(found.shape[:2])
+        loss = F.cross_entropy(
+            rearrange(found, "n b c -> (n b) c"), expected.flatten(), reduction="none"
+        )
+        losses.append(loss.view_as(expected))
+        hits.append((found.argmax(-1) == expected).to(found))
+    return {"loss": torch.cat(losses, 1).mean(1), "accuracy": torch.cat(hits, 1).mean(1)}
+
+
 def logits(model: nn.Module, params: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """What ``model`` says in eval mode, of one member or of stacked ones (N, ...), without
-    gradients.
-    """
+    """Outputs in eval mode and without gradients, of one member or of stacked ones (N, ...)."""
     training = model.training
+    # writes recurrent layers out; its draws are those of dropout, of which eval mode has none
+    per_member = PerMember(torch.tensor(0), torch.tensor(0), None)
     try:
-        with (
-            torch.no_grad(),
-            PerMember(torch.tensor(0), torch.tensor(0), None),
-        ):  # recurrent layers; nothing is drawn in eval mode
+        with torch.no_grad(), per_member:
             return call(model.eval(), params, x)
     finally:
         model.train(training)

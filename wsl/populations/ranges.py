@@ -1,8 +1,8 @@
-"""What a population varies from member to member: ranges and choices, each drawn for a member
-alone.
+"""Ranges and choices of a hyper-parameter, drawn for each member alone.
 
-    log_uniform (a, b): a (b/a)^u      uniform (a, b): a + (b - a) u      choose x_0..x_k-1:
-        x_floor(k u),      u ~ U[0, 1)
+    log_uniform (a, b):              a (b/a)^u
+    uniform (a, b):                  a + (b - a) u
+    choose x_0, ..., x_k-1:          x_floor(k u)              u ~ U[0, 1)
 
 As in Unterthiner et al. (2020), arXiv 2002.11448. In recipes these are written as a pair of numbers
 or a list.
