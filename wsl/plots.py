@@ -10,14 +10,17 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from wsl.connectivity import PathLosses, loss_barrier
 from wsl.metrics import kendall_tau, r2
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Table = dict[str, list]
 """Columns of equal length by name."""
@@ -30,7 +33,7 @@ def path_figure(curves: Mapping[str, PathLosses]) -> Figure:
     """Loss and accuracy along linear paths, one line per name; the legend gives each path's loss
     barrier.
     """
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    figure = _blank(figsize=(8, 3.6))
     loss, accuracy = figure.subplots(1, 2)
     for i, (name, path) in enumerate(curves.items()):
         style = {"color": COLORS[i % len(COLORS)], "marker": "o", "markersize": 3}
@@ -58,7 +61,7 @@ def scatter_figure(predicted: Tensor, true: Tensor, *, label: str = "accuracy") 
     """Predictions (N,) against the truth (N,), with the line on which they agree, Kendall's tau and
     R^2.
     """
-    figure = Figure(figsize=(4, 4), layout="constrained")
+    figure = _blank(figsize=(4, 4))
     axes = figure.subplots()
     low, high = (
         float(torch.minimum(predicted, true).min()),
@@ -78,7 +81,7 @@ def scatter_table(predicted: Tensor, true: Tensor) -> Table:
 
 def histogram_figure(samples: Mapping[str, Tensor], *, label: str, bins: int = 30) -> Figure:
     """Distributions of (N,) values, one outline per name over common bins, each with area one."""
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    figure = _blank(figsize=(5, 3.2))
     axes = figure.subplots()
     table = histogram_table(samples, bins=bins)
     for i, name in enumerate(samples):
@@ -113,7 +116,7 @@ def bar_figure(
     """One horizontal bar per name, in the order given, with error bars where ``errors`` has the
     name.
     """
-    figure = Figure(figsize=(5, 0.6 + 0.35 * len(values)), layout="constrained")
+    figure = _blank(figsize=(5, 0.6 + 0.35 * len(values)))
     axes = figure.subplots()
     spread = [(errors or {}).get(name, 0.0) for name in values]
     axes.barh(
@@ -158,6 +161,13 @@ def save_figure(path: str | Path, figure: Figure, table: Mapping[str, Sequence])
     """
     figure.savefig(path, dpi=150)
     write_csv(Path(path).with_suffix(".csv"), table)
+
+
+def _blank(**how: Any) -> Figure:
+    """An empty figure; matplotlib comes with the first one, since importing it takes a while."""
+    from matplotlib.figure import Figure
+
+    return Figure(**how, layout="constrained")
 
 
 def _label(axes: Axes, x: str, y: str) -> None:

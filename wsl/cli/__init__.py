@@ -1,5 +1,4 @@
-"""The command line, a thin layer over the library: experiment verbs take Hydra overrides, file
-verbs take files and flags.
+"""The command line: experiment verbs take overrides of recipes, file verbs take files and flags.
 
 Every verb is a function ``run(arguments) -> None`` in a module of its own, imported when it is
 called. A user's error ends with one line on stderr and exit code 2; nothing that was there before
@@ -13,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import wsl
 from wsl.cli.terminal import say
 
 VERBS = {
@@ -32,6 +32,8 @@ CLOSED_PIPE = 141
 USAGE = "usage: wsl VERB ...    (wsl VERB --help tells more)\n\n" + "\n".join(
     f"  {verb:<9} {what}" for verb, (_, what) in VERBS.items()
 )
+ANSWERS = {"-h": USAGE, "--help": USAGE, "--version": f"wsl {wsl.__version__}"}
+"""Words that are answered at once, before anything is imported that needs torch."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,26 +41,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if not words or words[0] in {"-h", "--help"}:
-        say(USAGE)
+    if not words or words[0] in ANSWERS:
+        say(ANSWERS[words[0]] if words else USAGE)
         return 0 if words else 2
     verb, rest = words[0], words[1:]
     if verb not in VERBS:
         say(f"wsl: '{verb}' is not a verb; choose one of {', '.join(VERBS)}", error=True)
         return 2
     try:
-        importlib.import_module(VERBS[verb][0]).run(rest)
-        sys.stdout.flush()
-    except (
-        BrokenPipeError
-    ):  # who read the output has gone, as `head` does: nothing to say, and nobody to say it to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED_PIPE
+        return _run(verb, rest)
     except (ValueError, OSError) as error:
         if debug:
             raise
         say(f"wsl {verb}: {' '.join(str(error).split())}", error=True)
         return 2
+
+
+def _run(verb: str, rest: Sequence[str]) -> int:
+    try:
+        importlib.import_module(VERBS[verb][0]).run(rest)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read the output has gone, as `head` does: nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2 if stop.code else 0
     return 0

@@ -1,21 +1,19 @@
 """Recipes and overrides: composed by Hydra, checked before anything runs.
 
 Recipes live in ``datasets/`` and ``models/`` of the package (or a ``--config-dir`` of the user's
-with the same folders). What they may instantiate: `wsl.cli.targets`.
+with the same folders). What they may instantiate: `wsl.cli.targets`. Hydra is imported with the
+first recipe that is composed, since that costs as much as all the rest; listing recipes does not
+need it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+import yaml
 
 from wsl.base import did_you_mean
 from wsl.cli.targets import ConfigError, check_targets, flatten
@@ -29,26 +27,41 @@ def recipes(group: str, config_dir: str | None = None) -> list[str]:
     return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
 
 
+def defaults(config: str) -> dict[str, Any]:
+    """``conf/<config>.yaml`` as it stands, without recipes and overrides."""
+    return yaml.safe_load((CONF / f"{config}.yaml").read_text())
+
+
 def compose(config: str, words: Sequence[str]) -> dict[str, Any]:
-    """Compose ``conf/<config>.yaml`` with the overrides in ``words``; raises `ConfigError` with a
-    suggestion.
+    """Compose ``conf/<config>.yaml`` with overrides; raises `ConfigError` with a suggestion.
 
     Understands the flags ``--config-dir DIR``, ``--data-root DIR`` (short for ``data_root=DIR``)
-    and ``--trust-config`` among the overrides.
+    and ``--trust-config`` among ``words``.
     """
     overrides, config_dir, trusted = _flags(words)
     choices = _choices(config, overrides, config_dir)
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            base = _plain(hydra.compose(config, overrides=[*choices, *search]))
-            _check_keys(base, [word for word in overrides if word not in choices])
-            full = _plain(hydra.compose(config, overrides=[*overrides, *search]))
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"{error}") from None
+
+    base = _composed(config, [*choices, *search])
+    _check_keys(base, [word for word in overrides if word not in choices])
+    full = _composed(config, [*overrides, *search])
     _check_types(base, full)
     check_targets(full, trusted=trusted)
     return {**{word.partition("=")[0]: word.partition("=")[2] for word in choices}, **full}
+
+
+def _composed(config: str, overrides: Sequence[str]) -> dict[str, Any]:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            made = OmegaConf.to_container(hydra.compose(config, overrides=overrides), resolve=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(f"{error}") from None
+    return dict(made)  # type: ignore[arg-type]
 
 
 def _flags(words: Sequence[str]) -> tuple[list[str], str | None, bool]:
@@ -58,14 +71,9 @@ def _flags(words: Sequence[str]) -> tuple[list[str], str | None, bool]:
         if word == "--trust-config":
             trusted = True
         elif word == "--config-dir":
-            config_dir = next(rest, None)
-            if config_dir is None or not Path(config_dir).is_dir():
-                raise ConfigError(f"--config-dir needs a folder that exists, got {config_dir}")
+            config_dir = _folder(word, rest)
         elif word == "--data-root":
-            root = next(rest, None)
-            if root is None or not Path(root).is_dir():
-                raise ConfigError(f"--data-root needs a folder that exists, got {root}")
-            overrides.append("data_root=" + json.dumps(root))
+            overrides.append("data_root=" + json.dumps(_folder(word, rest)))
         elif "=" not in word:
             raise ConfigError(f"'{word}' is not an override; write key=value, for example seed=1")
         else:
@@ -73,18 +81,23 @@ def _flags(words: Sequence[str]) -> tuple[list[str], str | None, bool]:
     return overrides, config_dir, trusted
 
 
+def _folder(flag: str, rest: Iterator[str]) -> str:
+    """The folder that follows a flag."""
+    folder = next(rest, None)
+    if folder is None or not Path(folder).is_dir():
+        raise ConfigError(f"{flag} needs a folder that exists, got {folder}")
+    return folder
+
+
 def _choices(config: str, overrides: Sequence[str], config_dir: str | None) -> list[str]:
-    """The group choices among the overrides, such as ``datasets=digits_cnn``, checked against the
-    recipes there are.
+    """The recipes among the overrides, such as ``datasets=digits_cnn``, each of which must exist.
 
     A verb's ``groups`` must be chosen; its ``options`` have a default.
     """
     given = {word.partition("=")[0]: word for word in overrides}
-    verb, chosen = _plain(OmegaConf.load(CONF / f"{config}.yaml")), []
-    for group in [
-        *verb["groups"],
-        *(option for option in verb.get("options", []) if option in given),
-    ]:
+    verb = defaults(config)
+    optional = [option for option in verb.get("options", []) if option in given]
+    for group in (wanted := [*verb["groups"], *optional]):
         names = recipes(group, config_dir)
         if group not in given:
             raise ConfigError(f"choose a recipe: {group}=NAME, one of {', '.join(names)}")
@@ -93,8 +106,7 @@ def _choices(config: str, overrides: Sequence[str], config_dir: str | None) -> l
             raise ConfigError(
                 f"no recipe {group}={name}{did_you_mean(name, names)}; there are {', '.join(names)}"
             )
-        chosen.append(given[group])
-    return chosen
+    return [given[group] for group in wanted]
 
 
 def _check_keys(base: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -113,7 +125,3 @@ def _check_types(base: Mapping[str, Any], full: Mapping[str, Any]) -> None:
         number = isinstance(before.get(key), int | float) and not isinstance(before.get(key), bool)
         if number and not isinstance(value, int | float):
             raise ConfigError(f"{key} must be a number, got '{value}'")
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 def say(text: str, *, error: bool = False) -> None:
@@ -22,9 +24,9 @@ def numbers(scores: Mapping[str, float | None]) -> str:
 
 
 def progress(unit: str) -> Callable[[int, int], None]:
-    """A callback ``(done, total)`` that draws one bar on stderr, and nothing where stderr is not a
-    terminal.
-    """
+    """A callback ``(done, total)`` that draws one bar on stderr, if stderr is a terminal."""
+    from tqdm import tqdm
+
     bar: list[tqdm] = []
 
     def show(done: int, total: int) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -18,10 +18,13 @@ from wsl.cli.results import finished, result, write_figure, write_json, write_ta
 from wsl.cli.targets import ConfigError, instantiate, locate
 from wsl.cli.terminal import numbers, say
 from wsl.nn import Columns, Conditioned
-from wsl.plots import Figure, bar_figure, histogram_figure, scatter_figure
+from wsl.plots import bar_figure, histogram_figure, scatter_figure
 from wsl.populations import build_architecture
 from wsl.training import Objective, evaluate, fit, learn_columns
 from wsl.zoo import Zoo
+
+if TYPE_CHECKING:
+    from wsl.plots import Figure
 
 FEATURES = 32
 """Numbers that a functional gives to where columns meet them."""
