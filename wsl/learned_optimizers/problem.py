@@ -34,6 +34,12 @@ class Problem:
     targets: Tensor
     batch_size: int = 32
 
+    def to(self, device: torch.device) -> Problem:
+        """The same problem with its data on ``device``."""
+        return dataclasses.replace(
+            self, inputs=self.inputs.to(device), targets=self.targets.to(device)
+        )
+
     def weights(self, seeds: Tensor) -> Params:
         """Initial weights (N, *shape) of the members with ``seeds`` (N,) int64."""
         return initial_population(self.make, seeds.tolist())

@@ -14,7 +14,7 @@ from wsl.nn.functionals import (
     WeightTokens,
     to_graph,
 )
-from wsl.nn.inputs import Columns, Conditioned, InputNormalizer, Standardize, settled
+from wsl.nn.inputs import Columns, Conditioned, InputNormalizer, Standardize, recalibrated, settled
 from wsl.symmetry import canonical_phases, canonical_scales, canonical_signs
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "canonical_scales",
     "canonical_signs",
     "layer_dimension",
+    "recalibrated",
     "settled",
     "to_graph",
     "weight_statistics",

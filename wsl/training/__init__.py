@@ -5,28 +5,49 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from wsl.training.augmentation import Variety, WeightAugmentation
 from wsl.training.columns import learn_columns
-from wsl.training.loop import Fit, Settings, evaluate, fit, settle, training_rows
+from wsl.training.loop import (
+    Descent,
+    Fit,
+    Hardware,
+    RandomRows,
+    Saved,
+    Settings,
+    evaluate,
+    fit,
+    progress_bar,
+    recalibrate,
+    training_rows,
+)
 from wsl.training.objectives import ImageEdit, LabelClassification, Objective, ScoreRegression
-from wsl.training.variety import Variety
+
+settle = recalibrate  # its first name
 
 __all__ = [
+    "Descent",
     "Fit",
+    "Hardware",
     "ImageEdit",
     "LabelClassification",
     "Objective",
+    "RandomRows",
+    "Saved",
     "ScoreRegression",
     "Settings",
     "Variety",
+    "WeightAugmentation",
     "evaluate",
     "fit",
     "learn_columns",
+    "progress_bar",
+    "recalibrate",
     "settle",
     "training_rows",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "optimize":  # its name before it had a room of its own
-        return importlib.import_module("wsl.learned_optimizers")
+    if name == "optimize":
+        return importlib.import_module("wsl.training.optimize")
     raise AttributeError(f"module 'wsl.training' has no attribute {name!r}")

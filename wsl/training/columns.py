@@ -2,10 +2,10 @@
 
     f(theta, c(row)),     c learned on the training members
 
-A column that was measured on the checkpoint itself (a loss, an accuracy) is nearly the target, and
-one that names the member says nothing that holds for others; both are refused. A name tells what
-was measured, or that it changes while a member trains; a column of another zoo that is neither and
-gives the target away all the same cannot be known here.
+Two kinds of columns are refused. One that was measured on the checkpoint itself, such as a loss or
+an accuracy, is nearly the target; it is known by its name, or by changing while a member trains.
+One that names the member, such as its seed, says nothing about other members. A column that gives
+the target away in some other way cannot be recognised here; it is the user's to leave out.
 """
 
 from __future__ import annotations
@@ -39,10 +39,9 @@ NAMING = {"member", "split", "seed", "image"}
 
 
 def learn_columns(names: Sequence[str], zoo: Checkpoints, objective: Objective) -> Columns:
-    """What the training members' columns hold, read before training; the values of all rows of the
-    zoo are checked.
+    """The codes of columns, learned from the training members and checked on all rows of the zoo.
 
-    Raises ValueError for a column that there is not, that gives the target away or names members,
+    Raises ValueError for a column that does not exist, that gives the target away or names members,
     and for a text that only validation or test members have.
     """
     columns = Columns.learn(names, zoo.table[zoo.indices("train")])
@@ -54,11 +53,14 @@ def learn_columns(names: Sequence[str], zoo: Checkpoints, objective: Objective) 
 
 
 def codes(network: Any, zoo: Checkpoints, rows: np.ndarray) -> tuple[Tensor, ...]:
-    """What a network is called with after the weights of ``rows``: the codes of the ``columns`` it
-    reads, if it reads any.
-    """
-    columns = getattr(network, "columns", None)
+    """What a network is called with after the weights of ``rows``: codes, if it reads columns."""
+    columns = read_columns(network)
     return () if columns is None else (columns(zoo.table[rows]),)
+
+
+def read_columns(network: Any) -> Columns | None:
+    """The columns that a network reads beside weights, if it does."""
+    return getattr(network, "columns", None)
 
 
 def _refusal(name: str, zoo: Checkpoints, objective: Objective) -> str | None:

@@ -283,9 +283,9 @@ def test_networks_that_read_no_columns_get_no_codes(zoo):
 
 def test_mixed_checkpoints_are_told_mixed_codes():
     told = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    batch = training.variety.Batch({}, torch.tensor([0.25, 1.0]), torch.tensor([1, 0]))
+    batch = training.augmentation.Batch({}, torch.tensor([0.25, 1.0]), torch.tensor([1, 0]))
     assert batch.mix(told).tolist() == [[0.25, 0.75], [0.0, 1.0]]
-    assert torch.equal(training.variety.Batch({}).mix(told), told)
+    assert torch.equal(training.augmentation.Batch({}).mix(told), told)
 
 
 def test_training_with_mixup_and_columns_runs_and_repeats(zoo):

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from wsl.base import Progress
+from wsl.training import RandomRows
 
 Penalty = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 """A number to be made small, of decoded vectors, the vectors that were encoded, and a source of
@@ -89,28 +90,27 @@ class WeightAutoencoder(nn.Module):
         x: Tensor,
         *,
         steps: int = 600,
-        batch_size: int = 64,
-        lr: float = 1e-3,
         penalty: Penalty | None = None,
         seed: int = 0,
         progress: Progress | None = None,
+        **settings: Any,
     ) -> WeightAutoencoder:
-        """Train on rows ``x`` (N, features); ``penalty`` is added to the mean squared error."""
-        rng = torch.Generator().manual_seed(seed)
-        optimizer = torch.optim.AdamW(self.parameters(), lr, weight_decay=0.01)
+        """Train on rows ``x`` (N, features); ``penalty`` is added to the mean squared error.
+
+        settings: ``batch_size``, ``lr`` and ``hardware`` of `wsl.training.RandomRows`.
+        """
+        how, rng = RandomRows(**settings), torch.Generator().manual_seed(seed)
+        optimizer = torch.optim.AdamW(self.parameters(), how.lr, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, lr, total_steps=steps + 1, pct_start=0.1
+            optimizer, how.lr, total_steps=steps + 1, pct_start=0.1
         )
-        for step in range(1, steps + 1):
-            target = x[torch.randint(len(x), (batch_size,), generator=rng).to(x.device)]
-            loss = self._loss(target, penalty, rng)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            if progress is not None:
-                progress(step, float(loss.detach()))
+        with how.descent(self, optimizer, schedule) as descent:
+            rows = x.to(descent.device)
+            descent.run(
+                lambda _: self._loss(rows[how.draw(len(rows), rng)], penalty, rng),
+                range(steps),
+                progress=progress,
+            )
         self._normalise(x)
         return self
 

@@ -1,7 +1,7 @@
 """A diffusion model of vectors, conditioned on a few numbers.
 
-    loss = E_{t, eps} |v_theta(x_t, t, c) - v_t|^2,       guided: v = v(x, t, none) + w (v(x, t, c)
-                                                          - v(x, t, none))
+    loss = E_{t, eps} |v_theta(x_t, t, c) - v_t|^2
+    guided: v = v(x, t, none) + w (v(x, t, c) - v(x, t, none))
 
 DDPM: Ho et al. (2020), arXiv 2006.11239; on latents of weights as in D2NWG, Soro et al. (2024),
 arXiv 2402.18153. Guidance: Ho and Salimans (2022), arXiv 2207.12598. v: Salimans and Ho (2022),
@@ -13,6 +13,7 @@ it returns them, which its loss does not show; see `evaluate`.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,14 @@ from torch import Tensor, nn
 from wsl.base import Progress
 from wsl.generative.models.denoiser import Denoiser
 from wsl.generative.models.noise import alpha_bars, linear_betas, noised, reverse, velocity
+from wsl.training import RandomRows
 
 
 class LatentDiffusion(nn.Module):
     """A diffusion model of vectors (n, features) given ``conditions`` numbers each, or none.
 
-    dropout: share of training rows whose condition is hidden, so that guidance and unconditional
-    sampling are possible.
+    dropout: share of training rows whose condition is hidden; without it there is neither guidance
+    nor sampling without a condition.
     """
 
     def __init__(
@@ -54,36 +56,42 @@ class LatentDiffusion(nn.Module):
         condition: Tensor | None = None,
         *,
         steps: int = 600,
-        batch_size: int = 128,
-        lr: float = 1e-3,
         decay: float = 0.999,
         seed: int = 0,
         progress: Progress | None = None,
+        **settings: Any,
     ) -> LatentDiffusion:
-        """Train on rows ``x`` (N, features) of about unit variance; a moving average of the
-        denoiser is kept.
+        """Train on rows ``x`` (N, features) of about unit variance, and keep a moving average.
+
+        decay: of that average. settings: ``batch_size`` (128), ``lr`` and ``hardware`` of
+        `wsl.training.RandomRows`.
         """
         condition = self._checked(condition, len(x))
+        self._measure(condition)
+        how = RandomRows(**{"batch_size": 128, **settings})
+        rng = torch.Generator().manual_seed(seed)
+        optimizer = torch.optim.AdamW(self.denoiser.parameters(), how.lr, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        with how.descent(self, optimizer, schedule) as descent:
+            average = copy.deepcopy(self.denoiser)
+            rows, known = x.to(descent.device), condition.to(descent.device)
+
+            def loss(_: int) -> Tensor:
+                drawn = how.draw(len(rows), rng)
+                return self.loss(rows[drawn], known[drawn], generator=rng)
+
+            def follow(step: int) -> None:
+                _follow(average, self.denoiser, rate=min(decay, (step + 1) / (step + 11)))
+
+            descent.run(loss, range(steps), after=follow, progress=progress)
+            self.denoiser.load_state_dict(average.state_dict())
+        return self
+
+    def _measure(self, condition: Tensor) -> None:
+        """Mean and deviation of the conditions, by which they are standardised."""
         if self.conditions:
             self.condition_mean.copy_(condition.mean(0))
             self.condition_std.copy_(condition.std(0, correction=0).clamp_min(1e-6))
-        rng = torch.Generator().manual_seed(seed)
-        average = copy.deepcopy(self.denoiser)
-        optimizer = torch.optim.AdamW(self.denoiser.parameters(), lr, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for step in range(1, steps + 1):
-            rows = torch.randint(len(x), (batch_size,), generator=rng).to(x.device)
-            loss = self.loss(x[rows], condition[rows], generator=rng)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            _follow(average, self.denoiser, rate=min(decay, step / (step + 10)))
-            if progress is not None:
-                progress(step, float(loss.detach()))
-        self.denoiser.load_state_dict(average.state_dict())
-        return self
 
     def loss(
         self, x: Tensor, condition: Tensor, *, generator: torch.Generator | None = None
@@ -107,9 +115,7 @@ class LatentDiffusion(nn.Module):
         guidance: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """``n`` vectors; ``condition`` is (n, K) or (K,), None samples without; generator on the
-        CPU.
-        """
+        """``n`` vectors; ``condition`` is (n, K) or (K,) or None; the generator is on the CPU."""
         like = self.denoiser.enter.weight
         known = torch.full((n,), float(condition is not None), device=like.device, dtype=like.dtype)
         given = (

@@ -4,7 +4,7 @@ columns, heads.
 
 from wsl.nn.inputs.columns import Columns
 from wsl.nn.inputs.conditioned import Conditioned
-from wsl.nn.inputs.head import Standardize, head, mlp, settled
+from wsl.nn.inputs.head import Standardize, head, mlp, recalibrated, settled
 from wsl.nn.inputs.normalize import InputNormalizer
 from wsl.nn.inputs.scalenorm import UnitNormalizer
 
@@ -16,5 +16,6 @@ __all__ = [
     "UnitNormalizer",
     "head",
     "mlp",
+    "recalibrated",
     "settled",
 ]

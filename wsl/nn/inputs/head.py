@@ -7,8 +7,9 @@ Standardising each feature over the batch (batch normalisation without scale and
 Szegedy 2015, arXiv 1502.03167) lets the head see the differences from the first step; without it
 training on implicit neural representations stands still for many epochs. In training mode the
 members of a batch therefore see each other; a batch of one, and evaluation, use running statistics.
-These lag behind weights that move, by many deviations of such features, so training `settled` them
-before it evaluates (Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv 2105.07576).
+These lag behind weights that move, by many deviations of such features, so they are `recalibrated`
+before the network is evaluated (Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, arXiv
+2105.07576).
 """
 
 from __future__ import annotations
@@ -31,45 +32,45 @@ def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
 
 
 class Standardize(nn.Module):
-    """Each feature (batch, features) to mean zero and deviation one over the batch; running
-    averages with momentum 0.1.
+    """Each feature (batch, features) to mean zero and deviation one over the batch.
 
-    While it is `settled`, all members count alike, and evaluation mode takes part; ``settled``
-    counts them.
+    Running averages have momentum 0.1.
+
+    While it is `recalibrated`, all members count alike, and evaluation mode takes part;
+    ``counted`` is how many were seen.
     """
 
     def __init__(self, features: int):
         super().__init__()
-        self.settled: int | None = None
+        self.counted: int | None = None
         self.mean: Tensor
         self.variance: Tensor
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("variance", torch.ones(features))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Batch statistics in training mode when there are two members or more, else the running
-        ones.
-        """
-        collects, momentum = len(z) > 1 and (self.training or self.settled is not None), 0.1
-        if collects and self.settled is not None:
-            self.settled += len(z)
-            momentum = len(z) / self.settled
+        """Statistics of the batch in training mode if it has two members or more, else running."""
+        collects, momentum = len(z) > 1 and (self.training or self.counted is not None), 0.1
+        if collects and self.counted is not None:
+            self.counted += len(z)
+            momentum = len(z) / self.counted
         return F.batch_norm(z, self.mean, self.variance, training=collects, momentum=momentum)
 
 
 @contextmanager
-def settled(network: nn.Module) -> Iterator[None]:
-    """Within it, all members that ``network`` reads count alike in the statistics of its heads,
-    earlier ones no more.
-    """
+def recalibrated(network: nn.Module) -> Iterator[None]:
+    """Within it, the statistics of heads are of the members that ``network`` reads, all alike."""
     parts = [part for part in network.modules() if isinstance(part, Standardize)]
     for part in parts:
-        part.settled = 0
+        part.counted = 0
     try:
         yield
     finally:
         for part in parts:
-            part.settled = None
+            part.counted = None
+
+
+settled = recalibrated  # its first name
 
 
 def head(features: int, *widths: int, dropout: float = 0.0) -> nn.Sequential:

@@ -2,15 +2,21 @@
 
 from wsl.training.loop.evaluate import evaluate
 from wsl.training.loop.fit import fit
+from wsl.training.loop.minibatch import Descent, Hardware, RandomRows, Saved, progress_bar
+from wsl.training.loop.recalibrate import recalibrate
 from wsl.training.loop.rows import training_rows
 from wsl.training.loop.settings import Fit, Settings
-from wsl.training.loop.settle import settle
 
 __all__ = [
+    "Descent",
     "Fit",
+    "Hardware",
+    "RandomRows",
+    "Saved",
     "Settings",
     "evaluate",
     "fit",
-    "settle",
+    "progress_bar",
+    "recalibrate",
     "training_rows",
 ]

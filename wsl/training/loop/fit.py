@@ -1,5 +1,4 @@
-"""`fit`: train a neural functional on a zoo. One loop on Lightning Fabric; early stop, best
-checkpoint, exact resume.
+"""`fit`: train a neural functional on a zoo, with early stop, best checkpoint and exact resume.
 
     theta ~ zoo,  minimise E loss(f(theta), y)  with AdamW, linear warm-up and a cosine to zero
 
@@ -16,21 +15,20 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from wsl.params import Params, on_device
+from wsl.params import Params
+from wsl.training.augmentation import NONE, WeightAugmentation
 from wsl.training.columns import codes
 from wsl.training.loop.captured import Captured
 from wsl.training.loop.compiled import prepare
 from wsl.training.loop.evaluate import evaluate
+from wsl.training.loop.minibatch import Descent, Saved, progress_bar
+from wsl.training.loop.recalibrate import recalibrate
 from wsl.training.loop.rows import Shuffled, near, training_rows
 from wsl.training.loop.run import Run, identity
 from wsl.training.loop.settings import DEFAULT, Fit, Settings
-from wsl.training.loop.settle import settle
 from wsl.training.objectives import Objective, column
-from wsl.training.variety import NONE, Variety
 from wsl.zoo import Checkpoints
 
 
@@ -39,9 +37,7 @@ class Estimator(Protocol):
     """A network that is fitted at once instead of trained, such as `wsl.nn.StatBoost`."""
 
     def fit(self, params: Params, targets: Tensor, *codes: Tensor) -> Any:
-        """Take all training members (N, *shape), their targets (N,) and the codes of the columns it
-        reads, if it reads any.
-        """
+        """Take all training members (N, *shape), their targets (N,) and codes, if it reads any."""
         ...
 
 
@@ -52,7 +48,7 @@ def fit(
     *,
     settings: Settings = DEFAULT,
     folder: str | Path | None = None,
-    variety: Variety = NONE,
+    variety: WeightAugmentation = NONE,
     progress: bool = False,
 ) -> Fit:
     """Train ``network`` on the zoo's training members and leave the best epoch's weights in it.
@@ -72,99 +68,76 @@ def fit(
     rows = training_rows(zoo, settings.fraction)
     if isinstance(network, Estimator):
         return _fit_at_once(network, zoo, objective, rows)
-    normalizer = getattr(network, "normalizer", None)
-    if normalizer is not None:
-        normalizer.fit((zoo if settings.fraction == 1 else zoo.subset(rows)).statistics("train"))
-    fabric = Fabric(
-        accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision
-    )
-    fabric.launch()
-    wrapped, optimizer = fabric.setup(
-        _prepared(network, zoo, rows, settings), _optimizer(network, settings)
-    )
-    own = identity(network, zoo, objective, settings=(settings, variety))
+    _fit_normalizer(network, zoo, rows)
+    fabric = settings.hardware.start()
+    prepared = _prepared(network, zoo, rows, settings)
+    descent = Descent(fabric, prepared, _optimizer(network, settings), clip=settings.clip)
     run = Run(
         network,
-        optimizer,
-        settings.patience,
-        path=None if folder is None else Path(folder) / "last.pt",
-        identity=own,
+        descent.optimizer,
+        Saved(
+            None if folder is None else Path(folder) / "last.pt",
+            identity(network, zoo, objective, settings=(settings, variety)),
+            "settings, network, objective or zoo",
+        ),
+        patience=settings.patience,
     )
     run.resume()
     here = near(zoo, fabric.device)
     batches = Shuffled(network, here, rows, variety.prepare(zoo, rows), settings.batch_size)
-    hidden = None if progress else True
-    epochs = tqdm(
-        range(run.epoch, settings.epochs),
-        disable=hidden,
-        initial=run.epoch,
-        total=settings.epochs,
-        unit="epoch",
-    )
-    for epoch in epochs:
-        if run.stopped:
-            break
-        loss = _train_epoch(
-            fabric, wrapped, optimizer, batches, objective, settings=settings, epoch=epoch
-        )
-        settle(network, batches.sample())
-        scores, _ = evaluate(network, here, objective, split="val", batch_size=settings.batch_size)
-        run.record(loss, scores, scores[objective.monitor])
-        epochs.set_postfix({objective.monitor: f"{scores[objective.monitor]:.3f}"})
+    _train(run, descent, batches, objective=objective, settings=settings, progress=progress)
     network.load_state_dict(run.best)
     return Fit(run.history, run.best_epoch, run.best_score)
 
 
-def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective, rows: np.ndarray) -> Fit:
-    params, metadata = zoo.__getitems__(rows)
-    more = codes(network, zoo, rows)
-    network.fit(params, column(metadata, objective.column), *more)
-    row = {
-        "epoch": 0,
-        "train_loss": float(objective.losses(network(params, *more), metadata).mean()),
-    }
-    scores, _ = evaluate(network, zoo, objective, split="val")
-    return Fit(
-        [{**row, **{f"val_{name}": value for name, value in scores.items()}}],
-        0,
-        scores[objective.monitor],
-    )
+def _train(
+    run: Run,
+    descent: Descent,
+    batches: Shuffled,
+    *,
+    objective: Objective,
+    settings: Settings,
+    progress: bool,
+) -> None:
+    """Epoch by epoch until the last, or until the validation score stops rising."""
+    epochs = progress_bar(run.epoch, settings.epochs, unit="epoch", shown=progress)
+    for epoch in epochs:
+        if run.stopped:
+            break
+        loss = _train_epoch(descent, batches, objective, settings=settings, epoch=epoch)
+        recalibrate(run.network, batches.sample())
+        scores, _ = evaluate(
+            run.network, batches.zoo, objective, split="val", batch_size=settings.batch_size
+        )
+        run.record(loss, scores, scores[objective.monitor])
+        epochs.set_postfix({objective.monitor: f"{scores[objective.monitor]:.3f}"})
 
 
 def _train_epoch(
-    fabric: Fabric,
-    network: Any,
-    optimizer: Any,
+    descent: Descent,
     batches: Shuffled,
     objective: Objective,
     *,
     settings: Settings,
     epoch: int,
 ) -> float:
-    rng = torch.Generator().manual_seed(_mix(settings.seed, epoch))
-    places = batches.epoch(fabric, rng)
-    network.train()
-    losses, norms = [], []
+    """Mean loss of an epoch, each of whose batches is one step."""
+    seed = _mix(settings.seed, epoch)
+    rng = torch.Generator().manual_seed(seed)
+    places = batches.epoch(rng)
+
+    def loss(step: int) -> Tensor:
+        return batches.loss(descent.network, places[step], objective, rng=rng)
+
+    def rate(step: int) -> None:
+        _set_lr(descent.optimizer, settings, (epoch + step / len(places)) / settings.epochs)
+
+    descent.network.train()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_mix(settings.seed, epoch) + 1)
-        for step, where in enumerate(places):
-            _set_lr(optimizer, settings, (epoch + step / len(places)) / settings.epochs)
-            batch, more, metadata = batches.read(where, rng)
-            outputs = network(
-                on_device(batch.params, fabric.device), *(code.to(fabric.device) for code in more)
-            )
-            loss = batch.loss(objective, outputs, metadata)
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            norms.append(
-                fabric.clip_gradients(
-                    network, optimizer, max_norm=settings.clip, error_if_nonfinite=False
-                )
-            )
-            optimizer.step()
-            losses.append(loss.detach())
-    _check_finite(torch.stack(norms), epoch)  # not in each step: a GPU would be waited for
-    return float(torch.stack(losses).double().mean())
+        torch.manual_seed(seed + 1)  # of dropout
+        losses, norms = descent.run(loss, range(len(places)), rate=rate)
+    _check_finite(norms, epoch)  # not in each step: a GPU would be waited for
+    return float(losses.double().mean())
 
 
 def _check_finite(norms: Tensor, epoch: int) -> None:
@@ -176,7 +149,26 @@ def _check_finite(norms: Tensor, epoch: int) -> None:
         )
 
 
+def _fit_normalizer(network: nn.Module, zoo: Checkpoints, rows: np.ndarray) -> None:
+    """Give a network that standardises its inputs the statistics of the rows it is trained on."""
+    normalizer = getattr(network, "normalizer", None)
+    if normalizer is not None:
+        whole = len(rows) == len(zoo.indices("train"))
+        normalizer.fit((zoo if whole else zoo.subset(rows)).statistics("train"))
+
+
+def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective, rows: np.ndarray) -> Fit:
+    params, metadata = zoo.__getitems__(rows)
+    more = codes(network, zoo, rows)
+    network.fit(params, column(metadata, objective.column), *more)
+    loss = float(objective.losses(network(params, *more), metadata).mean())
+    scores, _ = evaluate(network, zoo, objective, split="val")
+    named = {f"val_{name}": value for name, value in scores.items()}
+    return Fit([{"epoch": 0, "train_loss": loss, **named}], 0, scores[objective.monitor])
+
+
 def _optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """AdamW, whose weight decay spares biases and other vectors."""
     matrices = [p for p in network.parameters() if p.dim() >= 2]
     vectors = [p for p in network.parameters() if p.dim() < 2]
     groups = [

@@ -1,5 +1,4 @@
-"""Which rows a run reads, in which order, and what stands beside their weights: codes of columns,
-metadata.
+"""Which rows a run reads, in which order, and with what beside their weights.
 
 Whole members are used or left out, and rows are shuffled by the generator of the epoch. On an
 accelerator the weights of a zoo lie there, if they fit.
@@ -9,22 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from wsl.params import Params
+from wsl.params import Params, on_device
+from wsl.training.augmentation import Batch, Prepared
 from wsl.training.columns import codes
-from wsl.training.variety import Batch, Prepared
+from wsl.training.objectives import Objective
 from wsl.zoo import Checkpoints, Resident, ZooError
 
 
 def training_rows(zoo: Checkpoints, fraction: float) -> np.ndarray:
-    """Rows of the training members, or of a ``fraction`` of them in (0, 1], at least one; whole
-    members, as in a split.
-    """
+    """Rows of a ``fraction`` of the training members in (0, 1], at least one; members are whole."""
     if not 0 < fraction <= 1:
         raise ValueError(
             f"fraction is {fraction}, but it must lie in (0, 1]: the share of the training "
@@ -43,15 +41,21 @@ class Shuffled:
     network: nn.Module
     zoo: Checkpoints
     rows: np.ndarray
-    variety: Prepared
+    augmentation: Prepared
     size: int
 
-    def epoch(self, fabric: Fabric, rng: torch.Generator) -> list[Tensor]:
-        """Positions in ``rows`` of this process's batches, in random order."""
-        order = torch.randperm(len(self.rows), generator=rng)[
-            fabric.global_rank :: fabric.world_size
-        ]
-        return list(order.split(self.size))
+    def epoch(self, rng: torch.Generator) -> list[Tensor]:
+        """Positions in ``rows`` of the batches of an epoch, in random order."""
+        return list(torch.randperm(len(self.rows), generator=rng).split(self.size))
+
+    def loss(
+        self, network: Any, where: Tensor, objective: Objective, *, rng: torch.Generator
+    ) -> Tensor:
+        """Mean loss of ``network`` on the rows at positions ``where``."""
+        batch, more, metadata = self.read(where, rng)
+        device = next(self.network.parameters()).device
+        outputs = network(on_device(batch.params, device), *(code.to(device) for code in more))
+        return batch.loss(objective, outputs, metadata)
 
     def read(
         self, where: Tensor, rng: torch.Generator
@@ -59,17 +63,12 @@ class Shuffled:
         """Weights, codes of columns if the network reads any, and metadata."""
         rows = self.rows[where.numpy()]
         theta, metadata = self.zoo.__getitems__(rows)
-        batch = self.variety(theta, where, rng)
-        return (
-            batch,
-            tuple(batch.mix(code) for code in codes(self.network, self.zoo, rows)),
-            metadata,
-        )
+        batch = self.augmentation(theta, where, rng)
+        more = tuple(batch.mix(code) for code in codes(self.network, self.zoo, rows))
+        return batch, more, metadata
 
     def sample(self, count: int = 512) -> Iterator[tuple[Params, tuple[Tensor, ...]]]:
-        """Weights and codes of at most ``count`` rows as training reads them, in batches, always
-        the same.
-        """
+        """Weights and codes of at most ``count`` rows as training reads them, always the same."""
         rng = torch.Generator().manual_seed(0)
         for where in torch.randperm(len(self.rows), generator=rng)[:count].split(self.size):
             batch, more, _ = self.read(where, rng)

@@ -1,46 +1,38 @@
-"""What survives an interruption of a training run: weights, the best ones so far, the optimiser, a
-row for each epoch.
+"""What survives an interruption of a training run: weights, the best so far, a row for each epoch.
 
     last.pt = (identity, theta, theta*, optimiser, history)
 
-The file is replaced once the new one is whole. It is read back only for the same settings,
-objective, network and zoo, which the identity tells; everything random is a function of seed and
-epoch, so nothing else need be kept.
+It is read back only for the same settings, objective, network and zoo, which the identity tells.
+Everything random is a function of seed and epoch, so nothing else need be kept.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from wsl.base import replacing
+from wsl.training.columns import read_columns
+from wsl.training.loop.minibatch import Saved
 from wsl.training.objectives import Objective
 from wsl.zoo import Checkpoints
 
 
 class Run:
-    """The state of a run; saved to ``path`` after each epoch, if there is one."""
+    """The state of a run; written to ``saved`` after each epoch."""
 
     def __init__(
         self,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
-        patience: int | None,
+        saved: Saved,
         *,
-        path: Path | None,
-        identity: str,
+        patience: int | None = None,
     ) -> None:
-        self.network, self.optimizer, self.patience, self.path, self.identity = (
-            network,
-            optimizer,
-            patience,
-            path,
-            identity,
-        )
+        self.network, self.optimizer = network, optimizer
+        self.saved, self.patience = saved, patience
         self.history: list[dict[str, float]] = []
         self.best = copy(network)
         self.best_epoch, self.best_score = -1, -math.inf
@@ -59,40 +51,24 @@ class Run:
         """An epoch is done: keep its weights if ``score`` is the best, and save."""
         if score > self.best_score or self.best_epoch < 0:
             self.best, self.best_epoch, self.best_score = copy(self.network), self.epoch, score
-        self.history.append(
+        named = {f"val_{name}": value for name, value in scores.items()}
+        self.history.append({"epoch": self.epoch, "train_loss": loss, **named})
+        self.saved.write(
             {
-                "epoch": self.epoch,
-                "train_loss": loss,
-                **{f"val_{name}": v for name, v in scores.items()},
+                "network": self.network.state_dict(),
+                "best": self.best,
+                "optimizer": self.optimizer.state_dict(),
+                "history": self.history,
+                "best_epoch": self.best_epoch,
+                "best_score": self.best_score,
             }
         )
-        if self.path is not None:
-            self._save(self.path)
-
-    def _save(self, path: Path) -> None:
-        state = {
-            "identity": self.identity,
-            "network": self.network.state_dict(),
-            "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
-            "history": self.history,
-            "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            torch.save(state, temporary)
 
     def resume(self) -> None:
         """Go on from the file, if there is one; raises ValueError if it is of another run."""
-        if self.path is None or not self.path.exists():
+        state = self.saved.read()
+        if state is None:
             return
-        state = torch.load(self.path, weights_only=True, map_location="cpu")
-        if state.get("identity") != self.identity:
-            raise ValueError(
-                f"{self.path} belongs to another run (other settings, network, objective or zoo); "
-                "choose another folder or delete the file"
-            )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history, self.best = state["history"], state["best"]
@@ -102,23 +78,10 @@ class Run:
 def identity(
     network: nn.Module, zoo: Checkpoints, objective: Objective, *, settings: object
 ) -> str:
-    """What a saved state belongs to: settings, objective, the network's tensors and columns, the
-    zoo's rows and origin.
-    """
+    """Settings, objective, the network's tensors and columns, the zoo's rows and origin."""
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    columns = getattr(network, "columns", None)
-    return repr(
-        (
-            settings,
-            objective,
-            type(network).__name__,
-            shapes,
-            columns,
-            str(zoo.spec),
-            len(zoo),
-            zoo.provenance,
-        )
-    )
+    reader = (type(network).__name__, shapes, read_columns(network))
+    return repr((settings, objective, *reader, str(zoo.spec), len(zoo), zoo.provenance))
 
 
 def copy(network: nn.Module) -> dict[str, Tensor]:

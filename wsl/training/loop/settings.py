@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from wsl.training.loop.minibatch import Hardware
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -31,6 +33,11 @@ class Settings:
     precision: Any = "32-true"
     compile: bool | None = False
     capture: bool = False
+
+    @property
+    def hardware(self) -> Hardware:
+        """Where to train."""
+        return Hardware(self.accelerator, self.devices, self.precision)
 
 
 DEFAULT = Settings()

@@ -1,12 +1,12 @@
-"""`Variety`: what is done to training checkpoints before a functional sees them, as one value of a
-recipe.
+"""`WeightAugmentation`: what is done to training checkpoints before a functional sees them.
 
-    theta <- augment(theta);   theta = lambda theta_i + (1 - lambda) theta_j,   loss = lambda
-        loss(y_i) + (1 - lambda) loss(y_j)
+    theta <- augment(theta)
+    theta <- lambda theta_i + (1 - lambda) theta_j
+    loss = lambda loss(y_i) + (1 - lambda) loss(y_j)
 
 Mixing losses instead of targets serves labels and scores alike, and is the same for a loss linear
-in the target (both of ours). Zhang et al. (2018), arXiv 1710.09412; Shamsian et al. (2024), arXiv
-2402.04081. Validation and test members are never touched.
+in the target, which both of ours are. Zhang et al. (2018), arXiv 1710.09412; Shamsian et al.
+(2024), arXiv 2402.04081. Validation and test members are never touched.
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ from wsl.zoo import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
-class Variety:
+class WeightAugmentation:
     """Augmentation and MixUp of a training run; every default is off.
 
-    mixup: "direct", "randomised" or "aligned"; with probability ``probability`` for a batch, lambda
-    ~ Beta(alpha, alpha).
-    odd: groups with an odd activation (sin, tanh), whose units aligned MixUp may negate;
+    mixup: "direct", "randomised" or "aligned"; a batch is mixed with ``probability``, by
+    lambda ~ Beta(alpha, alpha).
+    odd: groups with an odd activation (sin, tanh), whose units aligned MixUp may negate.
     importance: see `Alignment.fit`.
-    noise, dropout, quantile: strengths of the three data-agnostic augmentations; permutation:
-    random group elements. rotate (degrees), stretch (largest change of scale), translate: of the
-    input of an implicit representation.
+    noise, dropout, quantile: strengths of the three data-agnostic augmentations.
+    permutation: random group elements.
+    rotate (degrees), stretch (largest change of scale), translate: of the input of an implicit
+    representation.
     """
 
     mixup: Literal["direct", "randomised", "aligned"] | None = None
@@ -79,9 +80,7 @@ class Variety:
         return bool(self.rotate or self.stretch or self.translate)
 
     def prepare(self, zoo: Checkpoints, rows: np.ndarray) -> Prepared:
-        """What needs the zoo: names of its first layer, and the alignment of its training
-        ``rows``.
-        """
+        """What needs the zoo: names of its first layer, and the alignment of training ``rows``."""
         alignment = None
         if self.mixup == "aligned":
             theta, _ = zoo.__getitems__(rows)
@@ -96,20 +95,24 @@ class Variety:
         )
 
     def _augmentation(self, spec: PermutationSpec) -> Augmentation:
-        chosen: list[Augmentation] = []
-        if self.moves_inputs:
-            weight, bias = first_layer(spec)
-            chosen += [Rotate(weight, self.rotate)] if self.rotate else []
-            chosen += [Stretch(weight, 1 - self.stretch, 1 + self.stretch)] if self.stretch else []
-            chosen += [Translate(weight, bias, self.translate)] if self.translate else []
+        chosen = self._of_inputs(spec) if self.moves_inputs else []
         chosen += [GaussianNoise(self.noise)] if self.noise else []
         chosen += [Dropout(self.dropout)] if self.dropout else []
         chosen += [QuantileDropout(self.quantile)] if self.quantile else []
         chosen += [RandomPermutation(spec)] if self.permutation else []
         return Compose(*chosen)
 
+    def _of_inputs(self, spec: PermutationSpec) -> list[Augmentation]:
+        weight, bias = first_layer(spec)
+        chosen: list[Augmentation] = []
+        chosen += [Rotate(weight, self.rotate)] if self.rotate else []
+        chosen += [Stretch(weight, 1 - self.stretch, 1 + self.stretch)] if self.stretch else []
+        chosen += [Translate(weight, bias, self.translate)] if self.translate else []
+        return chosen
 
-NONE = Variety()
+
+Variety = WeightAugmentation  # its first name, and that of the recipe's key
+NONE = WeightAugmentation()
 """Checkpoints as they are."""
 
 
@@ -139,24 +142,22 @@ class Batch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A `Variety` for one zoo."""
+    """A `WeightAugmentation` for one zoo."""
 
-    variety: Variety
+    settings: WeightAugmentation
     augmentation: Augmentation
     mixup: MixUp | None
     alignment: Alignment | None
 
     def __call__(self, params: Params, where: Tensor, generator: torch.Generator) -> Batch:
-        """Augment and mix the checkpoints that stand at positions ``where`` of the training
-        rows.
-        """
+        """Augment and mix the checkpoints at positions ``where`` of the training rows."""
         if self.alignment is not None:
             params = self.alignment(params, where)
         params = self.augmentation(params, generator)
         if (
             self.mixup is None
             or len(where) < 2
-            or float(torch.rand((), generator=generator)) >= self.variety.probability
+            or float(torch.rand((), generator=generator)) >= self.settings.probability
         ):
             return Batch(params)
         return Batch(*self.mixup(params, generator))

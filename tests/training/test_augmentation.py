@@ -65,7 +65,8 @@ def test_the_loss_of_a_mixed_batch_is_that_of_mixed_targets():
     weight, partner = torch.tensor([0.0, 1.0, 0.3, 0.5]), torch.tensor([1, 2, 3, 0])
     hot = torch.eye(3)[labels]
     soft = torch.lerp(hot[partner], hot, weight[:, None])
-    mixed = training.variety.Batch({}, weight, partner).loss(objective, outputs, {"label": labels})
+    batch = training.augmentation.Batch({}, weight, partner)
+    mixed = batch.loss(objective, outputs, {"label": labels})
     torch.testing.assert_close(mixed, torch.nn.functional.cross_entropy(outputs, soft))
 
 

@@ -1,0 +1,191 @@
+"""The minibatch loop by which functionals, codes, diffusion models and learned optimisers train.
+
+    g_t = clip(grad loss_t(theta)),    theta <- optimiser(theta, g_t, rate_t),    t = 0, 1, ...
+
+`Hardware` says where it runs and in which precision, `Descent` takes the steps, `Saved` is the file
+that an interrupted run goes on from, and `bar` shows how far it has come. A loop decides two things
+of its own: the loss of a step, and what happens after it. Losses and norms stay on their device
+until the steps are done, so that an accelerator is not waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from wsl.base import Progress, replacing
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+    """Where a loop runs: the ``devices`` of an ``accelerator``, in Fabric's ``precision``."""
+
+    accelerator: str = "auto"
+    devices: Any = 1
+    precision: Any = "32-true"
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Hardware:
+        """The device that a module lies on."""
+        device = next(module.parameters()).device
+        return cls(device.type, 1 if device.type == "cpu" else [device.index or 0])
+
+    def start(self) -> Fabric:
+        """Claim the devices."""
+        from lightning_fabric import Fabric  # seconds to import, for those who train
+
+        fabric = Fabric(
+            accelerator=self.accelerator, devices=self.devices, precision=self.precision
+        )
+        fabric.launch()
+        return fabric
+
+
+class Descent:
+    """A network and its optimiser on their device, in their precision, and the steps they take.
+
+    A loss calls ``network``, which brings its inputs into the precision asked for. One that calls
+    parts of it instead needs ``autocast``: it runs in that precision as a whole.
+    clip: the largest norm of a gradient. schedule: torch's, moved on after every step.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip: float = 1.0,
+        schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+        autocast: bool = False,
+    ) -> None:
+        self.fabric, self.clip, self.schedule, self.autocast = fabric, clip, schedule, autocast
+        self.network, self.optimizer = fabric.setup(network, optimizer)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are wanted."""
+        return self.fabric.device
+
+    def run(
+        self,
+        loss: Callable[[int], Tensor],
+        steps: Iterable[int],
+        *,
+        rate: Callable[[int], Any] | None = None,
+        after: Callable[[int], Any] | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Go down ``loss(step)`` for each of ``steps``; gives losses and gradient norms (steps,).
+
+        rate: called before a step, to set the learning rate. after: called when it is taken.
+        progress: called with the number of steps taken and the loss.
+        """
+        losses, norms = [], []
+        for step in steps:
+            if rate is not None:
+                rate(step)
+            with self.fabric.autocast() if self.autocast else contextlib.nullcontext():
+                value = loss(step)
+            norms.append(self._update(value))
+            losses.append(value.detach())
+            if after is not None:
+                after(step)
+            if progress is not None:
+                progress(step + 1, float(losses[-1]))
+        return torch.stack(losses), torch.stack(norms)
+
+    def _update(self, loss: Tensor) -> Tensor:
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        norm = self.fabric.clip_gradients(
+            self.network, self.optimizer, max_norm=self.clip, error_if_nonfinite=False
+        )
+        self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        return norm  # pyright: ignore[reportReturnType] - Fabric gives it, its strategies may not
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomRows:
+    """How a module is trained on rows of one tensor, drawn with replacement.
+
+    hardware: None leaves the module on the device where it lies; it returns there in any case.
+    """
+
+    batch_size: int = 64
+    lr: float = 1e-3
+    hardware: Hardware | None = None
+
+    @contextlib.contextmanager
+    def descent(self, module: nn.Module, optimizer: Any, schedule: Any) -> Iterator[Descent]:
+        """The module on its hardware, for as long as the context lasts."""
+        home = next(module.parameters())
+        device, dtype = home.device, home.dtype
+        fabric = (self.hardware or Hardware.of(module)).start()
+        try:
+            yield Descent(fabric, module, optimizer, schedule=schedule, autocast=True)
+        finally:
+            module.to(device, dtype)
+
+    def draw(self, count: int, rng: torch.Generator) -> Tensor:
+        """Numbers (batch_size,) of rows, of ``count`` that there are."""
+        return torch.randint(count, (self.batch_size,), generator=rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """The file that an interrupted run goes on from, if it has one.
+
+    identity: what the state belongs to. parts: what the identity is made of, in words, for the
+    error where the file is another run's.
+    """
+
+    path: Path | None
+    identity: str
+    parts: str
+
+    def read(self) -> dict[str, Any] | None:
+        """The state that was written last, None if there is none.
+
+        Raises ValueError if the file belongs to another run.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        state = torch.load(self.path, weights_only=True, map_location="cpu")
+        if state.get("identity") != self.identity:
+            raise ValueError(
+                f"{self.path} belongs to another run (other {self.parts}); choose another folder "
+                "or delete the file"
+            )
+        return state
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Replace the file, once the new one is whole."""
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path) as temporary:
+            torch.save({"identity": self.identity, **state}, temporary)
+
+
+def progress_bar(start: int, total: int, *, unit: str, shown: bool) -> tqdm:
+    """What is left of ``total`` rounds as a progress bar, drawn where stderr is a terminal."""
+    return tqdm(
+        range(start, total),
+        disable=None if shown else True,
+        initial=start,
+        total=total,
+        unit=unit,
+    )
