@@ -2,7 +2,7 @@
 into blocks.
 """
 
-from wsl.symmetry.spec.blocks import Block, Piece, Plan, Site, plan, unfold
+from wsl.symmetry.spec.blocks import Block, Plan, Site, plan, unfold
 from wsl.symmetry.spec.grammar import (
     Atom,
     Axes,
@@ -14,7 +14,17 @@ from wsl.symmetry.spec.grammar import (
     parse_axes,
 )
 from wsl.symmetry.spec.keys import KeyReport
-from wsl.symmetry.spec.specification import Group, Occurrence, PermutationSpec
+from wsl.symmetry.spec.parts import Group, Occurrence
+from wsl.symmetry.spec.pieces import (
+    Factor,
+    Piece,
+    Window,
+    factor_of,
+    pieces,
+    window_of,
+    windows,
+)
+from wsl.symmetry.spec.specification import PermutationSpec
 from wsl.symmetry.spec.units import Place, UnitSymmetry, clashes
 
 __all__ = [
@@ -22,6 +32,7 @@ __all__ = [
     "Axes",
     "Axis",
     "Block",
+    "Factor",
     "Group",
     "KeyReport",
     "Occurrence",
@@ -33,10 +44,15 @@ __all__ = [
     "Site",
     "SpecError",
     "UnitSymmetry",
+    "Window",
     "clashes",
+    "factor_of",
     "format_axes",
     "format_axis",
     "parse_axes",
+    "pieces",
     "plan",
     "unfold",
+    "window_of",
+    "windows",
 ]

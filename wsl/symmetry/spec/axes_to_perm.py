@@ -1,50 +1,52 @@
-"""Specifications in the form of Git Re-Basin and its ports: a dictionary with one name, or None,
-for each axis.
+"""Specifications in the form of Git Re-Basin and its ports: a name, or None, for every axis.
 
-    {"conv1.weight": ["c1", None, None, None], ...}         Ainsworth et al. (2023), arXiv
-                                                            2209.04836
+    {"conv1.weight": ["c1", None, None, None], ...}
 
-What a plain dictionary has no words for is written in the grammar of `wsl.symmetry.spec.grammar`,
-as one string: ``"(c2 49)"``, ``"c1+c2"``, and ``"(head dk per head)"`` for a family. Sizes of
-groups follow from the tensors' shapes. Axes are in PyTorch's
-order: kernels of the JAX original (height, width, in, out) must be permuted first. Unit symmetries
-are left out.
+Ainsworth et al. (2023), arXiv 2209.04836. What a plain dictionary has no words for is written in
+the grammar of `wsl.symmetry.spec.grammar`, as one string: ``"(c2 49)"``, ``"c1+c2"``, and
+``"(head dk per head)"`` for a family. Sizes of groups follow from the tensors' shapes. Axes are in
+PyTorch's order: kernels of the JAX original (height, width, in, out) must be permuted first. Unit
+symmetries are left out.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wsl.base import did_you_mean
+from wsl.symmetry.spec.fit import first_with
 from wsl.symmetry.spec.grammar import NAME, Atom, Axes, Axis, SpecError, format_axis, parse_axes
 from wsl.symmetry.spec.names import check_tensor_name
-from wsl.symmetry.spec.specification import Group, PermutationSpec
+from wsl.symmetry.spec.parts import Group, Parts, axis_size, check, groups_of
 
 AxesToPerm = dict[str, list[str | None]]
 """For each tensor, the group that permutes each axis, or None."""
 
 _PER = re.compile(rf"({NAME})\s+per\s+({NAME})")
+_Equation = tuple[Axis, int, str]
+"""An axis over groups of which some have unknown sizes, its length, and the tensor it is of."""
 
 
-def to_axes_to_perm(spec: PermutationSpec, *, strict: bool = False) -> AxesToPerm:
-    """The dictionary of a specification; ``strict`` raises `SpecError` at an axis that needs more
-    than one name.
+def to_axes_to_perm(parts: Parts, *, strict: bool = False) -> AxesToPerm:
+    """The dictionary of a specification.
+
+    ``strict`` raises `SpecError` at an axis that needs more than one name, and at unit symmetries.
     """
-    if strict and spec.units:
+    if strict and parts.units:
         raise SpecError(
-            f"{spec.units[0].head}: a plain axes_to_perm holds permutations only; use "
+            f"{parts.units[0].head}: a plain axes_to_perm holds permutations only; use "
             "without_units()"
         )
-    per = {group.name: group.per for group in spec.declared if group.per}
+    per = {name: parent for name, parent in parts.per.items() if parent}
     return {
         name: [
             _term(axis, per, where=f"{name}: axis {i}" if strict else None)
             for i, axis in enumerate(axes)
         ]
-        for name, axes in spec.annotations
+        for name, axes in parts.annotations
     }
 
 
@@ -53,9 +55,8 @@ def from_axes_to_perm(
     shapes: Mapping[str, Sequence[int]],
     *,
     sizes: Mapping[str, int] | None = None,
-) -> PermutationSpec:
-    """The specification of a dictionary, for tensors of these shapes; tensors that it leaves out
-    are fixed altogether.
+) -> Parts:
+    """The parts of a dictionary, for tensors of these shapes; what it leaves out is fixed.
 
     Groups are declared in the order of ``sizes``, then in the order in which they are met.
     ``sizes`` is needed only where the shapes leave a choice, as in a product of two groups that
@@ -71,14 +72,23 @@ def from_axes_to_perm(
     axes = {name: _read_axes(name, mapping.get(name), shapes[name], parents) for name in shapes}
     known = _solve(axes, shapes, dict(sizes or {}))
     declared = tuple(Group(name, size, parents.get(name)) for name, size in known.items())
-    spec = PermutationSpec(declared, tuple(axes.items()))
+    parts = Parts(declared, tuple(axes.items()))
+    check(parts)
+    _check_lengths(parts, shapes)
+    return parts
+
+
+def _check_lengths(parts: Parts, shapes: Mapping[str, Sequence[int]]) -> None:
+    axes, sizes = parts.axes, parts.sizes
     for name, shape in shapes.items():
         for i, length in enumerate(shape):
-            if spec.axis_size(spec.axes[name][i]) != length:
+            if (size := axis_size(axes[name][i], sizes)) != length:
+                text = format_axis(axes[name][i])
+                first = first_with(parts.annotations, text) or name
+                source = f" (from {first})" if first != name else ""
                 raise SpecError(
-                    f"{name}: axis {i} has size {length}, but {_expected(spec, name, i)}"
+                    f"{name}: axis {i} has size {length}, but '{text}' has size {size}{source}"
                 )
-    return spec
 
 
 def _term(axis: Axis, per: Mapping[str, str], *, where: str | None) -> str | None:
@@ -137,43 +147,47 @@ def _read_axis(where: str, term: Any, length: int, parents: dict[str, str]) -> A
 def _solve(
     axes: Mapping[str, Axes], shapes: Mapping[str, Sequence[int]], sizes: dict[str, int]
 ) -> dict[str, int]:
-    """Sizes of all groups: those given, then those that an axis with one unknown group leaves no
-    choice about.
+    """Sizes of all groups: those given, then those that follow from an axis with one unknown.
+
+    Every size that is found may leave an axis with one unknown less, so axes are read again until
+    none is left.
     """
     equations = [
-        (axis, int(n), name)
+        (axis, int(length), name)
         for name, value in axes.items()
-        for axis, n in zip(value, shapes[name], strict=True)
+        for axis, length in zip(value, shapes[name], strict=True)
     ]
-    order = dict.fromkeys(
-        [*sizes, *(atom for axis, _, _ in equations for atom in _groups_of(axis))]
-    )
-    waiting = [equation for equation in equations if any(True for _ in _groups_of(equation[0]))]
+    order = dict.fromkeys([*sizes, *(g for axis, _, _ in equations for g in groups_of((axis,)))])
+    waiting = [equation for equation in equations if any(groups_of(equation[:1]))]
     while waiting:
-        still = []
-        for axis, length, tensor in waiting:
-            unknown = {atom for atom in _groups_of(axis) if atom not in sizes}
-            if len(unknown) == 1:
-                sizes[unknown.pop()] = _root(axis, length, sizes, tensor)
-            elif unknown:
-                still.append((axis, length, tensor))
+        still = [equation for equation in waiting if not _solve_one(equation, sizes)]
         if len(still) == len(waiting):
-            names = ", ".join(sorted(atom for atom in _groups_of(still[0][0]) if atom not in sizes))
-            raise SpecError(
-                f"{still[0][2]}: '{format_axis(still[0][0])}' of size {still[0][1]} leaves a "
-                f"choice for {names}; "
-                "give their sizes with sizes={...}"
-            )
+            raise SpecError(_undetermined(still[0], sizes))
         waiting = still
     return {name: sizes[name] for name in order}
 
 
-def _groups_of(axis: Axis) -> Iterator[str]:
-    return (atom for segment in axis for atom in segment if isinstance(atom, str))
+def _solve_one(equation: _Equation, sizes: dict[str, int]) -> bool:
+    """Add the size of an axis' one unknown group to ``sizes``; False if more are unknown."""
+    axis, length, tensor = equation
+    unknown = {group for group in groups_of((axis,)) if group not in sizes}
+    if len(unknown) == 1:
+        sizes[unknown.pop()] = _root(axis, length, sizes, tensor=tensor)
+        return True
+    return not unknown
 
 
-def _root(axis: Axis, length: int, sizes: Mapping[str, int], tensor: str) -> int:
-    """The size of the one unknown group, at which the axis has this length."""
+def _undetermined(equation: _Equation, sizes: Mapping[str, int]) -> str:
+    axis, length, tensor = equation
+    names = ", ".join(sorted(group for group in groups_of((axis,)) if group not in sizes))
+    return (
+        f"{tensor}: '{format_axis(axis)}' of size {length} leaves a choice for {names}; give "
+        "their sizes with sizes={...}"
+    )
+
+
+def _root(axis: Axis, length: int, sizes: Mapping[str, int], *, tensor: str) -> int:
+    """The size of the one unknown group at which the axis has this length, by bisection."""
 
     def total(guess: int) -> int:
         return sum(math.prod(_size(atom, sizes, guess) for atom in segment) for segment in axis)
@@ -191,9 +205,3 @@ def _root(axis: Axis, length: int, sizes: Mapping[str, int], tensor: str) -> int
 
 def _size(atom: Atom, sizes: Mapping[str, int], unknown: int) -> int:
     return atom if isinstance(atom, int) else sizes.get(atom, unknown)
-
-
-def _expected(spec: PermutationSpec, name: str, i: int) -> str:
-    text, size = format_axis(spec.axes[name][i]), spec.axis_size(spec.axes[name][i])
-    first = next((o.tensor for o in spec.occurrences(text)), name)
-    return f"'{text}' has size {size}" + (f" (from {first})" if first != name else "")

@@ -1,14 +1,10 @@
-"""Weights cut into pieces on which groups act axis by axis, so that one matching algorithm serves
-every annotation.
+"""What matching solves for at once: a block is a group, together with the families inside of it.
 
-A tensor whose axes are concatenations is cut at the seams; in a piece every axis is one product,
-which is unfolded into an axis per atom. ``qkv.weight: (head dk)+(head dv) d`` becomes two pieces,
-(head, dk, d) and (head, dv, d). On a piece
+On a piece, where every atom has an axis of its own,
 
     <W_a, g.W_b> = sum_{a, j, i} W_a[a, j, i] W_b[pi(a), sigma_a(j), rho(i)]
 
-A block is what is solved for at once: a group, together with the families that live inside it. A
-plan depends on the specification alone and holds no weights.
+A plan depends on the specification alone and holds no weights.
 """
 
 from __future__ import annotations
@@ -17,38 +13,18 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
-from wsl.symmetry.spec.grammar import Atom, Axes, Segment, SpecError
+from wsl.symmetry.spec.grammar import SpecError
+from wsl.symmetry.spec.pieces import Piece, pieces
 from wsl.symmetry.spec.specification import PermutationSpec
 
 
-class Piece(NamedTuple):
-    """A window of one tensor, seen with one axis per atom; ``parents`` gives the axis of the group
-    a family is per.
-    """
-
-    tensor: str
-    window: tuple[tuple[int, int], ...]
-    shape: tuple[int, ...]
-    atoms: tuple[Atom, ...]
-    parents: tuple[int | None, ...]
-
-    def cut(self, params: Mapping[str, Tensor], like: Tensor) -> Tensor:
-        """The piece of ``params``, in dtype and on the device of ``like``."""
-        tensor = params[self.tensor]
-        for axis, (start, length) in enumerate(self.window):
-            tensor = tensor.narrow(axis, start, length)
-        return tensor.reshape(self.shape).to(like)
-
-
 class Site(NamedTuple):
-    """A place where a block acts: the axis of its group in a piece, and the axes of its families
-    there.
-    """
+    """A place where a block acts: the axis of its group in a piece, and those of its families."""
 
     piece: int
     axis: int
@@ -57,8 +33,7 @@ class Site(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A group with its families. ``terms``: its sites, by the blocks whose permutations they depend
-    on.
+    """A group with its families; ``terms`` are its sites, by the blocks that they depend on.
 
     A block that depends on itself acts more than once on some piece: its objective is not linear in
     its permutation.
@@ -105,38 +80,13 @@ def plan(spec: PermutationSpec, names: tuple[str, ...]) -> Plan:
                 f"group '{name}' is per '{parent}', which is itself per '{per[parent]}'; matching "
                 "knows one level"
             )
-    cut = [piece for name in names for piece in _pieces(spec, name, spec.axes[name], per)]
-    pieces = tuple(piece for piece in cut if any(isinstance(atom, str) for atom in piece.atoms))
+    moving = tuple(
+        piece for piece in pieces(spec, names) if any(isinstance(atom, str) for atom in piece.atoms)
+    )
     blocks = {
-        name: _block(spec, name, pieces, per) for name, parent in per.items() if parent is None
+        name: _block(spec, name, moving, per) for name, parent in per.items() if parent is None
     }
-    return Plan(pieces, blocks)
-
-
-def _pieces(
-    spec: PermutationSpec, name: str, axes: Axes, per: Mapping[str, str | None]
-) -> Iterator[Piece]:
-    starts = [
-        list(itertools.accumulate((spec.segment_size(segment) for segment in axis), initial=0))
-        for axis in axes
-    ]
-    for choice in itertools.product(*(range(len(axis)) for axis in axes)):
-        segments = [axis[k] for axis, k in zip(axes, choice, strict=True)]
-        window = tuple(
-            (ends[k], ends[k + 1] - ends[k]) for ends, k in zip(starts, choice, strict=True)
-        )
-        atoms = tuple(itertools.chain(*segments))
-        shape = tuple(spec.segment_size((atom,)) for atom in atoms)
-        yield Piece(name, window, shape, atoms, tuple(_parents(segments, per)))
-
-
-def _parents(segments: list[Segment], per: Mapping[str, str | None]) -> Iterator[int | None]:
-    start = 0
-    for segment in segments:
-        for atom in segment:
-            parent = per[atom] if isinstance(atom, str) else None
-            yield None if parent is None else start + segment.index(parent)
-        start += len(segment)
+    return Plan(moving, blocks)
 
 
 def _block(

@@ -4,9 +4,8 @@
      "groups": [{"name": "c1", "size": 16}, ...], "tensors": {"conv1.weight": "c1 1 3 3", ...},
      "pinned": {...}}
 
-Unit symmetries, where there are any, are a list of their lines under "units".
-Text from elsewhere is data: what is damaged, repeated, too deep or too large is refused with a
-reason.
+Unit symmetries, where there are any, are a list of their lines under "units". Text from elsewhere
+is data: what is damaged, repeated, too deep or too large is refused with a reason.
 """
 
 from __future__ import annotations
@@ -14,36 +13,45 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from wsl.symmetry.spec.grammar import NAME, Axes, SpecError, format_axes, parse_axes
 from wsl.symmetry.spec.names import check_tensor_name
-from wsl.symmetry.spec.specification import Group, PermutationSpec
+from wsl.symmetry.spec.parts import Group, Parts, axis_size, check
 from wsl.symmetry.spec.units import UnitSymmetry
 
 _FORMAT = {"format": "wsl.PermutationSpec", "version": 1}
 _LARGEST = 2**62
 
 
-def to_json(spec: PermutationSpec) -> str:
-    """The whole value as JSON text, with the reasons of pinned axes; `from_json` reads back an
-    equal value.
-    """
+def to_json(parts: Parts) -> str:
+    """The whole content as JSON text; `from_json` reads back equal parts."""
     groups = [
-        {"name": g.name, "size": g.size} | ({"per": g.per} if g.per else {}) for g in spec.declared
+        {"name": g.name, "size": g.size} | ({"per": g.per} if g.per else {}) for g in parts.declared
     ]
-    tensors = {name: format_axes(axes) for name, axes in spec.annotations}
-    units = {"units": [str(unit) for unit in spec.units]} if spec.units else {}
-    return json.dumps(
-        {**_FORMAT, "groups": groups, "tensors": tensors, **units, "pinned": dict(spec.pinned)},
-        indent=1,
-    )
+    tensors = {name: format_axes(axes) for name, axes in parts.annotations}
+    units = {"units": [str(unit) for unit in parts.units]} if parts.units else {}
+    content = {"groups": groups, "tensors": tensors, **units, "pinned": dict(parts.pinned)}
+    return json.dumps({**_FORMAT, **content}, indent=1)
 
 
-def from_json(text: str) -> PermutationSpec:
+def from_json(text: str) -> Parts:
     """Read what `to_json` wrote. Raises `SpecError` that says where the text is something else."""
     content = _load(text)
+    _check_header(content)
+    groups = tuple(map(_group, _typed(content.get("groups"), list, "groups")))
+    tensors = _typed(content.get("tensors"), dict, "tensors")
+    annotations = tuple(_tensor(*item) for item in tensors.items())
+    pinned = _typed(content.get("pinned", {}), dict, "pinned")
+    units = tuple(map(_unit, _typed(content.get("units", []), list, "units")))
+    parts = Parts(groups, annotations, pinned, units)
+    check(parts)
+    _check_numbers(parts)
+    _check_pinned(parts)
+    return parts
+
+
+def _check_header(content: Any) -> None:
     if not isinstance(content, dict) or any(
         content.get(key) != value for key, value in _FORMAT.items()
     ):
@@ -52,16 +60,6 @@ def from_json(text: str) -> PermutationSpec:
         )
     if extra := sorted(content.keys() - {*_FORMAT, "groups", "tensors", "units", "pinned"}):
         raise SpecError(f"JSON: unknown key {extra[0]!r}; a newer version may have written this")
-    groups = tuple(map(_group, _typed(content.get("groups"), list, "groups")))
-    tensors = tuple(
-        _tensor(*item) for item in _typed(content.get("tensors"), dict, "tensors").items()
-    )
-    pinned = _typed(content.get("pinned", {}), dict, "pinned")
-    units = tuple(map(_unit, _typed(content.get("units", []), list, "units")))
-    spec = PermutationSpec(groups, tensors, pinned, units)
-    _check_numbers(spec)
-    _check_pinned(spec, pinned)
-    return spec
 
 
 def _load(text: str) -> Any:
@@ -99,15 +97,16 @@ def _group(entry: Any) -> Group:
     fields = _typed(entry, dict, "each of groups")
     if not fields.keys() <= {"name", "size", "per"}:
         raise SpecError(f"JSON: a group has name, size and per, got {', '.join(map(repr, fields))}")
-    name, size, per = (
-        _typed(fields.get("name"), str, "a group's name"),
-        fields.get("size"),
-        fields.get("per"),
-    )
-    for text in (name, *([] if per is None else [_typed(per, str, f"group {name!r}: per")])):
-        if not re.fullmatch(NAME, text):
-            raise SpecError(f"JSON: {text!r} cannot name a group; use letters, digits, '_' and '.'")
-    return Group(name, _typed(size, int, f"group {name!r}: size"), per)
+    name, per = _typed(fields.get("name"), str, "a group's name"), fields.get("per")
+    _check_group_name(name)
+    if per is not None:
+        _check_group_name(_typed(per, str, f"group {name!r}: per"))
+    return Group(name, _typed(fields.get("size"), int, f"group {name!r}: size"), per)
+
+
+def _check_group_name(text: str) -> None:
+    if not re.fullmatch(NAME, text):
+        raise SpecError(f"JSON: {text!r} cannot name a group; use letters, digits, '_' and '.'")
 
 
 def _tensor(name: str, axes: Any) -> tuple[str, Axes]:
@@ -122,23 +121,20 @@ def _unit(line: Any) -> UnitSymmetry:
     return UnitSymmetry.parse(_typed(line, str, "each of units"))
 
 
-def _check_numbers(spec: PermutationSpec) -> None:
-    for name, axes in spec.annotations:
-        if math.prod(map(spec.axis_size, axes)) > _LARGEST:
+def _check_numbers(parts: Parts) -> None:
+    sizes = parts.sizes
+    for name, axes in parts.annotations:
+        if math.prod(axis_size(axis, sizes) for axis in axes) > _LARGEST:
             raise SpecError(
                 f"{name}: '{format_axes(axes)}' has more than 2**62 entries, which no tensor has"
             )
 
 
-def _check_pinned(spec: PermutationSpec, pinned: Mapping[str, Any]) -> None:
-    for place, reason in pinned.items():
+def _check_pinned(parts: Parts) -> None:
+    axes = parts.axes
+    for place, reason in parts.pinned.items():
         name, _, axis = place.rpartition(" axis ")
-        if (
-            not axis.isdecimal()
-            or name not in spec.axes
-            or len(axis) > 3
-            or int(axis) >= len(spec.axes[name])
-        ):
+        if not axis.isdecimal() or len(axis) > 3 or int(axis) >= len(axes.get(name, ())):
             raise SpecError(
                 f"JSON: pinned place {place!r} is not 'tensor axis i' of a tensor that is there"
             )

@@ -1,12 +1,12 @@
-"""Names in checkpoints beside those of a specification: what is missing, unknown, or changed by a
-wrapper.
+"""Names in checkpoints beside those of a specification: missing, unknown, changed by a wrapper.
 
 Wrappers put a component of their own into the names of a state dict, in front or in the middle:
 
-    module.conv.weight                DataParallel, DistributedDataParallel, AveragedModel
-    _orig_mod.conv.weight             torch.compile          _fsdp_wrapped_module.   FSDP
-    encoder._orig_mod.conv.weight     a compiled submodule   _forward_module.        Lightning
-        Fabric
+    module.conv.weight               DataParallel, DistributedDataParallel, AveragedModel
+    _orig_mod.conv.weight            torch.compile
+    encoder._orig_mod.conv.weight    a compiled submodule
+    _fsdp_wrapped_module.weight      FSDP
+    _forward_module.weight           Lightning Fabric
 
 Two names are taken for one tensor if they are equal without these components, and only if that
 leaves no choice.
@@ -16,12 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from wsl.base import did_you_mean
-
-if TYPE_CHECKING:
-    from wsl.symmetry.spec.specification import PermutationSpec
 
 T = TypeVar("T")
 WRAPPERS = frozenset(
@@ -32,8 +29,10 @@ _SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class KeyReport:
-    """How the names of some weights differ from a specification's: what it lacks, what it does not
-    know, and a hint.
+    """How the names of some weights differ from a specification's.
+
+    ``missing`` are names that the weights lack, ``unknown`` names that the specification lacks;
+    ``hint`` says what may help.
     """
 
     missing: tuple[str, ...]
@@ -53,41 +52,42 @@ class KeyReport:
         return "; ".join(filter(None, [*parts, self.hint])) or "the names are the same"
 
 
-def align_keys(spec: PermutationSpec, params: Mapping[str, T]) -> dict[str, T]:
-    """The same entries under the specification's names where only wrappers' components differ;
-    others keep their names.
+def align_keys(names: Mapping[str, Any], params: Mapping[str, T]) -> dict[str, T]:
+    """The entries of ``params``, under one of ``names`` where only a wrapper's components differ.
+
+    A name is changed only where that leaves no choice; others stay as they are.
     """
-    ours, theirs = _by_plain_name(spec.axes), _by_plain_name(params)
+    ours, theirs = _by_plain_name(names), _by_plain_name(params)
     new: dict[str, str] = {}
-    for plain, names in theirs.items():
+    for plain, found in theirs.items():
         free = [name for name in ours.get(plain, []) if name not in params]
-        if len(names) == 1 == len(free) and names[0] not in spec.axes:
-            new[names[0]] = free[0]
+        if len(found) == 1 == len(free) and found[0] not in names:
+            new[found[0]] = free[0]
     return {new.get(name, name): value for name, value in params.items()}
 
 
-def compare(spec: PermutationSpec, params: Mapping[str, Any]) -> KeyReport:
-    """What a specification lacks and does not know of these names, and what may help."""
-    missing = tuple(name for name in spec.axes if name not in params)
-    unknown = tuple(name for name in params if name not in spec.axes)
-    return KeyReport(
-        missing, unknown, _hint(spec, params, missing, unknown) if missing and unknown else ""
-    )
+def compare(names: Mapping[str, Any], params: Mapping[str, Any]) -> KeyReport:
+    """Which of ``names`` are missing in ``params``, which there are unknown, and what may help."""
+    missing = tuple(name for name in names if name not in params)
+    unknown = tuple(name for name in params if name not in names)
+    if not (missing and unknown):
+        return KeyReport(missing, unknown)
+    hint = _wrappers(names, params, len(unknown)) or _hint(missing, unknown)
+    return KeyReport(missing, unknown, hint)
 
 
-def _hint(
-    spec: PermutationSpec,
-    params: Mapping[str, Any],
-    missing: tuple[str, ...],
-    unknown: tuple[str, ...],
-) -> str:
-    aligned = align_keys(spec, params)
-    if sum(name not in spec.axes for name in aligned) < len(unknown):
-        found = sorted(
-            {part for name in set(params) ^ set(aligned) for part in name.split(".")} & WRAPPERS
-        )
-        added = ", ".join(f"{wrapper}." for wrapper in found)
-        return f"a wrapper added {added} to the names; spec.align_keys(params) aligns them"
+def _wrappers(names: Mapping[str, Any], params: Mapping[str, Any], unknown: int) -> str:
+    """A hint if without the components of wrappers fewer than ``unknown`` names are unknown."""
+    aligned = align_keys(names, params)
+    if sum(name not in names for name in aligned) >= unknown:
+        return ""
+    changed = set(params) ^ set(aligned)
+    found = sorted({part for name in changed for part in name.split(".")} & WRAPPERS)
+    added = ", ".join(f"{wrapper}." for wrapper in found)
+    return f"a wrapper added {added} to the names; spec.align_keys(params) aligns them"
+
+
+def _hint(missing: tuple[str, ...], unknown: tuple[str, ...]) -> str:
     if prefix := _prefix(missing[0], unknown, missing):
         return f"'{prefix}' stands before every name of the weights; remove it"
     if prefix := _prefix(unknown[0], missing, unknown):
@@ -96,9 +96,7 @@ def _hint(
 
 
 def _prefix(name: str, longer: tuple[str, ...], names: tuple[str, ...]) -> str:
-    """What stands before ``name`` in one of the longer names, if it gives a longer name before
-    every one of ``names``.
-    """
+    """What stands before every one of ``names`` in the longer names, found by ``name``."""
     there = set(longer)
     ends = (other.removesuffix(name) for other in longer if other.endswith(f".{name}"))
     return next((prefix for prefix in ends if all(prefix + each in there for each in names)), "")
@@ -107,14 +105,13 @@ def _prefix(name: str, longer: tuple[str, ...], names: tuple[str, ...]) -> str:
 def _by_plain_name(names: Iterable[str]) -> dict[str, list[str]]:
     plain: dict[str, list[str]] = {}
     for name in names:
-        plain.setdefault(
-            ".".join(part for part in name.split(".") if part not in WRAPPERS), []
-        ).append(name)
+        kept = [part for part in name.split(".") if part not in WRAPPERS]
+        plain.setdefault(".".join(kept), []).append(name)
     return plain
 
 
 def _listed(what: str, names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:_SHOWN]) + (
-        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    )
-    return f"{what}: {shown}" if names else ""
+    if not names:
+        return ""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{what}: {', '.join(names[:_SHOWN])}{more}"

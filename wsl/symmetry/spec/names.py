@@ -1,5 +1,4 @@
-"""Names of tensors and groups: renaming, and the part of a specification that belongs to a
-submodule.
+"""Names of tensors and groups: renaming, and the part of a specification of a submodule.
 
 Neither changes what the group does: an element acts under the new names, or on the part, as it does
 on the whole.
@@ -10,88 +9,72 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wsl.base import did_you_mean
 from wsl.symmetry.spec.grammar import NAME, Axes, SpecError
+from wsl.symmetry.spec.parts import Parts, groups_of
 from wsl.symmetry.spec.units import UnitSymmetry
-
-if TYPE_CHECKING:
-    from wsl.symmetry.spec.specification import PermutationSpec
 
 Renaming = Mapping[str, str] | Callable[[str], str]
 """Old name to new name; as a mapping, what it leaves out keeps its name."""
 
 
-def rename(spec: PermutationSpec, names: Renaming) -> PermutationSpec:
-    """Other names of tensors. A key of a mapping is a tensor, or a module whose tensors all follow;
-    the longest key wins.
+def rename(parts: Parts, names: Renaming) -> Parts:
+    """Other names of tensors.
+
+    A key of a mapping is a tensor, or a module whose tensors all follow; the longest key wins.
     """
-    new = {name: names(name) if callable(names) else _renamed(name, names) for name in spec.axes}
+    known = parts.axes
+    new = {name: names(name) if callable(names) else _renamed(name, names) for name in known}
     if not callable(names):
         for key in names:
-            if not any(_inside(name, key) for name in spec.axes):
+            if not any(_inside(name, key) for name in known):
                 raise SpecError(
-                    f"rename: no tensor is or lies in '{key}'{did_you_mean(key, spec.axes)}"
+                    f"rename: no tensor is or lies in '{key}'{did_you_mean(key, known)}"
                 )
     _check_distinct(new, "tensors")
     for name in new.values():
         check_tensor_name(name)
-    return _with_tensors(spec, new)
+    return _with_tensors(parts, new)
 
 
-def rename_groups(spec: PermutationSpec, names: Renaming) -> PermutationSpec:
+def rename_groups(parts: Parts, names: Renaming) -> Parts:
     """Other names of groups. Two groups cannot become one: that would be another group."""
-    if not callable(names) and (unknown := [name for name in names if name not in spec.groups]):
+    known = parts.sizes
+    if not callable(names) and (unknown := [name for name in names if name not in known]):
         raise SpecError(
-            "rename_groups: there is no group "
-            f"'{unknown[0]}'{did_you_mean(unknown[0], spec.groups)}"
+            f"rename_groups: there is no group '{unknown[0]}'{did_you_mean(unknown[0], known)}"
         )
-    new = {name: names(name) if callable(names) else names.get(name, name) for name in spec.groups}
+    new = {name: names(name) if callable(names) else names.get(name, name) for name in known}
     _check_distinct(new, "groups")
     for name in new.values():
-        if not isinstance(name, str) or not re.fullmatch(NAME, name):
-            raise SpecError(
-                f"{name!r} cannot name a group; use letters, digits, '_' and '.', a letter first"
-            )
-
-    def axes_with(axes: Axes) -> Axes:
-        return tuple(
-            tuple(tuple(new.get(str(atom), atom) for atom in segment) for segment in axis)
-            for axis in axes
-        )
-
+        _check_group_name(name)
     declared = tuple(
-        g._replace(name=new[g.name], per=new[g.per] if g.per else None) for g in spec.declared
+        group._replace(name=new[group.name], per=new[group.per] if group.per else None)
+        for group in parts.declared
     )
-    annotations = tuple((name, axes_with(axes)) for name, axes in spec.annotations)
-    units = tuple(dataclasses.replace(unit, group=new[unit.group]) for unit in spec.units)
-    return dataclasses.replace(spec, declared=declared, annotations=annotations, units=units)
+    annotations = tuple((name, _renamed_axes(axes, new)) for name, axes in parts.annotations)
+    units = tuple(dataclasses.replace(unit, group=new[unit.group]) for unit in parts.units)
+    return Parts(declared, annotations, parts.pinned, units)
 
 
-def restrict(
-    spec: PermutationSpec, part: str | Iterable[str], *, keep_prefix: bool = False
-) -> PermutationSpec:
-    """The specification of some tensors: of a module, by its name, whose prefix is then removed, or
-    of the tensors named.
+def restrict(parts: Parts, part: str | Iterable[str], *, keep_prefix: bool = False) -> Parts:
+    """The parts that belong to a module, whose name is then removed, or to the tensors named.
 
     Groups that do not act there are dropped. A family's parent stands in every product with it, and
     so is always kept.
     """
-    module = part.removesuffix(".") if isinstance(part, str) else None
-    chosen = (
-        [name for name in spec.axes if name.startswith(f"{module}.")]
-        if module is not None
-        else list(part)
-    )
-    if unknown := [name for name in chosen if name not in spec.axes]:
-        raise SpecError(f"restrict: no tensor '{unknown[0]}'{did_you_mean(unknown[0], spec.axes)}")
+    known = parts.axes
+    prefix = f"{part.removesuffix('.')}." if isinstance(part, str) else None
+    chosen = list(part) if prefix is None else [name for name in known if name.startswith(prefix)]
+    if unknown := [name for name in chosen if name not in known]:
+        raise SpecError(f"restrict: no tensor '{unknown[0]}'{did_you_mean(unknown[0], known)}")
     if not chosen:
-        raise SpecError(f"restrict: no tensor lies in '{part}'{did_you_mean(str(part), spec.axes)}")
-    cut = module is not None and not keep_prefix
-    return _with_tensors(
-        spec, {n: n.removeprefix(f"{module}.") if cut else n for n in spec.axes if n in set(chosen)}
-    )
+        raise SpecError(f"restrict: no tensor lies in '{part}'{did_you_mean(str(part), known)}")
+    cut = "" if prefix is None or keep_prefix else prefix
+    kept = set(chosen)
+    return _with_tensors(parts, {name: name.removeprefix(cut) for name in known if name in kept})
 
 
 def check_tensor_name(name: Any) -> None:
@@ -108,24 +91,31 @@ def check_tensor_name(name: Any) -> None:
         )
 
 
-def _with_tensors(spec: PermutationSpec, names: Mapping[str, str]) -> PermutationSpec:
+def _check_group_name(name: Any) -> None:
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        raise SpecError(
+            f"{name!r} cannot name a group; use letters, digits, '_' and '.', a letter first"
+        )
+
+
+def _with_tensors(parts: Parts, names: Mapping[str, str]) -> Parts:
     """The tensors that ``names`` maps, under their new names, with the groups that act on them."""
-    annotations = tuple((names[name], axes) for name, axes in spec.annotations if name in names)
-    used = {
-        atom for _, axes in annotations for axis in axes for segment in axis for atom in segment
-    }
-    places = [(*place.rpartition(" axis "), reason) for place, reason in spec.pinned.items()]
-    pinned = {f"{names[name]} axis {i}": reason for name, _, i, reason in places if name in names}
-    declared = tuple(group for group in spec.declared if group.name in used)
-    units = tuple(unit for old in spec.units if (unit := _unit_of(old, names)))
-    return dataclasses.replace(
-        spec, declared=declared, annotations=annotations, pinned=pinned, units=units
-    )
+    annotations = tuple((names[name], axes) for name, axes in parts.annotations if name in names)
+    used = {group for _, axes in annotations for group in groups_of(axes)}
+    pinned = {}
+    for place, reason in parts.pinned.items():
+        name, _, axis = place.rpartition(" axis ")
+        if name in names:
+            pinned[f"{names[name]} axis {axis}"] = reason
+    declared = tuple(group for group in parts.declared if group.name in used)
+    units = tuple(unit for old in parts.units if (unit := _unit_of(old, names)))
+    return Parts(declared, annotations, pinned, units)
 
 
 def _unit_of(unit: UnitSymmetry, names: Mapping[str, str]) -> UnitSymmetry | None:
-    """A unit symmetry as it acts on some tensors; of a phase whose shifts are elsewhere, the flips
-    are signs.
+    """A unit symmetry as it acts on some tensors, or None if it does not.
+
+    Of a phase whose shifts are all on other tensors the flips are left, and those are signs.
     """
     places = tuple(
         place._replace(tensor=names[place.tensor]) for place in unit.places if place.tensor in names
@@ -135,6 +125,13 @@ def _unit_of(unit: UnitSymmetry, names: Mapping[str, str]) -> UnitSymmetry | Non
             "sign", unit.group, tuple(place._replace(exponent=1) for place in places)
         )
     return dataclasses.replace(unit, places=places) if places else None
+
+
+def _renamed_axes(axes: Axes, new: Mapping[str, str]) -> Axes:
+    return tuple(
+        tuple(tuple(new.get(str(atom), atom) for atom in segment) for segment in axis)
+        for axis in axes
+    )
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:

@@ -1,24 +1,25 @@
-"""`UnitSymmetry`: what the units of one permutation group allow beyond being permuted, as an
-assignment of charges to places.
+"""`UnitSymmetry`: what the units of one permutation group allow beyond being permuted.
 
-    theta[.., i, ..] -> s_i^e (theta[.., i, ..] + c) - c      at every place (tensor, axis, segment,
-                                                              factor), with exponent e
+It assigns an exponent e to every place (tensor, axis, segment, factor) where the symmetry acts:
 
-    sign    s_i in {-1, 1}                   odd functions: Chen, Lu & Hecht-Nielsen (1993)
-    scale   s_i > 0                          positively homogeneous functions: Neyshabur et al.
-                                             (2015), arXiv 1506.02617
-    phase   s_i = (-1)^{k_i}, k_i integer    sin(z + k pi) = (-1)^k sin z: where e > 0 shift by k_i
-                                             pi / omega, else flip
-    linear  s in GL(size)                    s acts on e = 1, its inverse transpose on e = -1:
-                                             declared, not yet an element
+    theta[.., i, ..] -> s_i^e (theta[.., i, ..] + c) - c
 
-with one s_i for every unit i, or for every head and unit of a family. The constant c is zero but
-where the network adds one to the parameter before it uses it, like the epsilon of a batch norm. It
-is a value, equal to what its own text parses to:
+    sign    s_i in {-1, 1}                 odd functions
+    scale   s_i > 0                        positively homogeneous functions
+    phase   s_i = (-1)^{k_i}, k_i integer  sin(z + k pi) = (-1)^k sin z
+    linear  s in GL(size)                  declared, not yet an element
 
-    scale h1: 0.weight[0] 0.bias[0] / 2.weight[1]             tensor[axis] or
-                                                              tensor[axis,segment,factor]; after '/'
-                                                              e < 0
+with one s_i for every unit i, or for every head and unit of a family. A phase shifts by k_i pi /
+omega where e > 0 and flips elsewhere; a linear s acts where e = 1, its inverse transpose where
+e = -1. The constant c is zero but where the network adds one to the parameter before it uses it,
+like the epsilon of a batch norm. Signs: Chen, Lu & Hecht-Nielsen (1993). Scales: Neyshabur et al.
+(2015), arXiv 1506.02617.
+
+It is a value, equal to what its own text parses to. A place is ``tensor[axis]`` or
+``tensor[axis,segment,factor]``, with ``^e`` and ``+c`` where e is not 1 and c not 0; after '/'
+exponents are negative:
+
+    scale h1: 0.weight[0] 0.bias[0] / 2.weight[1]
     scale c1: conv.weight[0] bn.running_mean[0] bn.running_var[0]^2+1e-05
     phase h1 omega 30: 0.bias[0] / 2.weight[1]
 
@@ -29,7 +30,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from wsl.symmetry.spec.grammar import NAME, SpecError
@@ -42,8 +43,10 @@ _PLACE = re.compile(
 
 
 class Place(NamedTuple):
-    """Where a charge acts: tensor, axis, segment of the concatenation, position in the product;
-    exponent e and constant c.
+    """Where a unit symmetry acts, with its exponent e and constant c.
+
+    The first four fields are those of an `Occurrence`: tensor, axis, segment of the concatenation,
+    position in the product.
     """
 
     tensor: str
@@ -63,11 +66,10 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class UnitSymmetry:
-    """One symmetry of the units of ``group``; ``omega`` is given for phases only. Places with e > 0
-    are kept before the others.
+    """One symmetry of the units of ``group``; ``omega`` is given for phases only.
 
-    Raises `SpecError` for an unknown kind, no places, an exponent of zero, or one other than 1
-    where signs or matrices act.
+    Places with e > 0 are kept before the others. Raises `SpecError` for an unknown kind, no places,
+    an exponent of zero, or one other than 1 or -1 where signs or matrices act.
     """
 
     kind: str
@@ -76,28 +78,30 @@ class UnitSymmetry:
     omega: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "places", tuple(sorted(self.places, key=lambda place: place.exponent < 0))
-        )
-        exponents = {place.exponent for place in self.places}
-        allowed = {"scale": exponents - {0}, "sign": {1}, "phase": {1, -1}, "linear": {1, -1}}
+        places = tuple(sorted(self.places, key=lambda place: place.exponent < 0))
+        object.__setattr__(self, "places", places)
         if self.kind not in KINDS:
             raise SpecError(
                 f"'{self.kind}' is no kind of unit symmetry; they are {', '.join(KINDS)}"
             )
-        if not self.places or not exponents <= allowed[self.kind]:
-            raise SpecError(
-                f"{self.kind} {self.group}: exponents {sorted(exponents)}; it needs places, with "
-                "exponents "
-                f"{'other than 0' if self.kind == 'scale' else sorted(allowed[self.kind])}"
-            )
+        self._check_exponents()
         if (self.kind == "phase") != (self.omega is not None and self.omega > 0):
             raise SpecError(
                 f"{self.kind} {self.group}: 'omega' is the positive frequency of a phase, and of "
                 "nothing else"
             )
-        if self.kind == "phase" and 1 not in exponents:
+        if self.kind == "phase" and self.places[0].exponent != 1:
             raise SpecError(f"phase {self.group}: no place shifts; write the bias before '/'")
+
+    def _check_exponents(self) -> None:
+        exponents = {place.exponent for place in self.places}
+        allowed = {"scale": exponents - {0}, "sign": {1}}.get(self.kind, {1, -1})
+        if not self.places or not exponents <= allowed:
+            needed = "other than 0" if self.kind == "scale" else sorted(allowed)
+            raise SpecError(
+                f"{self.kind} {self.group}: exponents {sorted(exponents)}; it needs places, with "
+                f"exponents {needed}"
+            )
 
     @property
     def head(self) -> str:
@@ -127,9 +131,7 @@ class UnitSymmetry:
 
 
 def is_unit_line(line: str) -> bool:
-    """Whether a line of a specification is a unit symmetry: places end in ``]`` or follow it, axes
-    never contain one.
-    """
+    """Whether a line of a specification is a unit symmetry: only places contain a ``]``."""
     return "]" in line.rpartition(":")[2]
 
 
@@ -142,19 +144,18 @@ def _places(text: str) -> Iterator[Place]:
                 f"cannot read '{text[position:].strip()}'; a place is 'tensor[axis]' or "
                 "'tensor[axis,segment,factor]'"
             )
-        slash, tensor, axis, segment, factor, power, offset = found.groups()
-        if slash:
+        if found[1]:
             side = -1
         else:
-            inside = int(segment or 0), int(factor or 0)
-            yield Place(
-                tensor,
-                int(axis),
-                *inside,
-                side * int(power or 1),
-                _float(offset) if offset else 0.0,
-            )
+            yield _place(found, side)
         position = found.end()
+
+
+def _place(found: re.Match[str], side: int) -> Place:
+    _, tensor, axis, segment, factor, power, offset = found.groups()
+    inside = int(segment or 0), int(factor or 0)
+    exponent = side * int(power or 1)
+    return Place(tensor, int(axis), *inside, exponent, _float(offset) if offset else 0.0)
 
 
 def _float(text: str) -> float:
@@ -169,10 +170,11 @@ def _number(value: float) -> str:
 
 
 def check_units(
-    units: Sequence[UnitSymmetry], occurrences: dict[str, set[tuple[str, int, int, int]]]
+    units: Sequence[UnitSymmetry], occurrences: Mapping[str, Collection[tuple[str, int, int, int]]]
 ) -> None:
-    """Raise `SpecError` unless every place is an occurrence of its group, and the symmetries
-    together form a group.
+    """Raise `SpecError` unless units act where their groups do, and together form a group.
+
+    ``occurrences`` are the places of every group.
     """
     offsets: dict[str, float] = {}
     for unit in units:
@@ -181,6 +183,7 @@ def check_units(
         for place in unit.places:
             if place[:4] not in occurrences[unit.group]:
                 raise SpecError(f"{unit.head}: '{place}' is not a place where '{unit.group}' acts")
+            # Actions on one tensor commute only around one common fixed point -c.
             if offsets.setdefault(place.tensor, place.offset) != place.offset:
                 raise SpecError(
                     f"{unit.head}: '{place}' has another constant than {offsets[place.tensor]!r} "
@@ -188,6 +191,10 @@ def check_units(
                 )
         if len({place[:4] for place in unit.places}) != len(unit.places):
             raise SpecError(f"{unit.head}: a place is given twice")
+    _check_clashes(units)
+
+
+def _check_clashes(units: Sequence[UnitSymmetry]) -> None:
     for phase in units:
         if phase.kind == "phase" and (other := next(clashes(phase, units), None)):
             raise SpecError(
@@ -197,8 +204,9 @@ def check_units(
 
 
 def clashes(phase: UnitSymmetry, units: Sequence[UnitSymmetry]) -> Iterator[UnitSymmetry]:
-    """Other symmetries that act on a tensor which the phase shifts, signs of the same units at all
-    its shifts excepted.
+    """Other symmetries that act on a tensor which the phase shifts.
+
+    Signs of the same units at all its shifts are no clash: with them the shifts form a group.
     """
     shifted = {place[:4] for place in phase.places if place.exponent > 0}
     tensors = {tensor for tensor, *_ in shifted}
