@@ -3,6 +3,7 @@
 from wsl.nn.baselines import FlatMLP, StatBoost, StatNet, weight_statistics
 from wsl.nn.editors import EquivariantNet, FlatEdit, NFNEdit, UnitFeatures, UpdateNet
 from wsl.nn.engine import EquivariantLinear, InvariantPool, layer_dimension
+from wsl.nn.functional import Functional
 from wsl.nn.functionals import (
     NFN,
     NFT,
@@ -15,9 +16,11 @@ from wsl.nn.functionals import (
     to_graph,
 )
 from wsl.nn.inputs import Columns, Conditioned, InputNormalizer, Standardize, recalibrated, settled
+from wsl.nn.table import FUNCTIONALS
 from wsl.symmetry import canonical_phases, canonical_scales, canonical_signs
 
 __all__ = [
+    "FUNCTIONALS",
     "NFN",
     "NFT",
     "UNF",
@@ -28,6 +31,7 @@ __all__ = [
     "EquivariantNet",
     "FlatEdit",
     "FlatMLP",
+    "Functional",
     "GraphMetanetwork",
     "InputNormalizer",
     "InvariantPool",

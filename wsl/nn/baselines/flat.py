@@ -11,15 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsl.nn.engine import validate
+from wsl.nn.functional import Functional
 from wsl.nn.inputs import InputNormalizer, mlp
 from wsl.params import ravel
 from wsl.symmetry import PermutationSpec
 
 
-class FlatMLP(nn.Module):
+class FlatMLP(Functional):
     """Weights (batch, *shape) to (batch, out_features), two hidden layers."""
 
     equivariance = "none"

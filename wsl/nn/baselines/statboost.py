@@ -17,16 +17,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsl.nn.baselines.statnet import weight_statistics
 from wsl.nn.baselines.trees import Trees
 from wsl.nn.engine import validate
+from wsl.nn.functional import Functional
 from wsl.nn.inputs import Columns, InputNormalizer
 from wsl.symmetry import PermutationSpec
 
 
-class StatBoost(nn.Module):
+class StatBoost(Functional):
     """Weights (batch, *shape) to (batch, out_features): the logit of a score in [0, 1], or
     log-probabilities of labels.
 
@@ -37,6 +38,7 @@ class StatBoost(nn.Module):
 
     equivariance = "invariant"
     takes_columns = True
+    fitted_at_once = True
     seen: Tensor
 
     def __init__(

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsl.nn.engine import validate
+from wsl.nn.functional import Functional
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
 
@@ -44,7 +45,7 @@ def _statistics(x: Tensor) -> Tensor:
     return torch.cat([mean[:, None], variance[:, None], below.lerp(above, place - low)], 1)
 
 
-class StatNet(nn.Module):
+class StatNet(Functional):
     """Weights (batch, *shape) to (batch, out_features) through seven numbers per tensor, two hidden
     layers.
     """

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from wsl.nn.editors.edit import Edit
 from wsl.nn.engine import Layout, Lift, Residual, unpack, validate
+from wsl.nn.functional import Functional
 from wsl.nn.functionals import AttentionBlock
 from wsl.nn.inputs import InputNormalizer
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
 
-class EquivariantNet(nn.Module):
+class EquivariantNet(Functional):
     """Weights (batch, *shape) to weights of the same names, shapes and types.
 
     With ``residual=False`` to tensors (batch, *shape, out_channels) of the network's own type, for

@@ -12,16 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsl.nn.editors.edit import Edit
 from wsl.nn.engine import validate
+from wsl.nn.functional import Functional
 from wsl.nn.inputs import InputNormalizer, mlp
 from wsl.params import Params, ravel, unravel
 from wsl.symmetry import PermutationSpec
 
 
-class FlatEdit(nn.Module):
+class FlatEdit(Functional):
     """Weights (batch, *shape) to weights of the same names, shapes and types; three layers of
     ``hidden``.
     """

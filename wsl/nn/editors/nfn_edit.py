@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from wsl.nn.editors.edit import Edit
 from wsl.nn.engine import EquivariantLinear, Layout, WeightFeatures, check_size, relu, validate
+from wsl.nn.functional import Functional
 from wsl.nn.inputs import InputNormalizer
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
 
-class NFNEdit(nn.Module):
+class NFNEdit(Functional):
     """Weights (batch, *shape) to weights of the same names, shapes and types.
 
     Arguments as in `NFN`, ``scale`` as in `Edit`. Raises ValueError if exact layers would have more

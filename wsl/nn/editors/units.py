@@ -16,11 +16,12 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from wsl.nn.engine import BlockLinear, GroupAxis, Layout, Lift, Residual, Space, unpack, validate
+from wsl.nn.functional import Functional
 from wsl.nn.inputs import InputNormalizer
 from wsl.symmetry import Group, PermutationSpec
 
 
-class UnitFeatures(nn.Module):
+class UnitFeatures(Functional):
     """Weights (batch, *shape) to a tensor for each group (batch, size, features), a family (batch,
     parent, size, features).
     """

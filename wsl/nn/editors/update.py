@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.engine import EquivariantLinear, encoded
+from wsl.nn.functional import Functional
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
 
-class UpdateNet(nn.Module):
+class UpdateNet(Functional):
     """Features (batch, *shape, in_channels) of every tensor to (batch, *shape, out_channels).
 
     ``hidden`` channels, ``layers`` shared layers, then all equivariant maps or, without ``mixing``,
@@ -37,6 +38,7 @@ class UpdateNet(nn.Module):
     """
 
     equivariance = "equivariant"
+    gives_weights = True
 
     def __init__(
         self,

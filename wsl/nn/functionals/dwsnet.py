@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from wsl.nn.engine import AttentionPool, BlockLinear, BlockPool, Layout, check_size, relu, validate
+from wsl.nn.functional import Functional
 from wsl.nn.functionals.unit_attention import UnitAttention
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
 
 
-class DWSNet(nn.Module):
+class DWSNet(Functional):
     """Weights (batch, *shape) to (batch, out_features).
 
     ``blocks``: "linear", or "attention" with ``block_heads`` between the units of a group. Pools by

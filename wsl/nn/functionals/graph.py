@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.engine import positional_waves, validate
+from wsl.nn.functional import Functional
 from wsl.nn.functionals.wiring import EDGE_KINDS, EDGE_PLACES, NODE_KINDS, NODE_PLACES, wiring_on
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.params import ravel
@@ -60,7 +61,7 @@ def to_graph(spec: PermutationSpec, params: Mapping[str, Tensor]) -> Data:
     )
 
 
-class GraphMetanetwork(nn.Module):
+class GraphMetanetwork(Functional):
     """Weights (batch, *shape), or a batch of graphs from `to_graph`, to (batch, out_features).
 
     With ``spec=None`` it reads graphs only. Graphs are taken as they come: normalise weights before

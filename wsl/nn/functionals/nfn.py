@@ -27,11 +27,12 @@ from wsl.nn.engine import (
     relu,
     validate,
 )
+from wsl.nn.functional import Functional
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
 
 
-class NFN(nn.Module):
+class NFN(Functional):
     """Weights (batch, *shape) to (batch, out_features).
 
     ``fixed``, ``rank``: those of `EquivariantLinear`. ``fourier`` frequencies of deviation

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.engine import BlockPool, Layout, Lift, Space, pack, unpack, validate
+from wsl.nn.functional import Functional
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
 
@@ -31,7 +32,7 @@ State = tuple[Tensor, Tensor]
 """S (units, batch, heads, d, d) and z (units, batch, heads, d)."""
 
 
-class NFT(nn.Module):
+class NFT(Functional):
     """Weights (batch, *shape) to (batch, out_features).
 
     ``layers`` of attention with ``heads``, on ``hidden`` channels for every weight. Raises

@@ -23,12 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from wsl.nn.engine import validate
+from wsl.nn.functional import Functional
 from wsl.nn.inputs import head
 from wsl.params import Params, call, unstack
 from wsl.symmetry import PermutationSpec
 
 
-class ProbeNet(nn.Module):
+class ProbeNet(Functional):
     """Weights (batch, *shape) to (batch, out_features).
 
     ``base``: the network whose weights are read, a module (copied, in evaluation mode, its own

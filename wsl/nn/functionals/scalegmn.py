@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from wsl.nn.baselines import STATISTICS, weight_statistics
 from wsl.nn.engine import validate
+from wsl.nn.functional import Functional
 from wsl.nn.functionals.nodes import Blocks
 from wsl.nn.functionals.parity import Update, linear
 from wsl.nn.functionals.passing import Lift, Messages, Reader
@@ -34,7 +35,7 @@ from wsl.nn.inputs import UnitNormalizer, head
 from wsl.symmetry import PermutationSpec, with_units
 
 
-class ScaleGMN(nn.Module):
+class ScaleGMN(Functional):
     """Weights (batch, *shape) to (batch, out_features).
 
     ``hidden`` features of each kind on every unit, ``layers`` rounds of messages with weights of

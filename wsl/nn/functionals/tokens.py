@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.engine import positional_waves, validate
+from wsl.nn.functional import Functional
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.params import ravel
 from wsl.symmetry import PermutationSpec
 
 
-class WeightTokens(nn.Module):
+class WeightTokens(Functional):
     """Weights (batch, *shape) to (batch, out_features).
 
     ``token`` weights in a token, ``frequencies`` of the waves that tell rows and columns. Raises

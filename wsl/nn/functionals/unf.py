@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from wsl.nn.baselines import STATISTICS, weight_statistics
 from wsl.nn.engine import BlockPool, Layout, Lift, Residual, unpack, validate
+from wsl.nn.functional import Functional
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
 
 
-class UNF(nn.Module):
+class UNF(Functional):
     """Weights (batch, *shape) to (batch, out_features).
 
     ``hidden`` channels on every weight, ``layers`` equivariant maps, a head with ``head_hidden``
