@@ -29,6 +29,7 @@ from wsl.populations.tasks import (
     digits_fields,
     mnist,
     mnist_fields,
+    mnist_images,
     task,
 )
 from wsl.populations.variations import TaskPopulation
@@ -63,6 +64,7 @@ __all__ = [
     "initial_population",
     "mnist",
     "mnist_fields",
+    "mnist_images",
     "task",
     "train_population",
 ]
