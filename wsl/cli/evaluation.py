@@ -114,9 +114,10 @@ def own_evaluator(model: nn.Module, score: Score) -> Callable[[Params], dict[str
 
     def evaluate(theta: Params) -> dict[str, float]:
         model.load_state_dict(theta)
-        told = score(model.eval())
+        with torch.no_grad():
+            told = score(model.eval())
         try:
-            return {str(name): float(value) for name, value in told.items()}
+            return {str(name): float(torch.as_tensor(value)) for name, value in told.items()}
         except (AttributeError, TypeError, ValueError):
             raise ConfigError(
                 f"--evaluate: returned {type(told).__name__}, but a dict of numbers is needed, "
