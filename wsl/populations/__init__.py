@@ -52,6 +52,7 @@ from wsl.populations.tasks import (
     logits,
     mnist,
     mnist_fields,
+    mnist_images,
     task,
 )
 from wsl.populations.variations import TaskPopulation, TaskVariants
@@ -96,6 +97,7 @@ __all__ = [
     "logits",
     "mnist",
     "mnist_fields",
+    "mnist_images",
     "task",
     "train_population",
 ]

@@ -4,6 +4,7 @@ augmentations.
 
 from wsl.populations.tasks.augmentations import Augment, build_augmentation
 from wsl.populations.tasks.batches import SampledBatches
+from wsl.populations.tasks.images import mnist as mnist_images
 from wsl.populations.tasks.tasks import (
     Classification,
     Examples,
@@ -30,5 +31,6 @@ __all__ = [
     "logits",
     "mnist",
     "mnist_fields",
+    "mnist_images",
     "task",
 ]

@@ -19,8 +19,8 @@ from typing import Any
 from wsl.params import Params
 from wsl.zoo.exchange import PICKLED, read_checkpoint
 from wsl.zoo.file import SPLITS, ZooError
+from wsl.zoo.reading.npz import read_npz
 from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural, value_of
-from wsl.zoo.sources.npz import read_npz
 
 SUFFIXES = (*PICKLED, ".safetensors", ".npz")
 _PLACES = ("member", "epoch")

@@ -1,0 +1,112 @@
+"""The user's own data and function: read in its public forms, scored as torch scores it, refused in
+one sentence.
+"""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from wsl.cli.evaluation import evaluator, own_evaluator, read_data
+from wsl.cli.targets import ConfigError
+from wsl.params import from_module
+
+
+@pytest.fixture
+def npz(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "test.npz",
+        inputs=rng.normal(size=(40, 5)).astype(np.float32),
+        labels=rng.integers(0, 3, 40),
+    )
+    return tmp_path / "test.npz"
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll_loss"])
+def test_loss_and_accuracy_are_those_of_torch(npz, loss):
+    data, net = read_data(str(npz)), nn.Sequential(nn.Linear(5, 3), nn.LogSoftmax(1))
+    told = evaluator(net, data, loss)(from_module(net))
+    outputs = net(data.inputs)
+    assert told["loss"] == pytest.approx(getattr(F, loss)(outputs, data.labels).item())
+    hits = (outputs.argmax(1) == data.labels).double().mean()
+    assert told["accuracy"] == pytest.approx(float(hits))
+
+
+def test_a_squared_error_needs_no_classes(tmp_path):
+    x = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+    np.savez(tmp_path / "r.npz", x=x, y=x.sum(1, keepdims=True))
+    data, net = read_data(str(tmp_path / "r.npz")), nn.Linear(5, 1)
+    told = evaluator(net, data, "mse")(from_module(net))
+    assert told == {"loss": pytest.approx(F.mse_loss(net(data.inputs), data.labels).item())}
+
+
+def test_images_of_bytes_are_scaled_normalised_and_given_channels(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
+    np.savez(tmp_path / "rgb.npz", images=images, labels=np.arange(6))
+    data = read_data(str(tmp_path / "rgb.npz"), "0.1,0.2,0.3,0.5,0.5,0.5")
+    want = images[2, 1, 3, 1] / 255
+    assert data.inputs.shape == (6, 3, 4, 4)
+    assert float(data.inputs[2, 1, 1, 3]) == pytest.approx((want - 0.2) / 0.5, abs=1e-6)
+
+
+def test_idx_files_are_read_where_they_lie(tmp_path):
+    for part, count in (("train", 5), ("t10k", 3)):
+        images = np.full((count, 4, 4), count * 20, dtype=np.uint8)
+        head = struct.pack(">4i", 0x803, count, 4, 4)
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(
+            gzip.compress(head + images.tobytes())
+        )
+        labels = struct.pack(">2i", 0x801, count) + bytes(range(count))
+        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    data = read_data(str(tmp_path), "0.5,2")
+    assert data.inputs.shape == (3, 1, 4, 4)
+    assert data.labels.tolist() == [0, 1, 2]
+    assert float(data.inputs[0, 0, 0, 0]) == pytest.approx((60 / 255 - 0.5) / 2)
+    assert read_data(str(tmp_path), split="train").inputs.shape[0] == 5
+
+
+def test_a_folder_of_images_by_class_is_read(tmp_path):
+    from PIL import Image
+
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            pixels = np.full((4, 4, 3), 100 * label + i, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    data = read_data(str(tmp_path))
+    assert data.labels.tolist() == [0, 0, 1, 1]
+    assert float(data.inputs[3, 0, 0, 0]) == pytest.approx(101 / 255)
+
+
+def test_wrong_data_is_one_clear_error(tmp_path, npz):
+    net = nn.Linear(5, 2)
+    with pytest.raises(ConfigError, match="labels run from 0 to 2"):
+        evaluator(net, read_data(str(npz)), "cross_entropy")(from_module(net))
+    with pytest.raises(ConfigError, match="no such"):
+        read_data(str(tmp_path / "missing.npz"))
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(ConfigError, match="one of inputs, images, x"):
+        read_data(str(tmp_path / "other.npz"))
+    np.savez(tmp_path / "bare.npz", x=np.zeros((3, 5)))
+    with pytest.raises(ConfigError, match="no labels"):
+        evaluator(net, read_data(str(tmp_path / "bare.npz")), "cross_entropy")
+    with pytest.raises(ConfigError, match="--normalize a,b"):
+        read_data(str(npz), "a,b")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="neither IDX files nor folders of images"):
+        read_data(str(tmp_path / "empty"))
+
+
+def test_the_users_function_sees_the_weights_and_returns_numbers():
+    net = nn.Linear(2, 1)
+    theta = {name: torch.ones_like(tensor) for name, tensor in from_module(net).items()}
+    told = own_evaluator(net, lambda model: {"loss": model(torch.ones(1, 2)).sum() - 1, "n": 1})(theta)
+    assert told == {"loss": 2.0, "n": 1.0}
+    with pytest.raises(ConfigError, match="a dict of numbers is needed"):
+        own_evaluator(net, lambda _: 3)(theta)

@@ -1,0 +1,208 @@
+"""What a network is worth, by the user's own function or data.
+
+    --evaluate my_code:score                              score(network) -> {"loss": 0.1, ...}
+    --data test.npz --loss cross_entropy                  arrays of inputs and labels
+    --data mnist/ --loss nll_loss --normalize 0.13,0.31   a folder of IDX files
+    --data images/ --loss cross_entropy                   a folder with one folder for each class
+
+Images of bytes are divided by 255 and normalised; channels come first. The metrics are the loss,
+and the accuracy where labels are classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsl.cli.targets import ConfigError
+from wsl.params import Params
+from wsl.populations import mnist_images
+
+Score = Callable[[nn.Module], Mapping[str, float]]
+LOSSES: Mapping[str, Callable[..., Tensor]] = {
+    "cross_entropy": F.cross_entropy,
+    "nll_loss": F.nll_loss,
+    "mse": F.mse_loss,
+}
+_INPUTS, _LABELS = ("inputs", "images", "x"), ("labels", "targets", "y")
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
+_CHUNK = 256
+
+
+def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags by which a user says how networks are scored."""
+    parser.add_argument(
+        "--evaluate",
+        metavar="MODULE:CALLABLE",
+        help="your own function: takes the network, returns a dict of numbers, loss first",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help="test data: .npz with inputs and labels, a folder of IDX files, or a folder with one "
+        "folder of images for each class",
+    )
+    parser.add_argument("--loss", choices=LOSSES, default="cross_entropy")
+    parser.add_argument(
+        "--normalize",
+        metavar="MEAN,STD",
+        help="of inputs, for example 0.1307,0.3081; six numbers for three channels",
+    )
+    parser.add_argument(
+        "--inputs-data",
+        metavar="PATH",
+        help="unlabelled inputs for batch-norm statistics, in one of the forms of --data",
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Labelled:
+    """Inputs (N, ...) and, if there are any, labels (N,) or targets (N, ...)."""
+
+    inputs: Tensor
+    labels: Tensor | None
+
+
+def read_data(path: str, normalize: str | None = None, *, split: str = "test") -> Labelled:
+    """The data at ``path``; raises `ConfigError` saying which form was looked for."""
+    place = Path(path)
+    if place.suffix == ".npz" and place.is_file():
+        inputs, labels = _npz(place)
+    elif (place.is_dir() and any(place.glob("*idx3*"))) or (place / "MNIST" / "raw").is_dir():
+        inputs, labels = getattr(mnist_images(place), split)
+    elif place.is_dir():
+        inputs, labels = _image_folder(place)
+    else:
+        raise ConfigError(f"--data {path}: no such .npz file or folder")
+    return Labelled(_prepared(inputs, normalize), None if labels is None else _labels(labels))
+
+
+def evaluator(model: nn.Module, data: Labelled, loss: str) -> Callable[[Params], dict[str, float]]:
+    """``params -> {"loss": ..., "accuracy": ...}`` on ``data``, the network in evaluation mode."""
+    if data.labels is None:
+        raise ConfigError("--data has no labels, which a loss needs; name them labels or targets")
+    kind, labels = LOSSES[loss], data.labels
+    labels = labels.float() if loss == "mse" else labels
+
+    @torch.no_grad()
+    def evaluate(theta: Params) -> dict[str, float]:
+        model.eval()
+        parts = [_called(model, theta, x) for x in data.inputs.split(_CHUNK)]
+        outputs = torch.cat(parts)
+        if loss == "mse":
+            return {"loss": float(kind(outputs.view_as(labels), labels))}
+        _check_classes(outputs, labels)
+        hits = (outputs.argmax(1) == labels).double().mean()
+        return {"loss": float(kind(outputs, labels)), "accuracy": float(hits)}
+
+    return evaluate
+
+
+def own_evaluator(model: nn.Module, score: Score) -> Callable[[Params], dict[str, float]]:
+    """``params -> numbers`` by the user's function, which is given the network with the weights
+    in it.
+
+    Raises `ConfigError` if it returns anything but a dict of numbers.
+    """
+
+    def evaluate(theta: Params) -> dict[str, float]:
+        model.load_state_dict(theta)
+        with torch.no_grad():
+            told = score(model.eval())
+        try:
+            return {str(name): float(torch.as_tensor(value)) for name, value in told.items()}
+        except (AttributeError, TypeError, ValueError):
+            raise ConfigError(
+                f"--evaluate: returned {type(told).__name__}, but a dict of numbers is needed, "
+                'such as {"loss": 0.1}'
+            ) from None
+
+    return evaluate
+
+
+def _called(model: nn.Module, theta: Params, x: Tensor) -> Tensor:
+    return torch.func.functional_call(model, theta, (x,), tie_weights=False)
+
+
+def _check_classes(outputs: Tensor, labels: Tensor) -> None:
+    if outputs.dim() < 2 or int(labels.max()) >= outputs.shape[1] or int(labels.min()) < 0:
+        raise ConfigError(
+            f"--data: labels run from {int(labels.min())} to {int(labels.max())}, but the network "
+            f"gives outputs of shape {tuple(outputs.shape)}; is it the right data?"
+        )
+
+
+def _npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            inputs = next((arrays[name] for name in _INPUTS if name in arrays.files), None)
+            labels = next((arrays[name] for name in _LABELS if name in arrays.files), None)
+            names = ", ".join(arrays.files)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--data {path}: is not a readable .npz of plain arrays ({error})"
+        ) from None
+    if inputs is None:
+        raise ConfigError(f"--data {path}: has {names}, but one of {', '.join(_INPUTS)} is needed")
+    return inputs, labels
+
+
+def _image_folder(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images of one size, one folder for each class, classes in the order of their names."""
+    from PIL import Image
+
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    files = [
+        (file, label)
+        for label, each in enumerate(classes)
+        for file in sorted(each.iterdir())
+        if file.suffix.lower() in _IMAGES
+    ]
+    if not files:
+        raise ConfigError(f"--data {folder}: has neither IDX files nor folders of images by class")
+    images = [np.asarray(Image.open(file)) for file, _ in files]
+    if len({image.shape for image in images}) > 1:
+        raise ConfigError(
+            f"--data {folder}: its images differ in size or channels; make them equal"
+        )
+    return np.stack(images), np.array([label for _, label in files])
+
+
+def _prepared(inputs: np.ndarray, normalize: str | None) -> Tensor:
+    """Float inputs; images get their channel axis first."""
+    x = torch.from_numpy(np.array(inputs))
+    if x.dtype == torch.uint8:
+        x = x.unsqueeze(1) if x.dim() == 3 else x
+        x = x.movedim(-1, 1) if x.dim() == 4 and x.shape[-1] in (1, 3) else x
+        x = x.float() / 255
+    elif x.dtype == torch.float64:
+        x = x.float()
+    return x if normalize is None else _normalized(x, normalize)
+
+
+def _normalized(x: Tensor, text: str) -> Tensor:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    half = len(values) // 2
+    if not half or len(values) % 2 or 0 in values[half:] or (half > 1 and x.shape[1] != half):
+        raise ConfigError(
+            f"--normalize {text}: means and deviations are needed, one of each or one for each of "
+            f"the {x.shape[1]} channels, for example 0.1307,0.3081"
+        )
+    shape = (1, half, *[1] * (x.dim() - 2))
+    mean, std = torch.tensor(values[:half]).view(shape), torch.tensor(values[half:]).view(shape)
+    return (x - mean) / std
+
+
+def _labels(labels: np.ndarray) -> Tensor:
+    tensor = torch.from_numpy(np.array(labels))
+    return tensor if tensor.is_floating_point() else tensor.long()

@@ -1,0 +1,25 @@
+"""Read checkpoints that anyone saved: files, shards, nests, whatever stands beside the weights."""
+
+from wsl.zoo.reading.entries import Content, WeightSet, find_sets
+from wsl.zoo.reading.files import SUFFIXES, has_suffix, is_copy, read_shards, resolve
+from wsl.zoo.reading.formats import read_content
+from wsl.zoo.reading.jsons import read_json
+from wsl.zoo.reading.npz import read_npz
+from wsl.zoo.reading.read import FoundCheckpoint, open_checkpoint, read_checkpoint
+
+__all__ = [
+    "SUFFIXES",
+    "Content",
+    "FoundCheckpoint",
+    "WeightSet",
+    "find_sets",
+    "has_suffix",
+    "is_copy",
+    "open_checkpoint",
+    "read_checkpoint",
+    "read_content",
+    "read_json",
+    "read_npz",
+    "read_shards",
+    "resolve",
+]
