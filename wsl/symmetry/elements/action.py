@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from wsl.params import Params
-from wsl.symmetry.spec import Axis, Occurrence, PermutationSpec, Place, Window, windows
+from wsl.symmetry.spec import Atom, Axis, Occurrence, PermutationSpec, Place, Window, windows
 
 
 class DeviceCopies:
@@ -106,16 +106,21 @@ class IndexMaps:
 
     def _sources(self, window: Window) -> Tensor:
         """Positions in a window that its positions come from, (*lead, length)."""
+        first = window.atoms[0]
+        if len(window.atoms) == 1 and isinstance(first, str):
+            return self.indices[first]
         lead = () if self.rows is None else (self.rows,)
-        if len(window.atoms) == 1 and isinstance(window.atoms[0], str):
-            return self.indices[window.atoms[0]]
-        device = next(iter(self.indices.values())).device
-        flat = torch.zeros((), dtype=torch.long, device=device)
         # Row-major over the factors, as the window itself: (i_1 n_2 + i_2) n_3 + ...
-        for k, (atom, size) in enumerate(zip(window.atoms, window.sizes, strict=True)):
-            old = self.indices[atom] if isinstance(atom, str) else torch.arange(size, device=device)
-            flat = flat * size + laid(window, k, old)
+        flat = torch.zeros((), dtype=torch.long)
+        for k, size in enumerate(window.sizes):
+            flat = flat * size + laid(window, k, self._old(window.atoms[k]))
         return flat.expand(*lead, *window.sizes).flatten(len(lead))
+
+    def _old(self, atom: Atom) -> Tensor:
+        """Where each index of a factor comes from; a fixed one stays."""
+        if isinstance(atom, str):
+            return self.indices[atom]
+        return torch.arange(atom, device=next(iter(self.indices.values())).device)
 
 
 def gather_rows(tensor: Tensor, axis: int, index: Tensor | None) -> Tensor:
