@@ -84,13 +84,13 @@ def plan(spec: PermutationSpec, names: tuple[str, ...]) -> Plan:
         piece for piece in pieces(spec, names) if any(isinstance(atom, str) for atom in piece.atoms)
     )
     blocks = {
-        name: _block(spec, name, moving, per) for name, parent in per.items() if parent is None
+        name: _block(spec, name, moving, per=per) for name, parent in per.items() if parent is None
     }
     return Plan(moving, blocks)
 
 
 def _block(
-    spec: PermutationSpec, name: str, pieces: tuple[Piece, ...], per: Mapping[str, str | None]
+    spec: PermutationSpec, name: str, pieces: tuple[Piece, ...], *, per: Mapping[str, str | None]
 ) -> Block:
     families = tuple((group.name, group.size) for group in spec.declared if group.per == name)
     terms: dict[tuple[str, ...], tuple[Site, ...]] = {}
