@@ -62,3 +62,70 @@ def test_tied_weights_are_called_under_both_names():
     torch.testing.assert_close(
         params.call(model, params.stack([theta, theta]), x), moved(x).expand(2, -1, -1)
     )
+
+
+class TwoNames(torch.nn.Module):
+    """One embedding, registered on its own and inside of another module, as T5 does."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared = torch.nn.Linear(4, 4)
+        self.encoder = torch.nn.ModuleDict({"own": self.shared, "ff": torch.nn.Linear(4, 4)})
+
+    def forward(self, x):
+        return self.encoder["ff"](self.encoder["own"](x).relu()) + self.shared(x)
+
+
+@pytest.mark.parametrize("members", [0, 2])
+@pytest.mark.parametrize("make", [Shared, TwoNames])
+def test_a_call_leaves_the_model_as_it_was(make, members):
+    model, x = make(), torch.randn(3, 4)
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = dict(model.named_parameters())
+    theta = params.from_module(make())
+    params.call(model, params.stack([theta] * members) if members else theta, x)
+    assert dict(model.named_parameters()).keys() == before.keys()
+    for name, parameter in model.named_parameters():
+        assert parameter is before[name]
+    assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_call_that_fails_leaves_the_model_as_it_was():
+    model = TwoNames()
+    before = dict(model.named_parameters())
+    with pytest.raises(RuntimeError):
+        params.call(model, params.from_module(TwoNames()), torch.randn(3, 5))
+    assert all(parameter is before[name] for name, parameter in model.named_parameters())
+
+
+def test_of_a_module_with_two_names_the_last_one_counts():
+    model, x = TwoNames(), torch.randn(3, 4)
+    theta = params.from_module(model)
+    theta |= {name: theta[name] + 1 for name in theta if name.startswith("encoder.own")}
+    moved = TwoNames()
+    moved.load_state_dict(theta)
+    torch.testing.assert_close(params.call(model, theta, x), moved(x))
+
+
+def test_members_counts_the_one_leading_axis():
+    theta = {"w": torch.zeros(2, 3), "b": torch.zeros(())}
+    assert params.members(params.stack([theta, theta, theta])) == 3
+    for wrong, message in [
+        ({}, "no tensors given"),
+        (theta, "b: has no leading axis of members"),
+        ({"w": torch.zeros(2, 3), "b": torch.zeros(3)}, "b: has 3 members, .* before have 2"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            params.members(wrong)
+
+
+def test_check_alike_names_the_first_difference():
+    a = {"w": torch.zeros(2, 3), "b": torch.zeros(2)}
+    params.check_alike(a, {name: tensor + 1 for name, tensor in a.items()})
+    for other, message in [
+        ({"w": a["w"]}, "b: only the first of the two has it"),
+        ({**a, "c": a["b"]}, "c: only the second of the two has it"),
+        ({**a, "w": torch.zeros(3, 2)}, r"w: shapes \(2, 3\) and \(3, 2\) differ"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            params.check_alike(a, other)

@@ -3,8 +3,20 @@
     theta = from_module(model);  f_theta(x) = call(model, theta, x)
     stack([theta_1, ..., theta_N])  ->  tensors (N, ...);   ravel(theta)  ->  one vector (..., P)
 
-Nothing here knows about symmetry. No container class: anything `torch.func.functional_call` takes
-is `Params`.
+Nothing here knows about symmetry. There is no container class: anything that
+`torch.func.functional_call` takes is `Params`.
+
+>>> import torch
+>>> from wsl import params
+>>> model = torch.nn.Linear(3, 2)
+>>> theta = params.from_module(model)
+>>> params.ravel(theta).shape
+torch.Size([8])
+>>> members = params.stack([theta, theta, theta])
+>>> params.members(members)
+3
+>>> params.call(model, members, torch.ones(5, 3)).shape
+torch.Size([3, 5, 2])
 """
 
 from __future__ import annotations
@@ -20,6 +32,9 @@ Params = dict[str, Tensor]
 
 Shapes = Mapping[str, torch.Size]
 """Shape of each tensor without batch axes, in the order of the state dict."""
+
+BATCH_NORM_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+"""Last component of the names of what batch norm measures, and does not learn."""
 
 
 def from_module(model: nn.Module) -> Params:
@@ -44,8 +59,7 @@ def stack(members: Sequence[Mapping[str, Tensor]]) -> Params:
         if set(member) != set(names):
             raise ValueError(
                 f"stack: member {i} differs in {sorted(set(member) ^ set(names))[0]!r} from "
-                "member 0; "
-                "only weights of one architecture can be stacked"
+                "member 0; only weights of one architecture can be stacked"
             )
     return {name: torch.stack([member[name] for member in members]) for name in names}
 
@@ -55,29 +69,65 @@ def on_device(params: Mapping[str, Tensor], device: torch.device) -> Params:
     return {name: tensor.to(device) for name, tensor in params.items()}
 
 
+def members(params: Mapping[str, Tensor]) -> int:
+    """The length N of the one leading axis of stacked weights, as `stack` makes them.
+
+    Raises ValueError without tensors, and for a tensor without that axis or with another length.
+    """
+    if not params:
+        raise ValueError("members: no tensors given; at least one is needed")
+    count = None
+    for name, tensor in params.items():
+        if not tensor.dim():
+            raise ValueError(f"{name}: has no leading axis of members; see params.stack")
+        if count is not None and len(tensor) != count:
+            raise ValueError(
+                f"{name}: has {len(tensor)} members, but the tensors before have {count}; only "
+                "stacked weights have one leading axis in common"
+            )
+        count = len(tensor)
+    return int(count or 0)
+
+
 def unstack(params: Mapping[str, Tensor]) -> list[Params]:
     """Inverse of `stack`: one dict of views per index of the leading axis."""
     count = len(next(iter(params.values())))
     return [{name: tensor[i] for name, tensor in params.items()} for i in range(count)]
 
 
+def check_alike(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless both have the same tensors in the same shapes."""
+    if only := sorted(set(a) ^ set(b)):
+        where = "first" if only[0] in a else "second"
+        raise ValueError(
+            f"{only[0]}: only the {where} of the two has it; only weights of one architecture can "
+            "be merged"
+        )
+    for name, tensor in a.items():
+        if tensor.shape != b[name].shape:
+            raise ValueError(
+                f"{name}: shapes {tuple(tensor.shape)} and {tuple(b[name].shape)} differ; "
+                "only weights of one architecture can be merged"
+            )
+
+
 def ravel(params: Mapping[str, Tensor], batch_dims: int = 0) -> Tensor:
-    """All weights as one vector, shape (*batch, P), in the order of the dict; integer tensors are
-    cast to the float type.
+    """All weights as one vector (*batch, P), in the order of the dict.
+
+    The vector has the type of the first floating-point tensor; integer tensors are cast to it.
     """
     dtype = next((t.dtype for t in params.values() if t.is_floating_point()), torch.float32)
-    return torch.cat(
-        [
-            t.flatten(batch_dims).to(dtype) if t.dim() > batch_dims else t.unsqueeze(-1).to(dtype)
-            for t in params.values()
-        ],
-        dim=-1,
-    )
+    parts = [
+        t.flatten(batch_dims).to(dtype) if t.dim() > batch_dims else t.unsqueeze(-1).to(dtype)
+        for t in params.values()
+    ]
+    return torch.cat(parts, dim=-1)
 
 
 def unravel(vector: Tensor, shapes: Shapes) -> Params:
-    """Inverse of `ravel`: cut (*batch, P) into tensors (*batch, *shape). Raises ValueError if P
-    does not fit.
+    """Inverse of `ravel`: cut (*batch, P) into tensors (*batch, *shape).
+
+    Raises ValueError if P does not fit.
     """
     sizes = [math.prod(shape) for shape in shapes.values()]
     if vector.shape[-1] != sum(sizes):
@@ -94,15 +144,14 @@ def unravel(vector: Tensor, shapes: Shapes) -> Params:
 def call(model: nn.Module, params: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
     """f_theta(x): run ``model`` with ``params`` in place of its own weights.
 
-    A tensor that the model knows by several names (tied weights) is read under each of them.
-    With one leading batch axis on every tensor of ``params`` the call is vectorised over it, all
-    members reading the same ``inputs``, and the outputs gain that axis.
+    A tensor that the model knows by several names (tied weights) is read under each of them; of a
+    module that is registered under several names, the last name counts. With one leading batch axis
+    on every tensor of ``params`` the call is vectorised over it, all members reading the same
+    ``inputs``, and the outputs gain that axis. The model itself keeps its weights.
     """
     name, own = next(iter(model.state_dict(keep_vars=True).items()))
     extra = params[name].dim() - own.dim()
-    if extra == 0:
-        return torch.func.functional_call(model, dict(params), inputs, tie_weights=False)
-    if extra != 1:
+    if extra not in (0, 1):
         raise ValueError(
             f"{name}: has {extra} axes more than in the model; one leading batch axis is allowed"
         )
@@ -110,4 +159,22 @@ def call(model: nn.Module, params: Mapping[str, Tensor], *inputs: Tensor) -> Ten
     def one(theta: Params) -> Tensor:
         return torch.func.functional_call(model, theta, inputs, tie_weights=False)
 
-    return torch.vmap(one, randomness="different")(dict(params))
+    theta = _one_name_each(model, params)
+    return torch.vmap(one, randomness="different")(theta) if extra else one(theta)
+
+
+def _one_name_each(model: nn.Module, params: Mapping[str, Tensor]) -> Params:
+    """The entries of ``params``, but one for each attribute of a module.
+
+    `functional_call` exchanges tensors name by name and puts them back in the same order. Under a
+    second name of the same module it would take the first exchange for the model's own tensor, and
+    leave that in the model (pytorch issue 164759). The last name is kept, as it is the one read.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    last: dict[tuple[int | str, str], str] = {}
+    for name in params:
+        prefix, _, attribute = name.rpartition(".")
+        owner = id(modules[prefix]) if prefix in modules else prefix
+        last[owner, attribute] = name
+    kept = set(last.values())
+    return {name: tensor for name, tensor in params.items() if name in kept}

@@ -1,12 +1,11 @@
-"""Checks of what a layer claims: equivariance, invariance, and completeness by the rank of the
-layer map.
+"""Checks of what a layer claims: equivariance, invariance, and completeness by its rank.
 
-    equivariant: f(g.theta) = g.f(theta)      invariant: f(g.theta) = f(theta)      for random group
-        elements g
-    rank = dim span { H_w : w weights of the layer },  H_w the affine map at weights w
+    equivariant:  f(g.theta) = g.f(theta)
+    invariant:    f(g.theta) = f(theta)         for random group elements g
+    rank          dim span { H_w : w weights of the layer },  H_w the affine map at weights w
 
-The rank test is the one that finds missing and redundant basis elements, which equivariance alone
-cannot see. A check on random elements is evidence, not proof; the group acts on weights of shape
+The rank is the check that finds missing and redundant basis elements, which equivariance alone
+cannot see. A check on random elements is evidence, not proof. The group acts on weights of shape
 (batch, *axes, *channels).
 """
 
@@ -42,10 +41,8 @@ def assert_equivariant(
     """
     expected = layer(params)
     for g in _elements(spec, trials, seed):
-        found, moved = (
-            layer(act(g, params, channel_dims=channel_dims)),
-            act(g, expected, channel_dims=channel_dims),
-        )
+        found = layer(act(g, params, channel_dims=channel_dims))
+        moved = act(g, expected, channel_dims=channel_dims)
         for name, tensor in moved.items():
             _assert_close(
                 found[name],
@@ -64,8 +61,9 @@ def assert_invariant(
     seed: int = 0,
     tolerance: float | None = None,
 ) -> None:
-    """Raise AssertionError unless ``network(g(params)) == network(params)``; tensors are (batch,
-    *axes).
+    """Raise AssertionError unless ``network(g(params)) == network(params)``.
+
+    Tensors are (batch, *axes).
     """
     expected = network(params)
     for g in _elements(spec, trials, seed):
@@ -75,48 +73,45 @@ def assert_invariant(
 
 
 def act(g: Permutation, params: Mapping[str, Tensor], *, channel_dims: int = 1) -> Params:
-    """g.params for tensors with ``channel_dims`` channel axes after the axes of the
-    specification.
-    """
+    """g.params, for tensors with ``channel_dims`` axes after those of the specification."""
     if not channel_dims:
         return g(params)
     front, back = list(range(channel_dims)), list(range(-channel_dims, 0))
-    return {
-        name: t.movedim(front, back)
-        for name, t in g({n: t.movedim(back, front) for n, t in params.items()}).items()
-    }
+    moved = g({name: tensor.movedim(back, front) for name, tensor in params.items()})
+    return {name: tensor.movedim(front, back) for name, tensor in moved.items()}
 
 
 def layer_rank(layer: nn.Module, params: Params) -> int:
-    """Dimension of the span of the affine maps that the weights of ``layer`` reach; give tiny
-    float64 specifications.
+    """Dimension of the span of the affine maps that the weights of ``layer`` reach.
 
     ``layer`` must be linear in its own weights; ``params`` (1, *axes, channels) only tells shapes
-    and dtype. As many random inputs are drawn as determine an affine map.
+    and dtype. The cost grows with the square of both: give tiny specifications, in float64.
     """
-    count = 1 + sum(t.numel() for t in params.values())
-    rng = torch.Generator().manual_seed(0)
-    inputs = {
-        n: torch.randn((count, *t.shape[1:]), generator=rng, dtype=t.dtype)
-        for n, t in params.items()
-    }
+    inputs = _enough_inputs(params)
+    names = [name for name, _ in layer.named_parameters()]
+    weights = [weight.detach() for weight in layer.parameters()]
 
     def outputs(*weights: Tensor) -> Tensor:
-        found: Any = torch.func.functional_call(
-            layer, dict(zip(names, weights, strict=True)), (inputs,)
-        )
+        theta = dict(zip(names, weights, strict=True))
+        found: Any = torch.func.functional_call(layer, theta, (inputs,))
         return torch.cat([t.flatten() for t in found.values()])
 
-    names, weights = zip(
-        *((name, weight.detach()) for name, weight in layer.named_parameters()), strict=True
-    )
-    units = torch.eye(sum(w.numel() for w in weights), dtype=weights[0].dtype).split(
-        [w.numel() for w in weights], 1
-    )
-    columns = torch.vmap(outputs, chunk_size=64)(
-        *(u.reshape(-1, *w.shape) for u, w in zip(units, weights, strict=True))
-    )
+    # One column for each unit vector of the layer's weights: linear in them, they span all maps.
+    sizes = [w.numel() for w in weights]
+    units = torch.eye(sum(sizes), dtype=weights[0].dtype).split(sizes, 1)
+    basis = [unit.reshape(-1, *w.shape) for unit, w in zip(units, weights, strict=True)]
+    columns = torch.vmap(outputs, chunk_size=64)(*basis)
     return int(torch.linalg.matrix_rank(columns @ columns.T, rtol=1e-9))
+
+
+def _enough_inputs(params: Params) -> Params:
+    """As many random inputs as determine an affine map: one more than there are entries."""
+    count = 1 + sum(t.numel() for t in params.values())
+    rng = torch.Generator().manual_seed(0)
+    return {
+        name: torch.randn((count, *t.shape[1:]), generator=rng, dtype=t.dtype)
+        for name, t in params.items()
+    }
 
 
 def _elements(spec: PermutationSpec, trials: int, seed: int) -> list[Permutation]:

@@ -16,7 +16,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wsl.params import Params
+from wsl.params import Params, check_alike
+
+__all__ = ["check_alike", "lerp"]
 
 
 def lerp(a: Mapping[str, Tensor], b: Mapping[str, Tensor], t: float) -> Params:
@@ -30,22 +32,6 @@ def lerp(a: Mapping[str, Tensor], b: Mapping[str, Tensor], t: float) -> Params:
     return {
         name: torch.lerp(x, b[name].to(x), t) if _is_real(x) else x.clone() for name, x in a.items()
     }
-
-
-def check_alike(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless both have the same tensors in the same shapes."""
-    if only := sorted(set(a) ^ set(b)):
-        where = "first" if only[0] in a else "second"
-        raise ValueError(
-            f"{only[0]}: only the {where} of the two has it; only weights of one architecture can "
-            "be merged"
-        )
-    for name, tensor in a.items():
-        if tensor.shape != b[name].shape:
-            raise ValueError(
-                f"{name}: shapes {tuple(tensor.shape)} and {tuple(b[name].shape)} differ; "
-                "only weights of one architecture can be merged"
-            )
 
 
 def _is_real(tensor: Tensor) -> bool:

@@ -1,5 +1,24 @@
-"""The symmetry group of an architecture's weights: its specification, its elements, how it is found
-and how it is proved.
+"""The symmetry group of an architecture's weights: what it is, its elements, how it is found.
+
+    spec/       the specification as a value, its text, and the cut of tensors into pieces
+    elements/   permutations, signs, scales and phases: how they act, and canonical forms
+    discover/   a specification read off a model's exported graph
+    verify/     the proof that a specification preserves the function
+
+>>> import torch
+>>> from wsl.symmetry import Permutation, permutation_spec
+>>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+>>> spec = permutation_spec(model, torch.zeros(1, 3))
+>>> print(spec)
+h1 = 4
+0.weight: h1 3
+0.bias: h1
+2.weight: 2 h1
+2.bias: 2
+>>> g = Permutation(spec, {"h1": torch.tensor([1, 0, 3, 2])})
+>>> theta = model.state_dict()
+>>> torch.equal(g(theta)["0.bias"], theta["0.bias"][[1, 0, 3, 2]])
+True
 """
 
 from wsl.symmetry.discover import SpecWarning, permutation_spec, symmetry_spec
@@ -38,6 +57,8 @@ from wsl.symmetry.spec import (
     SpecError,
     UnitSymmetry,
     Window,
+    check_members,
+    check_one,
     factor_of,
     format_axes,
     format_axis,
@@ -78,7 +99,9 @@ __all__ = [
     "canonical_phases",
     "canonical_scales",
     "canonical_signs",
+    "check_members",
     "check_odd",
+    "check_one",
     "factor_of",
     "flip_signs",
     "format_axes",

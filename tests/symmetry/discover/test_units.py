@@ -25,7 +25,7 @@ from wsl.symmetry import (
     symmetry_spec,
     verify_units,
 )
-from wsl.symmetry.elements.layout import along
+from wsl.symmetry.elements.action import along
 
 GOLDEN = {
     "mlp": """
@@ -448,9 +448,7 @@ def directions(spec, theta, group, unit):
     chosen = torch.zeros(spec.groups.get(parent, 1), spec.groups[group], dtype=torch.float64)
     chosen[0, unit] = 1
     for o in spec.occurrences(group):
-        here = along(
-            spec, Place(o.tensor, o.axis, o.segment, o.factor), chosen if parent else chosen[0], 0.0
-        )
+        here = along(spec, o, chosen if parent else chosen[0], elsewhere=0.0)
         yield o.tensor, (theta[o.tensor] + offsets.get(tuple(o), 0.0)) * here
 
 

@@ -1,14 +1,20 @@
-"""Elements of the symmetry group and how they act on tensors; canonical forms of signs, scales and
-phases.
-"""
+"""Elements of the symmetry group and how they act; canonical forms of signs, scales and phases."""
 
-from wsl.symmetry.elements.batch import PermutationBatch, gather_rows
-from wsl.symmetry.elements.canonical_phases import CanonicalPhases, canonical_phases
-from wsl.symmetry.elements.canonical_scales import CanonicalScales, canonical_scales, typical_sizes
-from wsl.symmetry.elements.canonical_signs import bias_of, bias_signs, canonical_signs
-from wsl.symmetry.elements.declared import with_units
+from wsl.symmetry.elements.action import gather_rows
+from wsl.symmetry.elements.batch import PermutationBatch
+from wsl.symmetry.elements.canonical import (
+    CanonicalPhases,
+    CanonicalScales,
+    bias_of,
+    bias_signs,
+    canonical_phases,
+    canonical_scales,
+    canonical_signs,
+    typical_sizes,
+    unit_index,
+    with_units,
+)
 from wsl.symmetry.elements.element import SymmetryElement
-from wsl.symmetry.elements.layout import unit_index
 from wsl.symmetry.elements.permutation import Permutation
 from wsl.symmetry.elements.rescaling import Rescaling
 from wsl.symmetry.elements.signed import SignedBatch, check_odd, flip_signs

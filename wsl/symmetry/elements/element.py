@@ -1,8 +1,8 @@
-"""`SymmetryElement`: a permutation and a rescaling, an element of the whole group that a
-specification describes.
+"""`SymmetryElement`: a permutation and a rescaling, an element of a specification's whole group.
 
-    g = r p, the permutation first       (r p)(r' p') = (r . p r' p^-1)(p p')        (r p)^-1 =
-        (p^-1 r^-1 p) p^-1
+    g = r p, the permutation first
+    (r p)(r' p') = (r . p r' p^-1)(p p')
+    (r p)^-1     = (p^-1 r^-1 p) p^-1
 
 The semidirect product: permutations carry the values of the units along.
 """
@@ -52,8 +52,9 @@ class SymmetryElement:
         return cls(Permutation.random(spec, generator), Rescaling.random(spec, generator))
 
     def __call__(self, params: Mapping[str, Tensor]) -> Params:
-        """Act on weights; leading axes of the tensors are batch. Raises `SpecError` if they do not
-        fit the specification.
+        """Act on weights; leading axes of the tensors are batch.
+
+        Raises `SpecError` if they do not fit the specification.
         """
         return self.rescaling(self.permutation(params))
 

@@ -1,18 +1,19 @@
 """`Permutation`: an element g of a specification's group, and its action on weights.
 
-    (g.theta)[..., i, ...] = theta[..., pi(i), ...]          on every axis that the group permutes
-    (g.theta)[..., (a, j), ...] = theta[..., (pi(a), sigma_a(j)), ...]   for a family sigma_a per
-        index a of pi
+    (g.theta)[..., i, ...]      = theta[..., pi(i), ...]
+    (g.theta)[..., (a, j), ...] = theta[..., (pi(a), sigma_a(j)), ...]
 
-Hence ``(g @ h)(theta) == g(h(theta))`` bit for bit, with index tensors composed by gathering: (g @
-h).pi = h.pi[g.pi]. Only permutations live here; indexing moves values and never rounds them.
+on every axis that a group pi permutes, with or without a family sigma_a per index a of pi. Hence
+``(g @ h)(theta) == g(h(theta))`` bit for bit, with index tensors composed by gathering:
+``(g @ h).pi = h.pi[g.pi]``. Only permutations live here; indexing moves values and never rounds
+them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,13 +21,15 @@ import torch
 from torch import Tensor
 
 from wsl.params import Params
-from wsl.symmetry.spec import Axis, Group, PermutationSpec, Segment, SpecError
+from wsl.symmetry.elements.action import IndexMaps
+from wsl.symmetry.spec import Axis, Group, PermutationSpec, SpecError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Permutation:
-    """A group element: ``indices[name]`` is a permutation of ``arange(size)``, int64, shape (size,)
-    or (size of per, size).
+    """A group element: ``indices[name]`` is a permutation of ``arange(size)``, as int64.
+
+    Its shape is (size,), or (size of per, size) for a family.
     """
 
     spec: PermutationSpec
@@ -61,22 +64,11 @@ class Permutation:
         return cls(spec, {group.name: index(group) for group in spec.declared})
 
     def __call__(self, params: Mapping[str, Tensor]) -> Params:
-        """Act on weights; leading axes of the tensors are batch. Raises `SpecError` if they do not
-        fit the specification.
+        """Act on weights; leading axes of the tensors are batch.
+
+        Raises `SpecError` if they do not fit the specification.
         """
-        batch = self.spec.validate(params)
-        moved: Params = {}
-        indices: dict[tuple[Axis, torch.device], Tensor | None] = {}
-        for name, axes in self.spec.annotations:
-            tensor = params[name]
-            for i, axis in enumerate(axes):
-                if (axis, tensor.device) not in indices:
-                    indices[axis, tensor.device] = self.axis_index(axis, tensor.device)
-                index = indices[axis, tensor.device]
-                if index is not None:
-                    tensor = tensor.index_select(len(batch) + i, index)
-            moved[name] = tensor
-        return moved
+        return self._maps.gather(params, len(self.spec.validate(params)))
 
     def __matmul__(self, other: Permutation) -> Permutation:
         """The product: ``(g @ h)(theta) == g(h(theta))``."""
@@ -110,34 +102,15 @@ class Permutation:
     __hash__ = None  # type: ignore[assignment]
 
     def axis_index(self, axis: Axis, device: torch.device | None = None) -> Tensor | None:
-        """Index tensor (size of the axis,) that gathers ``axis``; None where the axis is fixed."""
-        if all(isinstance(atom, int) for segment in axis for atom in segment):
-            return None
-        parts, start = [], 0
-        for segment in axis:
-            parts.append(self._segment_index(segment) + start)
-            start += self.spec.segment_size(segment)
-        return torch.cat(parts).to(device)
+        """Index tensor (size of the axis,) that gathers ``axis``; None where the axis is fixed.
 
-    def _segment_index(self, segment: Segment) -> Tensor:
-        sizes = [self.spec.segment_size((atom,)) for atom in segment]
-        old = dict(
-            zip(
-                range(len(segment)),
-                torch.unravel_index(torch.arange(math.prod(sizes)), sizes),
-                strict=True,
-            )
-        )
-        per = {group.name: group.per for group in self.spec.declared}
-        flat = torch.zeros_like(old[0])
-        for k, atom in enumerate(segment):
-            here = old[k]
-            if isinstance(atom, str):
-                parent = per[atom]
-                table = self.indices[atom]
-                here = table[here] if parent is None else table[old[segment.index(parent)], here]
-            flat = flat * sizes[k] + here
-        return flat
+        It is kept for later calls: do not write to it.
+        """
+        return self._maps.of(axis, device)
+
+    @functools.cached_property
+    def _maps(self) -> IndexMaps:
+        return IndexMaps(self.spec, self.indices)
 
     def save(self, path: str | Path) -> None:
         """Write the element and its specification as JSON text."""
@@ -159,14 +132,11 @@ class Permutation:
                     f"{path}: format {content['format']!r} version {content['version']!r} is not "
                     "readable here"
                 )
-            spec = PermutationSpec.parse(content["spec"])
-            return cls(
-                spec,
-                {
-                    name: torch.tensor(index, dtype=torch.long)
-                    for name, index in content["indices"].items()
-                },
-            )
+            indices = {
+                name: torch.tensor(index, dtype=torch.long)
+                for name, index in content["indices"].items()
+            }
+            return cls(PermutationSpec.parse(content["spec"]), indices)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise SpecError(f"{path}: not a saved permutation ({error})") from None
 

@@ -1,19 +1,21 @@
 """`Rescaling`: an element of the group of unit symmetries, and its action on weights.
 
-    (r.theta)[.., i, ..] = D (theta[.., i, ..] + c) - c + t      D = product of s_i^e over the
-                                                                 symmetries that act there, t = k_i
-                                                                 pi / omega where a phase shifts
-    (r @ h)(theta) = r(h(theta)):  scales and signs multiply, k = k_r + sign_r k_h          since a
-        sign also flips a shift
+    (r.theta)[.., i, ..] = D (theta[.., i, ..] + c) - c + t
 
-It preserves the function that the network computes if the specification does (`verify_units`).
-Products agree with composition to rounding. A linear symmetry is declared in the specification, but
-has no element here.
+with D the product of s_i^e over the symmetries that act there, and t = k_i pi / omega where a phase
+shifts. In a product ``(r @ h)(theta) = r(h(theta))`` scales and signs multiply, and
+
+    k = k_r + sign_r k_h
+
+since a sign also flips a shift. It preserves the function that the network computes if the
+specification does (`verify_units`). Products agree with composition to rounding. A linear symmetry
+is declared in the specification, but has no element here.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor
 
 from wsl.params import Params
-from wsl.symmetry.elements.layout import acting, along, shape_of
+from wsl.symmetry.elements.action import DeviceCopies, UnitAction, along
 from wsl.symmetry.elements.permutation import Permutation
 from wsl.symmetry.spec import PermutationSpec, Place, SpecError, UnitSymmetry
 
@@ -32,11 +34,10 @@ _MOST_TURNS = 4
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rescaling:
-    """``values[i]`` belongs to the i-th unit symmetry that is not linear; shape (size,) or (size of
-    per, size).
+    """``values[i]`` belongs to the i-th unit symmetry that is not linear.
 
-    Factors s > 0 of a scale, -1 and 1 of a sign, float64; numbers k of half turns of a phase,
-    int64. Raises `SpecError` otherwise.
+    It has shape (size,), or (size of per, size) for a family: factors s > 0 of a scale or -1 and 1
+    of a sign, float64, or numbers k of half turns of a phase, int64. Raises `SpecError` otherwise.
     """
 
     spec: PermutationSpec
@@ -44,7 +45,7 @@ class Rescaling:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(self.values))
-        units = acting(self.spec)
+        units = _acting(self.spec)
         if len(self.values) != len(units):
             raise SpecError(
                 f"{len(self.values)} values given, but the specification has {len(units)} scales, "
@@ -62,19 +63,15 @@ class Rescaling:
 
     @classmethod
     def random(cls, spec: PermutationSpec, generator: torch.Generator | None = None) -> Rescaling:
-        """Scales log-uniform in [1/2, 2], fair signs, and phases of at most four half turns either
-        way.
-        """
+        """Scales log-uniform in [1/2, 2], fair signs, and phases of at most four half turns."""
 
         def draw(unit: UnitSymmetry, shape: tuple[int, ...]) -> Tensor:
             uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
             if unit.kind == "scale":
                 return 4**uniform / 2
-            return (
-                uniform.mul(2).floor() * 2 - 1
-                if unit.kind == "sign"
-                else uniform.mul(2 * _MOST_TURNS + 1).floor() - _MOST_TURNS
-            )
+            if unit.kind == "sign":
+                return uniform.mul(2).floor() * 2 - 1
+            return uniform.mul(2 * _MOST_TURNS + 1).floor() - _MOST_TURNS
 
         return cls._build(spec, draw)
 
@@ -82,40 +79,42 @@ class Rescaling:
     def _build(
         cls, spec: PermutationSpec, draw: Callable[[UnitSymmetry, tuple[int, ...]], Tensor]
     ) -> Rescaling:
-        values = [draw(unit, shape_of(spec, unit)) for unit in acting(spec)]
-        return cls(
-            spec, tuple(v.to(_dtype(unit)) for unit, v in zip(acting(spec), values, strict=True))
-        )
+        values = [draw(unit, _shape_of(spec, unit)).to(_dtype(unit)) for unit in _acting(spec)]
+        return cls(spec, tuple(values))
 
     def __call__(self, params: Mapping[str, Tensor]) -> Params:
-        """Act on weights; leading axes of the tensors are batch. Raises `SpecError` if they do not
-        fit the specification.
+        """Act on weights; leading axes of the tensors are batch.
+
+        Raises `SpecError` if they do not fit the specification.
         """
         self.spec.validate(params)
-        moved = {name: params[name] for name, _ in self.spec.annotations}
-        by_tensor: dict[str, list[tuple[UnitSymmetry, Place, Tensor]]] = {}
-        for unit, value in zip(acting(self.spec), self.values, strict=True):
-            for place in unit.places:
-                by_tensor.setdefault(place.tensor, []).append((unit, place, value))
-        for name, actions in by_tensor.items():
-            moved[name] = self._act(moved[name], actions)
+        moved = {name: params[name] for name in self.spec.axes}
+        for name, action in self._actions.items():
+            moved[name] = action(moved[name])
         return moved
 
-    def _act(self, tensor: Tensor, actions: list[tuple[UnitSymmetry, Place, Tensor]]) -> Tensor:
-        offset = actions[0][1].offset
-        result = tensor + offset if offset else tensor
-        shift = None
-        for unit, place, value in actions:
+    @functools.cached_property
+    def _actions(self) -> dict[str, UnitAction]:
+        by_tensor: dict[str, list[tuple[UnitSymmetry, Place, Tensor]]] = {}
+        for unit, value in zip(_acting(self.spec), self.values, strict=True):
+            for place in unit.places:
+                by_tensor.setdefault(place.tensor, []).append((unit, place, value))
+        return {name: self._action(each) for name, each in by_tensor.items()}
+
+    def _action(self, acting_here: list[tuple[UnitSymmetry, Place, Tensor]]) -> UnitAction:
+        factors, shifts = [], []
+        for unit, place, value in acting_here:
             if unit.kind == "phase" and place.exponent > 0:
                 turn = value.double() * (math.pi / (unit.omega or 1.0))
-                here = along(self.spec, place, turn, 0.0).to(tensor)
-                shift = here if shift is None else shift + here
+                shifts.append(DeviceCopies(along(self.spec, place, turn, elsewhere=0.0)))
             else:
-                result = result * along(
-                    self.spec, place, _factor(unit, value) ** place.exponent, 1.0
-                ).to(tensor)
-        result = result - offset if offset else result
-        return result if shift is None else result + shift
+                factor = _factor(unit, value) ** place.exponent
+                factors.append(DeviceCopies(along(self.spec, place, factor, elsewhere=1.0)))
+        # All places of one tensor have one constant; the specification has been checked for that.
+        return UnitAction(acting_here[0][1].offset, tuple(factors), tuple(shifts))
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.spec, self.values)
 
     def __matmul__(self, other: Rescaling) -> Rescaling:
         """The product: ``(g @ h)(theta) == g(h(theta))`` to rounding."""
@@ -152,8 +151,8 @@ class Rescaling:
     def _turned(self, phase: UnitSymmetry) -> Tensor:
         """The sign, as an integer, that this element gives to what the phase shifts."""
         shifts = {place[:4] for place in phase.places if place.exponent > 0}
-        turned = torch.ones(shape_of(self.spec, phase), dtype=torch.long)
-        for unit, value in zip(acting(self.spec), self.values, strict=True):
+        turned = torch.ones(_shape_of(self.spec, phase), dtype=torch.long)
+        for unit, value in zip(_acting(self.spec), self.values, strict=True):
             if unit.kind == "sign" and shifts & {place[:4] for place in unit.places}:
                 turned = turned * value.long().to(turned.device)
         return turned
@@ -161,7 +160,7 @@ class Rescaling:
     def _map(
         self, f: Callable[[UnitSymmetry, Tensor, Tensor], Tensor], others: tuple[Tensor, ...]
     ) -> Rescaling:
-        units = acting(self.spec)
+        units = _acting(self.spec)
         return Rescaling(
             self.spec, tuple(f(*each) for each in zip(units, self.values, others, strict=True))
         )
@@ -187,16 +186,24 @@ class Rescaling:
                     "readable here"
                 )
             spec = PermutationSpec.parse(content["spec"])
-            pairs = zip(acting(spec), content["values"], strict=True)
-            return cls(
-                spec, tuple(torch.tensor(value, dtype=_dtype(unit)) for unit, value in pairs)
-            )
+            pairs = zip(_acting(spec), content["values"], strict=True)
+            values = tuple(torch.tensor(value, dtype=_dtype(unit)) for unit, value in pairs)
+            return cls(spec, values)
+        except SpecError:
+            raise
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-            raise (
-                error
-                if isinstance(error, SpecError)
-                else SpecError(f"{path}: not a saved rescaling ({error})")
-            ) from None
+            raise SpecError(f"{path}: not a saved rescaling ({error})") from None
+
+
+def _acting(spec: PermutationSpec) -> tuple[UnitSymmetry, ...]:
+    """The unit symmetries that have elements: scales, signs and phases."""
+    return tuple(unit for unit in spec.units if unit.kind != "linear")
+
+
+def _shape_of(spec: PermutationSpec, unit: UnitSymmetry) -> tuple[int, ...]:
+    """One value for each unit, or for each head and unit of a family."""
+    group = next(group for group in spec.declared if group.name == unit.group)
+    return (group.size,) if group.per is None else (spec.groups[group.per], group.size)
 
 
 def _factor(unit: UnitSymmetry, value: Tensor) -> Tensor:
@@ -208,7 +215,7 @@ def _dtype(unit: UnitSymmetry) -> torch.dtype:
 
 
 def _check_value(spec: PermutationSpec, unit: UnitSymmetry, value: Tensor) -> None:
-    shape, dtype = shape_of(spec, unit), _dtype(unit)
+    shape, dtype = _shape_of(spec, unit), _dtype(unit)
     if tuple(value.shape) != shape or value.dtype != dtype:
         raise SpecError(
             f"{unit.head}: needs {dtype} values of shape {shape}, got {value.dtype} "

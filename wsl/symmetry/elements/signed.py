@@ -1,34 +1,35 @@
-"""`SignedBatch`: for every row a permutation and signs of units, one element of the hyperoctahedral
-group of odd activations.
+"""`SignedBatch`: for every row a permutation and signs of the units of odd activations.
 
-    phi(-z) = -phi(z)  (sin, tanh):     (g.theta)[r, .., i, ..] = s_r,i theta[r, .., pi_r(i), ..],
-        s in {-1, 1}^n
+    phi(-z) = -phi(z)   (sin, tanh)
+    (g.theta)[r, .., i, ..] = s_ri theta[r, .., pi_r(i), ..],   s in {-1, 1}^n
 
-The permutation comes first, then the signs, along every axis on which an odd group acts: incoming
-weights and bias of a unit change sign together with its outgoing weights, which leaves the function
-as it is. Chen, Lu, Hecht-Nielsen (1993). Exact: no value is rounded. The caller says which groups
-are odd: on each tensor they must act as on a weight or bias of a plain linear map. Nothing here
-checks that, nor does it reach the units of families; `Rescaling` does, for one element.
+These are elements of the hyperoctahedral group. The permutation comes first, then the signs, along
+every axis on which an odd group acts: incoming weights and bias of a unit change sign together with
+its outgoing weights, which leaves the function as it is. Chen, Lu & Hecht-Nielsen (1993). Exact: no
+value is rounded. The caller says which groups are odd: on each tensor they must act as on a weight
+or bias of a plain linear map. Nothing here checks that, nor does it reach the units of families;
+`Rescaling` does, for one element.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from wsl.params import Params
+from wsl.symmetry.elements.action import DeviceCopies, across, spread
 from wsl.symmetry.elements.batch import PermutationBatch
-from wsl.symmetry.spec import PermutationSpec, Segment, SpecError
+from wsl.symmetry.spec import Axis, Occurrence, PermutationSpec, SpecError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SignedBatch:
-    """``permutations``, then ``signs``: -1 or 1, of shape (rows, size), by the name of their
-    group.
-    """
+    """``permutations``, then ``signs`` of -1 or 1, (rows, size), by the name of their group."""
 
     permutations: PermutationBatch
     signs: Mapping[str, Tensor]
@@ -55,13 +56,11 @@ class SignedBatch:
         """Independent uniformly random elements, with signs in the groups ``odd``."""
         check_odd(spec, odd)
         permutations = PermutationBatch.random(spec, rows, generator)
-        return cls(
-            permutations,
-            {
-                name: 1.0 - 2 * torch.randint(2, (rows, spec.groups[name]), generator=generator)
-                for name in odd
-            },
-        )
+        signs = {
+            name: 1.0 - 2 * torch.randint(2, (rows, spec.groups[name]), generator=generator)
+            for name in odd
+        }
+        return cls(permutations, signs)
 
     def __len__(self) -> int:
         return len(self.permutations)
@@ -73,10 +72,18 @@ class SignedBatch:
         )
 
     def __call__(self, params: Mapping[str, Tensor]) -> Params:
-        """Act on weights (rows, *shape), on any device; raises `SpecError` if the numbers of rows
-        differ.
+        """Act on weights (rows, *shape), on any device.
+
+        Raises `SpecError` if the numbers of rows differ.
         """
-        return flip_signs(self.permutations.spec, self.permutations(params), self.signs)
+        return _flipped(self.permutations(params), self._flips)
+
+    @functools.cached_property
+    def _flips(self) -> list[tuple[str, int, DeviceCopies]]:
+        return _flips(self.permutations.spec, self.signs)
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.permutations, self.signs)
 
 
 def check_odd(spec: PermutationSpec, odd: Sequence[str]) -> None:
@@ -91,28 +98,42 @@ def check_odd(spec: PermutationSpec, odd: Sequence[str]) -> None:
 def flip_signs(
     spec: PermutationSpec, params: Mapping[str, Tensor], signs: Mapping[str, Tensor]
 ) -> Params:
-    """The action of ``signs`` (batch, units), given by group, on tensors (batch, *shape, ...); its
-    own inverse.
+    """Act by ``signs`` (batch, units), given by group, on tensors (batch, *shape, ...).
+
+    The action is its own inverse.
     """
+    check_odd(spec, list(signs))
+    return _flipped(params, _flips(spec, signs))
+
+
+def _flips(
+    spec: PermutationSpec, signs: Mapping[str, Tensor]
+) -> list[tuple[str, int, DeviceCopies]]:
+    """Tensor, axis, and the signs (batch, length) along it; axes annotated alike share theirs."""
+    found = []
+    for group, values in signs.items():
+        known: dict[Axis, DeviceCopies] = {}
+        for (tensor, i), places in _by_axis(spec.occurrences(group)).items():
+            axis = spec.axes[tensor][i]
+            if axis not in known:
+                each = (spread(spec, place, values, elsewhere=1.0) for place in places)
+                known[axis] = DeviceCopies(functools.reduce(operator.mul, each))
+            found.append((tensor, i, known[axis]))
+    return found
+
+
+def _by_axis(places: Iterable[Occurrence]) -> dict[tuple[str, int], list[Occurrence]]:
+    found: dict[tuple[str, int], list[Occurrence]] = {}
+    for place in places:
+        found.setdefault((place.tensor, place.axis), []).append(place)
+    return found
+
+
+def _flipped(
+    params: Mapping[str, Tensor], flips: Sequence[tuple[str, int, DeviceCopies]]
+) -> Params:
     moved = dict(params)
-    for group, factors in signs.items():
-        for tensor, axis in dict.fromkeys((o.tensor, o.axis) for o in spec.occurrences(group)):
-            parts = [
-                _segment_signs(spec, segment, group, factors) for segment in spec.axes[tensor][axis]
-            ]
-            factor = torch.cat(parts, 1).to(moved[tensor], non_blocking=True)
-            shape = [1] * (moved[tensor].dim() - 1)
-            shape[axis] = -1
-            moved[tensor] = moved[tensor] * factor.view(len(factor), *shape)
+    for name, axis, signs in flips:
+        tensor = moved[name]
+        moved[name] = tensor * across(signs.like(tensor), axis, tensor.dim() - 1)
     return moved
-
-
-def _segment_signs(spec: PermutationSpec, segment: Segment, group: str, signs: Tensor) -> Tensor:
-    sizes = [spec.segment_size((atom,)) for atom in segment]
-    factor = signs.new_ones(len(signs), *sizes)
-    for k, atom in enumerate(segment):
-        if atom == group:
-            factor = factor * signs.view(
-                len(signs), *(n if i == k else 1 for i, n in enumerate(sizes))
-            )
-    return factor.flatten(1)

@@ -1,6 +1,4 @@
-"""The specification as a value: its grammar, its names and keys, its exchange formats, and its cut
-into blocks.
-"""
+"""The specification as a value: its grammar, names and keys, exchange formats, cut into pieces."""
 
 from wsl.symmetry.spec.grammar import (
     Atom,
@@ -13,6 +11,7 @@ from wsl.symmetry.spec.grammar import (
     parse_axes,
 )
 from wsl.symmetry.spec.keys import KeyReport
+from wsl.symmetry.spec.members import check_members, check_one
 from wsl.symmetry.spec.parts import Group, Occurrence
 from wsl.symmetry.spec.pieces import (
     Factor,
@@ -41,6 +40,8 @@ __all__ = [
     "SpecError",
     "UnitSymmetry",
     "Window",
+    "check_members",
+    "check_one",
     "clashes",
     "factor_of",
     "format_axes",

@@ -69,7 +69,9 @@ def from_axes_to_perm(
             "must be the state dict's"
         )
     parents: dict[str, str] = {}
-    axes = {name: _read_axes(name, mapping.get(name), shapes[name], parents) for name in shapes}
+    axes = {
+        name: _read_axes(name, mapping.get(name), shapes[name], parents=parents) for name in shapes
+    }
     known = _solve(axes, shapes, dict(sizes or {}))
     declared = tuple(Group(name, size, parents.get(name)) for name, size in known.items())
     parts = Parts(declared, tuple(axes.items()))
@@ -108,7 +110,7 @@ def _term(axis: Axis, per: Mapping[str, str], *, where: str | None) -> str | Non
     )
 
 
-def _read_axes(name: str, terms: Any, shape: Sequence[int], parents: dict[str, str]) -> Axes:
+def _read_axes(name: str, terms: Any, shape: Sequence[int], *, parents: dict[str, str]) -> Axes:
     check_tensor_name(name)
     terms = [None] * len(shape) if terms is None else terms
     if isinstance(terms, str) or not isinstance(terms, Sequence) or len(terms) != len(shape):
@@ -117,12 +119,12 @@ def _read_axes(name: str, terms: Any, shape: Sequence[int], parents: dict[str, s
             f"got {terms!r}"
         )
     return tuple(
-        _read_axis(f"{name}: axis {i}", term, length, parents)
+        _read_axis(f"{name}: axis {i}", term, length, parents=parents)
         for i, (term, length) in enumerate(zip(terms, shape, strict=True))
     )
 
 
-def _read_axis(where: str, term: Any, length: int, parents: dict[str, str]) -> Axis:
+def _read_axis(where: str, term: Any, length: int, *, parents: dict[str, str]) -> Axis:
     if term is None:
         return ((int(length),),)
     if not isinstance(term, str):
@@ -157,8 +159,8 @@ def _solve(
         for name, value in axes.items()
         for axis, length in zip(value, shapes[name], strict=True)
     ]
-    order = dict.fromkeys([*sizes, *(g for axis, _, _ in equations for g in groups_of((axis,)))])
-    waiting = [equation for equation in equations if any(groups_of(equation[:1]))]
+    order = dict.fromkeys([*sizes, *groups_of(tuple(axis for axis, _, _ in equations))])
+    waiting = equations
     while waiting:
         still = [equation for equation in waiting if not _solve_one(equation, sizes)]
         if len(still) == len(waiting):

@@ -44,7 +44,10 @@ def from_json(text: str) -> Parts:
     annotations = tuple(_tensor(*item) for item in tensors.items())
     pinned = _typed(content.get("pinned", {}), dict, "pinned")
     units = tuple(map(_unit, _typed(content.get("units", []), list, "units")))
-    parts = Parts(groups, annotations, pinned, units)
+    return _checked(Parts(groups, annotations, pinned, units))
+
+
+def _checked(parts: Parts) -> Parts:
     check(parts)
     _check_numbers(parts)
     _check_pinned(parts)

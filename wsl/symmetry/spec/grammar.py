@@ -1,15 +1,13 @@
-"""The text of a specification: the einops axis grammar, read into sums of products and written
-back.
+"""The axis grammar of einops, read into sums of products and written back.
 
-    axes    := axis*                       separated by spaces, one per tensor dimension
-    axis    := term ('+' term)*            '+' concatenates
-    term    := name | number | '(' axes ')' parentheses multiply (a flattened axis, outermost factor
-            first)
+    axes  :=  axis*                        separated by spaces, one per tensor dimension
+    axis  :=  term ('+' term)*             '+' concatenates
+    term  :=  name | number | '(' axes ')'
 
-A name is a permutation group, a number a fixed size. Every axis is brought to one normal form, a
-concatenation of products of atoms: products distribute over sums, fixed factors that touch are
-multiplied, factors of one are dropped. So two texts that mean the same axis give equal values. It
-knows nothing of sizes or tensors.
+Parentheses multiply: a flattened axis, outermost factor first. A name is a permutation group, a
+number a fixed size. Every axis is brought to one normal form, a concatenation of products of atoms:
+products distribute over sums, fixed factors that touch are multiplied, factors of one are dropped.
+So two texts that mean the same axis give equal values. It knows nothing of sizes or tensors.
 """
 
 from __future__ import annotations
@@ -34,14 +32,16 @@ _TOKEN = re.compile(rf"\s*(?:({NAME})|(\d+)|([()+]))")
 
 
 class SpecError(ValueError):
-    """A specification's text, or a tensor that should follow it, is wrong; the message says what,
-    where and how to fix it.
+    """A specification's text, or a tensor that should follow it, is wrong.
+
+    The message says what is wrong, where, and how to fix it.
     """
 
 
 def parse_axes(text: str) -> Axes:
-    """Read the axes of one tensor, for example ``"10 (c2 49)"``; raises `SpecError` with the
-    offending place.
+    """Read the axes of one tensor, for example ``"10 (c2 49)"``.
+
+    Raises `SpecError` with the offending place.
     """
     tokens = _tokens(text)[::-1]
     axes = _parse_axes(tokens, 0)
@@ -57,8 +57,10 @@ def format_axes(axes: Axes) -> str:
 
 def format_axis(axis: Axis) -> str:
     """Write one axis: ``c1+c2``, ``(c2 49)``, ``10``."""
+    texts = [" ".join(map(str, segment)) for segment in axis]
     return "+".join(
-        str(seg[0]) if len(seg) == 1 else f"({' '.join(map(str, seg))})" for seg in axis
+        text if len(segment) == 1 else f"({text})"
+        for text, segment in zip(texts, axis, strict=True)
     )
 
 
@@ -117,10 +119,8 @@ def _parse_axes(tokens: list[str], depth: int) -> Axes:
 
 def _parse_term(tokens: list[str], depth: int) -> list[Segment]:
     if not tokens or tokens[-1] in "+)":
-        raise SpecError(
-            "expected a name, a number or '(' "
-            f"{'before ' + repr(tokens[-1]) if tokens else 'at the end'}"
-        )
+        where = f"before {tokens[-1]!r}" if tokens else "at the end"
+        raise SpecError(f"expected a name, a number or '(' {where}")
     head = tokens.pop()
     if head != "(":
         return [(_number(head) if head.isdigit() else head,)]
@@ -142,8 +142,10 @@ def _number(text: str) -> int:
 
 
 def _product(factors: Axes) -> list[Segment]:
-    """Distribute a product over sums; an inner sum under a group has no such form and is
-    refused.
+    """Distribute a product over sums; an inner sum under a group has no such form.
+
+    ``(2 (a+b))`` is ``a+b+a+b``, written out; ``(g (a+b))`` would need as many copies as g has
+    elements, moved with them, and is refused.
     """
     segments: list[Segment] = [()]
     for factor in factors:

@@ -50,13 +50,7 @@ def rename_groups(parts: Parts, names: Renaming) -> Parts:
     _check_distinct(new, "groups")
     for name in new.values():
         _check_group_name(name)
-    declared = tuple(
-        group._replace(name=new[group.name], per=new[group.per] if group.per else None)
-        for group in parts.declared
-    )
-    annotations = tuple((name, _renamed_axes(axes, new)) for name, axes in parts.annotations)
-    units = tuple(dataclasses.replace(unit, group=new[unit.group]) for unit in parts.units)
-    return Parts(declared, annotations, parts.pinned, units)
+    return _with_groups(parts, new)
 
 
 def restrict(parts: Parts, part: str | Iterable[str], *, keep_prefix: bool = False) -> Parts:
@@ -98,18 +92,30 @@ def _check_group_name(name: Any) -> None:
         )
 
 
+def _with_groups(parts: Parts, new: Mapping[str, str]) -> Parts:
+    """The same tensors, with every group under its new name."""
+    declared = tuple(
+        group._replace(name=new[group.name], per=new[group.per] if group.per else None)
+        for group in parts.declared
+    )
+    annotations = tuple((name, _renamed_axes(axes, new)) for name, axes in parts.annotations)
+    units = tuple(dataclasses.replace(unit, group=new[unit.group]) for unit in parts.units)
+    return Parts(declared, annotations, parts.pinned, units)
+
+
 def _with_tensors(parts: Parts, names: Mapping[str, str]) -> Parts:
     """The tensors that ``names`` maps, under their new names, with the groups that act on them."""
     annotations = tuple((names[name], axes) for name, axes in parts.annotations if name in names)
     used = {group for _, axes in annotations for group in groups_of(axes)}
-    pinned = {}
-    for place, reason in parts.pinned.items():
-        name, _, axis = place.rpartition(" axis ")
-        if name in names:
-            pinned[f"{names[name]} axis {axis}"] = reason
     declared = tuple(group for group in parts.declared if group.name in used)
     units = tuple(unit for old in parts.units if (unit := _unit_of(old, names)))
-    return Parts(declared, annotations, pinned, units)
+    return Parts(declared, annotations, _pinned_of(parts.pinned, names), units)
+
+
+def _pinned_of(pinned: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """The reasons of axes of the tensors that ``names`` maps, under their new names."""
+    places = [(*place.rpartition(" axis "), reason) for place, reason in pinned.items()]
+    return {f"{names[name]} axis {i}": reason for name, _, i, reason in places if name in names}
 
 
 def _unit_of(unit: UnitSymmetry, names: Mapping[str, str]) -> UnitSymmetry | None:

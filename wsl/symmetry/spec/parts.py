@@ -113,22 +113,18 @@ def _places(parts: Parts) -> dict[str, set[Occurrence]]:
 
 
 def _check_annotations(parts: Parts) -> None:
-    per = parts.per
-    for name, axes in parts.annotations:
-        for segment in (segment for axis in axes for segment in axis):
-            for k, atom in enumerate(segment):
-                if isinstance(atom, str):
-                    _check_atom(name, atom, segment[:k], per)
-
-
-def _check_atom(tensor: str, atom: str, before: Segment, per: Mapping[str, str | None]) -> None:
-    if atom not in per:
-        raise SpecError(
-            f"{tensor}: group '{atom}' has no size; add '{atom} = SIZE' to the first line"
-        )
-    # The member of a family is chosen by the index of its parent, so that one must be known first.
-    if per[atom] is not None and per[atom] not in before:
-        raise SpecError(
-            f"{tensor}: '{atom}' is per '{per[atom]}', which must stand before it in the same "
-            "product"
-        )
+    per, axes = parts.per, parts.axes
+    for place, atom in atoms_of(parts.annotations):
+        if isinstance(atom, int):
+            continue
+        if atom not in per:
+            raise SpecError(
+                f"{place.tensor}: group '{atom}' has no size; add '{atom} = SIZE' to the first line"
+            )
+        # The member of a family is chosen by the index of its parent, which must be known first.
+        before = axes[place.tensor][place.axis][place.segment][: place.factor]
+        if per[atom] is not None and per[atom] not in before:
+            raise SpecError(
+                f"{place.tensor}: '{atom}' is per '{per[atom]}', which must stand before it in the "
+                "same product"
+            )

@@ -130,7 +130,7 @@ class PermutationSpec:
     def movable(self) -> float:
         """Share of all entries that lie on tensors with an axis on which a group acts."""
         sizes = {name: shape.numel() for name, shape in self._shapes.items()}
-        moving = {o.tensor for o, atom in atoms_of(self.annotations) if isinstance(atom, str)}
+        moving = {place.tensor for group in self.groups for place in self.occurrences(group)}
         return sum(sizes[name] for name in moving) / max(1, sum(sizes.values()))
 
     def axis_size(self, axis: Axis) -> int:
@@ -143,7 +143,15 @@ class PermutationSpec:
 
     def occurrences(self, group: str) -> Iterator[Occurrence]:
         """Every place where ``group`` acts, in the order of the tensors."""
-        return (place for place, atom in atoms_of(self.annotations) if atom == group)
+        return iter(self._occurrences.get(group, ()))
+
+    @functools.cached_property
+    def _occurrences(self) -> Mapping[str, list[Occurrence]]:
+        found: dict[str, list[Occurrence]] = {name: [] for name in self.groups}
+        for place, atom in atoms_of(self.annotations):
+            if isinstance(atom, str):
+                found[atom].append(place)
+        return found
 
     def rename(self, names: Renaming) -> PermutationSpec:
         """Other names of tensors or modules: a mapping, or a function of each name.

@@ -213,5 +213,6 @@ def clashes(phase: UnitSymmetry, units: Sequence[UnitSymmetry]) -> Iterator[Unit
     for unit in units:
         here = {place[:4] for place in unit.places if place.tensor in tensors}
         own = unit is phase or (unit.kind == "sign" and unit.group == phase.group)
+        # A linear symmetry has no elements, so nothing has to be composed with it.
         if here and unit.kind != "linear" and not (own and here == shifted):
             yield unit

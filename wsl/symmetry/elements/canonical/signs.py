@@ -1,13 +1,14 @@
 """`canonical_signs`: one representative of the sign symmetry of odd activations.
 
-    phi(-z) = -phi(z)  (sin, tanh):   (W_i, b_i, W_{i+1}) -> (s W_i, s b_i, W_{i+1} s),  s in {-1,
-        1}^n,   leaves f unchanged
+    phi(-z) = -phi(z)   (sin, tanh)
+    (W_i, b_i, W_{i+1})  ->  (s W_i, s b_i, W_{i+1} s),    s in {-1, 1}^n
 
-The signs are chosen so that the bias of each unit is not negative; Shamsian et al. (2024), arXiv
-2402.04081, draw them at random as an augmentation instead. Exact, and equivariant to permutations;
-a unit with bias zero stays as it is, and near zero the choice jumps. The caller declares which
-groups are odd: every tensor on which the group acts must be a weight or bias of a plain linear map,
-not a normalisation, and the activation between them odd. Nothing here checks that.
+leaves f unchanged. The signs are chosen so that the bias of each unit is not negative; Shamsian et
+al. (2024), arXiv 2402.04081, draw them at random as an augmentation instead. Exact, and equivariant
+to permutations; a unit with bias zero stays as it is, and near zero the choice jumps. The caller
+declares which groups are odd: every tensor on which the group acts must be a weight or bias of a
+plain linear map, not a normalisation, and the activation between them odd. Nothing here checks
+that.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ def bias_of(spec: PermutationSpec, group: str) -> str:
     if not found:
         raise SpecError(
             f"odd group '{group}': no tensor has it as its only axis, so there is no bias to fix "
-            "its signs by; "
-            f"the groups are {sorted(spec.groups)}"
+            f"its signs by; the groups are {sorted(spec.groups)}"
         )
     return found[0]

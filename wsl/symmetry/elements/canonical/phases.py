@@ -1,7 +1,7 @@
 """`canonical_phases`: one representative of the phase shifts of sine units.
 
-    sin(w (z + k pi / w)) = (-1)^k sin(w z):     (b_i, W_{i+1}) -> (b_i - k pi / w, W_{i+1} (-1)^k),
-        k = round(b_i w / pi)
+    sin(w (z + k pi / w)) = (-1)^k sin(w z)
+    (b_i, W_{i+1})  ->  (b_i - k pi / w, W_{i+1} (-1)^k),    k = round(b_i w / pi)
 
 leaves f unchanged and brings every bias into [-pi / 2w, pi / 2w]; w is the factor between bias and
 sine, omega_0 for sin(omega_0 (W x + b)), 1 where omega_0 has been absorbed into the weights.
@@ -18,18 +18,18 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from wsl.params import Params
-from wsl.symmetry.elements.declared import with_units
-from wsl.symmetry.elements.unit_axis import UnitAxis
+from wsl.symmetry.elements.canonical.declared import with_units
+from wsl.symmetry.elements.canonical.unit_axis import UnitAxis
 from wsl.symmetry.spec import PermutationSpec
 
 
 def canonical_phases(
     spec: PermutationSpec, params: Mapping[str, Tensor], omega: Mapping[str, float] | None = None
 ) -> Params:
-    """Weights (batch, *shape) with the same function and biases within a quarter turn of zero.
+    """The same function, with biases within a quarter turn of zero; tensors (batch, *shape).
 
     ``omega`` maps the groups to treat to their factor w, where the specification has no line for
-    their phase (see `charges`); by default all groups with such a line. Raises `SpecError` for
+    their phase (see `with_units`); by default all groups with such a line. Raises `SpecError` for
     groups that do not exist or have no bias.
     """
     return CanonicalPhases(spec, omega)(params)
@@ -40,7 +40,7 @@ class CanonicalPhases:
 
     def __init__(self, spec: PermutationSpec, omega: Mapping[str, float] | None = None):
         lines = [unit for unit in with_units(spec, phases=omega).units if unit.kind == "phase"]
-        self.steps = [
+        self.phases = [
             (math.pi / (unit.omega or 1.0), [UnitAxis.of(spec, place) for place in unit.places])
             for unit in lines
             if omega is None or unit.group in omega
@@ -49,7 +49,8 @@ class CanonicalPhases:
     def __call__(self, params: Mapping[str, Tensor]) -> Params:
         """Weights (batch, *shape)."""
         moved = dict(params)
-        for turn, axes in self.steps:
+        for turn, axes in self.phases:
+            # Places that shift come first; the first of them is the bias that k is read from.
             k = (axes[0].rows(moved[axes[0].place.tensor])[..., 0] / turn).round()
             for axis in axes:
                 name = axis.place.tensor
