@@ -79,9 +79,8 @@ def _has_own_way(module: nn.Module) -> bool:
     kind = type(module)
     pairs = [(getattr(kind, name, None), getattr(nn.Module, name, None)) for name in _OWN_WAY]
     own = [method for method, usual in pairs if method is not usual]
-    slots = any(getattr(base, "__slots__", ()) for base in kind.__mro__)
     of_torch = any(getattr(method, "__module__", "").startswith("torch.") for method in own)
-    return of_torch or slots or isinstance(module, (dict, list, tuple))
+    return of_torch or isinstance(module, (dict, list, tuple))
 
 
 def _attributes(module: nn.Module, memo: dict[int, Any]) -> Iterator[tuple[str, Any]]:
