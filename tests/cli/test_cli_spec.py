@@ -2,7 +2,9 @@
 them.
 """
 
+import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from torch import nn
 
 from wsl import params
 from wsl.cli import main
-from wsl.symmetry import PermutationSpec
+from wsl.symmetry import PermutationSpec, symmetry_spec, verify
 from wsl.zoo import read_checkpoint, write_checkpoint
 
 NETS = """
@@ -43,6 +45,16 @@ class Heads:
         return nn.Sequential(nn.Linear(5, 8), layer, nn.Linear(8, 3))
 
 
+class Aux(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
+        self.aux = nn.Linear(7, 2)
+
+    def forward(self, x):
+        h = self[1](self[0](x))
+        return (self[2](h), self.aux(h)) if self.training else self[2](h)
+
+
 def net(hidden=7, bias=True):
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(5, hidden, bias), nn.ReLU(), nn.Linear(hidden, 3, bias))
@@ -57,7 +69,7 @@ def wrong():
 
 
 instance = net()
-two = Two
+two, aux = Two, Aux
 branch = lambda: Branch(5, 5)
 nothing = lambda: 3
 """
@@ -112,6 +124,30 @@ def test_what_the_units_allow_is_printed_and_proved(here, capsys):
     printed = capsys.readouterr().out
     assert "scale h1: 0.weight[0] 0.bias[0] / 2.weight[1]" in printed
     assert "unit symmetries: preserves the function" in printed
+
+
+@pytest.mark.parametrize("meta", [[], ["--meta"]])
+def test_the_proof_that_is_printed_is_the_report_of_verify(here, capsys, meta):
+    assert spec("net", *SHAPE, "--units", "--verify", *meta) == 0
+    printed = capsys.readouterr().out
+    model = importlib.import_module("cli_spec_nets").net()
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    report = str(verify(symmetry_spec(model, x), model, x))
+    assert "scale h1: 0.weight[0]" in report
+    if meta:  # the weights are other ones, and so is the rounding
+        printed, report = (re.sub(r"\d\.\de-1[5-9]|0\.0e\+00", "~", t) for t in (printed, report))
+    assert f"\n{report}\n" in printed
+
+
+def test_weights_that_the_call_does_not_use_are_named(here, capsys):
+    assert spec("aux", *SHAPE) == 0
+    printed = capsys.readouterr()
+    assert (
+        "note: aux.weight, aux.bias (19.5% of the weights) are not used by this call" in printed.err
+    )
+    assert "aux.weight: 2 7" in printed.out
+    assert spec("net", *SHAPE) == 0
+    assert "not used" not in capsys.readouterr().err
 
 
 def test_a_wrong_unit_symmetry_is_refused(here, capsys):

@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ CODE_FAILS = (
 
 _SHAPE = re.compile(r"(?:([A-Za-z_]\w*)=)?(?:(int|bool|float):)?(\d+(?:,\d+)*)(?::(\d+))?")
 _BOUND = 2
+_SHOWN = 8
 
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,30 +88,14 @@ def examples(shapes: Sequence[str] | None, dtype: torch.dtype = torch.float32) -
             "for each input"
         )
     generator = torch.Generator().manual_seed(0)
-    args: list[Tensor] = []
-    kwargs: dict[str, Tensor] = {}
-    for text in shapes:
-        found = _SHAPE.fullmatch(text.replace(" ", ""))
-        sizes = [int(part) for part in found[3].split(",")] if found else [0]
-        if not found or 0 in sizes or found[4] == "0" or (found[4] and found[2] != "int"):
-            raise ConfigError(
-                "--input-shape needs positive numbers with commas, for example 2,3,32,32, "
-                "int:2,16:1000 or "
-                f"mask=bool:2,16, got {text}"
-            )
-        made = _example(
-            found[2] or "float", sizes, int(found[4] or _BOUND), dtype=dtype, generator=generator
-        )
-        if found[1]:
-            kwargs[found[1]] = made
-        else:
-            args.append(made)
-    return tuple(args), kwargs
+    made = [(shape.name, shape.draw(dtype, generator)) for shape in map(_parse_shape, shapes)]
+    return tuple(t for name, t in made if not name), {name: t for name, t in made if name}
 
 
 def discover(model: nn.Module, inputs: Inputs, *, units: bool = False) -> PermutationSpec:
-    """The specification of a network, if asked for with what its units allow; what limits it is
-    said on stderr.
+    """The specification of a network; ``units`` finds also what its units allow.
+
+    What limits it is said on stderr: branches that were not seen, and weights that were not used.
     """
     find_spec = symmetry_spec if units else permutation_spec
     with warnings.catch_warnings(record=True) as caught:
@@ -118,7 +103,24 @@ def discover(model: nn.Module, inputs: Inputs, *, units: bool = False) -> Permut
         spec = find_spec(model, *inputs[0], **inputs[1])
     for warning in caught:
         say(f"note: {' '.join(str(warning.message).split())}", error=True)
+    if unused := _unused(spec, model):
+        say(f"note: {unused}", error=True)
     return spec
+
+
+def _unused(spec: PermutationSpec, model: nn.Module) -> str:
+    """What to know of weights that the call did not use: heads that only training uses, say."""
+    fixed = {axis.rpartition(" axis ")[0] for axis, why in spec.pinned.items() if why == "unused"}
+    sizes = {name: tensor.numel() for name, tensor in model.named_parameters()}
+    names = [name for name in sizes if name in fixed]
+    if not names:
+        return ""
+    share = sum(sizes[name] for name in names) / max(1, sum(sizes.values()))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (
+        f"{', '.join(names[:_SHOWN])}{more} ({share:.1%} of the weights) are not used by this call "
+        "and stay as they are; if training uses them, they do not fit units that move"
+    )
 
 
 def read_spec(path: str | Path) -> PermutationSpec:
@@ -135,8 +137,9 @@ def read_spec(path: str | Path) -> PermutationSpec:
 
 
 def align(path: str | Path, theta: Params, spec: PermutationSpec) -> Params:
-    """Weights under the names of a specification; that a wrapper's names were changed is said on
-    stderr.
+    """Weights under the names of a specification.
+
+    That the names of a wrapper were changed is said on stderr.
     """
     aligned = spec.align_keys(theta)
     changed = [(old, new) for old, new in zip(theta, aligned, strict=True) if old != new]
@@ -164,10 +167,28 @@ def _json_object(text: str | None) -> dict[str, Any]:
     return value
 
 
-def _example(
-    kind: str, sizes: list[int], bound: int, *, dtype: torch.dtype, generator: torch.Generator
-) -> Tensor:
-    if kind == "float":
-        return torch.randn(sizes, generator=generator).to(dtype)
-    integers = torch.randint(bound, sizes, generator=generator)
-    return integers.bool() if kind == "bool" else integers
+class _InputShape(NamedTuple):
+    """``[NAME=][TYPE:]SHAPE[:BOUND]``, read."""
+
+    name: str
+    kind: str
+    sizes: list[int]
+    bound: int
+
+    def draw(self, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+        """Normal numbers of a type, integers below the bound, or fair coins."""
+        if self.kind == "float":
+            return torch.randn(self.sizes, generator=generator).to(dtype)
+        integers = torch.randint(self.bound, self.sizes, generator=generator)
+        return integers.bool() if self.kind == "bool" else integers
+
+
+def _parse_shape(text: str) -> _InputShape:
+    found = _SHAPE.fullmatch(text.replace(" ", ""))
+    sizes = [int(part) for part in found[3].split(",")] if found else [0]
+    if not found or 0 in sizes or found[4] == "0" or (found[4] and found[2] != "int"):
+        raise ConfigError(
+            "--input-shape needs positive numbers with commas, for example 2,3,32,32, "
+            f"int:2,16:1000 or mask=bool:2,16, got {text}"
+        )
+    return _InputShape(found[1] or "", found[2] or "float", sizes, int(found[4] or _BOUND))

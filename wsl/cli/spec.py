@@ -1,5 +1,6 @@
-"""``wsl spec MODEL``: the permutation symmetry of a network, discovered or read from a file,
-proved, compared and written.
+"""``wsl spec MODEL``: the symmetry of a network's weights, found or read from a file, and proved.
+
+It is compared with a checkpoint on request, and written as text, JSON or Git Re-Basin's dictionary.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from wsl.cli.networks import (
 from wsl.cli.results import write_text
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
-from wsl.symmetry import PermutationSpec, verify, verify_units
+from wsl.symmetry import PermutationSpec, verify
 from wsl.zoo import read_checkpoint
 
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
@@ -39,16 +40,12 @@ _PROOFS = {
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Print the specification and what it amounts to; files are written only if everything that was
-    asked for holds.
+    """Print the specification and what it amounts to.
+
+    Files are written only if everything that was asked for holds.
     """
     options = _parser().parse_args(arguments)
-    outputs = [path for path in (options.output, options.json, options.axes_to_perm) if path]
-    if len(set(outputs)) < len(outputs):
-        raise ConfigError(
-            f"{outputs[-1]} would be written twice; give -o, --json and --axes-to-perm files of "
-            "their own"
-        )
+    _refuse_one_file_twice([options.output, options.json, options.axes_to_perm])
     proves = options.verify or options.spec or any(getattr(options, name) for name in _PROOFS)
     model = _build(options)
     own = next((t.dtype for t in model.parameters() if t.is_floating_point()), torch.float32)
@@ -66,6 +63,15 @@ def run(arguments: Sequence[str]) -> None:
     _write(spec, options)
 
 
+def _refuse_one_file_twice(paths: Sequence[str | None]) -> None:
+    outputs = [path for path in paths if path]
+    if len(set(outputs)) < len(outputs):
+        raise ConfigError(
+            f"{outputs[-1]} would be written twice; give -o, --json and --axes-to-perm files of "
+            "their own"
+        )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsl spec", description="Print the permutation symmetry of a network's weights."
@@ -81,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--meta", action="store_true", help="build the network without memory for its weights"
     )
+    _add_proofs(parser)
+    _add_outputs(parser)
+    return parser
+
+
+def _add_proofs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spec",
         metavar="FILE",
@@ -103,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also find scales, signs, phases and linear maps of the units",
     )
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         metavar="FILE",
@@ -117,7 +132,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--axes-to-perm", metavar="FILE", help="write Git Re-Basin's dictionary as JSON"
     )
-    return parser
 
 
 def _build(options: argparse.Namespace) -> nn.Module:
@@ -173,17 +187,10 @@ def _prove(
             materialize=options.meta,
             **more,
         )
-        units = (
-            verify_units(spec, model, *args, kwargs=kwargs)
-            if spec.units and not options.meta
-            else None
-        )
     except CODE_FAILS as error:
         raise ConfigError(f"{options.model} cannot be verified: {error}") from None
     say(str(proof))
-    if units is not None:
-        say(f"unit symmetries: {units}")
-    if not proof.ok or (units is not None and not units.ok):
+    if not proof.ok:
         where = options.spec or f"the specification of {options.model}"
         raise ConfigError(
             f"{where} does not preserve the function"

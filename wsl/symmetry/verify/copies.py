@@ -3,6 +3,7 @@
 `copy.deepcopy` stops at the first thing that it cannot copy: the computed weight of weight norm and
 of pruning, a lock, an open file, an imported module. Here such a tensor is detached, and anything
 else that cannot be copied is shared with the original. Weights, buffers and submodules never are.
+A class of the user's own is copied attribute by attribute, whatever its ``__deepcopy__`` says.
 
 What lies on the meta device gets memory on request (`materialized`), so that `verify` can fill it.
 A shape says nothing of the content, so this is done only for floating-point tensors of the state
@@ -53,13 +54,13 @@ def _fill(module: nn.Module, memo: dict[int, Any]) -> None:
 
 
 def _refuse_shared(model: nn.Module, replica: nn.Module) -> None:
-    """A class whose own way of copying keeps the weights would have the original written to."""
+    """A tensor whose own way of copying is to stay the same would be written to."""
     theirs = {id(t) for t in model.state_dict(keep_vars=True).values()}
     for name, tensor in replica.state_dict(keep_vars=True).items():
         if isinstance(tensor, Tensor) and id(tensor) in theirs:
             raise SpecError(
                 f"{name}: a copy of the model shares this tensor with the original; its "
-                "__deepcopy__ must copy weights"
+                "__deepcopy__ must make a copy"
             )
 
 
@@ -70,9 +71,16 @@ def _computed(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _has_own_way(module: nn.Module) -> bool:
-    """Whether the class says how it is copied, as compiled networks and recurrent layers do."""
+    """Whether torch says how the class is copied, as for compiled networks and recurrent layers.
+
+    Or whether it holds more than its attributes. What else a class of the user's says of copies is
+    not asked: it may refuse, or keep the weights.
+    """
     kind = type(module)
-    return any(getattr(kind, name, None) is not getattr(nn.Module, name, None) for name in _OWN_WAY)
+    pairs = [(getattr(kind, name, None), getattr(nn.Module, name, None)) for name in _OWN_WAY]
+    own = [method for method, usual in pairs if method is not usual]
+    of_torch = any(getattr(method, "__module__", "").startswith("torch.") for method in own)
+    return of_torch or isinstance(module, (dict, list, tuple))
 
 
 def _attributes(module: nn.Module, memo: dict[int, Any]) -> Iterator[tuple[str, Any]]:
