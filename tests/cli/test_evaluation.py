@@ -106,7 +106,9 @@ def test_wrong_data_is_one_clear_error(tmp_path, npz):
 def test_the_users_function_sees_the_weights_and_returns_numbers():
     net = nn.Linear(2, 1)
     theta = {name: torch.ones_like(tensor) for name, tensor in from_module(net).items()}
-    told = own_evaluator(net, lambda model: {"loss": model(torch.ones(1, 2)).sum() - 1, "n": 1})(theta)
+    told = own_evaluator(net, lambda model: {"loss": model(torch.ones(1, 2)).sum() - 1, "n": 1})(
+        theta
+    )
     assert told == {"loss": 2.0, "n": 1.0}
     with pytest.raises(ConfigError, match="a dict of numbers is needed"):
         own_evaluator(net, lambda _: 3)(theta)

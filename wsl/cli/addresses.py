@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from wsl.cli.targets import ConfigError
+from wsl.params import Params, from_module
 from wsl.populations import build_architecture
 from wsl.zoo import Zoo
 
@@ -72,6 +73,19 @@ def resolve(address: str, *, meta: bool = False) -> Addressed:
     with place:
         model = SCHEMES[scheme](rest)
     return Addressed(model.eval(), _inputs(scheme, rest, model))
+
+
+def converted(address: str | None, folder: str | Path) -> Params | None:
+    """The weights in ``folder`` as transformers' own loader names them, or None where the address
+    is none of its models.
+
+    Versions of the package rename tensors while they load older files; only it knows how.
+    """
+    if address is None or not address.startswith("hf:") or not Path(folder).is_dir():
+        return None
+    kind = type(resolve(address, meta=True).model)
+    loaded = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)  # pyright: ignore[reportAttributeAccessIssue]
+    return from_module(loaded)
 
 
 def _timm(name: str) -> nn.Module:

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsl.cli.checkpoints import Loaded
+from wsl.cli.networks import import_from
 from wsl.cli.targets import ConfigError
 from wsl.params import Params
 from wsl.populations import mnist_images
@@ -103,6 +105,37 @@ def evaluator(model: nn.Module, data: Labelled, loss: str) -> Callable[[Params],
         return {"loss": float(kind(outputs, labels)), "accuracy": float(hits)}
 
     return evaluate
+
+
+def scorer(
+    options: argparse.Namespace, loaded: Loaded, split: str = "test"
+) -> Callable[[Params], dict[str, float]] | None:
+    """How networks are scored: by the user's function, the user's data, or the task that the files
+    name; None where there is none of them.
+    """
+    if options.evaluate:
+        return own_evaluator(loaded.network(), import_from(options.evaluate))
+    if options.data:
+        return evaluator(loaded.network(), read_data(options.data, options.normalize), options.loss)
+    if loaded.model is None or loaded.named_task() is None:
+        return None
+    data, model = loaded.task(), loaded.network()
+
+    def evaluate(theta: Params) -> dict[str, float]:
+        told = data.evaluate(model, {name: t.unsqueeze(0) for name, t in theta.items()}, split)
+        return {name: float(told[name][0]) for name in ("loss", "accuracy")}
+
+    return evaluate
+
+
+def unlabelled(options: argparse.Namespace, loaded: Loaded) -> Tensor:
+    """Inputs (N, ...) to measure batch-norm statistics on; raises `ConfigError` if there are
+    none.
+    """
+    path = options.inputs_data or options.data
+    if path:
+        return read_data(path, options.normalize, split="train").inputs
+    return loaded.task().train.images
 
 
 def own_evaluator(model: nn.Module, score: Score) -> Callable[[Params], dict[str, float]]:

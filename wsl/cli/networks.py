@@ -13,7 +13,7 @@ import operator
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,25 +59,54 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         help="shape of an input, once for each: 2,3,32,32; int:2,16:1000 for integers below 1000 "
         "(default 2); mask=bool:2,16",
     )
+    parser.add_argument(
+        "--inputs",
+        metavar="MODULE:CALLABLE",
+        help="your own inputs, where shapes do not say enough: returns (args, kwargs)",
+    )
 
 
 def find(model: str, kwargs: str | None = None) -> nn.Module:
     """Import ``module:callable`` from the current folder or the installation, and call it."""
-    module, _, name = model.partition(":")
-    if not name:
-        raise ConfigError(f"'{model}' is not module:callable, for example my_networks:resnet20")
+    made = import_from(model)
     arguments = _json_object(kwargs)
-    sys.path.insert(0, str(Path.cwd()))
     try:
-        made = operator.attrgetter(name)(importlib.import_module(module))
         network = made if isinstance(made, nn.Module) else made(**arguments)
     except CODE_FAILS as error:
         raise ConfigError(f"{model}: {error}") from None
-    finally:
-        sys.path.pop(0)
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{model} gives a {type(network).__name__}, but an nn.Module is needed")
     return network
+
+
+def import_from(text: str) -> Any:
+    """What ``module:name`` names, in the current folder or the installation."""
+    module, _, name = text.partition(":")
+    if not name:
+        raise ConfigError(f"'{text}' is not module:callable, for example my_networks:resnet20")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return operator.attrgetter(name)(importlib.import_module(module))
+    except CODE_FAILS as error:
+        raise ConfigError(f"{text}: {error}") from None
+    finally:
+        sys.path.pop(0)
+
+
+def own_inputs(text: str) -> Inputs:
+    """Inputs of one call from the user's ``module:callable``, which returns (args, kwargs)."""
+    made = import_from(text)
+    try:
+        told = made()
+    except CODE_FAILS as error:
+        raise ConfigError(f"--inputs {text}: {error}") from None
+    pair = isinstance(told, tuple) and len(told) == 2 and isinstance(told[1], Mapping)
+    if not pair or not isinstance(told[0], tuple | list):
+        raise ConfigError(
+            f"--inputs {text} must return (args, kwargs), a tuple of inputs and a dict of those "
+            f"given by name, got {type(told).__name__}"
+        )
+    return tuple(told[0]), dict(told[1])
 
 
 def examples(shapes: Sequence[str] | None, dtype: torch.dtype = torch.float32) -> Inputs:

@@ -11,9 +11,10 @@ import importlib
 from typing import Any
 
 from wsl.zoo import sources
-from wsl.zoo.exchange import export, read_checkpoint, save, write_checkpoint
+from wsl.zoo.exchange import export, save, write_checkpoint
 from wsl.zoo.file import ZooError
 from wsl.zoo.opening import Collection, Concatenation, Resident, Zoo, concatenate, open
+from wsl.zoo.reading import Expected, FoundCheckpoint, fit, open_checkpoint, read_checkpoint
 from wsl.zoo.rows import Checkpoints, Loader, View, split_last
 from wsl.zoo.sources import Imported, import_checkpoints
 from wsl.zoo.write import ZooWriter
@@ -22,6 +23,8 @@ __all__ = [
     "Checkpoints",
     "Collection",
     "Concatenation",
+    "Expected",
+    "FoundCheckpoint",
     "Imported",
     "Loader",
     "Resident",
@@ -31,8 +34,10 @@ __all__ = [
     "ZooWriter",
     "concatenate",
     "export",
+    "fit",
     "import_checkpoints",
     "open",
+    "open_checkpoint",
     "read_checkpoint",
     "save",
     "sources",

@@ -76,7 +76,7 @@ class Piece(NamedTuple):
         )
 
     def cut(self, params: Mapping[str, Tensor], like: Tensor) -> Tensor:
-        """The piece of ``params``, in dtype and on the device of ``like``; leading axes are batch."""
+        """The piece of ``params``, in dtype and place of ``like``; leading axes are batch."""
         tensor = params[self.tensor]
         lead = tensor.dim() - len(self.window)
         for axis, (start, length) in enumerate(self.window, lead):

@@ -1,19 +1,6 @@
-"""Between zoo files and other checkpoints: export, read, write, convert."""
+"""Between zoo files and other checkpoints: export, write, convert."""
 
-from wsl.zoo.exchange.convert import (
-    PICKLED,
-    export,
-    read_checkpoint,
-    read_pickled,
-    write_checkpoint,
-)
+from wsl.zoo.exchange.convert import export, write_checkpoint
 from wsl.zoo.exchange.save import save
 
-__all__ = [
-    "PICKLED",
-    "export",
-    "read_checkpoint",
-    "read_pickled",
-    "save",
-    "write_checkpoint",
-]
+__all__ = ["export", "save", "write_checkpoint"]

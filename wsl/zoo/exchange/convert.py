@@ -1,23 +1,16 @@
-"""Single checkpoints as files: a zoo's rows out to safetensors, and safetensors or PyTorch files
-in.
+"""A zoo's rows as safetensors files, one each, and a table beside them.
 
-    <folder>/member-0007-epoch-020.safetensors      weights, with the spec and where they come from
-                                                    in __metadata__
-    <folder>/table.csv                              one line per file: row, member, epoch, split,
-                                                    columns
+    <folder>/member-0007-epoch-020.safetensors    weights; specification and origin in __metadata__
+    <folder>/table.csv                            a line per file: row, member, epoch, columns
 
-Written files are whole or absent, and equal content gives equal bytes. Nothing is ever unpickled
-beyond tensors and plain
-values: a file that would run code is refused, and the code does not run.
+Written files are whole or absent, and equal content gives equal bytes. `wsl.zoo.reading` reads them
+back.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import pickle
-import struct
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,29 +22,8 @@ import torch
 from torch import Tensor
 
 from wsl.base import replacing
-from wsl.params import Params
 from wsl.zoo.file import ZooError, to_json
 from wsl.zoo.rows import Checkpoints
-
-_NESTINGS = ("state_dict", "model_state_dict", "model")
-_DEPTH = 3
-PICKLED = (".pt", ".pth", ".ckpt", ".bin")
-"""Suffixes of files that the weights-only unpickler reads."""
-_DAMAGED = (
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-)
-"""What torch.load raises on broken files."""
 
 
 def export(zoo: Checkpoints, rows: Iterable[int] | np.ndarray, folder: str | Path) -> list[Path]:
@@ -109,24 +81,6 @@ def write_checkpoint(
         temporary.write_bytes(_with_sorted_metadata(blob))
 
 
-def read_checkpoint(path: str | Path) -> tuple[Params, dict[str, Any]]:
-    """Tensors and metadata of one checkpoint: .safetensors, or .pt/.pth/.ckpt/.bin by the
-    weights-only unpickler.
-
-    Descends into ``state_dict``, ``model_state_dict`` and ``model``; the plain values found beside
-    them are the metadata. Raises `ZooError` if the file is missing, damaged, holds anything but
-    tensors there, or would run code.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ZooError(f"{path}: no such file")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix in PICKLED:
-        return read_pickled(path)
-    raise ZooError(f"{path}: unknown kind of checkpoint; use .safetensors, {', '.join(PICKLED)}")
-
-
 def _origin(zoo: Checkpoints) -> dict[str, str]:
     task = {"task": to_json("task", zoo.provenance["task"])} if "task" in zoo.provenance else {}
     return {
@@ -149,108 +103,3 @@ def _with_sorted_metadata(blob: bytes) -> bytes:
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + blob[end:]
-
-
-def _read_safetensors(path: Path) -> tuple[Params, dict[str, Any]]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
-        raise ZooError(f"{path}: is not a readable safetensors file ({error})") from None
-    order = _names(metadata.get("order", ""))
-    if sorted(order) != sorted(params):
-        return params, metadata
-    return {name: params[name] for name in order}, {
-        name: text for name, text in metadata.items() if name != "order"
-    }
-
-
-def _names(text: str) -> list[str]:
-    """The JSON list of names in ``text``, or an empty one if it is something else: a foreign file
-    may say anything there.
-    """
-    try:
-        names = json.loads(text)
-    except (ValueError, RecursionError):
-        return []
-    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
-
-
-def _objection(message: str) -> str:
-    """What torch objects to, without its advice to load the file unsafely."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()] or [""]
-    return next(
-        (line for line in lines if "GLOBAL" in line or "WeightsUnpickler error" in line), lines[0]
-    )[:200]
-
-
-def read_pickled(path: Path) -> tuple[Params, dict[str, Any]]:
-    """Tensors and metadata of a file that ``torch.save`` wrote, whatever its name; see
-    `read_checkpoint`.
-    """
-    try:
-        if zipfile.is_zipfile(path):
-            _check_uncompressed(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ZooError(
-            f"{path}: refused ({_objection(str(error))}): to be read it would run code, or it is "
-            "damaged; nothing "
-            "was run. Save the state_dict() of a source you trust as safetensors"
-        ) from None
-    except ZooError:
-        raise
-    except _DAMAGED as error:
-        raise ZooError(
-            f"{path}: is not a readable PyTorch checkpoint ({str(error)[:200]})"
-        ) from None
-    return _descend(path, content)
-
-
-def _check_uncompressed(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        claimed = sum(entry.file_size for entry in archive.infolist())
-    if claimed > path.stat().st_size:
-        raise ZooError(
-            f"{path}: unpacks to {claimed} bytes, more than the file has; PyTorch writes no "
-            "compressed checkpoints"
-        )
-
-
-def _descend(path: Path, content: Any) -> tuple[Params, dict[str, Any]]:
-    metadata: dict[str, Any] = {}
-    model = content[0] if isinstance(content, (tuple, list)) and content else None
-    content = (
-        model if isinstance(model, Mapping) else content
-    )  # (model, optimizer), as Ray Tune's examples save them
-    for _ in range(_DEPTH):
-        nested = [
-            content[key]
-            for key in _NESTINGS
-            if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)
-        ]
-        if nested:
-            metadata |= {
-                str(key): value
-                for key, value in content.items()
-                if isinstance(value, (str, int, float))
-            }
-            content = nested[0]
-    if not isinstance(content, Mapping) or not content:
-        raise ZooError(
-            f"{path}: holds a {type(content).__name__}; a non-empty dict of tensors is required, "
-            "as state_dict() gives"
-        )
-    limit = path.stat().st_size
-    for name, value in content.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
-            raise ZooError(
-                f"{path}: {name!r} is a {type(value).__name__}; every entry must be a plain "
-                "tensor, as in state_dict()"
-            )
-        if value.numel() * value.element_size() > limit:
-            raise ZooError(
-                f"{path}: {name!r} claims {value.numel()} values, more than the file has"
-            )
-    return {str(name): tensor.detach() for name, tensor in content.items()}, metadata

@@ -2,6 +2,7 @@
 
 from wsl.zoo.reading.entries import Content, WeightSet, find_sets
 from wsl.zoo.reading.files import SUFFIXES, has_suffix, is_copy, read_shards, resolve
+from wsl.zoo.reading.fit import Expected, Fitted, fit
 from wsl.zoo.reading.formats import read_content
 from wsl.zoo.reading.jsons import read_json
 from wsl.zoo.reading.npz import read_npz
@@ -10,9 +11,12 @@ from wsl.zoo.reading.read import FoundCheckpoint, open_checkpoint, read_checkpoi
 __all__ = [
     "SUFFIXES",
     "Content",
+    "Expected",
+    "Fitted",
     "FoundCheckpoint",
     "WeightSet",
     "find_sets",
+    "fit",
     "has_suffix",
     "is_copy",
     "open_checkpoint",

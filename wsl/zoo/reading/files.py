@@ -2,8 +2,9 @@
 
     {"weight_map": {"h.0.weight": "model-00001-of-00002.safetensors", ...}}
 
-The index decides: which shard a tensor is read from, also where it lies in two. A shard or a tensor
-that is missing is an error, one that is left over is named. Links are followed, and said.
+The index decides which shard a tensor is read from, also where it lies in two. A shard or a tensor
+that is missing, or a tensor that the index does not know, is an error; a shard left over is named.
+Links are followed, and said.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ WHOLE = ("model.safetensors", "pytorch_model.bin")
 """What a snapshot calls its weights when one file holds them, the preferred first."""
 INDICES = tuple(name + INDEX for name in WHOLE)
 DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".pth.tar", ".pt.tar")
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".npz", ".pth.tar", ".pt.tar")
 _COPY = re.compile(r"^(\._|\.|~\$)|~$|\.(tmp|part|crdownload|swp)$|-checkpoint\.[a-z]+$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|bin)$")
 
@@ -87,6 +88,8 @@ def read_shards(index: Path) -> Shards:
     missing = [name for name, file in names.items() if name not in shards[file]]
     if missing:
         raise ZooError(f"{index}: {missing[0]}: is in no shard; {names[missing[0]]} should hold it")
+    if unknown := sorted({name for shard in shards.values() for name in shard} - set(names)):
+        raise ZooError(f"{index}: {unknown[0]}: is in a shard but not in the index")
     params = {name: shards[file][name] for name, file in names.items()}
     return Shards(params, tuple(_shard_notes(index, names, shards)))
 
@@ -110,7 +113,7 @@ def _shard(index: Path, file: str, names: dict[str, str]) -> dict[str, Tensor]:
     path = index.with_name(file)
     if not path.is_file():
         count = sum(where == file for where in names.values())
-        raise ZooError(f"{index}: shard {file} is missing; {count} tensors lie in it")
+        raise ZooError(f"{index}: {file}: no such file; {count} tensors lie in this shard")
     content = read_content(path)
     if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
         raise ZooError(f"{path}: holds more than tensors, as no shard does")
@@ -129,9 +132,6 @@ def _shard_notes(
             f"{index}: {', '.join(twice[:3])}: lies in several shards; the copy in "
             f"{names[first]}, which the index names, is read"
         )
-    unknown = sorted({name for shard in shards.values() for name in shard} - set(names))
-    if unknown:
-        yield f"{index}: {', '.join(unknown[:3])}: in a shard but not in the index, left out"
     unused = sorted(
         file.name
         for file in index.parent.iterdir()

@@ -114,13 +114,13 @@ def _refusal(message: str) -> str:
     found = _GLOBAL.search(message)
     if not found:
         return (
-            "refused: it is damaged, or its pickle holds instructions that no checkpoint needs; "
+            "refused since it is damaged, or holds instructions that no checkpoint needs; "
             "nothing was run. Save the state_dict() of a source you trust as safetensors"
         )
     name = found[1]
     what = "a whole model" if _WHOLE_MODEL.search(name) else "an object that is not plain data"
     return (
-        f"refused: beside tensors it holds {what} ({name}), and making one would run code; "
+        f"refused since beside tensors it holds {what} ({name}), and making one would run code; "
         "nothing was run. Where you trust the file, load it in PyTorch and save the state_dict() "
         "alone, best as safetensors"
     )

@@ -59,8 +59,11 @@ def kind_of(path: Path) -> str:
 
 def _kind_of_archive(path: Path) -> str:
     """PyTorch, NumPy, TorchScript and Keras all write zip archives."""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ZooError(f"{path}: is a damaged archive ({error}); get it again") from None
     ends = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in ends or any("/code/" in name for name in names):
         raise ZooError(

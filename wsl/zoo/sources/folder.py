@@ -16,13 +16,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from wsl.params import Params
-from wsl.zoo.exchange import PICKLED, read_checkpoint
 from wsl.zoo.file import SPLITS, ZooError
-from wsl.zoo.reading.npz import read_npz
+from wsl.zoo.reading import SUFFIXES, has_suffix, is_copy, read_checkpoint
 from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural, value_of
 
-SUFFIXES = (*PICKLED, ".safetensors", ".npz")
 _PLACES = ("member", "epoch")
 _NOTES = (
     "spec",
@@ -43,7 +40,9 @@ def folder(path: str | Path, *, pattern: str | None = None) -> Source:
     """The checkpoints below ``path``, or the single file ``path``."""
     root = Path(path)
     files = natural(
-        [root] if root.is_file() else (file for file in root.rglob("*") if file.suffix in SUFFIXES)
+        [root]
+        if root.is_file()
+        else (f for f in root.rglob("*") if has_suffix(f) and not is_copy(f, root))
     )
     if not files:
         raise ZooError(
@@ -68,13 +67,8 @@ def from_files(root: Path, files: Iterable[Path], *, pattern: str | None = None)
         )
 
 
-def read_any(file: Path) -> tuple[Params, dict[str, Any]]:
-    """Tensors and metadata of one file of any of `SUFFIXES`."""
-    return (read_npz(file), {}) if file.suffix == ".npz" else read_checkpoint(file)
-
-
 def _read(number: int, file: Path, about: Mapping[str, Any], origin: str) -> Checkpoint:
-    params, inside = read_any(file)
+    params, inside = read_checkpoint(file)
     exported = "record" in inside and "columns" in inside
     if exported:
         found = _record(origin, inside["record"])

@@ -17,9 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from wsl.params import Params
-from wsl.zoo.exchange import read_checkpoint
 from wsl.zoo.file import ZooError
+from wsl.zoo.reading import read_checkpoint
 from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural, read_json
 
 NAMES = (
@@ -50,39 +49,13 @@ def hub(path: str | Path) -> Source:
         )
 
 
-def read_sharded(index: Path) -> Params:
-    """The tensors that an index (``weight_map``: name to file beside it) puts together; raises
-    `ZooError`.
-    """
-    content = read_json(index)
-    names = content.get("weight_map") if isinstance(content, dict) else None
-    if (
-        not isinstance(names, dict)
-        or not names
-        or not all(isinstance(file, str) for file in names.values())
-    ):
-        raise ZooError(f"{index}: has no weight_map of tensor names to files")
-    params: Params = {}
-    for file in natural({Path(name) for name in names.values()}):
-        if file.name != str(file) or file.name in ("", ".", ".."):
-            raise ZooError(f"{index}: names {str(file)!r}; shards lie beside their index")
-        params |= read_checkpoint(index.with_name(file.name))[0]
-    if difference := set(params) ^ set(names):
-        name = min(difference)
-        raise ZooError(
-            f"{index}: {name}: is "
-            f"{'in a shard but not in the index' if name in params else 'in no shard'}"
-        )
-    return {name: params[name] for name in names}
-
-
 def _run(folder: Path) -> Path:
     return folder.parent if _STEP.match(folder.name) else folder
 
 
 def _read(folder: Path, member: int, origin: str) -> Checkpoint:
     file = next(folder / name for name in NAMES if (folder / name).is_file())
-    params = read_sharded(file) if file.suffix == ".json" else read_checkpoint(file)[0]
+    params = read_checkpoint(file)[0]
     step = _STEP.match(folder.name)
     return Checkpoint(
         member, int(step[1]) if step else 0, params, _about([folder, _run(folder)]), origin

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wsl.zoo.exchange import read_checkpoint, read_pickled
 from wsl.zoo.file import ZooError
+from wsl.zoo.reading import read_checkpoint
 from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural, read_json
 from wsl.zoo.sources.folder import SUFFIXES
 
@@ -99,7 +99,7 @@ def _params(folder: Path) -> Any:
             "or ending in "
             f"{', '.join(SUFFIXES)}"
         )
-    return (read_pickled(files[0]) if bare else read_checkpoint(files[0]))[0]
+    return read_checkpoint(files[0])[0]
 
 
 def _results(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,91 @@
+"""Where results go: checked before the work, written whole.
+
+-o out.safetensors     one file; out.result.json and the like beside it
+-o out/                a folder like the one that was read: weights, and B's configuration and
+                       tokeniser beside them, so that it loads where B did
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wsl.cli.results import write_with
+from wsl.cli.targets import ConfigError
+from wsl.params import Params
+from wsl.zoo import write_checkpoint
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx", ".gguf")
+_COPIED = 64 << 20
+"""Files beside weights that are larger are no configuration."""
+
+
+def check_output(output: str, *, folder: bool = False) -> Path:
+    """The path of a result, once it is known that it can be written; ``folder`` if it may be one.
+
+    Raises `ConfigError` for a place that cannot be written or a name that does not fit.
+    """
+    path = Path(output)
+    if path.suffix != ".safetensors" and not folder:
+        raise ConfigError(
+            f"-o {output}: checkpoints are written as .safetensors; change the suffix"
+        )
+    if path.suffix == ".safetensors" and path.is_dir():
+        raise ConfigError(f"-o {output}: is a folder")
+    check_writable(path.parent if path.suffix else path)
+    return path
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `ConfigError` unless files can be made in ``folder``, which need not exist yet."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise ConfigError(f"{folder}: {place} is a file, so nothing can be written there")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: no permission to write in {place}")
+
+
+def beside(path: Path, kind: str) -> Path:
+    """Where what belongs to a result is written: ``out.result.json``, or ``out/wsl.result.json``."""
+    return path.with_suffix(f".{kind}.json") if path.suffix else path / f"wsl.{kind}.json"
+
+
+def write_result(
+    path: Path, params: Params, about: Mapping[str, Any], *, like: str | None = None
+) -> None:
+    """Write weights to ``path``; a folder gets what lies beside the weights in ``like`` as well."""
+    text = as_text(about)
+    if path.suffix:
+        write_with(path, lambda temporary: write_checkpoint(temporary, params, text))
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    if like is not None and Path(like).is_dir():
+        _copy_companions(Path(like), path)
+    target = path / "model.safetensors"
+    write_with(
+        target, lambda temporary: write_checkpoint(temporary, params, {**text, "format": "pt"})
+    )
+
+
+def as_text(about: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata as safetensors holds them: numbers and truth values as JSON, text as it is."""
+    told = {
+        str(name): value if isinstance(value, str) else json.dumps(value)
+        for name, value in about.items()
+        if isinstance(value, str | int | float | bool)
+    }
+    return {name: text for name, text in told.items() if name != "order"}
+
+
+def _copy_companions(source: Path, target: Path) -> None:
+    for file in sorted(source.iterdir()):
+        is_weights = file.suffix in _WEIGHTS or file.name.endswith(".index.json")
+        hidden = file.name.startswith((".", "wsl."))
+        if file.is_file() and not is_weights and not hidden and file.stat().st_size < _COPIED:
+            shutil.copyfile(file, target / file.name)
