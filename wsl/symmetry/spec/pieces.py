@@ -81,7 +81,7 @@ class Piece(NamedTuple):
         lead = tensor.dim() - len(self.window)
         for axis, (start, length) in enumerate(self.window, lead):
             tensor = tensor.narrow(axis, start, length)
-        return tensor.reshape(*tensor.shape[:lead], *self.shape).to(like)
+        return tensor.reshape((*tensor.shape[:lead], *self.shape)).to(like)
 
 
 class Factor(NamedTuple):
