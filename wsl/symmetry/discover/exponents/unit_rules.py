@@ -145,18 +145,22 @@ def picked(*positions: str) -> UnitRule:
     return UnitRule(equations)
 
 
-def join(*, along: bool) -> UnitRule:
-    """Tensors side by side: units on another axis than the joined one are the same in all."""
+def join(axis: Callable[[int, Mapping[str, Any]], int | None]) -> UnitRule:
+    """Tensors side by side: units on another axis than the joined one are the same in all.
+
+    ``axis`` tells which one is joined, by the rank of the tensors and the other arguments.
+    """
 
     def equations(e: Exponents, op: OpConstraints) -> None:
-        tensors, rank = op.arguments["tensors"], len(op.outputs[0])
-        dim = op.arguments.get("dim", 0) % rank if along else None
+        tensors = op.arguments["tensors"]
         for constraint in op.constraints:
             e.carry(constraint)
             there = {term.index for term in constraint.terms}
             length = len(tensors[min(there)])
             rest = [t for i, t in enumerate(tensors) if i not in there and len(t) == length]
-            if constraint.terms[0].axis != dim and not all(map(e.is_zero, rest)):
+            if constraint.terms[0].axis != axis(length, op.arguments) and not all(
+                map(e.is_zero, rest)
+            ):
                 e.forbid(constraint)
 
     return UnitRule(equations)
