@@ -41,8 +41,9 @@ from wsl.symmetry.discover.lazy import undecided
 
 def constraints(
     weights: Mapping[str, Value],
-    twins: Mapping[str, str],
     records: Sequence[OpRecord],
+    *,
+    twins: Mapping[str, str],
     written: Sequence[Value],
 ) -> tuple[list[UnknownExponent], list[OpConstraints]]:
     """The unknown exponents of the weights, numbered from zero, and the operations in order.
@@ -58,12 +59,15 @@ def constraints(
         found = reader.learn(value, value, _counted(first[name]))
         if name not in twins:
             reader.count += len(found)
-            unknowns += (
-                UnknownExponent(name, axis, [axis for axis, _ in found[:k]].count(axis))
-                for k, (axis, _) in enumerate(found)
-            )
-    ops = [op for record in records if record.call is not None for op in reader.read(record.call)]
+            unknowns += _unknowns(name, [axis for axis, _ in found])
+    calls = [record.call for record in records if record.call is not None]
+    ops = [op for call in calls for op in reader.read(call)]
     return unknowns, [*ops, *map(reader.end, written)]
+
+
+def _unknowns(tensor: str, axes: Sequence[int]) -> Iterator[UnknownExponent]:
+    """One for each moving atom of a weight, given the axes on which they stand."""
+    return (UnknownExponent(tensor, axis, axes[:k].count(axis)) for k, axis in enumerate(axes))
 
 
 class _Reader:
@@ -162,18 +166,25 @@ class _Reader:
             classes.setdefault(single, []).append(term)
         results: dict[Atom, list[tuple[int, int]]] = {atom: [] for atom in classes}
         for i, value in enumerate(recorded):
-            self._learn_output(i, value, outputs[i] if outputs is not None else value, results)
+            self._learn_output(
+                value, outputs[i] if outputs is not None else value, results, output=i
+            )
         return tuple(_constraint(classes[atom], results[atom]) for atom in classes)
 
     def _learn_output(
-        self, i: int, recorded: Value, value: Value, results: Mapping[Atom, list[tuple[int, int]]]
+        self,
+        recorded: Value,
+        value: Value,
+        results: Mapping[Atom, list[tuple[int, int]]],
+        *,
+        output: int,
     ) -> None:
         mine: dict[Atom, int] = {}
 
         def exponent(atom: Atom) -> int | None:
             if atom in results and atom not in mine:
                 mine[atom], self.count = self.count, self.count + 1
-                results[atom].append((i, mine[atom]))
+                results[atom].append((output, mine[atom]))
             return mine.get(atom)
 
         self.learn(recorded, value, exponent)

@@ -43,6 +43,9 @@ from wsl.symmetry.discover.unify import unite
 from wsl.symmetry.spec import PermutationSpec, SpecError
 from wsl.symmetry.verify import verify
 
+UNUSED = "unused"
+"""Why a tensor is fixed that this call does not read."""
+
 
 class SpecWarning(UserWarning):
     """A specification holds for less than the whole network."""
@@ -53,10 +56,9 @@ def permutation_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> Permutati
 
     Parameters
         model: any module, on any device, meta included; it is read in evaluation mode and left as
-        it was. Wrappers by
-            `torch.compile` and data parallelism are looked through.
+            it was. Wrappers by `torch.compile` and data parallelism are looked through.
         inputs: example inputs, of a batch size other than one. Shapes are read; values only if the
-        network is not exportable.
+            network is not exportable.
 
     Returns the specification of every entry of ``model.state_dict()``, in its order. Groups are
     named in the order in which they are met: ``c1, c2, ...`` where the first tensor has three or
@@ -97,7 +99,7 @@ def discover(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) 
         inside, _ = _reading(program, state, Yielding(inside=True))
         found = max(found, inside, key=lambda reading: reading.spec.log10_order)
     if program.failure:
-        _prove(found.spec, model, (inputs, kwargs), program)
+        _prove(found.spec, program, model=model, call=(inputs, kwargs))
     return found
 
 
@@ -122,19 +124,23 @@ def _reading(
 def _read(
     program: Program, state: Mapping[str, Tensor], constant: Callable[[int], Axis]
 ) -> tuple[dict[str, Value], Interpreter, list[Value]]:
-    """Axes of every tensor of the state dict after all equations of the graph, and what is written
-    to buffers at its end.
-    """
+    """Axes of all tensors of the state dict after all equations, and what is written to buffers."""
     weights = weights_of(state)
     reading = Interpreter(constant)
-    written: list[Value] = []
     outputs = reading.run(program.graph_module, inputs_of(program, weights, constant))
+    written: list[Value] = []
     for spec, value in zip(program.graph_signature.output_specs, outputs, strict=True):
         if spec.kind == OutputKind.BUFFER_MUTATION and spec.target in weights:
             tuple(map(unite, weights[str(spec.target)], value))
             written += [weights[str(spec.target)], value]
         elif is_value(value):
             _pin(value, "output")
+    _pin_unused(program, weights)
+    return weights, reading, written
+
+
+def _pin_unused(program: Program, weights: Mapping[str, Value]) -> None:
+    """What this call does not read could be anything, but no proof would see it."""
     used = [
         weights[str(spec.target)]
         for spec, node in placeholders(program)
@@ -143,8 +149,7 @@ def _read(
     met = {atom for value in used for axis in value for atom in atoms(axis)}
     for axis in (axis for value in weights.values() for axis in value):
         if met.isdisjoint(atoms(axis)):
-            pin(axis, "unused")
-    return weights, reading, written
+            pin(axis, UNUSED)
 
 
 def _pin(value: Value, reason: str) -> None:
@@ -154,9 +159,10 @@ def _pin(value: Value, reason: str) -> None:
 
 def _prove(
     spec: PermutationSpec,
+    program: Program,
+    *,
     model: nn.Module,
     call: tuple[tuple[Any, ...], dict[str, Any]],
-    program: Program,
 ) -> None:
     """The graph of a single call is believed only together with a proof; on the meta device Python
     cannot have read a value.

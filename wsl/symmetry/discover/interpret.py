@@ -83,14 +83,45 @@ class Interpreter:
                 values[node] = operator.attrgetter(node.target)(module)
             elif node.target is operator.getitem and isinstance(args[0], list):
                 values[node] = args[0][args[1]]
-            elif (
-                isinstance(node.target, HigherOrderOperator) and node.target.name() in _TRANSPARENT
-            ):
-                place = next(i for i, arg in enumerate(args) if isinstance(arg, fx.GraphModule))
-                values[node] = list(self.run(args[place], args[place + 1 :]))
             else:
-                values[node] = self._apply(node, args, kwargs)
+                values[node] = self._call(node, args, kwargs)
         raise AssertionError("an exported graph ends in an output node")
+
+    def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        """An operation, or one that calls graphs of its own."""
+        name = node.target.name() if isinstance(node.target, HigherOrderOperator) else ""
+        if name in _TRANSPARENT:
+            at = next(i for i, arg in enumerate(args) if isinstance(arg, fx.GraphModule))
+            return list(self.run(args[at], args[at + 1 :]))
+        if name == "cond" and is_value(args[0]):
+            condition, *branches, operands = args
+            one, other = (self.run(branch, operands) for branch in branches)
+            if is_value(one):
+                return self._either(condition, one, other)
+            return [self._either(condition, *pair) for pair in zip(one, other, strict=True)]
+        return self._apply(node, args, kwargs)
+
+    def _either(self, condition: Value, a: Any, b: Any) -> Any:
+        """What one of two branches returns is read as ``torch.where`` of both."""
+        if not is_value(a):
+            return a
+        context = OpContext(
+            "cond",
+            [shape(a)],
+            uniform=self.constant,
+            label=lambda *_: None,
+            between=lambda _: None,
+            used=lambda _: True,
+            masked=False,
+        )
+        target = torch.ops.aten.where.self
+        bound = {"condition": Operand(()), "self": a, "other": b}
+        for axis in condition:
+            pin(axis, "condition of cond")
+        results: list[Value] = [*map(Operand, follow(target, bound, context) or [])]
+        call = OpCall(target, bound, context, results, [True])
+        self.records.append(OpRecord([condition, a, b], results, call))
+        return results[0]
 
     def _apply(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         operands, shapes = list(operands_of([*args, kwargs])), _shapes(node)

@@ -1,10 +1,11 @@
-"""Factoring an axis lazily: a stack of three projections, cut open, need not move its parts alike.
+"""Factors of an axis that stay undecided until an operation shows whether they move apart.
 
-A reshape (24) -> (3 2 4) followed by ``unbind`` is a concatenation of three axes (2 4), each free
-to move on its own; the same reshape followed by anything that looks across the 3 is one product.
-Which of the two it is shows later. So the factors stay undecided until an operation reads them
-(`resolve` settles them as a product) or takes one position of the first (`take`). Transposes and
-elementwise functions pass undecided factors on; every other rule gets them settled.
+A fused projection of queries, keys and values is reshaped (24) -> (3 2 4). If ``unbind`` follows,
+the axis is a concatenation of three axes (2 4), and each may move on its own. If an operation
+follows that looks across the 3, it is one product, and the three move alike. Which of the two it is
+shows only later, so the factors stay undecided until an operation takes one position of the first
+(`take`) or reads them otherwise (`resolve` settles them as a product). Transposes and elementwise
+functions pass undecided factors on; every other rule gets them settled.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From unknowns to text: the groups' names, and why each other axis is fixed."""
+"""Write the solved axes as a specification: name the groups, and say why other axes are fixed."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""`program_of`: the graph of a network's operations that discovery reads, by export, or else by
-following one call.
+"""`program_of`: the graph of a network's operations, by export or by following one call.
 
-    1. torch.export(strict=False), not decomposed: all branches are seen or refused, and weights may
-    be on the meta device.
+    1. torch.export(strict=False), not decomposed: all branches are seen or refused, and weights
+       may be on the meta device.
     2. Where Python depends on data, or outputs are dataclasses, export fails:
-    `wsl.symmetry.discover.trace` follows one call.
+       `wsl.symmetry.discover.trace` follows one call.
     3. Where that fails too, `SpecError` says what stood in the way and where, and how to go on by
-    hand.
+       hand.
 
 What has no readable operations is refused at once: scripted, quantised and lazy modules that were
 never called.
@@ -72,7 +71,7 @@ def program_of(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]
         except FAILURES as error:
             failure = told(error)
         try:
-            followed = follow_call(bare, _names(model), inputs, kwargs)
+            followed = follow_call(bare, _names(model), inputs=inputs, kwargs=kwargs)
         except FAILURES as error:
             _check_call(bare, inputs, kwargs)
             raise SpecError(

@@ -1,12 +1,13 @@
-"""Attention written out: which axes are heads, and which are the inside of queries and keys, and of
-values.
+"""Names for the axes of attention that is written out as products around a softmax.
 
-    P = softmax(.. Q K^T ..),  O = P V        head: batch axes of Q K^T,  dk: what it contracts,
-        dv: what of V reaches O
+    P = softmax(.. Q K^T ..),  O = P V
+    head    batch axes of Q K^T
+    dk      the axis that Q K^T contracts
+    dv      the axis of V that O keeps
 
-Around every softmax, the graph is searched for the product that it reads and the product that reads
-it, through operations that change neither the number of entries nor contract anything: scaling,
-masks, casts, dropout, reshapes. This only gives names; fused attention names its axes in its rule.
+Around every softmax the graph is searched for the product that it reads and for the product that
+reads it. Between them may stand operations that keep the number of entries: scaling, masks, casts,
+dropout, reshapes. Only names depend on this. Fused attention names its axes in its own rule.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What is known of a graph's placeholders before any rule: weights are unknown, inputs fixed,
-constants show their values.
+"""What is known of a graph's placeholders before any rule.
+
+Weights are unknown, inputs fixed, constants show their values.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ Constant = Callable[[int], Axis]
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Value]:
-    """Unknown axes for every floating-point tensor of a state dict; integers count or index, and
-    stay.
+    """Unknown axes for every floating-point tensor of a state dict; integers are fixed.
 
     Names that share one tensor share its axes. Tensors that overlap in memory in another layout
-    cannot move apart, and stay.
+    cannot move apart, and are fixed.
     """
     weights: dict[str, Value] = {
         name: Operand(_unknown(tensor, n) for n in tensor.shape) for name, tensor in state.items()
@@ -51,7 +51,10 @@ def inputs_of(program: Program, weights: Mapping[str, Value], constant: Constant
     """The value of every placeholder; ``constant`` makes an axis along which a tensor has one
     value.
     """
-    return [_input(spec, node, program, weights, constant) for spec, node in placeholders(program)]
+    return [
+        _input(spec, node, program=program, weights=weights, constant=constant)
+        for spec, node in placeholders(program)
+    ]
 
 
 def placeholders(program: Program) -> list[tuple[InputSpec, Node]]:
@@ -61,7 +64,12 @@ def placeholders(program: Program) -> list[tuple[InputSpec, Node]]:
 
 
 def _input(
-    spec: InputSpec, node: Node, program: Program, weights: Mapping[str, Value], constant: Constant
+    spec: InputSpec,
+    node: Node,
+    *,
+    program: Program,
+    weights: Mapping[str, Value],
+    constant: Constant,
 ) -> Any:
     name = str(spec.target)
     if name in weights:

@@ -1,5 +1,4 @@
-"""Follow one call of a network on real values, operation by operation, where `torch.export` cannot
-read it.
+"""Follow one call of a network on real values, where `torch.export` cannot read it.
 
 Python may then depend on data: on the number that ``item()`` gives, on a tensor's truth, on how
 many rows a mask keeps. The graph is of the same level of operations as an export (`make_fx` before
@@ -49,7 +48,7 @@ class Followed(NamedTuple):
 
 
 def follow_call(
-    model: nn.Module, names: Mapping[int, str], inputs: tuple[Any, ...], kwargs: dict[str, Any]
+    model: nn.Module, names: Mapping[int, str], *, inputs: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Followed:
     """The graph of ``model(*inputs, **kwargs)``; ``names`` are those of tensors in the state dict,
     by identity.
@@ -61,7 +60,20 @@ def follow_call(
     constants = {name: tensor.clone() for name, tensor in known.values()}
     graph_module = _trace(model, inputs, kwargs)
     reads = [*_read_by_python(graph_module.graph)]
-    output = graph_module.graph.output_node()
+    returned = _return_too(graph_module.graph, reads)
+    sources = _sources(graph_module, weights, known)
+    signature = ExportGraphSignature(
+        sources,
+        [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None) for node in returned],
+    )
+    told = tuple(str(node.target) for node in reads)
+    return Followed(graph_module, signature, constants, told)
+
+
+def _return_too(graph: fx.Graph, reads: list[fx.Node]) -> list[fx.Node]:
+    """Make outputs of what Python reads, since it must not change either; returns all outputs."""
+    output = graph.output_node()
+    # How many rows a mask keeps is seen by its own rule, which is to pin.
     told = [
         node
         for read in reads
@@ -70,16 +82,7 @@ def follow_call(
     ]
     returned = [*output.args[0], *told]  # type: ignore[misc]
     output.args = (returned,)
-    sources = _sources(graph_module, weights, known)
-    targets = [
-        OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None) for node in returned
-    ]
-    return Followed(
-        graph_module,
-        ExportGraphSignature(sources, targets),
-        constants,
-        tuple(str(node.target) for node in reads),
-    )
+    return returned
 
 
 def _trace(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.GraphModule:
@@ -129,26 +132,28 @@ def _sources(
     graph = graph_module.graph
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     specs = [InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None) for node in inputs]
+    for source, tensor in [*_taken(graph_module)]:
+        kind, name = InputKind.USER_INPUT, None
+        if id(tensor) in known:
+            kind, name = InputKind.CONSTANT_TENSOR, known[id(tensor)][0]
+        elif own := weights.get(id(tensor), (aliases.get(_memory(tensor)),))[0]:
+            kind, name = InputKind.PARAMETER, own
+        specs.append(InputSpec(kind, TensorArgument(source.name), name))
+    return specs
+
+
+def _taken(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, Tensor]]:
+    """Replace each tensor that the graph holds by a placeholder, and tell which it was."""
+    graph = graph_module.graph
     first = next(node for node in graph.nodes if node.op != "placeholder")
     for node in [node for node in graph.nodes if node.op == "get_attr"]:
         tensor = operator.attrgetter(node.target)(graph_module)
-        if not isinstance(tensor, Tensor):
-            continue
-        with graph.inserting_before(first):
-            source = graph.placeholder(f"taken_{node.name}")
-        source.meta = node.meta
-        node.replace_all_uses_with(source)
-        if id(tensor) in known:
-            specs.append(
-                InputSpec(
-                    InputKind.CONSTANT_TENSOR, TensorArgument(source.name), known[id(tensor)][0]
-                )
-            )
-        elif name := weights.get(id(tensor), (aliases.get(_memory(tensor)),))[0]:
-            specs.append(InputSpec(InputKind.PARAMETER, TensorArgument(source.name), name))
-        else:
-            specs.append(InputSpec(InputKind.USER_INPUT, TensorArgument(source.name), None))
-    return specs
+        if isinstance(tensor, Tensor):
+            with graph.inserting_before(first):
+                source = graph.placeholder(f"taken_{node.name}")
+            source.meta = node.meta
+            node.replace_all_uses_with(source)
+            yield source, tensor
 
 
 def _read_by_python(graph: fx.Graph) -> Iterator[fx.Node]:

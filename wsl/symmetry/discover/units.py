@@ -1,11 +1,10 @@
-"""`symmetry_spec`: permutations and, beyond them, the scales, signs, phases and linear maps of the
-units, read off the graph.
+"""`symmetry_spec`: permutations, and the scales, signs, phases and linear maps of the units.
 
-    kernel over Q of the equations of exponents     scale, linear        kernel modulo two     sign,
-        phase
+    scale, linear    kernel over Q of the equations of scaling exponents
+    sign, phase      their kernel modulo two
 
-for every permutation group separately, since no equation couples two of them. Sound by the rules of
-`exponents`, and proved by `wsl.symmetry.verify_units`; not complete: it misses symmetries of single
+for every permutation group separately, since no equation couples two of them. Sound by the unit
+rules, and proved by `wsl.symmetry.verify_units`; not complete: it misses symmetries of single
 weights' values, translations (a bias before a batch norm), scalars common to all units before a
 layer norm, gates of LSTM and GRU, rotations of rotary embeddings, and units that no group permutes.
 What the inside of a block already gives, unit by unit, is not repeated for the block as a whole.
@@ -51,14 +50,14 @@ def symmetry_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> PermutationS
 
 def _units(found: Discovery) -> tuple[UnitSymmetry, ...]:
     names = twins(found.state)
-    unknowns, ops = constraints(found.weights, names, found.records, found.written)
+    unknowns, ops = constraints(found.weights, found.records, twins=names, written=found.written)
     places = _Unknowns(found.spec, unknowns, names)
     known = all(record.call is not None for record in found.records)
     shifts = phases(len(unknowns), ops)
     units = [
-        *_real("scale", places, ops, known),
-        *_signs(places, ops, known, shifts),
-        *_real("linear", places, ops, known),
+        *_real("scale", places, ops, known=known),
+        *_signs(places, ops, known=known, shifts=shifts),
+        *_real("linear", places, ops, known=known),
     ]
     order = {group: i for i, group in enumerate(found.spec.groups)}
     units.sort(key=lambda unit: order[unit.group])
@@ -127,7 +126,7 @@ class _Unknowns:
 
 
 def _real(
-    kind: str, places: _Unknowns, ops: Sequence[OpConstraints], known: bool
+    kind: str, places: _Unknowns, ops: Sequence[OpConstraints], *, known: bool
 ) -> Iterator[UnitSymmetry]:
     exponents = Exponents(kind, len(places.groups))
     read(exponents, ops, known=known)
@@ -147,7 +146,7 @@ def _positive(row: dict[int, int]) -> dict[int, int]:
 
 
 def _signs(
-    places: _Unknowns, ops: Sequence[OpConstraints], known: bool, shifts: Phases
+    places: _Unknowns, ops: Sequence[OpConstraints], *, known: bool, shifts: Phases
 ) -> Iterator[UnitSymmetry]:
     exponents = Exponents("sign", len(places.groups), shifts.flips)
     read(exponents, ops, known=known)
@@ -159,15 +158,14 @@ def _signs(
     blocks = places.blocks(rows)
     for group in columns:
         for row in independent(rows[group], blocks.get(group, ()), modulo=2):
-            yield UnitSymmetry(
-                "sign", group, places.written(dict.fromkeys(row, 1), exponents.offsets)
-            )
-        for number in columns[group]:
-            if number in shifts.omegas:
-                flips = _flips(number, equations[group], columns[group], rows[group])
-                omega = shifts.omegas[number] / (2 if flips is None else 1)
-                row = {number: 1} | dict.fromkeys(flips or (), -1)
-                yield UnitSymmetry("phase", group, places.written(row, exponents.offsets), omega)
+            signs = places.written(dict.fromkeys(row, 1), exponents.offsets)
+            yield UnitSymmetry("sign", group, signs)
+        for number in filter(shifts.omegas.__contains__, columns[group]):
+            flips = _flips(number, columns[group], equations=equations[group], signs=rows[group])
+            # Where half a turn cannot be undone behind the sine, a whole turn needs no undoing.
+            omega = shifts.omegas[number] / (2 if flips is None else 1)
+            row = {number: 1} | dict.fromkeys(flips or (), -1)
+            yield UnitSymmetry("phase", group, places.written(row, exponents.offsets), omega)
 
 
 def _signs_only(row: LinearForm) -> LinearForm:
@@ -176,8 +174,9 @@ def _signs_only(row: LinearForm) -> LinearForm:
 
 def _flips(
     number: int,
-    equations: Sequence[LinearForm],
     columns: Sequence[int],
+    *,
+    equations: Sequence[LinearForm],
     signs: Sequence[LinearForm],
 ) -> LinearForm | None:
     """Places that flip where this one shifts by half a period, or None if nothing undoes that."""

@@ -133,6 +133,14 @@ class PermutationSpec:
         moving = {place.tensor for group in self.groups for place in self.occurrences(group)}
         return sum(sizes[name] for name in moving) / max(1, sum(sizes.values()))
 
+    @property
+    def unused(self) -> dict[str, float]:
+        """Tensors that the call did not use, with their share of all entries, as `pinned` tells."""
+        reasons = ((key.rpartition(" axis ")[0], why) for key, why in self.pinned.items())
+        names = dict.fromkeys(name for name, why in reasons if why == "unused")
+        entries = {name: shape.numel() for name, shape in self.shapes.items()}
+        return {name: entries[name] / sum(entries.values()) for name in names}
+
     def axis_size(self, axis: Axis) -> int:
         """Length of an axis."""
         return axis_size(axis, self.groups)

@@ -54,7 +54,7 @@ def independent(
     for row, keep in [*((row, False) for row in of), *((row, True) for row in rows)]:
         rest = _against(_field(row, modulo), pivots, modulo)
         if rest:
-            _insert(rest, min(rest), pivots, modulo)
+            _insert(pivots, rest, min(rest), modulo=modulo)
             kept += [row] * keep
     return kept
 
@@ -96,7 +96,7 @@ def _reduced(
     for row in rows:
         rest = _against(row, pivots, modulo)
         if rest:
-            _insert(rest, max(rest, key=order.__getitem__), pivots, modulo)
+            _insert(pivots, rest, max(rest, key=order.__getitem__), modulo=modulo)
     return pivots
 
 
@@ -106,7 +106,7 @@ def _against(row: LinearForm, pivots: Mapping[int, LinearForm], modulo: int) -> 
     return row
 
 
-def _insert(row: LinearForm, pivot: int, pivots: dict[int, LinearForm], modulo: int) -> None:
+def _insert(pivots: dict[int, LinearForm], row: LinearForm, pivot: int, *, modulo: int) -> None:
     row = {column: value / row[pivot] for column, value in row.items()}
     for other, old in pivots.items():
         if pivot in old:
@@ -146,7 +146,7 @@ def _distinct_starts(rows: list[LinearForm], span: _Span) -> list[LinearForm]:
     pivots: dict[int, LinearForm] = {}
     for row in rows:
         rest = _against(row, pivots, span.modulo)
-        _insert(rest, span.first(rest), pivots, span.modulo)
+        _insert(pivots, rest, span.first(rest), modulo=span.modulo)
     return [pivots[column] for column in sorted(pivots, key=span.order.__getitem__)]
 
 

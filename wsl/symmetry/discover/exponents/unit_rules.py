@@ -122,7 +122,7 @@ def joint(function: ScalarFunction, *, odd: str = "", blind: str = "") -> UnitRu
                     e.vanish(e.use(term.exponent))
                 e.give(constraint, e.total(constraint.of(odd)))
                 continue
-            form = _equal(e, _addends(e, op, constraint, ["self", "other"]))
+            form = _equal(e, _addends(e, op, constraint, names=["self", "other"]))
             e.give(constraint, e.through(function, form))
 
     return UnitRule(equations)
@@ -145,18 +145,22 @@ def picked(*positions: str) -> UnitRule:
     return UnitRule(equations)
 
 
-def join(*, along: bool) -> UnitRule:
-    """Tensors side by side: units on another axis than the joined one are the same in all."""
+def join(axis: Callable[[int, Mapping[str, Any]], int | None]) -> UnitRule:
+    """Tensors side by side: units on another axis than the joined one are the same in all.
+
+    ``axis`` tells which one is joined, by the rank of the tensors and the other arguments.
+    """
 
     def equations(e: Exponents, op: OpConstraints) -> None:
-        tensors, rank = op.arguments["tensors"], len(op.outputs[0])
-        dim = op.arguments.get("dim", 0) % rank if along else None
+        tensors = op.arguments["tensors"]
         for constraint in op.constraints:
             e.carry(constraint)
             there = {term.index for term in constraint.terms}
             length = len(tensors[min(there)])
             rest = [t for i, t in enumerate(tensors) if i not in there and len(t) == length]
-            if constraint.terms[0].axis != dim and not all(map(e.is_zero, rest)):
+            if constraint.terms[0].axis != axis(length, op.arguments) and not all(
+                map(e.is_zero, rest)
+            ):
                 e.forbid(constraint)
 
     return UnitRule(equations)
@@ -179,13 +183,13 @@ def added(
 
     def equations(e: Exponents, op: OpConstraints) -> None:
         for constraint in op.constraints:
-            form = _product(e, constraint, over, under)
+            form = _product(e, constraint, over, divisors=under)
             if not constraint.results:
                 # Units that are summed: what the factors bring must cancel.
                 e.vanish(form)
                 continue
             forms = [form] if over else []
-            e.give(constraint, _equal(e, [*forms, *_addends(e, op, constraint, names)]))
+            e.give(constraint, _equal(e, [*forms, *_addends(e, op, constraint, names=names)]))
 
     passed = coefficients or (lambda *_: {"bias": 1.0} if "bias" in names else {})
     return UnitRule(equations, passed)
@@ -205,7 +209,7 @@ def chosen(operands: str, *, by: str = "", function: ScalarFunction = LINEAR) ->
                 continue
             for exponent in choosing:
                 e.vanish(e.use(exponent))
-            forms = _addends(e, op, constraint, names)
+            forms = _addends(e, op, constraint, names=names)
             e.give(constraint, _equal(e, [e.through(function, form) for form in forms]))
 
     return UnitRule(equations)
@@ -238,7 +242,7 @@ WHERE = chosen("self other", by="condition")
 
 
 def _product(
-    e: Exponents, constraint: Constraint, factors: Sequence[str], divisors: Sequence[str]
+    e: Exponents, constraint: Constraint, factors: Sequence[str], *, divisors: Sequence[str]
 ) -> LinearForm:
     over, under = constraint.of(*factors), constraint.of(*divisors)
     form = plus(e.total(over), e.total(under), -1)
@@ -251,7 +255,7 @@ def _product(
 
 
 def _addends(
-    e: Exponents, op: OpConstraints, constraint: Constraint, names: Sequence[str]
+    e: Exponents, op: OpConstraints, constraint: Constraint, *, names: Sequence[str]
 ) -> Iterator[LinearForm]:
     """Exponents of operands that are given and not zero; 0 for one that lacks the units."""
     for name in names:

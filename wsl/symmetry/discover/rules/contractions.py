@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsl.symmetry.discover.axes import Value, pin
+from wsl.symmetry.discover.axes import Value, multiply, pin
 from wsl.symmetry.discover.exponents import (
     ABS,
     Constraint,
@@ -75,6 +75,26 @@ def bilinear(
     unite(input2[-1], weight[2])
     out = (*broadcast(input1[:-1], input2[:-1]), weight[0])
     return out if bias is None else broadcast(out, bias)
+
+
+def tensordot(
+    self: Value, other: Value, dims_self: list[int], dims_other: list[int], **_: Any
+) -> Value:
+    """Contract pairs of axes."""
+    left, right = [d % len(self) for d in dims_self], [d % len(other) for d in dims_other]
+    for a, b in zip(left, right, strict=True):
+        unite(self[a], other[b])
+    return (
+        *(axis for i, axis in enumerate(self) if i not in left),
+        *(axis for i, axis in enumerate(other) if i not in right),
+    )
+
+
+def kron(self: Value, other: Value, **_: Any) -> Value:
+    """Blocks of one matrix, one for each entry of another."""
+    rank = max(len(self), len(other))
+    a, b = ((*[((),)] * (rank - len(value)), *value) for value in (self, other))
+    return tuple(multiply(outer, inner) for outer, inner in zip(a, b, strict=True))
 
 
 def outer(self: Value, vec2: Value, **_: Any) -> Value:
@@ -165,6 +185,8 @@ RULES: OpTable = {
     **row("mv", mv, units=product("self vec")),
     **row("dot", dot, units=product("self tensor")),
     **row("vdot", vdot, units=product("self other")),
+    **row("tensordot", tensordot, units=product("self other")),
+    **row("kron", kron, units=product("self other")),
     **row("outer ger", outer, units=product("self vec2")),
     **row("cdist", distance, units=UnitRule(distance_units)),
     **row("addmm", addmm, units=added("self", factors="mat1 mat2", coefficients=_beta)),

@@ -126,7 +126,8 @@ type_as
 """
 
 SMOOTH = """
-acos acosh bitwise_and bitwise_not bitwise_or bitwise_xor ceil celu digamma elu erfc exp exp2 expm1
+__and__ __or__ __xor__ acos acosh bitwise_and bitwise_not bitwise_or bitwise_xor ceil celu digamma
+elu erfc exp exp2 expm1
 floor gelu hardsigmoid hardswish lgamma log log10 log1p log2 log_sigmoid logaddexp logaddexp2 logit
 mish relu6 selu sigmoid silu softplus
 """

@@ -51,6 +51,12 @@ RULES: OpTable = {
         partial(transform, default=None),
         units=LINEAR_MAP,
     ),
+    **row("fft_hfft2 fft_ihfft2", partial(transform, default=(-2, -1)), units=LINEAR_MAP),
+    **row(
+        "fft_hfftn fft_ihfftn fft_fftshift fft_ifftshift",
+        partial(transform, default=None),
+        units=LINEAR_MAP,
+    ),
     # A number that is added afterwards is added to one part only, so that the origin of a weight's
     # scale does not pass: linear maps, not entries in other places.
     **row("view_as_real", as_real, units=LINEAR_MAP),

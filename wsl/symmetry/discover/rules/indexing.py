@@ -20,6 +20,27 @@ def cat(at: OpContext, tensors: list[Value], dim: int = 0, **_: Any) -> Value:
     return replace(rest, dim, concat(t[dim] for t in tensors))
 
 
+def hstack(at: OpContext, tensors: list[Value], **_: Any) -> Any:
+    """Side by side: along the first axis of vectors, the second of others."""
+    if not all(tensors):
+        return NotImplemented
+    return cat(at, tensors, dim=min(1, len(at.shape) - 1))
+
+
+def vstack(at: OpContext, tensors: list[Value], **_: Any) -> Any:
+    """One above another; a vector is a row."""
+    if not all(tensors) or len(set(map(len, tensors))) > 1:
+        return NotImplemented
+    return cat(at, [t if len(t) > 1 else (((),), *t) for t in tensors], dim=0)
+
+
+def narrowed(self: Value, dim: int, start: Any, length: int, **_: Any) -> Any:
+    """A range of positions; no rule for a start that is computed."""
+    if not isinstance(start, int):
+        return NotImplemented
+    return replace(self, dim, narrow(self[dim], start % max(size(self[dim]), 1), length))
+
+
 def stack(at: OpContext, tensors: list[Value], dim: int = 0, **_: Any) -> Value:
     """The new axis is fixed, all others move alike."""
     rest = reduce(lambda a, b: tuple(map(unite, a, b)), tensors)
@@ -88,8 +109,13 @@ def glu_units(e: Exponents, op: OpConstraints) -> None:
 
 
 RULES: OpTable = {
-    **row("cat concat concatenate", cat, units=join(along=True)),
-    **row("stack", stack, units=join(along=False)),
+    **row(
+        "cat concat concatenate", cat, units=join(lambda rank, given: given.get("dim", 0) % rank)
+    ),
+    **row("hstack", hstack, units=join(lambda rank, _: min(1, rank - 1))),
+    **row("vstack", vstack, units=join(lambda rank, _: 0 if rank > 1 else None)),
+    **row("stack", stack, units=join(lambda *_: None)),
+    **row("narrow", narrowed, units=CARRY),
     **row(
         "split chunk split_with_sizes tensor_split unsafe_split unsafe_chunk", parts, units=CARRY
     ),

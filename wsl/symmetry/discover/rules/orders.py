@@ -8,6 +8,7 @@ concatenation of its two parts, exchanged.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from wsl.symmetry.discover.axes import Axis, Value, concat, pin, size
@@ -145,7 +146,8 @@ EXTREMUM = depending(
 RULES: OpTable = {
     **row("sort topk", ordered, units=LARGEST),
     **row("max min", best, units=EXTREMUM),
-    **row("median nanmedian mode kthvalue", best, units=LARGEST),
+    **row("median nanmedian", best, units=LARGEST),
+    **row("mode kthvalue", partial(best, dim=-1), units=LARGEST),
     **row("argmax argmin", position, units=reduction(POSITION)),
     **row("argsort", ranking, units=reduction(POSITION)),
     **row("cumsum", running, units=LINEAR_MAP),

@@ -11,7 +11,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wsl.symmetry.discover.axes import Axis, Value, is_value, pin, size
-from wsl.symmetry.discover.exponents import VANISH, UnitRule, chosen, depending, picked
+from wsl.symmetry.discover.exponents import (
+    LINEAR,
+    POSITIVE,
+    VANISH,
+    UnitRule,
+    chosen,
+    depending,
+    picked,
+    separately,
+)
 from wsl.symmetry.discover.rules.row import OpContext, OpTable, broadcast, replace, row
 from wsl.symmetry.discover.unify import unite
 
@@ -21,7 +30,7 @@ def index(at: OpContext, self: Value, indices: list[Value | None], **_: Any) -> 
     those were not neighbours.
     """
     if at.masked:
-        return NotImplemented
+        return _kept(at, self, indices)
     dims = _indexed(at, self, indices)
     first = dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
     rest = [axis for i, axis in enumerate(self) if i not in dims]
@@ -123,6 +132,19 @@ def _masked(self: Value, indices: Sequence[Value | None]) -> Value:
     return (*self[:first], *map(unite, self[first:], mask), *self[first + len(mask) :])
 
 
+def _kept(at: OpContext, self: Value, indices: Sequence[Value | None]) -> Any:
+    """What one mask keeps: its axes become one, and cannot move; the others pass."""
+    given = [i for i, value in enumerate(indices) if value is not None]
+    if len(given) != 1:
+        return NotImplemented
+    (first,) = given
+    mask = indices[first] or ()
+    for axis in (*mask, *self[first : first + len(mask)]):
+        _pin(at, axis)
+    kept = at.fixed("index", at.shape[first : first + 1])
+    return (*self[:first], *kept, *self[first + len(mask) :])
+
+
 def _meet(places: Value, values: Value) -> Value:
     """What is written moves as the place where it is written; its missing axes, and those of size
     one, are broadcast.
@@ -162,13 +184,42 @@ def scatter_units(arguments: Mapping[str, Any]) -> UnitRule:
     return chosen("self src value", by="index") if kept else VANISH
 
 
+def scatter_reduce_units(arguments: Mapping[str, Any]) -> UnitRule:
+    """A sum or mean of what is written to one place, or the largest of it; a product is neither."""
+    reduce = arguments.get("reduce")
+    if reduce == "prod":
+        return VANISH
+    function = POSITIVE if reduce in ("amax", "amin") else LINEAR
+    return chosen("self src", by="index", function=function)
+
+
+def embedding_bag(
+    at: OpContext, weight: Value, indices: Value, offsets: Value, **others: Any
+) -> Any:
+    """Rows of a table, summed over bags; no rule where the largest rows' positions are read."""
+    if any(map(at.used, range(1, len(at.shapes)))):
+        return NotImplemented
+    per_sample: Value = others.get("per_sample_weights") or ()
+    for axis in (weight[0], *indices, *offsets, *per_sample):
+        _pin(at, axis)
+    still = [at.fixed("index", lengths) for lengths in at.shapes]
+    return [(still[0][0], weight[1]), *still[1:]]
+
+
+def embedding_bag_units(arguments: Mapping[str, Any]) -> UnitRule:
+    """Mode 2 takes the largest entries."""
+    return separately(weight=POSITIVE if arguments.get("mode") == 2 else LINEAR)
+
+
 RULES: OpTable = {
     **row("index", index, units=picked("indices")),
     **row("index_put", index_put, units=chosen("self values", by="indices")),
     **row("index_select", gather_rows, units=picked("index")),
     **row("embedding", embedding, units=picked("indices")),
+    **row("embedding_bag", embedding_bag, units=depending(embedding_bag_units)),
     **row("gather", gather, units=picked("index")),
     **row("scatter", scatter, units=depending(scatter_units)),
+    **row("scatter_reduce", scatter, units=depending(scatter_reduce_units)),
     **row("scatter_add", scatter, units=chosen("self src", by="index")),
     **row("index_add index_copy", write_rows, units=chosen("self source", by="index")),
     **row("index_fill", write_rows, units=chosen("self value", by="index")),

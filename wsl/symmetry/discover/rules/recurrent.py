@@ -7,20 +7,24 @@ a projection the state that recurs is the projected one, and the cell moves on i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial, reduce
 from typing import Any
 
-from wsl.symmetry.discover.axes import Axis, Value, concat, fixed, fresh, multiply, size
+from wsl.symmetry.discover.axes import Axis, Value, concat, fixed, fresh, multiply, pin, size
 from wsl.symmetry.discover.exponents import (
+    LINEAR_MAP,
     NONE,
     ODD,
     POSITIVE,
+    VANISH,
     Constraint,
     Exponents,
     LinearForm,
     OpConstraints,
     ScalarFunction,
+    UnitRule,
+    depending,
     folding,
     plus,
 )
@@ -31,30 +35,59 @@ from wsl.symmetry.discover.unify import unite
 
 def recurrent(
     at: OpContext,
-    input: Value,
     hx: Value | list[Value],
     params: list[Value],
     num_layers: int,
     bidirectional: bool,
-    batch_first: bool,
     gates: int,
+    input: Value = (),
+    data: Value = (),
+    batch_sizes: Value = (),
+    batch_first: bool = False,
     **_: Any,
 ) -> list[Value]:
-    """Stacked layers over (batch, time, feature) or (time, batch, feature); returns the outputs and
-    the last states.
+    """Stacked layers over (batch, time, feature), (time, batch, feature), or the ``data`` of packed
+    sequences (step, feature); returns the outputs and the last states.
     """
     initial = hx if isinstance(hx, list) else [hx]
-    (time,) = at.fixed("time", [size(input[batch_first])])
-    unite(input[batch_first], time)
-    batch = reduce(unite, (state[1] for state in initial), input[1 - batch_first])
+    sequence = data or input
+    # The steps of packed sequences hold several members of the batch, ordered by length.
+    members = [state[1] for state in initial] if data else []
+    for axis in (sequence[0 if data else int(batch_first)], *batch_sizes, *members):
+        unite(axis, *at.fixed("time", [size(axis)]))
+    lead = list(sequence[:-1])
+    if not data:
+        batch = reduce(unite, (state[1] for state in initial), input[1 - batch_first])
+        lead[1 - batch_first] = batch
     each = len(params) // (num_layers * (1 + bidirectional))
     cells = [params[i : i + each] for i in range(0, len(params), each)]
-    outputs, states = _layers(at, input[-1], cells, directions=1 + bidirectional, gates=gates)
+    outputs, states = _layers(at, sequence[-1], cells, directions=1 + bidirectional, gates=gates)
     final = [
-        _state(given, batch, list(axes))
+        _state(given, given[1], list(axes))
         for given, axes in zip(initial, zip(*states, strict=True), strict=False)
     ]
-    return [(*((batch, time) if batch_first else (time, batch)), outputs), *final]
+    return [(*lead, outputs), *final]
+
+
+def pack(at: OpContext, input: Value, lengths: Value, **_: Any) -> list[Value]:
+    """Sequences of several lengths, step by step; features pass."""
+    for axis in (*input[:2], *lengths):
+        pin(axis, f"time of {at.name}")
+    steps, sizes = (at.fixed("time", lengths) for lengths in at.shapes)
+    return [(steps[0], *input[2:]), sizes]
+
+
+def unpack(at: OpContext, data: Value, batch_sizes: Value, **_: Any) -> list[Value]:
+    """The same backwards, with a number where a sequence has ended."""
+    for axis in (data[0], *batch_sizes):
+        pin(axis, f"time of {at.name}")
+    padded, sizes = (at.fixed("time", lengths) for lengths in at.shapes)
+    return [(*padded[:2], *data[1:]), sizes]
+
+
+def unpack_units(arguments: Mapping[str, Any]) -> UnitRule:
+    """Zeros are as good with every factor, other numbers are not."""
+    return VANISH if arguments.get("padding_value") else LINEAR_MAP
 
 
 def _layers(
@@ -159,6 +192,8 @@ RULES: OpTable = {
     **row("gru", partial(recurrent, gates=3), units=NO_SCALE),
     **row("rnn_tanh", partial(recurrent, gates=1), units=SIGNED),
     **row("rnn_relu", partial(recurrent, gates=1), units=SCALED),
+    **row("_pack_padded_sequence", pack, units=LINEAR_MAP),
+    **row("_pad_packed_sequence", unpack, units=depending(unpack_units)),
     **row("lstm_cell", partial(single, gates=4), units=NO_SCALE),
     **row("gru_cell", partial(single, gates=3), units=NO_SCALE),
     **row("rnn_tanh_cell", partial(single, gates=1), units=SIGNED),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from wsl.symmetry.discover.axes import Value, shape
@@ -98,7 +99,8 @@ RULES: OpTable = {
     **row("std", reduction_axes, units=reduction(ABS)),
     **row("var_mean", moments, units=reduction(SQUARE, LINEAR)),
     **row("std_mean", moments, units=reduction(ABS, LINEAR)),
-    **row("norm linalg_vector_norm", reduction_axes, units=depending(norm_units)),
+    **row("norm linalg_norm linalg_vector_norm", reduction_axes, units=depending(norm_units)),
+    **row("linalg_matrix_norm", partial(reduction_axes, dim=[-2, -1]), units=depending(norm_units)),
     **row("prod", reduction_axes, units=UnitRule(product_units)),
     **row("all any count_nonzero", reduction_axes, units=reduction(BLIND, blind=REAL)),
     **row("logsumexp", reduction_axes, units=VANISH),

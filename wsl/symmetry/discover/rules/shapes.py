@@ -11,7 +11,7 @@ from operator import mul
 from typing import Any
 
 from wsl.symmetry.discover.axes import Axis, Value, multiply, pin, shape, size
-from wsl.symmetry.discover.exponents import CARRY, Exponents, OpConstraints, folding
+from wsl.symmetry.discover.exponents import CARRY, VANISH, Exponents, OpConstraints, folding
 from wsl.symmetry.discover.lazy import factor
 from wsl.symmetry.discover.rules.row import OpContext, OpTable, row
 from wsl.symmetry.discover.unify import unite
@@ -96,6 +96,21 @@ def expand(at: OpContext, self: Value, **_: Any) -> Value:
     )
 
 
+def broadcast_tensors(at: OpContext, tensors: list[Value], **_: Any) -> list[Value]:
+    """All tensors, expanded to one shape."""
+    return [expand(at, tensor) for tensor in tensors]
+
+
+def fill_diagonal(at: OpContext, self: Value, **_: Any) -> Value:
+    """Of a square, both axes move alike; of anything else, none moves."""
+    if len(self) == 2 and size(self[0]) == size(self[1]):
+        axis = unite(*self)
+        return (axis, axis)
+    for axis in self:
+        pin(axis, f"diagonal of {at.name}")
+    return at.fixed("diagonal", at.shape)
+
+
 def tile(at: OpContext, self: Value, **_: Any) -> Value:
     """Repeat whole axes: (r c), uniform along r."""
     new = len(at.shape) - len(self)
@@ -170,6 +185,9 @@ RULES: OpTable = {
     **row("mT adjoint", adjoint, units=CARRY),
     **row("movedim moveaxis", movedim, units=CARRY),
     **row("expand expand_as broadcast_to", expand, units=CARRY),
+    **row("broadcast_tensors", broadcast_tensors, units=CARRY),
+    # A number on the diagonal, where units of both axes meet.
+    **row("fill_diagonal_", fill_diagonal, units=VANISH),
     **row("repeat tile", tile, units=CARRY),
     **row("repeat_interleave", repeat_interleave, units=CARRY),
 }
