@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     _print(spec, pinned=options.pinned)
     if proves:
-        _prove(spec, model, inputs, options)
+        _prove(spec, model, inputs, options=options)
     if options.checkpoint:
         _compare(spec, options.checkpoint)
     _write(spec, options)
@@ -173,7 +173,7 @@ def _print(spec: PermutationSpec, *, pinned: bool) -> None:
 
 
 def _prove(
-    spec: PermutationSpec, model: nn.Module, inputs: Inputs, options: argparse.Namespace
+    spec: PermutationSpec, model: nn.Module, inputs: Inputs, *, options: argparse.Namespace
 ) -> None:
     more = {name: getattr(options, name) for name in _PROOFS}
     args, kwargs = inputs

@@ -21,11 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 
-def _grouped_mm(
-    a: Tensor, b: Tensor, offs: Tensor | None = None, bias: Tensor | None = None, *_: Any
-) -> Tensor:
+def _grouped_mm(a: Tensor, b: Tensor, offs: Tensor | None = None, *rest: Any) -> Tensor:
     """Rows up to an offset times the matrix of that offset; rows behind the last one are zero."""
-    if (a.dim(), b.dim()) != (2, 3) or offs is None or bias is not None:
+    if (a.dim(), b.dim()) != (2, 3) or offs is None or any(t is not None for t in rest[:1]):
         raise NotImplementedError(
             "aten._grouped_mm: float64 is there only for rows of one matrix times a stack of "
             "matrices"

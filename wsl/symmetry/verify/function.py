@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -112,24 +112,29 @@ class Function:
 
         To be asked after a move changed the output: then this, not the move, is the reason.
         """
+        for why, run, expected in self._second_calls(example, reference):
+            if not _error(run, {}, expected) <= tolerance:
+                raise SpecError(
+                    "verify: the function gives another output for the same input and weights: "
+                    f"{why(self)}"
+                )
+
+    def _second_calls(
+        self, example: Example, reference: Run
+    ) -> Iterator[tuple[Callable[[Function], str], Run, Run]]:
+        """Runs that are equal if the network is a function, and why they are not if it is none."""
         with self._smaller():  # what was computed from other weights and kept does not fit these
             kept = self(example)
             with self._memory.as_at_first():
                 fresh = self(example)
-        if not _error(fresh, {}, kept) <= tolerance:
-            raise SpecError(_not_a_function(_what_remembers(self._remembered(example))))
+        yield lambda f: _what_remembers(f._remembered(example)), fresh, kept
         with put_back(self.model):
             self(example, all_buffers=False)
             later = self(example)
-        if not _error(later, {}, reference) <= tolerance:
-            raise SpecError(
-                _not_a_function("buffers outside the state dict remember earlier calls")
-            )
-        other = self(example, seed=self.seed + 1) if reference.random else reference
-        if not _error(other, {}, reference) <= tolerance:
-            raise SpecError(
-                _not_a_function(_what_draws(reference.random, training=example.training))
-            )
+        yield lambda _: "buffers outside the state dict remember earlier calls", later, reference
+        if reference.random:
+            other = self(example, seed=self.seed + 1)
+            yield lambda _: _what_draws(reference.random, example), other, reference
 
     @contextlib.contextmanager
     def _smaller(self) -> Iterator[None]:
@@ -238,10 +243,6 @@ def _by_memory(state: Mapping[str, Tensor]) -> dict[int, list[str]]:
     return found
 
 
-def _not_a_function(why: str) -> str:
-    return f"verify: the function gives another output for the same input and weights: {why}"
-
-
 def _what_remembers(names: list[str]) -> str:
     where = f" in {', '.join(names)}" if names else ""
     return (
@@ -250,13 +251,14 @@ def _what_remembers(names: list[str]) -> str:
     )
 
 
-def _what_draws(operation: str | None, *, training: bool) -> str:
-    when, else_ = ("in training", "leave training out") if training else ("", "switch them off")
+def _what_draws(operation: str | None, example: Example) -> str:
+    when = " in training" if example.training else ""
+    otherwise = "leave training out" if example.training else "switch them off"
     return (
-        f"the model draws random numbers {when} ({operation}), which stay in place while units "
+        f"the model draws random numbers{when} ({operation}), which stay in place while units "
         "move, so nothing can be told; set the dropout probabilities inside its layers to 0, or "
-        f"{else_}"
-    ).replace("  ", " ")
+        f"{otherwise}"
+    )
 
 
 def _continuous(tensor: Tensor) -> bool:

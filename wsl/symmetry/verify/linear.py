@@ -31,27 +31,27 @@ def random_matrices(
 
 
 def act_linearly(
-    spec: PermutationSpec, unit: UnitSymmetry, matrices: Tensor, params: Mapping[str, Tensor]
+    spec: PermutationSpec, unit: UnitSymmetry, matrices: Tensor, *, params: Mapping[str, Tensor]
 ) -> Params:
     """Act on weights without batch axes."""
     dual = torch.linalg.inv(matrices).mT
     moved = dict(params)
     for place in unit.places:
         matrix = matrices if place.exponent > 0 else dual
-        moved[place.tensor] = _at_place(spec, place, matrix, moved[place.tensor])
+        moved[place.tensor] = _at_place(moved[place.tensor], matrix, spec=spec, place=place)
     return moved
 
 
-def _at_place(spec: PermutationSpec, place: Place, matrix: Tensor, tensor: Tensor) -> Tensor:
+def _at_place(tensor: Tensor, matrix: Tensor, *, spec: PermutationSpec, place: Place) -> Tensor:
     """Of a concatenated axis, the other terms stay as they are."""
     axis = spec.axes[place.tensor][place.axis]
     sizes = [spec.segment_size(segment) for segment in axis]
     parts = list(tensor.movedim(place.axis, 0).split(sizes))
-    parts[place.segment] = _on_term(spec, place, matrix, parts[place.segment])
+    parts[place.segment] = _on_term(parts[place.segment], matrix, spec=spec, place=place)
     return torch.cat(parts).movedim(0, place.axis)
 
 
-def _on_term(spec: PermutationSpec, place: Place, matrix: Tensor, part: Tensor) -> Tensor:
+def _on_term(part: Tensor, matrix: Tensor, *, spec: PermutationSpec, place: Place) -> Tensor:
     """The term lies on the first axis; it is unfolded into its factors and folded again."""
     term = spec.axes[place.tensor][place.axis][place.segment]
     factors = [spec.segment_size((atom,)) for atom in term]

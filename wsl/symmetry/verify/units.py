@@ -126,7 +126,7 @@ def _random_element(
     single = dataclasses.replace(spec, units=(unit,))
     if unit.kind == "linear":
         matrices = random_matrices(spec, unit, generator)
-        return lambda theta: act_linearly(single, unit, matrices, theta)
+        return lambda theta: act_linearly(single, unit, matrices, params=theta)
     identity, random = Rescaling.identity(single), Rescaling.random(single, generator)
     while torch.equal(random.values[0], identity.values[0]):
         random = Rescaling.random(single, generator)

@@ -137,21 +137,20 @@ def _measure_permutations(
     generator = torch.Generator().manual_seed(f.seed)
     f.randomize(generator, examples[0])
     alone = {name: _random_alone(spec, name, generator) for name in spec.groups}
-    whole = moves_of(Permutation.random(spec, generator))
+    elements = moves_of(Permutation.random(spec, generator)), alone
     errors, groups = zip(
         *(
-            _errors(f, e, (whole, alone), each=asked.groups and not i, tolerance=tolerance)
+            _errors(f, e, elements, each=asked.groups and not i, tolerance=tolerance)
             for i, e in enumerate(examples)
         ),
         strict=True,
     )
+    conditions = {f"{i}: {e}": errors[i] for i, e in enumerate(examples) if i > 0}
     return Verification(
         errors[0],
         _worst(groups),
         tolerance,
-        conditions=MappingProxyType(
-            {f"{i}: {e}": errors[i] for i, e in enumerate(examples) if i > 0}
-        ),
+        conditions=MappingProxyType(conditions),
         units=UnitVerification(tolerance=tolerance),
         **_controls(f, spec, examples[0], alone=alone, asked=asked, generator=generator),
     )
