@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from wsl.matching.blocks import GroupBlock, MatchingPlan, Site, unfold
+from wsl.matching.blocks import GroupBlock, MatchingPlan, Site, cut_rows, unfold
 from wsl.matching.solvers.assignment import assign
 from wsl.matching.solvers.step import (
     ALL,
@@ -70,7 +70,7 @@ class Ascent:
         self.plan, self.count = plan, len(next(iter(b.values())))
         self.inputs, self.like = (a, b), like
         self.a = [piece.cut(a, like) for piece in plan.pieces]
-        self.b = [piece.cut(b, like) for piece in plan.pieces]
+        self.b = [cut_rows(piece, b, like) for piece in plan.pieces]
         self.size = [float(x.norm()) for x in self.a]
         norms = [y.reshape(self.count, -1).norm(dim=1).double().cpu() for y in self.b]
         self.mass = [x * y for x, y in zip(self.size, norms, strict=True)]
@@ -240,7 +240,7 @@ class Ascent:
         """<W_a, W_r> over all pieces, those that no group acts on included, float64 (N,)."""
         a, b = self.inputs
         still = [
-            (piece.cut(a, self.like) * piece.cut(b, self.like)).reshape(self.count, -1)
+            (piece.cut(a, self.like) * cut_rows(piece, b, self.like)).reshape(self.count, -1)
             for piece in self.plan.fixed
         ]
         total = self._value(range(len(self.b)), self.b).expand(self.count)

@@ -32,12 +32,11 @@ class Piece(NamedTuple):
     parents: tuple[int | None, ...]
 
     def cut(self, params: Mapping[str, Tensor], like: Tensor) -> Tensor:
-        """The piece of ``params``, in dtype and on the device of ``like``; leading axes are batch."""
+        """The piece of ``params``, in dtype and on the device of ``like``."""
         tensor = params[self.tensor]
-        lead = tensor.dim() - len(self.window)
-        for axis, (start, length) in enumerate(self.window, lead):
+        for axis, (start, length) in enumerate(self.window):
             tensor = tensor.narrow(axis, start, length)
-        return tensor.reshape(*tensor.shape[:lead], *self.shape).to(like)
+        return tensor.reshape(self.shape).to(like)
 
 
 def pieces(spec: PermutationSpec, names: tuple[str, ...]) -> tuple[Piece, ...]:
