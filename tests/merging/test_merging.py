@@ -24,7 +24,7 @@ from wsl.merging import align, average, merge
 from wsl.symmetry import Permutation
 
 each_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
-METHODS = {
+COMBINED = {
     "lerp": lambda members: lerp(members[0], members[1], 0.3),
     "average": average,
     "weighted average": lambda members: average(members, [0.5, 2.0, -0.5]),
@@ -72,7 +72,7 @@ def test_counters_are_those_of_the_first_network_and_keep_their_type():
     network = BY_NAME["residual"]
     a, b = network.weights(seed=1), network.weights(seed=2)
     b = b | {"bn1.num_batches_tracked": torch.tensor(7)}
-    for merged in (lerp(a, b, 0.9), average([a, b]), merge(network.spec, [a, b])):
+    for merged in (lerp(a, b, 0.9), average([a, b]), merge([a, b], spec=network.spec).params):
         assert merged["bn1.num_batches_tracked"].dtype == torch.int64
         assert merged["bn1.num_batches_tracked"] == 1
         assert (merged["bn1.running_var"] > 0).all()
@@ -86,7 +86,7 @@ def test_a_line_can_be_differentiated():
 
 
 @each_network
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("method", COMBINED.values(), ids=COMBINED)
 def test_every_method_commutes_with_the_group_bit_for_bit(network, method):
     members = [network.weights(seed=i) for i in range(3)]
     g = Permutation.random(network.spec, generator(1))
@@ -98,7 +98,7 @@ def test_merging_does_not_see_how_the_units_of_each_member_are_ordered(network):
     members = siblings(network)
     first, *rest = [Permutation.random(network.spec, generator(i)) for i in range(3)]
     moved = [first(members[0]), *(g(member) for g, member in zip(rest, members[1:], strict=True))]
-    assert close(merge(network.spec, moved), first(average(members)))
+    assert close(merge(moved, spec=network.spec).params, first(average(members)))
     assert close(
         average(align(network.spec, moved, matcher=WeightMatching(seed=1)), [1, 2, 3]),
         first(average(members, [1, 2, 3])),
@@ -143,7 +143,7 @@ def test_members_that_do_not_fit_are_refused(members, weights, message):
 
 def test_merging_nothing_is_refused():
     with pytest.raises(ValueError, match="got 0 members"):
-        merge(BY_NAME["mlp"].spec, [])
+        merge([], spec=BY_NAME["mlp"].spec)
 
 
 def quadratic(theta):

@@ -1,49 +1,44 @@
 """MixUp of checkpoints: convex combinations of two networks, with their targets combined alike.
 
-    theta = lambda theta_1 + (1 - lambda) g.theta_2,     y = lambda y_1 + (1 - lambda) y_2,
-        lambda ~ Beta(alpha, alpha)
+    theta = lambda theta_1 + (1 - lambda) g.theta_2,     y = lambda y_1 + (1 - lambda) y_2
+    lambda ~ Beta(alpha, alpha)
 
     direct       g = 1
     randomised   g a random element of the group
-    aligned      g brings theta_2 near theta_1: the mean of two aligned networks is a network that
-                 works
+    aligned      g brings theta_2 near theta_1; the mean of two aligned networks still works
 
 Shamsian et al. (2023, 2024), arXiv 2311.08851, 2402.04081, after Zhang et al. (2018), arXiv
-1710.09412. They solve one assignment problem for each layer of each sample; here each checkpoint is
-aligned once, to one reference (`Alignment`), and two checkpoints are aligned to each other through
-it: a step costs one gather. Pairs are aligned less well so than directly. Units with an odd
-activation are aligned in sign as well, if their groups are named.
+1710.09412. They solve one assignment problem for each layer of each sample. Here each checkpoint is
+aligned to one reference, and two checkpoints are aligned to each other through it: `Alignment` does
+so once for all, and a step costs one gather. Pairs are aligned less well so than directly. Units
+with an odd activation are aligned in sign as well, if their groups are named.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from wsl.augment.compose import per_row, rows
 from wsl.augment.symmetries import RandomPermutation
-from wsl.matching import match_many
+from wsl.matching import Matcher, align, match_many, mean_of
 from wsl.params import Params
-from wsl.symmetry import PermutationSpec, SignedBatch, SpecError
+from wsl.symmetry import PermutationSpec, SpecError
 
 
 class Mixed(NamedTuple):
-    """Mixed weights, and how: row r is ``weight[r]`` of itself and the rest of row
-    ``partner[r]``.
-    """
+    """Mixed weights; row r is ``weight[r]`` of itself and the rest of row ``partner[r]``."""
 
     params: Params
     weight: Tensor
     partner: Tensor
 
     def target(self, target: Tensor) -> Tensor:
-        """Mix targets (batch, ...): numbers, one-hot labels or weights; label numbers must be
-        one-hot first.
-        """
+        """Mix targets (batch, ...): numbers or weights; label numbers must be one-hot first."""
         if not target.is_floating_point():
             raise ValueError(
                 f"targets of type {target.dtype} cannot be mixed; turn labels into one-hot rows "
@@ -58,7 +53,8 @@ class MixUp:
 
     alpha: of the Beta distribution of lambda; small values mix little, 1 is uniform.
     move: applied to the batch first, ``(params, generator) -> params``: `RandomPermutation` for
-    randomised MixUp. Aligned MixUp is the direct one on weights that an `Alignment` has moved.
+    randomised MixUp, `ToReference` for aligned MixUp of checkpoints that are new in every batch.
+    For those of one population align once: `Alignment`, and then direct MixUp.
     """
 
     alpha: float = 1.0
@@ -75,10 +71,20 @@ class MixUp:
         """MixUp of randomly permuted networks."""
         return cls(alpha, RandomPermutation(spec))
 
+    @classmethod
+    def aligned(
+        cls,
+        spec: PermutationSpec,
+        reference: Mapping[str, Tensor],
+        *,
+        alpha: float = 1.0,
+        matcher: Matcher | None = None,
+    ) -> MixUp:
+        """MixUp of networks that ``matcher`` brings to ``reference`` in every batch."""
+        return cls(alpha, ToReference(spec, reference, matcher))
+
     def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator) -> Mixed:
-        """Mix stacked weights (batch, *shape); integer tensors stay. One row is mixed with
-        itself.
-        """
+        """Mix stacked weights (batch, *shape); integer tensors stay, and so does a single row."""
         count = rows(params)
         moved = dict(params) if self.move is None else self.move(params, generator)
         weight = _beta(self.alpha, count, generator)
@@ -93,6 +99,19 @@ class MixUp:
 
 
 @dataclasses.dataclass(frozen=True)
+class ToReference:
+    """An augmentation without chance: every row of a batch is brought to ``reference``."""
+
+    spec: PermutationSpec
+    reference: Mapping[str, Tensor]
+    matcher: Matcher | None = None
+
+    def __call__(self, params: Mapping[str, Tensor], _: torch.Generator) -> Params:
+        """Aligned weights (batch, *shape)."""
+        return align(self.spec, params, self.reference, matcher=self.matcher)
+
+
+@dataclasses.dataclass(frozen=True)
 class Alignment:
     """The element that brings each of many checkpoints to one reference, found once.
 
@@ -100,7 +119,7 @@ class Alignment:
     alignment was made.
     """
 
-    elements: SignedBatch
+    elements: Any
 
     @classmethod
     def fit(
@@ -111,31 +130,31 @@ class Alignment:
         odd: Sequence[str] = (),
         importance: Mapping[str, float] | None = None,
         reference: Mapping[str, Tensor] | None = None,
+        matcher: Matcher | None = None,
     ) -> Alignment:
-        """Match stacked checkpoints (rows, *shape) to a reference; errors as in
-        `wsl.matching.match_many`.
+        """Match stacked checkpoints (rows, *shape) to a reference.
 
         odd: groups with an odd activation (sin, tanh), whose units may be negated.
         importance: factors on tensors while they are matched, 1 where none is given; large tensors
-        would else decide alone. Without a reference it is the mean of all rows after they were
-        aligned to the first one. Raises `SpecError` for an importance of a tensor that does not
-        exist.
+        would else decide alone.
+        reference: without one it is the mean of all rows after they were aligned to the first.
+        matcher: see `wsl.matching.match_many`, whose errors and default hold here.
+        Raises `SpecError` for an importance of a tensor that does not exist.
         """
-        if unknown := set(importance or {}) - set(spec.axes):
+        factors = importance or {}
+        if unknown := set(factors) - set(spec.axes):
             raise SpecError(
                 f"importance: no tensor '{min(unknown)}'; the specification has "
                 f"{', '.join(spec.axes)}"
             )
-        checkpoints = _times(checkpoints, importance or {})
+        checkpoints = _times(checkpoints, factors)
         if reference is not None:
-            reference = _times(reference, importance or {})
+            reference = _times(reference, factors)
         else:
             first = {name: tensor[0] for name, tensor in checkpoints.items()}
-            aligned = match_many(spec, first, checkpoints, odd=odd)(checkpoints)
-            reference = {
-                name: t.mean(0) if t.is_floating_point() else t[0] for name, t in aligned.items()
-            }
-        return cls(match_many(spec, reference, checkpoints, odd=odd).element)
+            found = match_many(spec, first, checkpoints, odd=odd, matcher=matcher)
+            reference = mean_of(found(checkpoints), first)
+        return cls(match_many(spec, reference, checkpoints, odd=odd, matcher=matcher).element)
 
     def __call__(self, params: Mapping[str, Tensor], where: Tensor) -> Params:
         """Aligned weights (batch, *shape) of the checkpoints at ``where`` (batch,)."""

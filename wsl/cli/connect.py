@@ -1,6 +1,4 @@
-"""``wsl connect A B -o DIR``: loss and accuracy along the straight line from A to B, before and
-after weight matching.
-"""
+"""``wsl connect A B -o DIR``: loss on the straight line from A to B, before and after matching."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wsl.cli import checkpoints
+from wsl.cli.match import add_matcher_arguments, chosen_matcher, described
 from wsl.cli.results import finished, result, write_figure, write_json, write_table
 from wsl.cli.terminal import say
 from wsl.connectivity import (
@@ -19,9 +18,8 @@ from wsl.connectivity import (
     path_losses,
     reset_batch_norm,
 )
-from wsl.matching import WeightMatching, match
+from wsl.matching import Matcher, match
 from wsl.params import Params
-from wsl.plots import path_figure, path_table
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -30,6 +28,7 @@ def run(arguments: Sequence[str]) -> None:
         prog="wsl connect", description="Loss along the straight line between two checkpoints."
     )
     checkpoints.add_arguments(parser)
+    add_matcher_arguments(parser)
     parser.add_argument(
         "-o", "--output", required=True, help="folder for path.csv, path.png and result.json"
     )
@@ -45,8 +44,9 @@ def run(arguments: Sequence[str]) -> None:
     kept = {
         name: getattr(options, name) for name in ("points", "split", "reset_batch_norm", "seed")
     }
+    kept |= described(options, "matcher")
     head = result("connect", kept, {"a": options.a, "b": options.b})
-    done = finished(folder, head) or _connect(options, folder, head)
+    done = finished(folder, head) or _connect(options, chosen_matcher(options), head)
     for name, scores in done["paths"].items():
         say(
             f"{folder}: {name:<8} loss barrier {scores['loss_barrier']:.4f}, midpoint loss "
@@ -61,13 +61,14 @@ def resetter(pair: checkpoints.Pair) -> Callable[[Params], Params]:
     return lambda theta: reset_batch_norm(model, theta, inputs.split(256))
 
 
-def _connect(options: argparse.Namespace, folder: Path, head: dict) -> dict:
-    pair = checkpoints.load(options)
+def _connect(options: argparse.Namespace, matcher: Matcher, head: dict) -> dict:
+    # A finished run draws nothing, so matplotlib is not needed to say so.
+    from wsl.plots import path_figure, path_table
+
+    folder, pair = Path(options.output), checkpoints.load(options)
     evaluate = checkpoints.evaluator(pair.network(), pair.task(), options.split)
     prepare = resetter(pair) if options.reset_batch_norm else None
-    aligned = match(pair.spec, pair.a, pair.b, WeightMatching(seed=options.seed)).permutation(
-        pair.b
-    )
+    aligned = match(pair.spec, pair.a, pair.b, matcher)(pair.b)
     paths = {
         name: path_losses(evaluate, pair.a, b, points=options.points, prepare=prepare)
         for name, b in {"naive": pair.b, "matched": aligned}.items()

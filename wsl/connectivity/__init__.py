@@ -1,4 +1,12 @@
-"""What lies between two networks: lines, loss barriers, and batch-norm statistics measured anew."""
+"""What lies between two networks: lines, loss barriers, and batch-norm statistics measured anew.
+
+>>> import torch
+>>> def evaluate(theta):
+...     return (theta["w"] ** 2 - 1) ** 2, torch.tensor(0.0)
+>>> path = path_losses(evaluate, {"w": torch.tensor(-1.0)}, {"w": torch.tensor(1.0)}, points=5)
+>>> path.loss.tolist(), loss_barrier(path)
+([0.0, 0.5625, 1.0, 0.5625, 0.0], 1.0)
+"""
 
 from wsl.connectivity.interpolate import check_alike, lerp
 from wsl.connectivity.paths import (

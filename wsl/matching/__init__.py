@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from wsl.matching.distance import aligned_distance, nearest
-from wsl.matching.many import align, aligned_mean, check_rows, match_many
+from wsl.matching.many import align, check_rows, match_many, mean_of
 from wsl.matching.problem import match
 from wsl.matching.result import ElementRows, Match, Matcher
 from wsl.matching.solvers import WeightMatching, aligned_tensors
@@ -31,10 +31,10 @@ __all__ = [
     "WeightMatching",
     "align",
     "aligned_distance",
-    "aligned_mean",
     "aligned_tensors",
     "check_rows",
     "match",
     "match_many",
+    "mean_of",
     "nearest",
 ]

@@ -111,6 +111,14 @@ def plan(spec: PermutationSpec, names: tuple[str, ...]) -> MatchingPlan:
     return MatchingPlan(moved, fixed, blocks)
 
 
+def cut_rows(piece: Piece, params: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    """The piece of stacked weights, (N, *shape), in dtype and on the device of ``like``."""
+    tensor = params[piece.tensor]
+    for axis, (start, length) in enumerate(piece.window, 1):
+        tensor = tensor.narrow(axis, start, length)
+    return tensor.reshape(len(tensor), *piece.shape).to(like)
+
+
 def unfold(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Rows (N, *shape) as matrices (N, r, c): the given axes of ``shape`` against all others."""
     rows = math.prod(tensor.shape[axis + 1] for axis in axes)

@@ -1,7 +1,6 @@
-"""Many checkpoints: the element of each that brings it to one reference, and their aligned mean.
+"""Many checkpoints brought to one reference.
 
-    g_r = argmax_g <theta_ref, g.theta_r>                              for every row r
-    theta_ref <- mean_r g_r.theta_r, repeated                          (generalised Procrustes)
+    g_r = argmax_g <theta_ref, g.theta_r>          for every row r
 
 Rows do not see each other: a row's result does not depend on which others stand beside it. With
 `WeightMatching` (Ainsworth et al. 2023, arXiv 2209.04836) products are batched over rows, and only
@@ -14,7 +13,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import overload
 
-import torch
 from torch import Tensor
 
 from wsl.matching.problem import check_finite, match, solve
@@ -83,24 +81,9 @@ def align(
     return [match(spec, reference, member, matcher)(member) for member in members]
 
 
-@torch.no_grad()
-def aligned_mean(
-    spec: PermutationSpec,
-    members: Mapping[str, Tensor],
-    reference: Mapping[str, Tensor],
-    *,
-    rounds: int = 1,
-    matcher: Matcher | None = None,
-) -> Params:
-    """Mean of stacked ``members`` aligned to ``reference``, then to that mean, in ``rounds``.
-
-    Integer tensors stay those of the reference.
-    """
-    mean = dict(reference)
-    for _ in range(rounds):
-        aligned = align(spec, members, mean, matcher=matcher)
-        mean |= {name: t.mean(0) for name, t in aligned.items() if t.is_floating_point()}
-    return mean
+def mean_of(members: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Params:
+    """Mean of stacked ``members``; integer tensors are those of ``like``."""
+    return {name: t.mean(0) if t.is_floating_point() else like[name] for name, t in members.items()}
 
 
 def check_rows(spec: PermutationSpec, params: Mapping[str, Tensor], which: str, one: str) -> int:

@@ -1,4 +1,13 @@
-"""Combine networks: interpolate, average, repair, and measure what lies between them."""
+"""Combine networks: align, merge by a method, repair, and measure what lies between them.
+
+>>> import torch, wsl
+>>> spec = wsl.PermutationSpec.parse("h = 2\\nin.weight: h 1\\nout.weight: 1 h")
+>>> a = {"in.weight": torch.tensor([[1.0], [4.0]]), "out.weight": torch.tensor([[1.0, 2.0]])}
+>>> b = wsl.Permutation.random(spec, torch.Generator().manual_seed(0))(a)
+>>> merged = merge([a, b], Average(weights=[3, 1]), spec=spec)
+>>> merged.params["in.weight"].tolist(), merged.report["converged"]
+([[1.0], [4.0]], [True])
+"""
 
 from wsl.connectivity import (
     Evaluate,
@@ -10,10 +19,15 @@ from wsl.connectivity import (
     path_losses,
     reset_batch_norm,
 )
-from wsl.merging.merge import align, average, merge
+from wsl.merging.merge import Merged, align, merge
+from wsl.merging.methods import METHODS, Average, MergeMethod, average
 
 __all__ = [
+    "METHODS",
+    "Average",
     "Evaluate",
+    "MergeMethod",
+    "Merged",
     "PathLosses",
     "accuracy_barrier",
     "align",

@@ -1,47 +1,81 @@
-"""Weighted averages of any number of networks, and merging: align all to the first, then average.
+"""Merging in three steps: align the members, combine them, repair what was measured on data.
 
-    average = sum_k w_k theta_k / sum_k w_k          merge = average over g_k.theta_k,  g_k =
-        argmax_g <theta_1, g.theta_k>
+    g_k = argmax_g <theta_1, g.theta_k>          theta = method(g_1.theta_1, ..., g_K.theta_K)
 
-Uniform soups: Wortsman et al. (2022), arXiv 2203.05482. Alignment before the mean: Ainsworth et al.
-(2023), arXiv 2209.04836. Sums are taken in float64, so the order of the members matters at most in
-the last bit of their dtype. Integer tensors (counters) are those of the first member. Batch-norm
-statistics are averaged like weights; reset them with data if you can. Not done: weights are aligned
-to the first member only, not to each other (`MergeMany` and C2M3 do); no scales, no signs.
+Alignment before the mean: Ainsworth et al. (2023), arXiv 2209.04836. With a base the members are
+aligned to it, since what they have learned is their difference from it. Not done: members are not
+aligned to each other, as `MergeMany` and C2M3 do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from wsl.connectivity import check_alike
-from wsl.matching import Matcher, match
+from wsl import matching
+from wsl.connectivity import check_alike, reset_batch_norm
+from wsl.matching import Match, Matcher, match
+from wsl.merging.methods import Average, MergeMethod
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
+Batches = Iterable[Tensor | tuple[Tensor, ...]]
+"""Training inputs, as `reset_batch_norm` takes them."""
+Repair = nn.Module | Callable[[Params], Params]
+"""A network whose batch-norm statistics are reset, or any function of the merged weights."""
 
-def average(
-    members: Sequence[Mapping[str, Tensor]], weights: Sequence[float] | None = None
-) -> Params:
-    """Weighted mean of ``members``, uniform unless told; the weights need not sum to one.
 
-    Raises ValueError for no members, members that differ in names or shapes, or weights whose
-    number or sum does not fit.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Merged:
+    """Merged weights, and a report of how: JSON values only.
+
+    The report has ``method`` and ``members`` (their number); ``matcher`` (None without alignment)
+    with ``objective``, ``sweeps`` and ``converged`` of each match; and ``repaired``.
     """
-    weights = [1.0] * len(members) if weights is None else list(weights)
-    if not members or len(weights) != len(members) or sum(weights) == 0:
-        raise ValueError(
-            f"average: got {len(members)} members and {len(weights)} weights that sum to "
-            f"{sum(weights):g}; "
-            "one weight for each member and a sum other than 0 are needed"
-        )
-    first = members[0]
-    for member in members[1:]:
-        check_alike(first, member)
-    shares = [weight / sum(weights) for weight in weights]
-    return {name: _mean([member[name] for member in members], shares) for name in first}
+
+    params: Params
+    report: Mapping[str, Any]
+
+
+def merge(
+    members: Sequence[Mapping[str, Tensor]],
+    method: MergeMethod | None = None,
+    *,
+    base: Mapping[str, Tensor] | None = None,
+    spec: PermutationSpec | None = None,
+    matcher: Matcher | None = None,
+    repair: Repair | None = None,
+    data: Batches | None = None,
+) -> Merged:
+    """Merge networks of one architecture by ``method``, the plain `Average` unless told.
+
+    spec: align the members first, by ``matcher``, to ``base`` or else to the first of them; without
+    it they are taken as they are.
+    repair: a module, whose batch-norm statistics are then measured on ``data``, or a function that
+    is applied to the result.
+    Raises ValueError for members that differ, and for what the method needs and was not given.
+    """
+    method = Average() if method is None else method
+    _check(members, method, base=base)
+    if spec is None and matcher is not None:
+        raise ValueError("merge: a matcher without a spec aligns nothing; give the spec too")
+    found = [] if spec is None else _matches(spec, members, base, matcher=matcher)
+    aligned = [m(theta) if m else dict(theta) for m, theta in zip(found, members, strict=False)]
+    merged = method.solve(aligned or members, base=base)
+    report = {
+        "method": repr(method),
+        "members": len(members),
+        "matcher": None if spec is None else repr(matcher or matching.WeightMatching()),
+        **{
+            key: [getattr(m, key) for m in found if m]
+            for key in ("objective", "sweeps", "converged")
+        },
+        "repaired": repair is not None,
+    }
+    return Merged(_repaired(merged, repair, data), report)
 
 
 def align(
@@ -51,30 +85,47 @@ def align(
     matcher: Matcher | None = None,
 ) -> list[Params]:
     """Every member brought to the first, which stays as it is."""
-    return [
-        dict(members[0]),
-        *(match(spec, members[0], member, matcher).permutation(member) for member in members[1:]),
-    ]
+    first, *others = members
+    return [dict(first), *matching.align(spec, others, first, matcher=matcher)]
 
 
-def merge(
+def _check(
+    members: Sequence[Mapping[str, Tensor]],
+    method: MergeMethod,
+    *,
+    base: Mapping[str, Tensor] | None,
+) -> None:
+    name = type(method).__name__
+    if not members:
+        raise ValueError("merge: got 0 members; at least one is needed")
+    if "base" in method.needs and base is None:
+        raise ValueError(f"{name} needs a base: the weights that all members started from")
+    if "statistics" in method.needs:
+        raise ValueError(f"{name} needs statistics of its members; give them to its solve")
+    for other in [*members[1:], *([] if base is None else [base])]:
+        check_alike(members[0], other)
+
+
+def _matches(
     spec: PermutationSpec,
     members: Sequence[Mapping[str, Tensor]],
+    base: Mapping[str, Tensor] | None,
     *,
-    weights: Sequence[float] | None = None,
-    matcher: Matcher | None = None,
-) -> Params:
-    """`align`, then `average`: the mean of networks that may have been trained from different
-    seeds.
-    """
-    return average(align(spec, members, matcher=matcher) if members else [], weights)
+    matcher: Matcher | None,
+) -> list[Match | None]:
+    """The match of each member; None for the reference itself, which stays as it is."""
+    if base is not None:
+        return [match(spec, base, member, matcher) for member in members]
+    return [None, *(match(spec, members[0], member, matcher) for member in members[1:])]
 
 
-def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    first = tensors[0]
-    if not first.is_floating_point():
-        return first.clone()
-    total = first.double() * shares[0]
-    for tensor, share in zip(tensors[1:], shares[1:], strict=True):
-        total += tensor.to(total) * share
-    return total.to(first)
+def _repaired(merged: Params, repair: Repair | None, data: Batches | None) -> Params:
+    if repair is None:
+        if data is not None:
+            raise ValueError("merge: data serves to repair; give the network as repair too")
+        return merged
+    if not isinstance(repair, nn.Module):
+        return repair(merged)
+    if data is None:
+        raise ValueError("merge: batch-norm statistics are measured on data; give some")
+    return reset_batch_norm(repair, merged, data)

@@ -1,9 +1,7 @@
 """One representative for each network: align all members of a population to one reference.
 
-    canonical(theta) = g.theta,   g = argmax_g <theta_ref, g.theta>                      (weight
-        matching)
-    theta_ref <- mean_n canonical(theta_n), repeated
-        (generalised Procrustes)
+    canonical(theta) = g.theta,   g = argmax_g <theta_ref, g.theta>      (matching)
+    theta_ref <- mean_n canonical(theta_n), repeated                     (generalised Procrustes)
 
 A generator that sees raw weights must learn every permutation of every network; one that sees
 canonical weights need not. Ainsworth et al. (2023), arXiv 2209.04836; for generation
@@ -12,24 +10,24 @@ DeepWeightFlow, Gupta et al. (2026), arXiv 2601.05052.
 Guaranteed: a member's function never changes; where matching finds the optimum and it is unique,
 ``canonical(g.theta) == canonical(theta)`` for every g. Matching several layers is a local search,
 so otherwise the two agree only in being aligned about equally well. Scales and signs of units are
-left as they are.
+left as they are, unless the matcher searches them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
-from wsl.matching import Matcher, match
-from wsl.params import Params, stack, unstack
+from wsl.matching import Matcher, align, check_rows, match, mean_of
+from wsl.params import Params, stack
 from wsl.symmetry import PermutationSpec, SpecError
 
 
 class Canonicalizer(nn.Module):
-    """Moves members to ``reference``, weights of one network; the reference is stored in buffers
-    ``reference/NAME``.
+    """Moves members to ``reference``, the weights of one network, by ``matcher``.
+
+    The reference is stored in buffers ``reference/NAME``.
     """
 
     def __init__(
@@ -57,16 +55,15 @@ class Canonicalizer(nn.Module):
     def fit(
         self, params: Mapping[str, Tensor], *, start: int = 0, rounds: int = 2, limit: int = 256
     ) -> Canonicalizer:
-        """Take row ``start`` as reference, then ``rounds`` times the mean of up to ``limit``
-        members aligned to it.
+        """Set the reference: row ``start``, then ``rounds`` times the mean of aligned members.
 
-        Integer tensors stay those of the row.
+        At most ``limit`` members take part. Integer tensors stay those of the row.
         """
-        every = -(-_members(self.spec, params) // limit)
+        every = -(-check_rows(self.spec, params, "params", "member") // limit)
         some = {name: tensor[::every] for name, tensor in params.items()}
         self._set({name: tensor[start] for name, tensor in params.items()})
         for _ in range(rounds):
-            self._set({name: t.mean(0) for name, t in self(some).items() if t.is_floating_point()})
+            self._set(mean_of(self(some), self.reference))
         return self
 
     def _set(self, values: Mapping[str, Tensor]) -> None:
@@ -74,42 +71,31 @@ class Canonicalizer(nn.Module):
             self.get_buffer(_key(name)).copy_(value)
 
     def forward(self, params: Mapping[str, Tensor], *, member: Tensor | None = None) -> Params:
-        """Align ``params`` (N, ...). Rows with the same number in ``member`` (N,) are moved by one
-        permutation.
+        """Align ``params`` (N, ...); rows with the same number in ``member`` (N,) move alike.
 
-        For checkpoints of one run: ``sum_i <ref, g.theta_i> = <ref, g.sum_i theta_i>``, so their
-        sum is matched.
+        That is for checkpoints of one run: ``sum_i <ref, g.theta_i> = <ref, g.sum_i theta_i>``, so
+        their sum is matched.
         """
-        count = _members(self.spec, params)
+        count = check_rows(self.spec, params, "params", "member")
         if member is None:
-            return stack([self._aligned(theta, theta) for theta in unstack(params)])
+            return align(self.spec, params, self.reference, matcher=self.matcher)
         if member.shape != (count,):
             raise ValueError(
                 f"member: shape {tuple(member.shape)}, but one number for each of the {count} "
                 "rows is needed"
             )
-        moved = {name: torch.empty_like(tensor) for name, tensor in params.items()}
-        for m in member.unique():
-            rows = (member == m).nonzero()[:, 0]
-            run = {name: tensor[rows] for name, tensor in params.items()}
-            total = {name: t.sum(0) if t.is_floating_point() else t[0] for name, t in run.items()}
-            for name, tensor in self._aligned(total, run).items():
-                moved[name][rows] = tensor
-        return moved
+        runs, run = member.unique(return_inverse=True)
+        total = stack([_sum(params, run == k) for k in range(len(runs))])
+        found = match(self.spec, self.reference, total, self.matcher)
+        return found.element[run](params) if self.spec.groups else dict(params)
 
-    def _aligned(self, theta: Params, move: Params) -> Params:
-        return match(self.spec, self.reference, theta, self.matcher).permutation(move)
+
+def _sum(params: Mapping[str, Tensor], rows: Tensor) -> Params:
+    return {
+        name: tensor[rows].sum(0) if tensor.is_floating_point() else tensor[rows][0]
+        for name, tensor in params.items()
+    }
 
 
 def _key(name: str) -> str:
     return "reference/" + name.replace(".", "/")
-
-
-def _members(spec: PermutationSpec, params: Mapping[str, Tensor]) -> int:
-    batch = spec.validate(params)
-    if len(batch) != 1 or not batch[0]:
-        raise SpecError(
-            f"params: leading axes {tuple(batch)}, but one axis with at least one member is "
-            "needed; see params.stack"
-        )
-    return batch[0]

@@ -27,18 +27,17 @@ from torch import Tensor
 
 from wsl.matching.blocks import GroupBlock, MatchingPlan, Site, unfold
 from wsl.matching.solvers.assignment import assign
+from wsl.matching.solvers.cut import CutWeights
+from wsl.matching.solvers.found import FoundRows
 from wsl.matching.solvers.step import (
     ALL,
     BlockStep,
     Rows,
     Scores,
-    choose,
     join,
-    move_piece,
     move_term,
     pick,
     positions,
-    put,
 )
 
 _PULLS = (0.0, 0.1, 0.3, 0.9)
@@ -51,9 +50,9 @@ At 1 nothing would move.
 class Ascent:
     """Moves the rows of b towards a.
 
-    indices, signs: the element of each row so far. open: by block, the rows where it may yet
-    improve. gained: what each row has gained in this sweep. seconds: spent in products and
-    assignments.
+    weights, found: the pieces as moved so far, and the element that moved them. open: by block, the
+    rows where it may yet improve. gained: what each row has gained in this sweep. seconds: spent in
+    products and assignments.
     """
 
     def __init__(
@@ -64,27 +63,13 @@ class Ascent:
         *,
         odd: Sequence[str] = (),
     ) -> None:
-        used = [a[piece.tensor] for piece in plan.pieces]
-        like = torch.empty(0, dtype=torch.float32, device=used[0].device if used else None)
-        like = like.double() if any(tensor.dtype == torch.float64 for tensor in used) else like
-        self.plan, self.count = plan, len(next(iter(b.values())))
-        self.inputs, self.like = (a, b), like
-        self.a = [piece.cut(a, like) for piece in plan.pieces]
-        self.b = [piece.cut(b, like) for piece in plan.pieces]
-        self.size = [float(x.norm()) for x in self.a]
-        norms = [y.reshape(self.count, -1).norm(dim=1).double().cpu() for y in self.b]
-        self.mass = [x * y for x, y in zip(self.size, norms, strict=True)]
-        self.rounding = 4 * torch.finfo(like.dtype).eps
-        self.indices: dict[str, Tensor] = {}
-        self.signs = {name: like.new_ones(self.count, plan.blocks[name].size) for name in odd}
+        self.plan, self.weights = plan, CutWeights(plan, a, b)
+        self.count = self.weights.count
+        self.found = FoundRows(plan, self.count, odd)
         self.open = {name: torch.ones(self.count, dtype=torch.bool) for name in plan.blocks}
         self.kept: dict[tuple[str, tuple[str, ...]], Scores] = {}
         self.gained = torch.zeros(self.count, dtype=torch.float64)
         self.seconds = {"products": 0.0, "assignment": 0.0}
-        for block in plan.blocks.values():
-            self.indices[block.group] = torch.arange(block.size).repeat(self.count, 1)
-            for name, size in block.families:
-                self.indices[name] = torch.arange(size).repeat(self.count, block.size, 1)
 
     @property
     def active(self) -> Tensor:
@@ -99,8 +84,7 @@ class Ascent:
 
         The rest of a block's weight is ignored, since it is tied to axes that are still unknown.
         """
-        indices = {name: index.clone() for name, index in self.indices.items()}
-        signs, b = self.signs.copy(), self.b.copy()
+        found, b = self.found.copy(), self.weights.b.copy()
         solved: dict[str, None] = {}
         for name in order:
             block = self.plan.blocks[name]
@@ -110,30 +94,21 @@ class Ascent:
             self._take(block, self._best(block, self._scores(block, known, ALL), ALL))
             solved[name] = None
         everything = range(len(b))
-        worse = self._value(everything, self.b) < self._value(everything, b)
+        now = self.weights.inner(everything, self.weights.b)
+        worse = now < self.weights.inner(everything, b)
         if bool(worse.any()):
-            self._restore(worse, indices, signs, b)
-
-    def _restore(
-        self, rows: Tensor, indices: Mapping[str, Tensor], signs: Scores, b: Sequence[Tensor]
-    ) -> None:
-        self.b = [choose(rows, old, new) for old, new in zip(b, self.b, strict=True)]
-        self.signs = {name: choose(rows, signs[name], new) for name, new in self.signs.items()}
-        self.indices = {
-            name: choose(rows, indices[name], new) for name, new in self.indices.items()
-        }
-        self.kept = {}
-        for waiting in self.open.values():
-            waiting |= rows
+            self.weights.restore(worse, b)
+            self.found.restore(worse, found)
+            self.kept = {}
+            for waiting in self.open.values():
+                waiting |= worse
 
     def sweep(self, order: Sequence[str]) -> None:
         """Visit every block once, in this order, in the rows where it is open."""
         self.gained = torch.zeros_like(self.gained)
         for name in order:
-            waiting = self.open[name]
-            if bool(waiting.any()):
-                rows = pick(ALL, waiting)
-                self._improve(self.plan.blocks[name], rows)
+            if bool(self.open[name].any()):
+                self._improve(self.plan.blocks[name], pick(ALL, self.open[name]))
 
     def _improve(self, block: GroupBlock, rows: Rows) -> None:
         self.open[block.group][rows] = False
@@ -153,13 +128,11 @@ class Ascent:
         if (block.group, others) in self.kept:
             kept = self.kept[block.group, others]
             return {name: matrix[rows] for name, matrix in kept.items()}
-        sites = block.terms[others]
-        term = _total(
-            _gram(block, site, self.a[site.piece], self.b[site.piece][rows]) for site in sites
-        )
+        sites, a, b = block.terms[others], self.weights.a, self.weights.b
+        term = _total(_gram(block, site, a[site.piece], b[site.piece][rows]) for site in sites)
         # Only what was computed for all rows can serve all of them later.
-        weights = self.count * sum(self.a[site.piece].numel() for site in sites)
-        if isinstance(rows, slice) and sum(m.numel() for m in term.values()) <= weights:
+        size = self.count * sum(a[site.piece].numel() for site in sites)
+        if isinstance(rows, slice) and sum(matrix.numel() for matrix in term.values()) <= size:
             self.kept[block.group, others] = term
         return term
 
@@ -167,111 +140,48 @@ class Ascent:
         """The assignments of largest linear score; None if no row gains over standing still."""
         if not scores:
             return None
+        odd = block.group in self.found.signs
         with self._timed("assignment"):
-            total, inner = self._paired(block, scores)
-            odd = block.group in self.signs
+            total, inner = _paired(block, scores)
             group = assign(total.abs() if odd else total)
         chosen = total.gather(2, group[..., None])[..., 0]
         still = sum(m.diagonal(dim1=1, dim2=2).double().sum(1) for m in scores.values())
         gain = (chosen.abs() if odd else chosen).double().sum(1) - still
-        step = BlockStep(
-            rows,
-            group,
-            {
-                name: index.take_along_dim(group[:, :, None, None], 2)[:, :, 0]
-                for name, index in inner.items()
-            },
-            torch.where(chosen < 0, -1.0, 1.0).to(chosen) if odd else None,
-            gain.cpu(),
-        )
-        good = step.gain > self._noise(block)[rows]
+        flip = torch.where(chosen < 0, -1.0, 1.0).to(chosen) if odd else None
+        step = BlockStep(rows, group, _of_chosen(inner, group), flip, gain.cpu())
+        good = step.gain > self.weights.noise(block)[rows]
         return step.where(good) if bool(good.any()) else None
-
-    def _paired(self, block: GroupBlock, scores: Scores) -> tuple[Tensor, Scores]:
-        """Scores of the pairs of units, and for each pair the best assignment of its families."""
-        n, like = block.size, next(iter(scores.values()))
-        total = scores.get(block.group, like.new_zeros(len(like), n, n))
-        inner: Scores = {}
-        for name, size in block.families:
-            pairs = (
-                scores[name].reshape(-1, n, size, n, size).transpose(2, 3)
-                if name in scores
-                else like.new_zeros(len(like), n, n, size, size)
-            )
-            inner[name] = assign(pairs)
-            total = total + pairs.gather(4, inner[name][..., None]).sum((3, 4))
-        return total, inner
 
     def _climb(self, block: GroupBlock, scores: Scores, rows: Rows) -> BlockStep | None:
         """A step that gains where the scores are but a gradient, found by pulling it back.
 
         The pull towards standing still grows until the objective itself agrees, row by row.
         """
-        here = self._value(block.pieces, self.b)
-        margins = [(m.amax(2) - m.diagonal(dim1=1, dim2=2)).amax(1) for m in scores.values()]
-        reach = torch.stack(margins).amax(0)[:, None, None]
+        here = self.weights.inner(block.pieces, self.weights.b)
         found: list[BlockStep] = []
         for pull in _PULLS:
-            held = {
-                name: matrix + pull * reach * torch.eye(matrix.shape[-1]).to(matrix)
-                for name, matrix in scores.items()
-            }
-            step = self._best(block, held, rows)
+            step = self._best(block, _held(scores, pull), rows)
             if step is None:
                 break
-            gain = self._value(block.pieces, self._moved(block, step)) - here[step.rows]
-            step, good = step._replace(gain=gain), gain > self._noise(block)[step.rows]
+            there = self.weights.inner(block.pieces, self.weights.moved(block, step))
+            step = step._replace(gain=there - here[step.rows])
+            good = step.gain > self.weights.noise(block)[step.rows]
             if bool(good.any()):
                 found.append(step.where(good))
-            # Rows that this pull holds in place are done; those that it moves in vain go on.
             if bool(good.all()):
                 break
+            # Rows that this pull holds in place are done; those that it moves in vain go on.
             refused = pick(step.rows, ~good)
             keep = positions(rows, refused, self.count)
-            scores = {name: matrix[keep] for name, matrix in scores.items()}
-            rows, reach = refused, reach[keep]
+            scores, rows = {name: matrix[keep] for name, matrix in scores.items()}, refused
         return join(found)
-
-    def _noise(self, block: GroupBlock) -> Tensor:
-        total = torch.zeros(self.count, dtype=torch.float64)
-        return self.rounding * sum((self.mass[p] for p in block.pieces), start=total)
-
-    def value(self) -> Tensor:
-        """<W_a, W_r> over all pieces, those that no group acts on included, float64 (N,)."""
-        a, b = self.inputs
-        still = [
-            (piece.cut(a, self.like) * piece.cut(b, self.like)).reshape(self.count, -1)
-            for piece in self.plan.fixed
-        ]
-        total = self._value(range(len(self.b)), self.b).expand(self.count)
-        return sum((part.sum(1, dtype=torch.float64).cpu() for part in still), start=total)
-
-    def _value(self, which: Iterable[int], b: Sequence[Tensor] | Mapping[int, Tensor]) -> Tensor:
-        parts = [(self.a[p] * b[p]).flatten(1).sum(1, dtype=torch.float64).cpu() for p in which]
-        return sum(parts, start=torch.zeros(1, dtype=torch.float64))
-
-    def _moved(self, block: GroupBlock, step: BlockStep) -> dict[int, Tensor]:
-        return {
-            p: move_piece(self.plan.pieces[p], self.b[p][step.rows], block=block, step=step)
-            for p in block.pieces
-        }
 
     def _take(self, block: GroupBlock, step: BlockStep | None) -> None:
         if step is None:
             return
-        for p, moved in self._moved(block, step).items():
-            self.b[p] = put(self.b[p], step.rows, moved)
-        group, rows = step.group.cpu(), step.rows
-        self.gained[rows] += step.gain
-        index = self.indices[block.group]
-        index[rows] = index[rows].gather(1, group)
-        for name, inner in step.families.items():
-            ours = self.indices[name][rows].take_along_dim(group[..., None], 1)
-            self.indices[name][rows] = ours.gather(2, inner.cpu())
-        if step.flip is not None:
-            signs = self.signs[block.group]
-            turned = signs[rows].gather(1, step.group) * step.flip
-            self.signs[block.group] = put(signs, rows, turned)
+        self.weights.take(block, step)
+        self.found.take(block, step)
+        self.gained[step.rows] += step.gain
         self.kept = {
             key: move_term(block, step, term) if key[0] == block.group else term
             for key, term in self.kept.items()
@@ -306,3 +216,34 @@ def _total(terms: Iterable[Scores]) -> Scores:
         for name, matrix in term.items():
             total[name] = total[name] + matrix if name in total else matrix
     return total
+
+
+def _paired(block: GroupBlock, scores: Scores) -> tuple[Tensor, Scores]:
+    """Scores of the pairs of units, and for each pair the best assignment of its families."""
+    n, like = block.size, next(iter(scores.values()))
+    total = scores.get(block.group, like.new_zeros(len(like), n, n))
+    inner: Scores = {}
+    for name, size in block.families:
+        if name in scores:
+            pairs = scores[name].reshape(-1, n, size, n, size).transpose(2, 3)
+        else:
+            pairs = like.new_zeros(len(like), n, n, size, size)
+        inner[name] = assign(pairs)
+        total = total + pairs.gather(4, inner[name][..., None]).sum((3, 4))
+    return total, inner
+
+
+def _of_chosen(inner: Scores, group: Tensor) -> Scores:
+    """Of the assignments (R, n, n, k) of all pairs those of the chosen ones, (R, n, k)."""
+    chosen = group[:, :, None, None]
+    return {name: index.take_along_dim(chosen, 2)[:, :, 0] for name, index in inner.items()}
+
+
+def _held(scores: Scores, pull: float) -> Scores:
+    """Scores that reward standing still by ``pull`` times the most that any unit could gain."""
+    margins = [(m.amax(2) - m.diagonal(dim1=1, dim2=2)).amax(1) for m in scores.values()]
+    reach = torch.stack(margins).amax(0)[:, None, None]
+    return {
+        name: matrix + pull * reach * torch.eye(matrix.shape[-1]).to(matrix)
+        for name, matrix in scores.items()
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,22 +51,26 @@ def collect(parts: Sequence[Ascended]) -> Ascended:
     """All parts as one, in the order of the rows."""
     if len(parts) == 1:
         return parts[0]
-    order = torch.cat([part.rows for part in parts]).argsort()
-    longest = max(part.gains.shape[1] for part in parts)
+    rows = torch.cat([part.rows for part in parts])
+    sweeps = max(part.gains.shape[1] for part in parts)
+    whole = _joined([part._replace(gains=_widened(part.gains, sweeps)) for part in parts])
+    return Ascended(*(_sorted(field, rows.argsort()) for field in whole))
 
-    def joined(tensors: Sequence[Tensor]) -> Tensor:
-        return torch.cat(list(tensors))[order]
 
-    return Ascended(
-        rows=joined([part.rows for part in parts]),
-        indices={name: joined([p.indices[name] for p in parts]) for name in parts[0].indices},
-        signs={name: joined([p.signs[name] for p in parts]) for name in parts[0].signs},
-        value=joined([part.value for part in parts]),
-        sweeps=joined([part.sweeps for part in parts]),
-        converged=joined([part.converged for part in parts]),
-        gains=joined([_widened(part.gains, longest) for part in parts]),
-        seconds={key: sum(part.seconds[key] for part in parts) for key in parts[0].seconds},
-    )
+def _joined(parts: Sequence[Any]) -> Any:
+    """Tensors one below the other, numbers added, in tuples and mappings alike."""
+    first = parts[0]
+    if isinstance(first, dict):
+        return {key: _joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, tuple):
+        return [_joined(field) for field in zip(*parts, strict=True)]
+    return torch.cat(list(parts)) if isinstance(first, Tensor) else sum(parts)
+
+
+def _sorted(field: Any, order: Tensor) -> Any:
+    if isinstance(field, dict):
+        return {key: _sorted(value, order) for key, value in field.items()}
+    return field[order] if isinstance(field, Tensor) else field
 
 
 def _widened(gains: Tensor, sweeps: int) -> Tensor:

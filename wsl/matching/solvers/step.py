@@ -78,16 +78,14 @@ def _along(values: Tensor, like: Tensor, axes: tuple[int, ...]) -> Tensor:
 def move_term(block: GroupBlock, step: BlockStep, term: Scores) -> Scores:
     """A kept term after the step: its columns belong to the units of b."""
     moved: Scores = {}
-    if block.group in term:
-        old = term[block.group][step.rows]
-        new = old.take_along_dim(step.group[:, None, :], 2)
+    for name, matrix in term.items():
+        columns = step.group
+        if name != block.group:
+            inner = step.families[name]
+            columns = (step.group[..., None] * inner.shape[2] + inner).flatten(1)
+        new = matrix[step.rows].take_along_dim(columns[:, None, :], 2)
         new = new if step.flip is None else new * step.flip[:, None, :]
-        moved[block.group] = put(term[block.group], step.rows, new)
-    for name, index in step.families.items():
-        if name in term:
-            columns = (step.group[..., None] * index.shape[2] + index).flatten(1)
-            new = term[name][step.rows].take_along_dim(columns[:, None, :], 2)
-            moved[name] = put(term[name], step.rows, new)
+        moved[name] = put(matrix, step.rows, new)
     return moved
 
 

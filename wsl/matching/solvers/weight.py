@@ -91,97 +91,104 @@ class WeightMatching:
         names = aligned_tensors(a, self.ignore)
         cut = plan(spec, names)
         self._check_odd(spec, cut)
-        stacked = len(spec.validate(b)) == 1
-        rows = b if stacked else {name: tensor[None] for name, tensor in b.items()}
-        parts = [
-            part
-            for some in portions(rows)
-            for part in self._ascend(cut, a, rows, rows=some, valued=stacked)
-        ]
-        done = collect(parts)
-        found = self._rows(spec, done) if stacked else self._one(spec, done)
-        if not stacked:
+        if spec.validate(b):
+            found = self._rows(spec, self._ascended(cut, a, b, valued=True))
+        else:
+            row = {name: tensor[None] for name, tensor in b.items()}
+            done = self._ascended(cut, a, row, valued=False)
+            found = self._one(spec, done)
             objective = inner_product(a, found(b), names)
             trace = done.trace(torch.tensor([objective], dtype=torch.float64))[0]
             found = dataclasses.replace(found, objective=objective, trace=trace)
-        seconds = {**done.seconds, "total": time.perf_counter() - start}
+        seconds = {**found.seconds, "total": time.perf_counter() - start}
         return dataclasses.replace(found, seconds=seconds)
 
-    def _ascend(
+    def _ascended(
         self,
         cut: MatchingPlan,
         a: Mapping[str, Tensor],
         b: Mapping[str, Tensor],
         *,
-        rows: Tensor,
         valued: bool,
-    ) -> Iterator[Ascended]:
-        """Match some rows; those whose anchored passes differ in order, one after another."""
-        ascent = Ascent(cut, a, take(b, rows), odd=self.odd or ())
-        starts = self._starts(ascent)
-        for order, numbers in starts.items():
-            some = rows[numbers]
-            if len(starts) > 1:
-                ascent = Ascent(cut, a, take(b, some), odd=self.odd or ())
-            sweeps, gains = self._run(ascent, order)
-            yield Ascended(
-                some,
-                ascent.indices,
-                {name: signs.to("cpu", torch.float32) for name, signs in ascent.signs.items()},
-                ascent.value() if valued else torch.zeros(len(some), dtype=torch.float64),
-                sweeps,
-                ~ascent.active,
-                gains,
-                ascent.seconds,
-            )
+    ) -> Ascended:
+        """Match the rows of ``b``: in portions, and those that start in one order at a time."""
+        done: list[Ascended] = []
+        for rows in portions(b):
+            ascent = Ascent(cut, a, take(b, rows), odd=self.odd or ())
+            starts = self._starts(ascent)
+            for order, numbers in starts.items():
+                if len(starts) > 1:
+                    ascent = Ascent(cut, a, take(b, rows[numbers]), odd=self.odd or ())
+                found = self._run(ascent, order, rows[numbers])
+                done.append(found._replace(value=ascent.weights.value()) if valued else found)
+        return collect(done)
 
     def _starts(self, ascent: Ascent) -> dict[tuple[str, ...], list[int]]:
         """The rows of each order of the anchored pass."""
         if self.seed is None or not self.anchored:
-            order = ascent.plan.order([size**2 for size in ascent.size])
+            order = ascent.plan.order([size**2 for size in ascent.weights.size])
             return {order: list(range(ascent.count))}
         starts: dict[tuple[str, ...], list[int]] = collections.defaultdict(list)
         for row in range(ascent.count):
-            starts[ascent.plan.order([float(mass[row]) for mass in ascent.mass])].append(row)
+            mass = [float(of_rows[row]) for of_rows in ascent.weights.mass]
+            starts[ascent.plan.order(mass)].append(row)
         return starts
 
-    def _run(self, ascent: Ascent, order: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Sweep until nothing improves or the limit is reached: sweeps made, and their gains."""
-        names = list(ascent.plan.blocks)
+    def _run(self, ascent: Ascent, order: tuple[str, ...], rows: Tensor) -> Ascended:
+        """Sweep until no row improves any more or the limit is reached."""
         sweeps = torch.zeros(ascent.count, dtype=torch.long)
         gains: list[Tensor] = []
         if self.anchored:
             ascent.anchor(order)
             gains.append(torch.zeros(ascent.count, dtype=torch.float64))
             sweeps += 1
-        rng = None if self.seed is None else torch.Generator().manual_seed(self.seed)
+        visits = self._visits(list(ascent.plan.blocks))
         while bool(ascent.active.any()) and len(gains) < self.max_sweeps:
             sweeps += ascent.active
-            if rng is not None:
-                names = [
-                    list(ascent.plan.blocks)[k]
-                    for k in torch.randperm(len(names), generator=rng).tolist()
-                ]
-            ascent.sweep(names)
+            ascent.sweep(next(visits))
             gains.append(ascent.gained)
-        return sweeps, torch.stack(gains, 1) if gains else torch.zeros(ascent.count, 0)
+        nothing = torch.zeros(ascent.count, 0, dtype=torch.float64)
+        return Ascended(
+            rows,
+            ascent.found.indices,
+            ascent.found.signs,
+            nothing[:, 0:0].sum(1),
+            sweeps,
+            ~ascent.active,
+            torch.stack(gains, 1) if gains else nothing,
+            ascent.seconds,
+        )
+
+    def _visits(self, names: list[str]) -> Iterator[list[str]]:
+        """The order of each sweep, the same for every row."""
+        rng = None if self.seed is None else torch.Generator().manual_seed(self.seed)
+        while True:
+            if rng is None:
+                yield names
+            else:
+                yield [names[k] for k in torch.randperm(len(names), generator=rng).tolist()]
 
     def _rows(self, spec: PermutationSpec, done: Ascended) -> Match:
         permutation = PermutationBatch(spec, {name: done.indices[name] for name in spec.groups})
-        element = permutation if self.odd is None else SignedBatch(permutation, done.signs)
         return Match(
             permutation,
             done.value,
             done.sweeps,
             done.converged,
-            element=element,
+            element=None if self.odd is None else SignedBatch(permutation, done.signs),
             trace=done.trace(done.value),
+            seconds=done.seconds,
         )
 
     def _one(self, spec: PermutationSpec, done: Ascended) -> Match:
-        permutation = Permutation(spec, {name: done.indices[name][0] for name in spec.groups})
-        element = self._rows(spec, done).element if self.odd else permutation
-        return Match(permutation, 0.0, int(done.sweeps), bool(done.converged), element=element)
+        return Match(
+            Permutation(spec, {name: done.indices[name][0] for name in spec.groups}),
+            0.0,
+            int(done.sweeps),
+            bool(done.converged),
+            element=self._rows(spec, done).element if self.odd else None,
+            seconds=done.seconds,
+        )
 
     def _check_odd(self, spec: PermutationSpec, cut: MatchingPlan) -> None:
         check_odd(spec, self.odd or ())

@@ -1,0 +1,90 @@
+"""`--matcher` and `--method`: the default stays what it was, and a description is recorded."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from wsl.cli import main
+from wsl.matching import MATCHERS, WeightMatching, match
+from wsl.merging import METHODS
+from wsl.symmetry import PermutationSpec
+from wsl.zoo import read_checkpoint, write_checkpoint
+
+SPEC = PermutationSpec.parse("h = 6\n0.weight: h 3\n0.bias: h\n2.weight: 2 h\n2.bias: 2")
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = torch.Generator().manual_seed(0)
+    thetas = [
+        {name: torch.randn(shape, generator=rng) for name, shape in SPEC.shapes.items()}
+        for _ in range(2)
+    ]
+    for name, theta in zip("ab", thetas, strict=True):
+        write_checkpoint(Path(f"{name}.safetensors"), theta, {"spec": str(SPEC)})
+    return thetas
+
+
+def written(name):
+    return json.loads(Path(f"{name}.result.json").read_text())
+
+
+def test_the_chosen_matcher_aligns_and_is_recorded(pair):
+    files = ["a.safetensors", "b.safetensors"]
+    assert main(["match", *files, "-o", "plain.safetensors"]) == 0
+    words = ["--matcher", "weight: {max_sweeps: 1, seed: 3}"]
+    assert main(["match", *files, *words, "-o", "chosen.safetensors"]) == 0
+    plain, chosen = written("plain"), written("chosen")
+    assert plain["config"] == {"seed": 0}
+    assert chosen["config"] == {"seed": 0, "matcher": {"weight": {"max_sweeps": 1, "seed": 3}}}
+    assert plain["hash"] != chosen["hash"]
+    assert chosen["sweeps"] == 1
+    found = match(SPEC, *pair, WeightMatching(max_sweeps=1, seed=3))
+    aligned, _ = read_checkpoint("chosen.safetensors")
+    assert all(torch.equal(aligned[name], t) for name, t in found(pair[1]).items())
+
+
+def test_the_chosen_method_merges_and_is_recorded(pair):
+    files = ["a.safetensors", "b.safetensors"]
+    Path("m.yaml").write_text("_target_: wsl.merging.Average\nweights: [1, 3]\n")
+    assert main(["merge", *files, "--method", "m.yaml", "-o", "chosen.safetensors"]) == 0
+    assert main(["merge", *files, "-t", "0.75", "-o", "plain.safetensors"]) == 0
+    chosen, plain = (read_checkpoint(f"{n}.safetensors")[0] for n in ("chosen", "plain"))
+    torch.testing.assert_close(chosen, plain)
+    assert written("chosen")["config"]["method"] == {
+        "_target_": "wsl.merging.Average",
+        "weights": [1, 3],
+    }
+    assert list(written("plain")["config"]) == ["weight", "no_match", "reset_batch_norm", "seed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["match", "--matcher", "wieght"], "matcher 'wieght' does not exist.*weight"),
+        (["match", "--matcher", "weight: {swaps: 1}"], "matcher weight: .*swaps"),
+        (["connect", "--matcher", "{_target_: os.system}"], "--trust-config"),
+        (["merge", "--method", "mean"], "method 'mean' does not exist"),
+        (["merge", "--method", "average", "-t", "0.3"], "--weight is of the plain average"),
+        (["merge", "--matcher", "weight", "--no-match"], "leave out one"),
+    ],
+)
+def test_what_cannot_be_chosen_is_said_in_one_line(pair, capsys, words, message):
+    verb, *flags = words
+    output = "out" if verb == "connect" else "out.safetensors"
+    assert main([verb, "a.safetensors", "b.safetensors", *flags, "-o", output]) == 2
+    said = capsys.readouterr().err.strip()
+    assert re.search(message, said)
+    assert "\n" not in said
+    assert not Path(output).exists()
+
+
+@pytest.mark.parametrize(("verb", "table"), [("match", MATCHERS), ("merge", METHODS)])
+def test_the_help_lists_the_table(verb, table, capsys):
+    assert main([verb, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in table)

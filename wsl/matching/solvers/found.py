@@ -1,0 +1,47 @@
+"""The element of each row as found so far: indices of all groups, and signs of the odd ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wsl.matching.blocks import GroupBlock, MatchingPlan
+from wsl.matching.solvers.step import BlockStep, choose
+
+
+class FoundRows:
+    """``indices``, int64 (N, n) or (N, n, k) for a family, and ``signs`` (N, n); on the CPU."""
+
+    def __init__(self, plan: MatchingPlan, count: int, odd: Sequence[str]) -> None:
+        self.signs = {name: torch.ones(count, plan.blocks[name].size) for name in odd}
+        self.indices: dict[str, Tensor] = {}
+        for block in plan.blocks.values():
+            self.indices[block.group] = torch.arange(block.size).repeat(count, 1)
+            for name, size in block.families:
+                self.indices[name] = torch.arange(size).repeat(count, block.size, 1)
+
+    def take(self, block: GroupBlock, step: BlockStep) -> None:
+        """Compose the elements of some rows with the step, in place."""
+        group, rows, index = step.group.cpu(), step.rows, self.indices[block.group]
+        index[rows] = index[rows].gather(1, group)
+        for name, inner in step.families.items():
+            ours = self.indices[name][rows].take_along_dim(group[..., None], 1)
+            self.indices[name][rows] = ours.gather(2, inner.cpu())
+        if step.flip is not None:
+            signs = self.signs[block.group]
+            signs[rows] = signs[rows].gather(1, group) * step.flip.to("cpu", torch.float32)
+
+    def copy(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Indices and signs as they are now."""
+        return (
+            {name: index.clone() for name, index in self.indices.items()},
+            {name: signs.clone() for name, signs in self.signs.items()},
+        )
+
+    def restore(self, rows: Tensor, kept: tuple[dict[str, Tensor], dict[str, Tensor]]) -> None:
+        """Put the marked rows back to a `copy`."""
+        for now, before in zip((self.indices, self.signs), kept, strict=True):
+            for name, new in now.items():
+                now[name] = choose(rows, before[name], new)
