@@ -22,7 +22,7 @@ from typing import Any
 from wsl.symmetry import PermutationSpec, SpecError
 from wsl.zoo.file.columns import KINDS, check_names
 from wsl.zoo.file.error import ZooError
-from wsl.zoo.file.layout import Layout
+from wsl.zoo.file.layout import RowLayout
 from wsl.zoo.file.storage import STORED, TORCH
 
 FORMAT, VERSION = "wslzoo", 2
@@ -46,7 +46,7 @@ class Header:
     """
 
     spec: PermutationSpec
-    layout: Layout
+    layout: RowLayout
     columns: Mapping[str, str]
     architecture: dict[str, Any] | None
     provenance: dict[str, Any]
@@ -83,7 +83,7 @@ class Header:
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Header:
         """Read untrusted text attributes; raises `ZooError` naming the one that is wrong."""
-        layout = Layout.from_json(from_json("layout", texts["layout"]))
+        layout = RowLayout.from_json(from_json("layout", texts["layout"]))
         architecture, provenance, checksums = (
             from_json(k, texts[k]) for k in ("architecture", "provenance", "checksums")
         )
@@ -159,7 +159,7 @@ def upgrade(version: int, texts: Mapping[str, str]) -> dict[str, str]:
     return {"dtype": "float32", **texts} if version == 1 else dict(texts)
 
 
-def check_fit(spec: PermutationSpec, layout: Layout) -> None:
+def check_fit(spec: PermutationSpec, layout: RowLayout) -> None:
     """Raise `ZooError` unless specification and layout have the same tensors of the same shapes."""
     shapes = {entry.name: list(entry.shape) for entry in layout.entries}
     if difference := set(shapes) ^ set(spec.axes):

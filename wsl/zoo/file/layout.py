@@ -1,4 +1,4 @@
-"""`Layout`: where each tensor of a checkpoint lies in its flat float32 row, and the exact way there
+"""`RowLayout`: where each tensor of a checkpoint lies in its flat float32 row, and the exact way there
 and back.
 
     row[start:end] = tensor.flatten();   0 = start_1 < end_1 = start_2 < ... < end_T = P
@@ -99,13 +99,13 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """All tensors of one architecture, in state-dict order."""
 
     entries: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, params: Mapping[str, Tensor], buffers: Collection[str] | None = None) -> Layout:
+    def of(cls, params: Mapping[str, Tensor], buffers: Collection[str] | None = None) -> RowLayout:
         """The layout of one member; ``buffers`` names the untrained tensors (default: batch-norm
         statistics and integers).
         """
@@ -130,7 +130,7 @@ class Layout:
         return cls(tuple(entries))
 
     @classmethod
-    def from_json(cls, content: Any) -> Layout:
+    def from_json(cls, content: Any) -> RowLayout:
         """Read an untrusted layout; raises `ZooError` where it overlaps, leaves gaps or repeats a
         name.
         """
@@ -162,13 +162,13 @@ class Layout:
         """Type of each tensor, by name."""
         return {entry.name: DTYPES[entry.dtype] for entry in self.entries}
 
-    def cast(self, dtype: torch.dtype | None) -> Layout:
+    def cast(self, dtype: torch.dtype | None) -> RowLayout:
         """The same layout with ``dtype`` for every floating tensor; None leaves it as it is."""
         name = str(dtype).removeprefix("torch.")
         return (
             self
             if dtype is None
-            else Layout(
+            else RowLayout(
                 tuple(
                     dataclasses.replace(entry, dtype=name)
                     if DTYPES[entry.dtype].is_floating_point

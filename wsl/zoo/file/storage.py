@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wsl.zoo.file.error import ZooError
-from wsl.zoo.file.layout import Layout
+from wsl.zoo.file.layout import RowLayout
 
 STORED = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
 """Type of ``/weights`` in the file, by logical type."""
@@ -33,7 +33,7 @@ def storage_name(dtype: torch.dtype) -> str:
     raise ZooError(f"dtype {dtype}: weights are stored as torch.{', torch.'.join(TORCH)}")
 
 
-def to_stored(rows: np.ndarray, layout: Layout, dtype: str) -> np.ndarray:
+def to_stored(rows: np.ndarray, layout: RowLayout, dtype: str) -> np.ndarray:
     """Rows (n, P) float32 as the file holds them; raises `ZooError` naming the tensor that
     ``dtype`` cannot hold.
     """

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsl.zoo.file import Layout
+from wsl.zoo.file import RowLayout
 
 _CHUNK = 16 << 20
 """Bytes of weights held at a time."""
 
 
 def statistics(
-    gather: Callable[[np.ndarray], Tensor], rows: np.ndarray, layout: Layout
+    gather: Callable[[np.ndarray], Tensor], rows: np.ndarray, layout: RowLayout
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """(mean, population standard deviation) over rows and entries of each tensor, 0-d float64;
     ``gather`` gives rows (n, P).

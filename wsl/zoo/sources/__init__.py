@@ -13,7 +13,7 @@ from wsl.zoo.sources.flat_hdf5 import SUFFIXES as _HDF5
 from wsl.zoo.sources.flat_hdf5 import flat_hdf5
 from wsl.zoo.sources.folder import folder
 from wsl.zoo.sources.hub import NAMES, hub
-from wsl.zoo.sources.importer import Imported, import_checkpoints
+from wsl.zoo.sources.importer import Imported, ImportOptions, import_checkpoints
 from wsl.zoo.sources.ray_tune import ray_tune
 from wsl.zoo.sources.small_cnn_zoo import small_cnn_zoo
 
@@ -40,6 +40,7 @@ def detect(path: str | Path) -> Callable[[str | Path], Source]:
 
 __all__ = [
     "Checkpoint",
+    "ImportOptions",
     "Imported",
     "Refused",
     "Source",
