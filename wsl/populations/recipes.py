@@ -288,7 +288,9 @@ def _repeated(column: Column, times: int) -> Column:
 
 def _cat(parts: Sequence[Column]) -> Column:
     tensors = [part for part in parts if isinstance(part, Tensor)]
-    return torch.cat(tensors) if tensors else [text for part in parts for text in part]
+    if tensors:
+        return torch.cat(tensors)
+    return [str(text) for part in parts for text in part]
 
 
 def _counts(splits: Any, members: int) -> tuple[int, ...]:

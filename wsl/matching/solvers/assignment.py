@@ -19,8 +19,9 @@ from torch import Tensor
 
 
 def assign(scores: Tensor) -> Tensor:
-    """Best column of every row, int64 (..., n), for ``scores`` (..., n, n); leading axes are batch,
-    the device is kept.
+    """Best column of every row, int64 (..., n), for ``scores`` (..., n, n).
+
+    Leading axes are batch, the device is kept.
     """
     n = scores.shape[-1]
     best = scores.argmax(-1)

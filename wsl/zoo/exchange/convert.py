@@ -1,14 +1,10 @@
-"""Single checkpoints as files: a zoo's rows out to safetensors, and safetensors or PyTorch files
-in.
+"""Single checkpoints as files: rows of a zoo out, safetensors and PyTorch files in.
 
-    <folder>/member-0007-epoch-020.safetensors      weights, with the spec and where they come from
-                                                    in __metadata__
-    <folder>/table.csv                              one line per file: row, member, epoch, split,
-                                                    columns
+    <folder>/member-0007-epoch-020.safetensors      weights; spec and origin in __metadata__
+    <folder>/table.csv                              a line per file: row, member, epoch, split, ...
 
 Written files are whole or absent, and equal content gives equal bytes. Nothing is ever unpickled
-beyond tensors and plain
-values: a file that would run code is refused, and the code does not run.
+beyond tensors and plain values: a file that would run code is refused, and the code does not run.
 """
 
 from __future__ import annotations
@@ -55,33 +51,32 @@ _DAMAGED = (
 
 
 def export(zoo: Checkpoints, rows: Iterable[int] | np.ndarray, folder: str | Path) -> list[Path]:
-    """Write each of ``rows`` of ``zoo`` as a safetensors file into ``folder``, and ``table.csv``
-    beside them.
+    """Write ``rows`` of ``zoo`` into ``folder``: a safetensors file each, and ``table.csv``.
 
     The files say all that the zoo says of their rows: imported again, all of them give the same zoo
     file.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    records: list[dict[str, Any]] = []
     origin = _origin(zoo)
-    for row in map(int, rows):
-        params, metadata = zoo[row]
-        row = row % len(zoo)
-        paths.append(
-            folder / f"member-{metadata['member']:04d}-epoch-{metadata['epoch']:03d}.safetensors"
-        )
-        about = {name: str(value) for name, value in metadata.items() if name != "order"}
-        write_checkpoint(
-            paths[-1], params, {**about, **origin, "row": str(row), "record": json.dumps(metadata)}
-        )
-        records.append({"file": paths[-1].name, "row": row, **metadata})
+    records = [_export_row(zoo, int(row) % len(zoo), folder, origin=origin) for row in rows]
     with replacing(folder / "table.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, ["file", "row", "member", "epoch", "split", *zoo.columns])
         table.writeheader()
         table.writerows(records)
-    return paths
+    return [folder / record["file"] for record in records]
+
+
+def _export_row(
+    zoo: Checkpoints, row: int, folder: Path, *, origin: Mapping[str, str]
+) -> dict[str, Any]:
+    """Write one row; its line in the table."""
+    params, metadata = zoo[row]
+    name = f"member-{metadata['member']:04d}-epoch-{metadata['epoch']:03d}.safetensors"
+    about = {key: str(value) for key, value in metadata.items() if key != "order"}
+    notes = {**about, **origin, "row": str(row), "record": json.dumps(metadata)}
+    write_checkpoint(folder / name, params, notes)
+    return {"file": name, "row": row, **metadata}
 
 
 def write_checkpoint(
@@ -110,8 +105,9 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: str | Path) -> tuple[Params, dict[str, Any]]:
-    """Tensors and metadata of one checkpoint: .safetensors, or .pt/.pth/.ckpt/.bin by the
-    weights-only unpickler.
+    """Tensors and metadata of one checkpoint, by its suffix.
+
+    That is .safetensors, or .pt, .pth, .ckpt, .bin by the weights-only unpickler.
 
     Descends into ``state_dict``, ``model_state_dict`` and ``model``; the plain values found beside
     them are the metadata. Raises `ZooError` if the file is missing, damaged, holds anything but
@@ -167,8 +163,9 @@ def _read_safetensors(path: Path) -> tuple[Params, dict[str, Any]]:
 
 
 def _names(text: str) -> list[str]:
-    """The JSON list of names in ``text``, or an empty one if it is something else: a foreign file
-    may say anything there.
+    """The JSON list of names in ``text``, or an empty one if it is something else.
+
+    A foreign file may say anything there.
     """
     try:
         names = json.loads(text)
@@ -186,8 +183,9 @@ def _objection(message: str) -> str:
 
 
 def read_pickled(path: Path) -> tuple[Params, dict[str, Any]]:
-    """Tensors and metadata of a file that ``torch.save`` wrote, whatever its name; see
-    `read_checkpoint`.
+    """Tensors and metadata of a file that ``torch.save`` wrote, whatever its name.
+
+    See `read_checkpoint`.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -219,38 +217,43 @@ def _check_uncompressed(path: Path) -> None:
 
 
 def _descend(path: Path, content: Any) -> tuple[Params, dict[str, Any]]:
+    """The state dict within ``content``, and the plain values found on the way to it."""
+    first = content[0] if isinstance(content, (tuple, list)) and content else None
+    if isinstance(first, Mapping):  # (model, optimizer), as Ray Tune's examples save them
+        content = first
     metadata: dict[str, Any] = {}
-    model = content[0] if isinstance(content, (tuple, list)) and content else None
-    content = (
-        model if isinstance(model, Mapping) else content
-    )  # (model, optimizer), as Ray Tune's examples save them
     for _ in range(_DEPTH):
-        nested = [
-            content[key]
-            for key in _NESTINGS
-            if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)
-        ]
-        if nested:
-            metadata |= {
-                str(key): value
-                for key, value in content.items()
-                if isinstance(value, (str, int, float))
-            }
-            content = nested[0]
+        nested = _nested(content)
+        if nested is not None:
+            metadata |= _plain(content)
+            content = nested
     if not isinstance(content, Mapping) or not content:
         raise ZooError(
             f"{path}: holds a {type(content).__name__}; a non-empty dict of tensors is required, "
             "as state_dict() gives"
         )
-    limit = path.stat().st_size
     for name, value in content.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
-            raise ZooError(
-                f"{path}: {name!r} is a {type(value).__name__}; every entry must be a plain "
-                "tensor, as in state_dict()"
-            )
-        if value.numel() * value.element_size() > limit:
-            raise ZooError(
-                f"{path}: {name!r} claims {value.numel()} values, more than the file has"
-            )
+        _check_tensor(path, name, value)
     return {str(name): tensor.detach() for name, tensor in content.items()}, metadata
+
+
+def _nested(content: Any) -> Mapping[Any, Any] | None:
+    if not isinstance(content, Mapping):
+        return None
+    found = (content.get(name) for name in _NESTINGS)
+    return next((inner for inner in found if isinstance(inner, Mapping)), None)
+
+
+def _plain(content: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(k): value for k, value in content.items() if isinstance(value, (str, int, float))}
+
+
+def _check_tensor(path: Path, name: Any, value: Any) -> None:
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        raise ZooError(
+            f"{path}: {name!r} is a {type(value).__name__}; every entry must be a plain "
+            "tensor, as in state_dict()"
+        )
+    # a view of few stored values, repeated by its strides, could fill the memory when copied
+    if value.numel() * value.element_size() > path.stat().st_size:
+        raise ZooError(f"{path}: {name!r} claims {value.numel()} values, more than the file has")

@@ -1,5 +1,4 @@
-"""Typed metadata columns: one value per checkpoint of one kind, float64, int64, bool or text, in
-memory and in the file.
+"""Typed metadata columns: one value of one kind per checkpoint, in memory and in the file.
 
     float -> f8     int -> i8     bool -> u1 (0 or 1)     str -> fixed-length UTF-8, zero-padded
 
@@ -94,8 +93,9 @@ def encode(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def decode(name: str, stored: np.ndarray, kind: str) -> np.ndarray:
-    """Inverse of `encode`; raises `ZooError` on bytes that are no text and on truth values other
-    than 0 and 1.
+    """Inverse of `encode`.
+
+    Raises `ZooError` on bytes that are no text and on truth values other than 0 and 1.
     """
     if kind == "string":
         try:
@@ -119,8 +119,9 @@ def stored_as(kind: str, dtype: np.dtype) -> bool:
 def complete(
     columns: Mapping[str, str], metadata: Mapping[str, Any], count: int
 ) -> dict[str, np.ndarray]:
-    """All ``columns`` (name to kind) out of ``metadata``; raises `ZooError` naming a missing or an
-    unknown one.
+    """All ``columns`` (name to kind) out of ``metadata``.
+
+    Raises `ZooError` naming a missing or an unknown one.
     """
     if difference := set(columns) ^ set(metadata):
         name = min(difference, key=str)

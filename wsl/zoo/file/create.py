@@ -92,6 +92,11 @@ class _Build:
         itemsize = STORED[self.header.dtype].itemsize
         return 0 if self.archive else itemsize * self.shape[0] * self.shape[1]
 
+    @property
+    def _chunk(self) -> tuple[int, int] | None:
+        rows, size = self.shape
+        return (chunk_rows(self.header, rows), size) if self.archive else None
+
     def reserve(self, path: Path, blocks: Iterable[Block]) -> None:
         """Make the file with room for all arrays; chunks go through HDF5 and are written now."""
         with _open(path, self.aligned, new=True) as file:
@@ -99,13 +104,9 @@ class _Build:
             _create_group(file, "columns")
             for name, data in self.stored.items():
                 self.offsets[name] = _create_dataset(file, name, data.dtype, shape=data.shape)
-            rows, size = self.shape
+            dtype, chunk = STORED[self.header.dtype], self._chunk
             self.offsets["weights"] = _create_dataset(
-                file,
-                "weights",
-                STORED[self.header.dtype],
-                shape=self.shape,
-                chunk=(chunk_rows(self.header, rows), size) if self.archive else None,
+                file, "weights", dtype, shape=self.shape, chunk=chunk
             )
             if self.archive:
                 _write_chunks(file, blocks)
@@ -183,17 +184,22 @@ def _open(path: Path, aligned: int, *, new: bool) -> h5py.File:
     access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
     if aligned:
         access.set_alignment(min(_PAGE, aligned), _PAGE)
+    name = bytes(path)
     if not new:
-        return h5py.File(h5py.h5f.open(bytes(path), h5py.h5f.ACC_RDWR, fapl=access))
-    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+        return h5py.File(h5py.h5f.open(name, h5py.h5f.ACC_RDWR, fapl=access))
+    creation = _untimed(h5py.h5p.FILE_CREATE)
+    return h5py.File(h5py.h5f.create(name, h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))
+
+
+def _untimed(kind: h5py.h5p.PropClassID) -> h5py.h5p.PropOCID:
+    """Settings of a new file, group or array, which keep no time stamps."""
+    creation = h5py.h5p.create(kind)
     creation.set_obj_track_times(False)
-    return h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))
+    return creation
 
 
 def _create_group(file: h5py.File, name: str) -> None:
-    creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
-    creation.set_obj_track_times(False)
-    h5py.h5g.create(file.id, name.encode(), gcpl=creation)
+    h5py.h5g.create(file.id, name.encode(), gcpl=_untimed(h5py.h5p.GROUP_CREATE))
 
 
 def _create_dataset(
@@ -222,9 +228,8 @@ def _create_dataset(
 
 def _creation(chunk: tuple[int, int] | None) -> h5py.h5p.PropDCID:
     """How an array lies in the file: contiguous, or in compressed chunks with checksums."""
-    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation = _untimed(h5py.h5p.DATASET_CREATE)
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    creation.set_obj_track_times(False)
     if chunk is None:
         creation.set_layout(h5py.h5d.CONTIGUOUS)
         creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

@@ -11,7 +11,6 @@ replaced while open stays as it was, one that is cut short is an error.
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from wsl.zoo.file import (
     ZooError,
     carried,
     read,
+    row_checksums,
 )
 from wsl.zoo.rows import Checkpoints, read_column, read_table
 from wsl.zoo.write import FileOptions, Model, write_models
@@ -144,8 +144,9 @@ class Zoo(Checkpoints):
         step = max(1, _VERIFIED // (4 * self.header.layout.size))
         for start in range(0, len(self), step):
             rows = np.arange(start, min(start + step, len(self)))
-            for row, data in zip(rows.tolist(), carried(self.gather(rows)).numpy(), strict=True):
-                yield row, zlib.crc32(data.data), expected[row]
+            block = carried(self.gather(rows)).numpy()
+            noted = expected[start : start + step]
+            yield from zip(rows.tolist(), row_checksums(block).tolist(), noted, strict=True)
 
     def _read_table(self) -> np.ndarray:
         return read_table(self._contents)

@@ -1,5 +1,4 @@
-"""The common form of every importer: an iterator of `Checkpoint`, and of `Refused` for what could
-not be read.
+"""The common form of every importer: an iterator of `Checkpoint` and `Refused`.
 
     source(path) -> iterator of (member, epoch, state dict, metadata)
 
@@ -22,10 +21,10 @@ _MAX_JSON = 64 << 20
 
 
 class Checkpoint(NamedTuple):
-    """One state dict; ``metadata`` are plain values, ``origin`` says where it comes from in
-    messages.
+    """One state dict.
 
-    ``notes``: what the file says of the whole zoo it was exported from.
+    ``metadata`` are plain values, ``origin`` says where it comes from in messages. ``notes``: what
+    the file says of the whole zoo it was exported from.
     """
 
     member: int
@@ -66,8 +65,9 @@ def natural(paths: Iterable[Path]) -> list[Path]:
 
 
 def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested plain values under names joined by dots that a column may have; lists and null as JSON
-    text and NaN.
+    """Nested plain values under names joined by dots that a column may have.
+
+    Lists and null as JSON text and NaN.
     """
     if isinstance(content, Mapping):
         found: dict[str, Any] = {}

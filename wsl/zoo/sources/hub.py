@@ -34,8 +34,9 @@ _ABOUT = {"config.json": "config", "trainer_state.json": "trainer"}
 
 
 def hub(path: str | Path) -> Source:
-    """The checkpoints in ``path`` and below; folders that differ only in ``checkpoint-N`` are one
-    member.
+    """The checkpoints in ``path`` and below.
+
+    Folders that differ only in ``checkpoint-N`` are one member.
     """
     root = Path(path)
     folders = natural({file.parent for name in NAMES for file in root.rglob(name)})
@@ -51,17 +52,11 @@ def hub(path: str | Path) -> Source:
 
 
 def read_sharded(index: Path) -> Params:
-    """The tensors that an index (``weight_map``: name to file beside it) puts together; raises
-    `ZooError`.
+    """The tensors that an index (``weight_map``: name to file beside it) puts together.
+
+    Raises `ZooError`.
     """
-    content = read_json(index)
-    names = content.get("weight_map") if isinstance(content, dict) else None
-    if (
-        not isinstance(names, dict)
-        or not names
-        or not all(isinstance(file, str) for file in names.values())
-    ):
-        raise ZooError(f"{index}: has no weight_map of tensor names to files")
+    names = _weight_map(index)
     params: Params = {}
     for file in natural({Path(name) for name in names.values()}):
         if file.name != str(file) or file.name in ("", ".", ".."):
@@ -74,6 +69,16 @@ def read_sharded(index: Path) -> Params:
             f"{'in a shard but not in the index' if name in params else 'in no shard'}"
         )
     return {name: params[name] for name in names}
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    content = read_json(index)
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise ZooError(f"{index}: has no weight_map of tensor names to files")
+    if not all(isinstance(file, str) for file in names.values()):
+        raise ZooError(f"{index}: has no weight_map of tensor names to files")
+    return names
 
 
 def _run(folder: Path) -> Path:

@@ -213,27 +213,31 @@ class _Gathered:
     def write(self, path: Path, rows: Path) -> Imported:
         """Sort what was gathered into the zoo file ``path``."""
         if self.form is None:
-            first = ""
-            if self.refused:
-                count, reason = len(self.refused), self.refused[0].reason
-                first = f"; the first of {count} refusals: {reason}"
-            raise ZooError(f"{path}: no checkpoint could be imported{first}")
-        form, (member, epoch) = self.form, np.array(list(self.places), dtype=np.int64).T
-        codes = _splits(self.columns.pop("split", []), member, self.options)
+            raise self._nothing(path)
+        form = self.form
+        codes = _splits(self.columns.pop("split", []), self._numbers("member"), self.options)
         columns, left_out = _columns(self.columns, form.notes.get("columns", {}))
         header = self._header(form, columns)
-        shape = (len(member), form.layout.size)
+        shape = (len(self.places), form.layout.size)
         weights = np.memmap(rows, STORED[form.stored], "r", shape=shape)
-        order = np.lexsort((epoch, member))
-        records = {
-            "member": member.astype(np.int32),
-            "epoch": epoch.astype(np.int32),
-            "crc32": _checksums(weights),
-            **columns,
-        }
+        numbers = {name: self._numbers(name) for name in ("member", "epoch")}
+        records = {**numbers, "crc32": _checksums(weights), **columns}
+        order = np.lexsort((records["epoch"], records["member"]))
         records = {name: values[order] for name, values in records.items()} | {"split": codes}
         create(path, header, records, blocks=_blocks(weights, np.argsort(order)))
         return Imported(Zoo(path), tuple(self.refused), left_out, form.specification)
+
+    def _nothing(self, path: Path) -> ZooError:
+        first = ""
+        if self.refused:
+            count, reason = len(self.refused), self.refused[0].reason
+            first = f"; the first of {count} refusals: {reason}"
+        return ZooError(f"{path}: no checkpoint could be imported{first}")
+
+    def _numbers(self, name: str) -> np.ndarray:
+        """Member or epoch of each row, in the order in which they came."""
+        column = ("member", "epoch").index(name)
+        return np.array([place[column] for place in self.places], dtype=np.int32)
 
     def _header(self, form: _Form, columns: Mapping[str, np.ndarray]) -> Header:
         about = {

@@ -106,9 +106,9 @@ class ZooWriter:
     ) -> None:
         """Store n >= 0 checkpoints, tensors (n, *shape), as one shard.
 
-        A key that is present is skipped. ``member``, ``epoch`` and each metadata column hold n values, or one for all. Raises
-        `ZooError` naming the tensor or column that does not fit; NaN and infinite weights are
-        refused unless ``allow_nonfinite``.
+        A key that is present is skipped. ``member``, ``epoch`` and each metadata column hold n
+        values, or one for all. Raises `ZooError` naming the tensor or column that does not fit; NaN
+        and infinite weights are refused unless ``allow_nonfinite``.
         """
         if self.has(key):
             return
@@ -250,7 +250,7 @@ class ZooWriter:
 
 @dataclasses.dataclass(frozen=True)
 class _Merged:
-    """The shards of a build as one: ``records`` one shard after another, ``lengths`` rows in each."""
+    """The shards of a build as one: ``records`` of one after another, ``lengths`` rows in each."""
 
     shards: tuple[Path, ...]
     lengths: tuple[int, ...]
