@@ -24,9 +24,9 @@ def kendall_tau(predicted: Tensor, true: Tensor) -> float:
     """
     _check(predicted, true)
     x, y = (values.unique(return_inverse=True)[1] for values in (predicted, true))
-    pairs = len(x) * (len(x) - 1) // 2
-    joint = x * (int(y.max()) + 1 if len(y) else 1) + y
+    pairs, joint = len(x) * (len(x) - 1) // 2, _joint_ranks(x, y)
     tied_x, tied_y, tied_both = map(_tied_pairs, (x, y, joint))
+    # sorted by x, and within ties by y, the discordant pairs are the inversions of y
     difference = pairs - tied_x - tied_y + tied_both - 2 * _inversions(y[joint.argsort()])
     scale = math.sqrt((pairs - tied_x) * (pairs - tied_y))
     return difference / scale if scale else math.nan
@@ -50,6 +50,11 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
         predicted = predicted.argmax(1)
     _check(predicted, labels)
     return float((predicted == labels).double().mean())
+
+
+def _joint_ranks(x: Tensor, y: Tensor) -> Tensor:
+    """One number for each pair of ranks, in their lexicographic order."""
+    return x * (int(y.max()) + 1 if len(y) else 1) + y
 
 
 def _tied_pairs(ranks: Tensor) -> int:

@@ -62,10 +62,8 @@ def scatter_figure(predicted: Tensor, true: Tensor, *, label: str = "accuracy") 
     """
     figure = Figure(figsize=(4, 4), layout="constrained")
     axes = figure.subplots()
-    low, high = (
-        float(torch.minimum(predicted, true).min()),
-        float(torch.maximum(predicted, true).max()),
-    )
+    both = torch.cat([predicted, true])
+    low, high = float(both.min()), float(both.max())
     axes.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0)
     axes.scatter(true.tolist(), predicted.tolist(), s=12, alpha=0.6, color=COLORS[0], linewidths=0)
     axes.set_title(f"tau {kendall_tau(predicted, true):.3f}, R² {r2(predicted, true):.3f}")
@@ -84,11 +82,10 @@ def histogram_figure(samples: Mapping[str, Tensor], *, label: str, bins: int = 3
     axes = figure.subplots()
     table = histogram_table(samples, bins=bins)
     for i, name in enumerate(samples):
-        rows = [k for k, sample in enumerate(table["sample"]) if sample == name]
-        edges = [table["low"][k] for k in rows] + [table["high"][rows[-1]]]
-        axes.stairs(
-            [table["density"][k] for k in rows], edges, label=name, color=COLORS[i % len(COLORS)]
-        )
+        own = range(i * bins, (i + 1) * bins)
+        edges = [*(table["low"][k] for k in own), table["high"][own[-1]]]
+        density = [table["density"][k] for k in own]
+        axes.stairs(density, edges, label=name, color=COLORS[i % len(COLORS)])
     _label(axes, label, "density")
     axes.legend(frameon=False)
     return figure

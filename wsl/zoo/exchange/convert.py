@@ -95,11 +95,10 @@ def write_checkpoint(
                 f"{path}: metadata {name!r}: {text!r}: safetensors holds text only, and 'order' "
                 "is taken"
             )
-    tensors = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in params.items()
-    }
-    blob = safetensors.torch.save(tensors, {**metadata, "order": to_json("order", list(params))})
+    # copies: the format refuses tensors that share memory
+    plain = {name: tensor.detach().cpu() for name, tensor in params.items()}
+    own = {name: t.clone(memory_format=torch.contiguous_format) for name, t in plain.items()}
+    blob = safetensors.torch.save(own, {**metadata, "order": to_json("order", list(params))})
     with replacing(path) as temporary:
         temporary.write_bytes(_with_sorted_metadata(blob))
 
@@ -225,7 +224,7 @@ def _descend(path: Path, content: Any) -> tuple[Params, dict[str, Any]]:
     for _ in range(_DEPTH):
         nested = _nested(content)
         if nested is not None:
-            metadata |= _plain(content)
+            metadata |= _plain(dict(content))
             content = nested
     if not isinstance(content, Mapping) or not content:
         raise ZooError(

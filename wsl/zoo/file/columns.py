@@ -56,24 +56,29 @@ def column(name: str, values: Any, *, count: int, kind: str | None = None) -> np
         )
     items = [_plain(item) for item in items]
     kind = kind or _infer(name, items)
-    wanted = (int, float) if kind == "float64" else (KINDS[kind],)
     for i, item in enumerate(items):
-        if type(item) not in wanted:
-            raise ZooError(
-                f"column {name!r}: value {i} is {item!r}, but the column holds "
-                f"{KINDS[kind].__name__} values"
-                + ("; write nan where a number is missing" if item is None else "")
-            )
-        if isinstance(item, str) and "\0" in item:
-            raise ZooError(
-                f"column {name!r}: value {i} contains a NUL character, which the file cannot hold"
-            )
+        _check_item(name, i, item, kind=kind)
     try:
         return np.array(items, dtype=KINDS[kind] if kind != "int64" else np.int64)
     except OverflowError:
         raise ZooError(
             f"column {name!r}: holds a number that does not fit; integers are 64 bit"
         ) from None
+
+
+def _check_item(name: str, i: int, item: Any, *, kind: str) -> None:
+    """Raise `ZooError` unless ``item`` is of the column's kind; an int may stand for a float."""
+    wanted = (int, float) if kind == "float64" else (KINDS[kind],)
+    if type(item) not in wanted:
+        raise ZooError(
+            f"column {name!r}: value {i} is {item!r}, but the column holds "
+            f"{KINDS[kind].__name__} values"
+            + ("; write nan where a number is missing" if item is None else "")
+        )
+    if isinstance(item, str) and "\0" in item:
+        raise ZooError(
+            f"column {name!r}: value {i} contains a NUL character, which the file cannot hold"
+        )
 
 
 def encode(name: str, values: np.ndarray) -> np.ndarray:

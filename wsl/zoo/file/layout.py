@@ -255,9 +255,8 @@ def _as_float32(entry: Entry, tensor: Tensor, count: int, *, rounding: bool) -> 
             f"{entry.name}: is {tensor.dtype}, but this zoo holds torch.{entry.dtype}; cast it "
             "first"
         )
-    tensor = tensor.detach().cpu()
-    values = tensor.to(torch.float32)
-    if not _equal(values.to(dtype), tensor):
+    values = tensor.detach().cpu().to(torch.float32)
+    if not _exact(values, tensor.detach().cpu()):
         raise ZooError(
             f"{entry.name}: holds {tensor.dtype} values that float32 cannot represent exactly; "
             "cast it to float32 yourself, or leave it out"
@@ -265,8 +264,9 @@ def _as_float32(entry: Entry, tensor: Tensor, count: int, *, rounding: bool) -> 
     return values
 
 
-def _equal(back: Tensor, tensor: Tensor) -> bool:
-    """Whether all values are equal, NaN to NaN; what float32 holds whole is not looked at."""
+def _exact(values: Tensor, tensor: Tensor) -> bool:
+    """Whether all float32 ``values`` are those of ``tensor``, NaN for NaN."""
     if tensor.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool):
-        return True
+        return True  # float32 holds every value of these
+    back = values.to(tensor.dtype)
     return bool(((back == tensor) | ((back != back) & (tensor != tensor))).all())

@@ -44,8 +44,7 @@ def to_stored(rows: np.ndarray, layout: RowLayout, dtype: str) -> np.ndarray:
     rounded = exact.to(TORCH[dtype])
     back = rounded.to(torch.float32)
     wrong = (back.isinf() & exact.isfinite()) | (_is_integer(layout) & (back != exact))
-    if wrong.any():
-        row, place = wrong.nonzero()[0].tolist()
+    for row, place in wrong.nonzero()[:1].tolist():
         raise ZooError(
             f"{layout.tensor_at(place)}: holds {exact[row, place]:g}, which {dtype} cannot "
             "represent; store the zoo as float32, or leave this tensor out"

@@ -42,9 +42,7 @@ class Concatenation(Checkpoints):
         self.parts = tuple(parts)
         self.provenance = {"parts": [part.provenance for part in parts]}
         self._starts = np.cumsum([0, *map(len, parts)])
-        stored = {part.gather(np.zeros(0, dtype=np.int64)).dtype for part in parts}
-        # parts stored in several types are read as float32, which holds any of them exactly
-        self._stored = stored.pop() if len(stored) == 1 else torch.float32
+        self._stored = _common_type(parts)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -216,6 +214,12 @@ def _check_alike(parts: Sequence[Checkpoints]) -> None:
                 "are one sequence, "
                 "others can be opened together as wsl.zoo.Collection"
             )
+
+
+def _common_type(parts: Sequence[Checkpoints]) -> torch.dtype:
+    """The type in which all are stored, or float32, which holds any of the others exactly."""
+    stored = {part.gather(np.zeros(0, dtype=np.int64)).dtype for part in parts}
+    return stored.pop() if len(stored) == 1 else torch.float32
 
 
 def _difference(a: Header, b: Header) -> str | None:

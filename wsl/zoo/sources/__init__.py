@@ -13,18 +13,20 @@ from wsl.zoo.sources.checkpoint import Checkpoint, Refused, Source
 from wsl.zoo.sources.flat_hdf5 import SUFFIXES as _HDF5
 from wsl.zoo.sources.flat_hdf5 import flat_hdf5
 from wsl.zoo.sources.folder import folder
-from wsl.zoo.sources.hub import NAMES, hub
+from wsl.zoo.sources.hub import ADDRESS, NAMES, hub, snapshot
 from wsl.zoo.sources.importer import Imported, ImportOptions, import_checkpoints
 from wsl.zoo.sources.ray_tune import ray_tune
 from wsl.zoo.sources.small_cnn_zoo import small_cnn_zoo
 
 
 def detect(path: str | Path) -> Callable[[str | Path], Source]:
-    """The importer for what lies at ``path``, by the names of the files there.
+    """The importer for ``hub:OWNER/NAME``, or for what lies at ``path``, by the names of its files.
 
     Raises `ZooError` if nothing does.
     """
     root = Path(path)
+    if str(path).startswith(ADDRESS):
+        return hub
     if root.is_file():
         return flat_hdf5 if root.suffix in _HDF5 else folder
     if not root.is_dir():
@@ -55,4 +57,5 @@ __all__ = [
     "import_checkpoints",
     "ray_tune",
     "small_cnn_zoo",
+    "snapshot",
 ]

@@ -74,12 +74,17 @@ def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
         for key, value in content.items():
             found |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
         return found
-    name = re.sub(r"[^\w.\-]", "_", prefix, flags=re.ASCII)[:128]
-    name = name if re.match("[A-Za-z_]", name) else f"_{name}"[:128]
-    name = f"source_{name}" if name in RESERVED else name
+    name = _column_name(prefix)
     if isinstance(content, (bool, int, float, str)):
         return {name: content}
     return {} if content is None else {name: json.dumps(content, default=str)}
+
+
+def _column_name(text: str) -> str:
+    """``text`` as a name that a column may have."""
+    name = re.sub(r"[^\w.\-]", "_", text, flags=re.ASCII)[:128]
+    name = name if re.match("[A-Za-z_]", name) else f"_{name}"[:128]
+    return f"source_{name}" if name in RESERVED else name
 
 
 def read_json(path: Path) -> Any:

@@ -302,7 +302,9 @@ def _splits(given: list[Any], member: np.ndarray, options: FileOptions) -> np.nd
     codes = np.array([SPLITS.index(value) for value in given], dtype=np.uint8)
     first = np.zeros(len(members), dtype=np.uint8)
     first[which] = codes
-    for row in np.flatnonzero(first[which] != codes)[:1]:
+    differ = np.flatnonzero(first[which] != codes)
+    if len(differ):
+        row = differ[0]
         both = f"{SPLITS[first[which][row]]} and in {SPLITS[codes[row]]}"
         raise ZooError(f"member {member[row]}: has checkpoints in {both}; splits are by member")
     return first

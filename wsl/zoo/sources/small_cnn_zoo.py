@@ -126,21 +126,23 @@ def _layout(path: Path) -> list[_Tensor]:
         raise ZooError(
             f"{path}: is not a layout with varname, shape, start_idx, end_idx ({error!r})"
         ) from None
-    for before, tensor in zip([None, *found], found, strict=False):
-        start = before.end if before else 0
-        if (
-            tensor.start != start
-            or tensor.end != start + math.prod(tensor.shape)
-            or len(tensor.shape) not in _AXES
-        ):
-            raise ZooError(
-                f"{path}: {tensor.name}: lies at {tensor.start}..{tensor.end} with shape "
-                f"{tensor.shape}; tensors "
-                "follow each other without gap"
-            )
     if not found:
         raise ZooError(f"{path}: describes no tensors")
+    start = 0
+    for tensor in found:
+        _check_place(path, tensor, start)
+        start = tensor.end
     return found
+
+
+def _check_place(path: Path, tensor: _Tensor, start: int) -> None:
+    end = start + math.prod(tensor.shape)
+    if (tensor.start, tensor.end) != (start, end) or len(tensor.shape) not in _AXES:
+        raise ZooError(
+            f"{path}: {tensor.name}: lies at {tensor.start}..{tensor.end} with shape "
+            f"{tensor.shape}; tensors "
+            "follow each other without gap"
+        )
 
 
 def _tensor(line: dict[str, str]) -> _Tensor:
