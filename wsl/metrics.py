@@ -1,12 +1,12 @@
 """Scores of predictions: rank correlation, explained variance, accuracy.
 
-    tau_b = (C - D) / sqrt((n_0 - n_x) (n_0 - n_y))      C, D: concordant and discordant pairs; n_0
-                                                         = n (n - 1) / 2;
-    R^2   = 1 - sum (y - p)^2 / sum (y - mean y)^2        n_x, n_y: pairs tied in x, in y
+    tau_b = (C - D) / sqrt((n_0 - n_x) (n_0 - n_y))
+    R^2   = 1 - sum (y - p)^2 / sum (y - mean y)^2
 
-Kendall (1945), Biometrika 33; counted in O(n log^2 n) after Knight (1966), JASA 61. Everything is
-counted in int64 or float64. A score that is not defined, for want of any variation, is NaN;
-predictions that are NaN are an error and never a score.
+with C concordant and D discordant of n_0 = n (n - 1) / 2 pairs, n_x tied in x and n_y in y. Kendall
+(1945), Biometrika 33; counted in O(n log^2 n) after Knight (1966), JASA 61. Everything is counted
+in int64 or float64. A score that is not defined, for want of any variation, is NaN; predictions
+that are NaN are an error and never a score.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from torch import Tensor
 
 
 def kendall_tau(predicted: Tensor, true: Tensor) -> float:
-    """Rank correlation tau-b of two (N,) tensors, in [-1, 1]; ties count as neither order. NaN if
-    either is constant.
+    """Rank correlation tau-b of two (N,) tensors, in [-1, 1]; ties count as neither order.
+
+    NaN if either is constant.
     """
     _check(predicted, true)
     x, y = (values.unique(return_inverse=True)[1] for values in (predicted, true))
-    pairs = len(x) * (len(x) - 1) // 2
-    joint = x * (int(y.max()) + 1 if len(y) else 1) + y
+    pairs, joint = len(x) * (len(x) - 1) // 2, _joint_ranks(x, y)
     tied_x, tied_y, tied_both = map(_tied_pairs, (x, y, joint))
+    # sorted by x, and within ties by y, the discordant pairs are the inversions of y
     difference = pairs - tied_x - tied_y + tied_both - 2 * _inversions(y[joint.argsort()])
     scale = math.sqrt((pairs - tied_x) * (pairs - tied_y))
     return difference / scale if scale else math.nan
@@ -40,8 +41,9 @@ def r2(predicted: Tensor, true: Tensor) -> float:
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Fraction of ``labels`` (N,) that are predicted: ``predicted`` holds classes (N,) or scores of
-    the classes (N, C).
+    """Fraction of ``labels`` (N,) that are predicted.
+
+    ``predicted`` holds classes (N,) or scores of the classes (N, C).
     """
     if predicted.dim() == 2:
         _check(predicted.amax(1), labels)
@@ -50,14 +52,20 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
     return float((predicted == labels).double().mean())
 
 
+def _joint_ranks(x: Tensor, y: Tensor) -> Tensor:
+    """One number for each pair of ranks, in their lexicographic order."""
+    return x * (int(y.max()) + 1 if len(y) else 1) + y
+
+
 def _tied_pairs(ranks: Tensor) -> int:
     counts = ranks.bincount()
     return int((counts * (counts - 1) // 2).sum())
 
 
 def _inversions(ranks: Tensor) -> int:
-    """Pairs i < j with ranks[i] > ranks[j], told apart by the highest bit in which the two
-    differ.
+    """Pairs i < j with ranks[i] > ranks[j].
+
+    They are counted by the highest bit in which the two ranks differ.
     """
     total = 0
     for bit in range(int(ranks.max()).bit_length() if len(ranks) else 0):

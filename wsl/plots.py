@@ -30,8 +30,9 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 
 
 def path_figure(curves: Mapping[str, PathLosses]) -> Figure:
-    """Loss and accuracy along linear paths, one line per name; the legend gives each path's loss
-    barrier.
+    """Loss and accuracy along linear paths, one line per name.
+
+    The legend gives each path's loss barrier.
     """
     figure = _blank(figsize=(8, 3.6))
     loss, accuracy = figure.subplots(1, 2)
@@ -58,15 +59,14 @@ def path_table(curves: Mapping[str, PathLosses]) -> Table:
 
 
 def scatter_figure(predicted: Tensor, true: Tensor, *, label: str = "accuracy") -> Figure:
-    """Predictions (N,) against the truth (N,), with the line on which they agree, Kendall's tau and
-    R^2.
+    """Predictions (N,) against the truth (N,), with Kendall's tau and R^2.
+
+    On the line the two agree.
     """
     figure = _blank(figsize=(4, 4))
     axes = figure.subplots()
-    low, high = (
-        float(torch.minimum(predicted, true).min()),
-        float(torch.maximum(predicted, true).max()),
-    )
+    both = torch.cat([predicted, true])
+    low, high = float(both.min()), float(both.max())
     axes.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0)
     axes.scatter(true.tolist(), predicted.tolist(), s=12, alpha=0.6, color=COLORS[0], linewidths=0)
     axes.set_title(f"tau {kendall_tau(predicted, true):.3f}, R² {r2(predicted, true):.3f}")
@@ -85,11 +85,10 @@ def histogram_figure(samples: Mapping[str, Tensor], *, label: str, bins: int = 3
     axes = figure.subplots()
     table = histogram_table(samples, bins=bins)
     for i, name in enumerate(samples):
-        rows = [k for k, sample in enumerate(table["sample"]) if sample == name]
-        edges = [table["low"][k] for k in rows] + [table["high"][rows[-1]]]
-        axes.stairs(
-            [table["density"][k] for k in rows], edges, label=name, color=COLORS[i % len(COLORS)]
-        )
+        own = range(i * bins, (i + 1) * bins)
+        edges = [*(table["low"][k] for k in own), table["high"][own[-1]]]
+        density = [table["density"][k] for k in own]
+        axes.stairs(density, edges, label=name, color=COLORS[i % len(COLORS)])
     _label(axes, label, "density")
     axes.legend(frameon=False)
     return figure
@@ -99,22 +98,23 @@ def histogram_table(samples: Mapping[str, Tensor], *, bins: int = 30) -> Table:
     """Columns sample, low, high (edges of the bin), count, density."""
     values = torch.cat([sample.double() for sample in samples.values()])
     edges = torch.histogram(values, bins).bin_edges
+    low, high = edges[:-1].tolist(), edges[1:].tolist()
     table: Table = {"sample": [], "low": [], "high": [], "count": [], "density": []}
     for name, sample in samples.items():
         counts = torch.histogram(sample.double(), edges).hist
-        table["sample"] += [name] * bins
-        table["low"] += edges[:-1].tolist()
-        table["high"] += edges[1:].tolist()
-        table["count"] += counts.long().tolist()
-        table["density"] += (counts / counts.sum() / edges.diff()).tolist()
+        density = counts / counts.sum() / edges.diff()
+        own = [[name] * bins, low, high, counts.long().tolist(), density.tolist()]
+        for column, values in zip(table.values(), own, strict=True):
+            column += values
     return table
 
 
 def bar_figure(
     values: Mapping[str, float], *, label: str, errors: Mapping[str, float] | None = None
 ) -> Figure:
-    """One horizontal bar per name, in the order given, with error bars where ``errors`` has the
-    name.
+    """One horizontal bar per name, in the order given.
+
+    Error bars stand where ``errors`` has the name.
     """
     figure = _blank(figsize=(5, 0.6 + 0.35 * len(values)))
     axes = figure.subplots()
@@ -141,8 +141,9 @@ def bar_table(values: Mapping[str, float], *, errors: Mapping[str, float] | None
 
 
 def write_csv(path: str | Path, table: Mapping[str, Sequence]) -> None:
-    """Write a table as CSV, numbers in full precision. Raises ValueError when the columns differ in
-    length.
+    """Write a table as CSV, numbers in full precision.
+
+    Raises ValueError when the columns differ in length.
     """
     lengths = {name: len(column) for name, column in table.items()}
     if len(set(lengths.values())) > 1:
@@ -156,8 +157,9 @@ def write_csv(path: str | Path, table: Mapping[str, Sequence]) -> None:
 
 
 def save_figure(path: str | Path, figure: Figure, table: Mapping[str, Sequence]) -> None:
-    """Write ``figure`` in the format of the suffix of ``path``, and its numbers beside it with the
-    suffix ``.csv``.
+    """Write ``figure``, and its numbers beside it with the suffix ``.csv``.
+
+    The suffix of ``path`` chooses the format.
     """
     figure.savefig(path, dpi=150)
     write_csv(Path(path).with_suffix(".csv"), table)

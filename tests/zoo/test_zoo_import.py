@@ -6,6 +6,8 @@ import csv
 import gzip
 import json
 import os
+import sys
+import types
 import warnings
 
 import h5py
@@ -716,3 +718,47 @@ def test_damaged_sources_are_read_or_refused_and_never_crash(tmp_path):
                     refused += 1
             path.write_bytes(whole)
     assert refused > 40
+
+
+@pytest.fixture
+def fake_hub(tmp_path, monkeypatch):
+    """The hub's package, whose repositories are folders; what it was asked for."""
+    asked = []
+
+    def snapshot_download(name, *, revision, allow_patterns):
+        asked.append((name, revision, tuple(allow_patterns)))
+        if not (tmp_path / name).is_dir():
+            raise OSError(f"404: {name} is not there\nand more lines of it")
+        return str(tmp_path / name)
+
+    package = types.SimpleNamespace(snapshot_download=snapshot_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", package)
+    return asked
+
+
+def test_a_repository_of_the_hub_is_fetched_and_imported(tmp_path, fake_hub):
+    folder = tmp_path / "owner" / "name"
+    folder.mkdir(parents=True)
+    params = state(3)
+    safetensors.torch.save_file(params, folder / "model.safetensors")
+    assert sources.detect("hub:owner/name@v1") is sources.hub
+    found = sources.hub("hub:owner/name@v1")
+    zoo = import_checkpoints(found, tmp_path / "z.h5", spec=SPEC).zoo
+    assert zoo[0][0].keys() == params.keys()
+    assert all(torch.equal(zoo[0][0][name], params[name]) for name in params)
+    ((name, revision, patterns),) = fake_hub
+    assert (name, revision) == ("owner/name", "v1")
+    assert not any(pattern.endswith(("*", ".py")) for pattern in patterns)
+
+
+def test_a_repository_that_is_not_there_is_one_sentence(fake_hub):
+    expected = r"hub:no/such: cannot be fetched \(404: no/such is not there\); check the name"
+    with pytest.raises(ZooError, match=expected):
+        sources.snapshot("no/such")
+    assert fake_hub[0][1] is None
+
+
+def test_without_the_package_of_the_hub_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ZooError, match=r"pip install weight-space-learning\[hub\]"):
+        sources.snapshot("owner/name")

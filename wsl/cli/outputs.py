@@ -52,7 +52,7 @@ def check_writable(folder: Path) -> None:
 
 
 def beside(path: Path, kind: str) -> Path:
-    """Where what belongs to a result is written: ``out.result.json``, or ``out/wsl.result.json``."""
+    """Where a result's companion is written: ``out.result.json`` or ``out/wsl.result.json``."""
     return path.with_suffix(f".{kind}.json") if path.suffix else path / f"wsl.{kind}.json"
 
 

@@ -150,16 +150,11 @@ class ClassifierPopulation(Recipe):
         def train(members: Tensor) -> Rows:
             hyper = self.hyper_parameters(members)
             kinds = list(zip(hyper["activation"], hyper["optimizer"], strict=True))
-            places = {
-                kind: torch.tensor([i for i, own in enumerate(kinds) if own == kind])
-                for kind in sorted(set(kinds))
-            }
-            return Rows.cat(
-                [
-                    group(kind).train(members[place], _select(hyper, place))
-                    for kind, place in places.items()
-                ]
-            )
+            parts = []
+            for kind in sorted(set(kinds)):
+                place = torch.tensor([i for i, own in enumerate(kinds) if own == kind])
+                parts.append(group(kind).train(members[place], _select(hyper, place)))
+            return Rows.cat(parts)
 
         return train
 

@@ -77,13 +77,12 @@ class FieldPopulation(Recipe):
 
         def train(members: Tensor) -> Rows:
             seeds = self.seeds(members)
-            drawn = on_device(initial_population(make, seeds.tolist()), data.coordinates.device)
-            start = {name: tensor * self.init_scale for name, tensor in drawn.items()}
+            drawn = initial_population(make, seeds.tolist())
+            start = on_device(drawn, data.coordinates.device)
             trained = self._fitted(model, start, data.batch(members), engine=engine)
-            metrics = [data.evaluate(model, params, members) for params in trained.snapshots]
-            fitted = {name: torch.cat([metric[name] for metric in metrics]) for name in metrics[0]}
             own = {"label": data.labels[members], "image": members, "seed": seeds}
-            return Rows.of(trained, members, metrics=fitted, own=own)
+            metrics = _metrics(data, model, members, trained=trained)
+            return Rows.of(trained, members, metrics=metrics, own=own)
 
         return train
 
@@ -93,7 +92,7 @@ class FieldPopulation(Recipe):
         count = len(batch[0])
         return train_population(
             model,
-            start,
+            {name: tensor * self.init_scale for name, tensor in start.items()},
             F.mse_loss,
             batches=lambda _: batch,
             members=MemberSettings(
@@ -107,3 +106,11 @@ class FieldPopulation(Recipe):
             ),
             engine=engine,
         )
+
+
+def _metrics(
+    data: Fields, model: nn.Module, members: Tensor, *, trained: Trained
+) -> dict[str, Tensor]:
+    """Of every snapshot, one after another."""
+    metrics = [data.evaluate(model, params, members) for params in trained.snapshots]
+    return {name: torch.cat([metric[name] for metric in metrics]) for name in metrics[0]}

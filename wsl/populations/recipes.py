@@ -169,9 +169,8 @@ class Recipe(abc.ABC):
         writer = self._writer(path, self._task(data_root))
         prepare = self._prepare(engine, data_root=data_root, device=executor.device)
         self._train_missing(writer, executor.run, prepare, progress=progress)
-        # said only where the recipe has splits: else the writer draws its own
-        drawn = {} if self.splits is None else {"split": self._split}
-        return Zoo(writer.finalize(**drawn, seed=self.seed, notes=self._diverged))
+        split = (0.8, 0.1, 0.1) if self.splits is None else self._split
+        return Zoo(writer.finalize(split, self.seed, notes=self._diverged))
 
     def trainer(
         self,
@@ -288,7 +287,9 @@ def _repeated(column: Column, times: int) -> Column:
 
 def _cat(parts: Sequence[Column]) -> Column:
     tensors = [part for part in parts if isinstance(part, Tensor)]
-    return torch.cat(tensors) if tensors else [text for part in parts for text in part]
+    if tensors:
+        return torch.cat(tensors)
+    return [str(text) for part in parts for text in part]
 
 
 def _counts(splits: Any, members: int) -> tuple[int, ...]:

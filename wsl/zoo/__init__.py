@@ -1,5 +1,18 @@
 """Zoos: one HDF5 file for a population of checkpoints, read in batches and written crash-safe.
 
+>>> import pathlib, tempfile, torch, wsl
+>>> folder = tempfile.TemporaryDirectory()
+>>> models = [torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)) for _ in range(5)]
+>>> spec = wsl.permutation_spec(models[0], torch.zeros(1, 4))
+>>> path = pathlib.Path(folder.name) / "zoo.h5"
+>>> zoo = Zoo.from_models(path, models, spec=spec, metadata={"accuracy": [0.5, 0.6, 0.7, 0.8, 0.9]})
+>>> weights, about = zoo[4]
+>>> weights["0.weight"].shape, about["accuracy"]
+(torch.Size([3, 4]), 0.9)
+>>> len(zoo.where("accuracy > 0.65")), str(zoo.spec).splitlines()[0]
+(3, 'h = 3')
+>>> folder.cleanup()
+
 How populations are trained is the room `wsl.populations`. Zoo files and recipes name its parts as
 ``wsl.zoo.digits`` or ``wsl.zoo.architectures.mlp``, and these names go on working: they are looked
 up there on first use.
@@ -16,15 +29,17 @@ from wsl.zoo.file import ZooError
 from wsl.zoo.opening import Collection, Concatenation, Resident, Zoo, concatenate, open
 from wsl.zoo.reading import Expected, FoundCheckpoint, fit, open_checkpoint, read_checkpoint
 from wsl.zoo.rows import Checkpoints, Loader, View, split_last
-from wsl.zoo.sources import Imported, import_checkpoints
-from wsl.zoo.write import ZooWriter
+from wsl.zoo.sources import Imported, ImportOptions, import_checkpoints
+from wsl.zoo.write import FileOptions, ZooWriter
 
 __all__ = [
     "Checkpoints",
     "Collection",
     "Concatenation",
     "Expected",
+    "FileOptions",
     "FoundCheckpoint",
+    "ImportOptions",
     "Imported",
     "Loader",
     "Resident",

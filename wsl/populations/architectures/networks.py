@@ -66,15 +66,13 @@ class CNN(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.activation = _activation(activation)
-        pairs = zip(channels[:-1], channels[1:], strides, strict=True)
+        self.dropout, self.activation = nn.Dropout(dropout), _activation(activation)
+        sizes = zip(channels[:-1], channels[1:], strides, strict=True)
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=s, padding=1, bias=not batch_norm) for a, b, s in pairs
+            nn.Conv2d(a, b, 3, stride=s, padding=1, bias=not batch_norm) for a, b, s in sizes
         )
-        self.norms = nn.ModuleList(
-            nn.BatchNorm2d(c) if batch_norm else nn.Identity() for c in channels[1:]
-        )
+        norm = nn.BatchNorm2d if batch_norm else nn.Identity
+        self.norms = nn.ModuleList(norm(count) for count in channels[1:])
         self.head = nn.Linear(channels[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:

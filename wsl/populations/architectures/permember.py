@@ -69,9 +69,8 @@ class PerMember(TorchFunctionMode):
         self._calls += 1
         if not given.training or (self._rate is None and given.p == 0):
             return x
-        rate = self._rate
-        if rate is None:
-            rate = torch.as_tensor(given.p, dtype=x.dtype, device=x.device)
+        own = torch.as_tensor(given.p, dtype=x.dtype, device=x.device)
+        rate = own if self._rate is None else self._rate
         kept = self._draws(call, drawn_shape(x), x.device) >= rate * _LEVELS
         return torch.where(kept, x / (1 - rate).clamp(min=torch.finfo(x.dtype).eps), 0.0)
 

@@ -46,17 +46,19 @@ def initial_population(
     """
     seeds = [int(seed) for seed in seeds]
     schemes = [scheme] * len(seeds) if isinstance(scheme, str) else list(scheme)
-    for name in schemes:
-        if name not in SCHEMES:
-            hint = did_you_mean(name, SCHEMES)
-            raise ZooError(f"scheme: {name!r} is not one of {', '.join(SCHEMES)}{hint}")
     with torch.random.fork_rng(devices=[]):
-        params = stack(
-            [_member(make, seed, SCHEMES[name]) for seed, name in zip(seeds, schemes, strict=True)]
-        )
+        each = zip(seeds, map(_scheme, schemes), strict=True)
+        params = stack([_member(make, seed, scheme) for seed, scheme in each])
     if scale is None:
         return params
     return {name: _scaled(tensor, scale) for name, tensor in params.items()}
+
+
+def _scheme(name: str) -> Callable[[Tensor], Any]:
+    if name not in SCHEMES:
+        hint = did_you_mean(name, SCHEMES)
+        raise ZooError(f"scheme: {name!r} is not one of {', '.join(SCHEMES)}{hint}")
+    return SCHEMES[name]
 
 
 def _scaled(tensor: Tensor, scale: Tensor) -> Tensor:

@@ -210,7 +210,7 @@ class _Job:
             if step in keep:
                 kept.append(self._snapshot(members, params))
             if step < self.shared.steps:
-                arguments = members, self._conditions(members, which, step), *batches(step)
+                arguments = members, self._conditions(members, which, step), batches(step)
                 update = prepare(self.update, *arguments) if update is None else update
                 members = update(*arguments)
         return kept, members.diverged
@@ -226,7 +226,7 @@ class _Job:
         one = torch.arange(1)
         members = self._start(params, one)
         conditions = self._conditions(members, one, 0)
-        return cost(self.update, members, conditions, *_select(self.batches, one)(0))
+        return cost(self.update, members, conditions, _select(self.batches, one)(0))
 
     def _start(self, params: Mapping[str, Tensor], which: Tensor) -> Members:
         own = {name: params[name][which.to(params[name].device)].detach() for name in params}

@@ -17,7 +17,6 @@ loss or gradient is not finite keeps its weights from there on, and ``diverged``
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
@@ -72,52 +71,55 @@ class StackedUpdate:
         return self.model, self.loss, self.optimizer, self.clip
 
     def __call__(
-        self, members: Members, given: Conditions, inputs: Tensor, targets: Tensor
+        self, members: Members, given: Conditions, batch: tuple[Tensor, Tensor]
     ) -> Members:
-        """The members after one step on ``inputs`` and ``targets``, both (N, B, ...).
+        """The members after one step on ``batch``, inputs and targets, both (N, B, ...).
 
         Inputs that are one batch expanded over the members, such as the coordinates of fields, are
         read once for all.
         """
         buffers = {name: tensor.clone() for name, tensor in members.buffers.items()}
         weights = members.weights.detach().requires_grad_()
-        losses = self._losses(weights, buffers, given, (inputs, targets))
+        losses = self._losses((weights, buffers), given, batch)
         (grads,) = torch.autograd.grad(losses.sum(), [weights])
-        norm = torch.linalg.vector_norm(grads, dim=1, keepdim=True)
-        alive = (members.diverged < 0) & losses.detach().isfinite() & norm[:, 0].isfinite()
-        if self.clip is not None:
-            grads = grads * (self.clip / (norm + 1e-6)).clamp(max=1)
-        return self._moved(members._replace(buffers=buffers), given, grads, alive=alive)
+        return self._moved(members._replace(buffers=buffers), given, losses.detach(), grads=grads)
 
     def _losses(
-        self, weights: Tensor, buffers: Params, given: Conditions, batch: tuple[Tensor, Tensor]
+        self, state: tuple[Tensor, Params], given: Conditions, batch: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """(N,); ``buffers`` are updated in place."""
-        inputs, targets = batch
+        """(N,) for the weights and buffers of ``state``; the buffers are updated in place."""
+        (weights, buffers), (inputs, targets) = state, batch
         shared = len(inputs) > 1 and inputs.stride(0) == 0
         inputs = inputs[0] if shared else _channels_last(inputs)
         rates = given.hyper.get("dropout")
         rates = None if rates is None else rates[:, 0]
-        own = (unravel(weights, self.shapes), buffers), (given.seeds, rates), (inputs, targets)
-        axes = (0, 0), (0, None if rates is None else 0), (None if shared else 0, 0)
-        return torch.vmap(functools.partial(self._loss_of_one, given.step), in_dims=axes)(*own)
+        axes = (0, 0), (None, 0, None if rates is None else 0), (None if shared else 0, 0)
+        return torch.vmap(self._loss_of_one, in_dims=axes)(
+            (unravel(weights, self.shapes), buffers),
+            (given.step, given.seeds, rates),
+            (inputs, targets),
+        )
 
     def _loss_of_one(
         self,
-        step: Tensor,
         state: tuple[Params, Params],
-        draws: tuple[Tensor, Tensor | None],
+        draws: tuple[Tensor, Tensor, Tensor | None],
         batch: tuple[Tensor, Tensor],
     ) -> Tensor:
-        """Of one member: its weights and buffers, its seed and rate of dropout, its batch."""
-        with PerMember(draws[0], step, draws[1]):
+        """Of one member: its weights and buffers; step, seed and rate of dropout; its batch."""
+        step, seed, rate = draws
+        with PerMember(seed, step, rate):
             outputs = torch.func.functional_call(self.model, state, (batch[0],))
         return self.loss(outputs, batch[1])
 
     def _moved(
-        self, members: Members, given: Conditions, grads: Tensor, *, alive: Tensor
+        self, members: Members, given: Conditions, losses: Tensor, *, grads: Tensor
     ) -> Members:
-        """``members`` with the optimiser's step taken where ``alive`` (N,), and noted elsewhere."""
+        """The optimiser's step where loss and gradient are finite; elsewhere it is noted."""
+        norm = torch.linalg.vector_norm(grads, dim=1, keepdim=True)
+        alive = (members.diverged < 0) & losses.isfinite() & norm[:, 0].isfinite()
+        if self.clip is not None:
+            grads = grads * (self.clip / (norm + 1e-6)).clamp(max=1)
         weights, state = self.optimizer.update(
             members.weights,
             grads,

@@ -1,6 +1,4 @@
-"""Tasks that base networks are trained on: images, fields, their splits, batches and
-augmentations.
-"""
+"""Tasks that base networks are trained on: images, fields, batches and augmentations."""
 
 from wsl.populations.tasks.augmentations import Augment, build_augmentation
 from wsl.populations.tasks.batches import SampledBatches

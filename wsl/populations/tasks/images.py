@@ -63,8 +63,8 @@ def cifar10(root: str | Path | None) -> PublishedImages:
     if folder.find(["cifar10_train.npz"]):
         train, test = (_npz(*folder.read([f"cifar10_{part}.npz"])) for part in ("train", "test"))
         return PublishedImages(train, test, folder.files)
-    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
-    *parts, test = (_records(*folder.read([f"{name}.bin"])) for name in names)
+    parts = [_records(*folder.read([f"data_batch_{i}.bin"])) for i in range(1, 6)]
+    test = _records(*folder.read(["test_batch.bin"]))
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return PublishedImages((images, labels), test, folder.files)
 
@@ -99,16 +99,20 @@ class _Folder:
 
 def _idx(data: bytes, path: Path) -> np.ndarray:
     """An IDX file of bytes: 0, 0, 8, rank, then the sizes as big-endian int32."""
-    try:
-        data = gzip.decompress(data) if path.suffix == ".gz" else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise ZooError(f"{path}: cannot be decompressed ({error}); download it again") from None
+    data = _decompressed(data, path) if path.suffix == ".gz" else data
     rank = data[3] if data[:3] == b"\x00\x00\x08" and len(data) >= 4 + 4 * data[3] else 0
-    shape = np.frombuffer(data, ">i4", rank, 4).tolist() if rank else []
     start = 4 + 4 * rank
+    shape = np.frombuffer(data[4:start], ">i4").tolist()
     if not rank or len(data) != start + math.prod(shape):
         raise ZooError(f"{path}: is not an IDX file of unsigned bytes; download it again")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _decompressed(data: bytes, path: Path) -> bytes:
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ZooError(f"{path}: cannot be decompressed ({error}); download it again") from None
 
 
 def _npz(data: bytes, path: Path) -> Images:

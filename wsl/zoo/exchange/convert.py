@@ -27,33 +27,32 @@ from wsl.zoo.rows import Checkpoints
 
 
 def export(zoo: Checkpoints, rows: Iterable[int] | np.ndarray, folder: str | Path) -> list[Path]:
-    """Write each of ``rows`` of ``zoo`` as a safetensors file into ``folder``, and ``table.csv``
-    beside them.
+    """Write ``rows`` of ``zoo`` into ``folder``: a safetensors file each, and ``table.csv``.
 
     The files say all that the zoo says of their rows: imported again, all of them give the same zoo
     file.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    records: list[dict[str, Any]] = []
     origin = _origin(zoo)
-    for row in map(int, rows):
-        params, metadata = zoo[row]
-        row = row % len(zoo)
-        paths.append(
-            folder / f"member-{metadata['member']:04d}-epoch-{metadata['epoch']:03d}.safetensors"
-        )
-        about = {name: str(value) for name, value in metadata.items() if name != "order"}
-        write_checkpoint(
-            paths[-1], params, {**about, **origin, "row": str(row), "record": json.dumps(metadata)}
-        )
-        records.append({"file": paths[-1].name, "row": row, **metadata})
+    records = [_export_row(zoo, int(row) % len(zoo), folder, origin=origin) for row in rows]
     with replacing(folder / "table.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, ["file", "row", "member", "epoch", "split", *zoo.columns])
         table.writeheader()
         table.writerows(records)
-    return paths
+    return [folder / record["file"] for record in records]
+
+
+def _export_row(
+    zoo: Checkpoints, row: int, folder: Path, *, origin: Mapping[str, str]
+) -> dict[str, Any]:
+    """Write one row; its line in the table."""
+    params, metadata = zoo[row]
+    name = f"member-{metadata['member']:04d}-epoch-{metadata['epoch']:03d}.safetensors"
+    about = {key: str(value) for key, value in metadata.items() if key != "order"}
+    notes = {**about, **origin, "row": str(row), "record": json.dumps(metadata)}
+    write_checkpoint(folder / name, params, notes)
+    return {"file": name, "row": row, **metadata}
 
 
 def write_checkpoint(
@@ -72,11 +71,10 @@ def write_checkpoint(
                 f"{path}: metadata {name!r}: {text!r}: safetensors holds text only, and 'order' "
                 "is taken"
             )
-    tensors = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in params.items()
-    }
-    blob = safetensors.torch.save(tensors, {**metadata, "order": to_json("order", list(params))})
+    # copies: the format refuses tensors that share memory
+    plain = {name: tensor.detach().cpu() for name, tensor in params.items()}
+    own = {name: t.clone(memory_format=torch.contiguous_format) for name, t in plain.items()}
+    blob = safetensors.torch.save(own, {**metadata, "order": to_json("order", list(params))})
     with replacing(path) as temporary:
         temporary.write_bytes(_with_sorted_metadata(blob))
 

@@ -1,9 +1,8 @@
-"""`save`: any checkpoints, a file, a selection, several files, as a new file: smaller, rounded, or
-of the newest version.
+"""`save`: any checkpoints as a new file, be they a file, a selection or several files.
 
-Members keep their numbers, order, splits and metadata; what the rows come from stays in the
-provenance. With ``archive=True`` the rows are compressed in blocks: smaller, each block checked
-when it is read, slow at random.
+The new file may be smaller or rounded, and is of the newest version. Members keep their numbers,
+order, splits and metadata; what the rows come from stays in the provenance. With ``archive=True``
+the rows are compressed in blocks: smaller, each block checked when it is read, slow at random.
 """
 
 from __future__ import annotations
@@ -33,36 +32,40 @@ from wsl.zoo.rows import Checkpoints
 def save(
     zoo: Checkpoints, path: str | Path, *, dtype: torch.dtype | None = None, archive: bool = False
 ) -> Zoo:
-    """Write the rows of ``zoo`` to ``path`` and open it; an existing file is replaced once the new
-    one is complete.
+    """Write the rows of ``zoo`` to ``path`` and open it.
 
-    ``dtype``: torch.float32, torch.bfloat16 or torch.float16; None: as they are. Raises `ZooError`
-    naming the tensor that a 2-byte type cannot hold, or when a row occurs twice.
+    An existing file is replaced once the new one is complete. ``dtype``: torch.float32,
+    torch.bfloat16 or torch.float16; None: as they are. Raises `ZooError` naming the tensor that a
+    2-byte type cannot hold, or when a row occurs twice.
     """
-    path, table = Path(path).absolute(), zoo.table
-    order = np.lexsort((table["epoch"], table["member"]))
-    places = np.stack([table["member"], table["epoch"]], 1)[order]
+    path, header = Path(path).absolute(), _header(zoo, dtype)
+    order = np.lexsort((zoo.table["epoch"], zoo.table["member"]))
+    _check_unique(path, zoo.table[order])
+    # twice through the weights: the checksums stand before them in the file
+    crc32 = np.concatenate([row_checksums(rows) for _, rows in _blocks(zoo, order, header)])
+    records = _records(zoo.table[order], header) | {"crc32": crc32}
+    create(path, header, records, blocks=_blocks(zoo, order, header), archive=archive)
+    return Zoo(path)
+
+
+def _check_unique(path: Path, table: np.ndarray) -> None:
+    places = np.stack([table["member"], table["epoch"]], 1)
     if len(places) > 1 and (places[1:] == places[:-1]).all(1).any():
         raise ZooError(
             f"{path}: a checkpoint occurs twice in what is to be saved; each member has one row "
             "per epoch"
         )
-    header = _header(zoo, dtype)
+
+
+def _records(table: np.ndarray, header: Header) -> dict[str, np.ndarray]:
+    """Member, epoch and columns of each row, and the split of each member, which all rows share."""
     _, first = np.unique(table["member"], return_index=True)
-    step = chunk_rows(header, len(order))
-    crc32 = np.concatenate([row_checksums(rows) for _, rows in _blocks(zoo, order, header, step)])
-    records = {
-        "member": table["member"][order],
-        "epoch": table["epoch"][order],
-        "crc32": crc32,
-        "split": np.array(
-            [SPLITS.index(name) for name in table["split"][first].tolist()], dtype=np.uint8
-        ),
+    codes = [SPLITS.index(name) for name in table["split"][first].tolist()]
+    records = {name: table[name] for name in ("member", "epoch", *header.columns)}
+    return {
+        **{name: np.ascontiguousarray(values) for name, values in records.items()},
+        "split": np.array(codes, dtype=np.uint8),
     }
-    records |= {name: table[name][order] for name in header.columns}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    create(path, header, records, _blocks(zoo, order, header, step), archive=archive)
-    return Zoo(path)
 
 
 def _header(zoo: Checkpoints, dtype: torch.dtype | None) -> Header:
@@ -76,11 +79,12 @@ def _header(zoo: Checkpoints, dtype: torch.dtype | None) -> Header:
     ).checked()
 
 
-def _blocks(zoo: Checkpoints, order: np.ndarray, header: Header, step: int) -> Iterator[Block]:
+def _blocks(zoo: Checkpoints, order: np.ndarray, header: Header) -> Iterator[Block]:
+    step = chunk_rows(header, len(order))
     for start in range(0, len(order), step):
         rows = zoo.gather(order[start : start + step]).cpu()
         if rows.dtype == torch.float32 or storage_name(rows.dtype) != header.dtype:
             stored = to_stored(rows.float().numpy(), header.layout, header.dtype)
-        else:
+        else:  # the same 2-byte type: its bits are kept
             stored = carried(rows).numpy().view("<u2" if header.dtype == "bfloat16" else "<f2")
         yield np.arange(start, start + len(rows)), stored

@@ -5,7 +5,7 @@ from wsl.zoo.file.columns import MAX_TEXT, RESERVED, column, complete, decode, k
 from wsl.zoo.file.create import Block, chunk_rows, create, row_checksums
 from wsl.zoo.file.error import ZooError
 from wsl.zoo.file.format import SPLITS, Header, from_json, read_spec, to_json
-from wsl.zoo.file.layout import Layout
+from wsl.zoo.file.layout import RowLayout
 from wsl.zoo.file.mapping import MappedRows
 from wsl.zoo.file.pread import PreadRows
 from wsl.zoo.file.reader import Contents, read
@@ -22,9 +22,9 @@ __all__ = [
     "Chunks",
     "Contents",
     "Header",
-    "Layout",
     "MappedRows",
     "PreadRows",
+    "RowLayout",
     "ZooError",
     "carried",
     "chunk_rows",

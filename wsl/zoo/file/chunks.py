@@ -28,8 +28,10 @@ _KEPT = 64 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Chunks:
-    """Places of the blocks: ``shape`` (R, P), ``rows`` of them in each, ``places`` (blocks, 2)
-    offset and size in the file.
+    """Where the blocks of rows lie in the file.
+
+    The rows together are ``shape`` (R, P), ``rows`` of them in each block; ``places`` (blocks, 2)
+    holds the offset and the size of each.
     """
 
     dtype: np.dtype
@@ -46,8 +48,7 @@ class ChunkedRows:
         self._decoded: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """``rows`` (n,), which must exist, as (n, P) numbers of `wsl.zoo.storage.carrier`, in
-        ``out`` if it is given.
+        """``rows`` (n,), which must exist, as (n, P) numbers of `carrier`, in ``out`` if given.
 
         Raises `ZooError` naming the rows of a damaged block.
         """
@@ -70,28 +71,32 @@ class ChunkedRows:
         return block
 
     def _decode(self, number: int) -> np.ndarray:
+        """Undo the filters of a block, the last first: fletcher32, deflate, shuffle."""
         chunks, size = self._chunks, self._chunks.dtype.itemsize
         data = self._file.read(*map(int, chunks.places[number]))
-        expected = chunks.rows * chunks.shape[1] * size
-        if len(data) < 4 or fletcher32(data[:-4]) != _reduced(data[-4:]):
+        packed, stored = data[:-4], data[-4:]
+        if len(data) < 4 or fletcher32(packed) != _reduced(stored):
             raise self._damaged(number)
+        plain = self._unpacked(number, packed, chunks.rows * chunks.shape[1] * size)
+        # shuffled, the first bytes of all values come first, then the second, ...
+        planes = np.frombuffer(plain, np.uint8).reshape(size, -1)
+        values = np.ascontiguousarray(planes.T).view(chunks.dtype)
+        return carrier(values).reshape(chunks.rows, chunks.shape[1])
+
+    def _unpacked(self, number: int, packed: bytes, expected: int) -> bytes:
+        """At most one byte more than ``expected`` is unpacked, whatever the block says."""
         try:
             unpacker = zlib.decompressobj()
-            plain = unpacker.decompress(data[:-4], expected + 1)
+            plain = unpacker.decompress(packed, expected + 1)
         except zlib.error:
             raise self._damaged(number) from None
         if len(plain) != expected or not unpacker.eof:
             raise self._damaged(number)
-        planes = np.frombuffer(plain, np.uint8).reshape(size, -1)
-        return carrier(np.ascontiguousarray(planes.T).view(chunks.dtype)).reshape(
-            chunks.rows, chunks.shape[1]
-        )
+        return plain
 
     def _damaged(self, number: int) -> ZooError:
-        first, last = (
-            number * self._chunks.rows,
-            min((number + 1) * self._chunks.rows, self._chunks.shape[0]) - 1,
-        )
+        first = number * self._chunks.rows
+        last = min(first + self._chunks.rows, self._chunks.shape[0]) - 1
         return ZooError(
             f"{self._file.path}: the block of rows {first} to {last} does not match its checksum; "
             "its weights are "
@@ -100,13 +105,13 @@ class ChunkedRows:
 
 
 def fletcher32(data: bytes) -> tuple[int, int]:
-    """The two sums of Fletcher's checksum over big-endian 16-bit words, modulo 65535; an odd byte
-    is a word's upper half.
+    """The two sums of Fletcher's checksum over big-endian 16-bit words, modulo 65535.
+
+    An odd byte is a word's upper half.
     """
     words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype(np.uint64)
     sum1 = int(words.sum()) % 65535
-    # weights n, n-1, ..., 1; each product is below 2^16 2^23, and MAX_CHUNK bounds their number to
-    # 2^23
+    # weights n, n-1, ..., 1: each product is below 2^16 2^23, and MAX_CHUNK allows 2^23 of them
     sum2 = int((words * np.arange(len(words), 0, -1, dtype=np.uint64)).sum()) % 65535
     return sum1, sum2
 

@@ -1,5 +1,4 @@
-"""Typed metadata columns: one value per checkpoint of one kind, float64, int64, bool or text, in
-memory and in the file.
+"""Typed metadata columns: one value of one kind per checkpoint, in memory and in the file.
 
     float -> f8     int -> i8     bool -> u1 (0 or 1)     str -> fixed-length UTF-8, zero-padded
 
@@ -57,24 +56,29 @@ def column(name: str, values: Any, *, count: int, kind: str | None = None) -> np
         )
     items = [_plain(item) for item in items]
     kind = kind or _infer(name, items)
-    wanted = (int, float) if kind == "float64" else (KINDS[kind],)
     for i, item in enumerate(items):
-        if type(item) not in wanted:
-            raise ZooError(
-                f"column {name!r}: value {i} is {item!r}, but the column holds "
-                f"{KINDS[kind].__name__} values"
-                + ("; write nan where a number is missing" if item is None else "")
-            )
-        if isinstance(item, str) and "\0" in item:
-            raise ZooError(
-                f"column {name!r}: value {i} contains a NUL character, which the file cannot hold"
-            )
+        _check_item(name, i, item, kind=kind)
     try:
         return np.array(items, dtype=KINDS[kind] if kind != "int64" else np.int64)
     except OverflowError:
         raise ZooError(
             f"column {name!r}: holds a number that does not fit; integers are 64 bit"
         ) from None
+
+
+def _check_item(name: str, i: int, item: Any, *, kind: str) -> None:
+    """Raise `ZooError` unless ``item`` is of the column's kind; an int may stand for a float."""
+    wanted = (int, float) if kind == "float64" else (KINDS[kind],)
+    if type(item) not in wanted:
+        raise ZooError(
+            f"column {name!r}: value {i} is {item!r}, but the column holds "
+            f"{KINDS[kind].__name__} values"
+            + ("; write nan where a number is missing" if item is None else "")
+        )
+    if isinstance(item, str) and "\0" in item:
+        raise ZooError(
+            f"column {name!r}: value {i} contains a NUL character, which the file cannot hold"
+        )
 
 
 def encode(name: str, values: np.ndarray) -> np.ndarray:
@@ -94,8 +98,9 @@ def encode(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def decode(name: str, stored: np.ndarray, kind: str) -> np.ndarray:
-    """Inverse of `encode`; raises `ZooError` on bytes that are no text and on truth values other
-    than 0 and 1.
+    """Inverse of `encode`.
+
+    Raises `ZooError` on bytes that are no text and on truth values other than 0 and 1.
     """
     if kind == "string":
         try:
@@ -119,8 +124,9 @@ def stored_as(kind: str, dtype: np.dtype) -> bool:
 def complete(
     columns: Mapping[str, str], metadata: Mapping[str, Any], count: int
 ) -> dict[str, np.ndarray]:
-    """All ``columns`` (name to kind) out of ``metadata``; raises `ZooError` naming a missing or an
-    unknown one.
+    """All ``columns`` (name to kind) out of ``metadata``.
+
+    Raises `ZooError` naming a missing or an unknown one.
     """
     if difference := set(columns) ^ set(metadata):
         name = min(difference, key=str)

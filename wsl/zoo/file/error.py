@@ -4,6 +4,7 @@ from __future__ import annotations
 
 
 class ZooError(ValueError):
-    """A zoo file, a checkpoint, or data meant for one is wrong; the message says what, where and
-    how to fix it.
+    """A zoo file, a checkpoint, or data meant for one is wrong.
+
+    The message says what, where and how to fix it.
     """

@@ -1,12 +1,11 @@
-"""The header of a zoo file: what its attributes say, as one value, to text and back. The schema is
-in ``docs/zoo_format.md``.
+"""The header of a zoo file: what its attributes say, as one value, to text and back.
 
     /weights (R, P) f4    /member (R,) i4    /epoch (R,) i4    /crc32 (R,) u4    /split (M,) u1
-        /columns/<name> (R,)
+    /columns/<name> (R,)
 
-Reading trusts nothing: sizes of texts are bounded before they are parsed, and every statement is
-checked against the others. No HDF5 here: `reader` fetches the attributes and holds them against the
-file itself, `create` writes them.
+The schema is in ``docs/zoo_format.md``. Reading trusts nothing: sizes of texts are bounded before
+they are parsed, and every statement is checked against the others. No HDF5 here: `reader` fetches
+the attributes and holds them against the file itself, `create` writes them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 from wsl.symmetry import PermutationSpec, SpecError
 from wsl.zoo.file.columns import KINDS, check_names
 from wsl.zoo.file.error import ZooError
-from wsl.zoo.file.layout import Layout
+from wsl.zoo.file.layout import RowLayout
 from wsl.zoo.file.storage import STORED, TORCH
 
 FORMAT, VERSION = "wslzoo", 2
@@ -41,12 +40,14 @@ _NESTED = re.compile(r"\([^()]*[(+]")
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """One architecture, its specification and layout, the metadata columns (name to kind) and a
+    """What the attributes of a file say.
+
+    One architecture, its specification and layout, the metadata columns (name to kind) and a
     checksum for each dataset.
     """
 
     spec: PermutationSpec
-    layout: Layout
+    layout: RowLayout
     columns: Mapping[str, str]
     architecture: dict[str, Any] | None
     provenance: dict[str, Any]
@@ -83,27 +84,20 @@ class Header:
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Header:
         """Read untrusted text attributes; raises `ZooError` naming the one that is wrong."""
-        layout = Layout.from_json(from_json("layout", texts["layout"]))
-        architecture, provenance, checksums = (
-            from_json(k, texts[k]) for k in ("architecture", "provenance", "checksums")
+        layout = RowLayout.from_json(from_json("layout", texts["layout"]))
+        architecture, provenance = (
+            from_json(name, texts[name]) for name in ("architecture", "provenance")
         )
         if not isinstance(architecture, (dict, type(None))) or not isinstance(provenance, dict):
             raise ZooError("architecture, provenance: must be JSON objects")
         columns = _read_columns(from_json("columns", texts["columns"]))
-        expected = datasets(columns)
-        if not isinstance(checksums, dict) or set(checksums) != set(expected):
-            raise ZooError(
-                f"checksums: must hold one number for each of {', '.join(expected)[:400]}"
-            )
-        if any(type(value) is not int for value in checksums.values()):
-            raise ZooError("checksums: must be integers")
         return cls(
             read_spec(texts["spec"]),
             layout,
             columns,
             architecture,
             provenance,
-            checksums,
+            _read_checksums(from_json("checksums", texts["checksums"]), columns),
             texts["dtype"],
         )
 
@@ -135,15 +129,17 @@ class Header:
 
 
 def datasets(columns: Mapping[str, str]) -> list[str]:
-    """Paths in the file of all datasets with a checksum; the rows of ``/weights`` have theirs in
-    ``/crc32``.
+    """Paths in the file of all datasets with a checksum.
+
+    The rows of ``/weights`` have theirs in ``/crc32``.
     """
     return ["member", "epoch", "crc32", "split", *(f"columns/{name}" for name in columns)]
 
 
-def checksum(state: str, size: int, texts: Mapping[str, str], version: int = VERSION) -> int:
-    """CRC-32 over format, version, state, P and all text attributes, each preceded by its
-    length.
+def checksum(state: str, size: int, texts: Mapping[str, str], *, version: int = VERSION) -> int:
+    """CRC-32 over format, version, state, P and all text attributes.
+
+    Each text is preceded by its length.
     """
     crc = zlib.crc32(f"{FORMAT} {version} {state} {size}".encode())
     for name in TEXTS[version]:
@@ -153,13 +149,14 @@ def checksum(state: str, size: int, texts: Mapping[str, str], version: int = VER
 
 
 def upgrade(version: int, texts: Mapping[str, str]) -> dict[str, str]:
-    """The text attributes of an older version as `VERSION` would have them; version 1 knew float32
-    alone.
+    """The text attributes of an older version as `VERSION` would have them.
+
+    Version 1 knew float32 alone.
     """
     return {"dtype": "float32", **texts} if version == 1 else dict(texts)
 
 
-def check_fit(spec: PermutationSpec, layout: Layout) -> None:
+def check_fit(spec: PermutationSpec, layout: RowLayout) -> None:
     """Raise `ZooError` unless specification and layout have the same tensors of the same shapes."""
     shapes = {entry.name: list(entry.shape) for entry in layout.entries}
     if difference := set(shapes) ^ set(spec.axes):
@@ -179,8 +176,9 @@ def check_fit(spec: PermutationSpec, layout: Layout) -> None:
 
 
 def to_json(name: str, content: Any) -> str:
-    """JSON text (tuples become lists); raises `ZooError` on what JSON cannot hold, such as NaN,
-    tensors and paths.
+    """JSON text (tuples become lists).
+
+    Raises `ZooError` on what JSON cannot hold, such as NaN, tensors and paths.
     """
     try:
         return json.dumps(content, ensure_ascii=False, allow_nan=False)
@@ -199,6 +197,15 @@ def from_json(name: str, text: str) -> Any:
         raise ZooError(f"{name}: is not readable JSON ({type(error).__name__}: {error})") from None
 
 
+def _read_checksums(content: Any, columns: Mapping[str, str]) -> dict[str, int]:
+    expected = datasets(columns)
+    if not isinstance(content, dict) or set(content) != set(expected):
+        raise ZooError(f"checksums: must hold one number for each of {', '.join(expected)[:400]}")
+    if any(type(value) is not int for value in content.values()):
+        raise ZooError("checksums: must be integers")
+    return content
+
+
 def _read_columns(content: Any) -> dict[str, str]:
     if not isinstance(content, list) or any(
         not isinstance(item, dict) or set(item) != {"name", "dtype"} for item in content
@@ -213,8 +220,10 @@ def _read_columns(content: Any) -> dict[str, str]:
 
 
 def read_spec(text: str) -> PermutationSpec:
-    """Parse untrusted text in normal form, where products hold no sums: to distribute a hostile one
-    may take all memory.
+    """Parse the untrusted text of a specification.
+
+    It must be in normal form, where products hold no sums: to distribute a hostile one may take all
+    memory.
     """
     for line in text.splitlines():
         name, colon, axes = line.rpartition(":")

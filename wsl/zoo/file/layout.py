@@ -1,11 +1,10 @@
-"""`Layout`: where each tensor of a checkpoint lies in its flat float32 row, and the exact way there
-and back.
+"""`RowLayout`: where each tensor of a checkpoint lies in its flat float32 row.
 
-    row[start:end] = tensor.flatten();   0 = start_1 < end_1 = start_2 < ... < end_T = P
+    row[start:end] = tensor.flatten()          0 = start_1 < end_1 = start_2 < ... < end_T = P
 
-Every value must be exactly a float32 (true of float32, float16, bfloat16, bool, and integers up to
-2^24); what is not is refused, never rounded. Tensors come back with their own dtype: integer
-buffers such as ``num_batches_tracked`` stay so.
+The way there and back is exact: every value must be a float32 (true of float32, float16, bfloat16,
+bool, and integers up to 2^24); what is not is refused, never rounded. Tensors come back with their
+own dtype: integer buffers such as ``num_batches_tracked`` stay so.
 """
 
 from __future__ import annotations
@@ -46,8 +45,9 @@ _View = tuple[str, tuple[int, ...], tuple[int, ...], int, torch.dtype]
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One tensor: its place in the row, and whether the architecture trains it (``param``) or not
-    (``buffer``).
+    """One tensor and its place in the row.
+
+    The architecture trains it (``kind`` is ``param``) or does not (``buffer``).
     """
 
     name: str
@@ -57,6 +57,17 @@ class Entry:
     end: int
     kind: str
 
+    @classmethod
+    def of(cls, name: str, tensor: Tensor, *, start: int, kind: str) -> Entry:
+        """The entry of ``tensor``; raises `ZooError` if it cannot be stored."""
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype not in DTYPES or tensor.numel() == 0 or tensor.dim() > _MAX_AXES:
+            raise ZooError(
+                f"{name}: {dtype} tensor of shape {tuple(tensor.shape)} cannot be stored; "
+                f"a zoo takes non-empty tensors of {', '.join(DTYPES)}"
+            )
+        return cls(name, tuple(tensor.shape), dtype, start, start + tensor.numel(), kind)
+
     def to_json(self) -> dict[str, Any]:
         """A plain dict, keys as in the file."""
         return {**dataclasses.asdict(self), "shape": list(self.shape)}
@@ -64,65 +75,56 @@ class Entry:
     @classmethod
     def from_json(cls, content: Any, start: int) -> Entry:
         """Read one untrusted entry that must begin at ``start``."""
-        if not isinstance(content, dict) or set(content) != {
-            field.name for field in dataclasses.fields(cls)
-        }:
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(content, dict) or set(content) != names:
             raise ZooError(
                 "layout: an entry is not an object of name, shape, dtype, start, end, kind: "
                 f"{str(content)[:80]}"
             )
-        name, shape = content["name"], content["shape"]
-        if (
-            not isinstance(name, str)
-            or not name
-            or not isinstance(shape, list)
-            or len(shape) > _MAX_AXES
-        ):
-            raise ZooError(
-                f"layout: entry {str(name)[:80]!r} needs a name and a list of at most {_MAX_AXES} "
-                "sizes as shape"
-            )
-        if any(type(size) is not int or size < 1 for size in shape):
-            raise ZooError(f"layout: {name}: shape {shape} must hold positive integers")
-        if content["dtype"] not in list(DTYPES) or content["kind"] not in ("param", "buffer"):
-            raise ZooError(
-                f"layout: {name}: dtype {content['dtype']!r} or kind {content['kind']!r} is unknown"
-            )
-        if content["start"] != start or content["end"] != start + math.prod(shape):
+        name, shape = _read_shape(content["name"], content["shape"])
+        dtype, kind = content["dtype"], content["kind"]
+        if dtype not in list(DTYPES) or kind not in ("param", "buffer"):
+            raise ZooError(f"layout: {name}: dtype {dtype!r} or kind {kind!r} is unknown")
+        end = start + math.prod(shape)
+        if content["start"] != start or content["end"] != end:
             raise ZooError(
                 f"layout: {name}: lies at {content['start']}..{content['end']}, not at {start}.."
-                f"{start + math.prod(shape)}; tensors follow each other without gap or overlap"
+                f"{end}; tensors follow each other without gap or overlap"
             )
-        return cls(
-            name, tuple(shape), content["dtype"], start, start + math.prod(shape), content["kind"]
+        return cls(name, shape, dtype, start, end, kind)
+
+
+def _read_shape(name: Any, shape: Any) -> tuple[str, tuple[int, ...]]:
+    few = isinstance(shape, list) and len(shape) <= _MAX_AXES
+    if not isinstance(name, str) or not name or not few:
+        raise ZooError(
+            f"layout: entry {str(name)[:80]!r} needs a name and a list of at most {_MAX_AXES} "
+            "sizes as shape"
         )
+    if any(type(size) is not int or size < 1 for size in shape):
+        raise ZooError(f"layout: {name}: shape {shape} must hold positive integers")
+    return name, tuple(shape)
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """All tensors of one architecture, in state-dict order."""
 
     entries: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, params: Mapping[str, Tensor], buffers: Collection[str] | None = None) -> Layout:
-        """The layout of one member; ``buffers`` names the untrained tensors (default: batch-norm
-        statistics and integers).
+    def of(cls, params: Mapping[str, Tensor], buffers: Collection[str] | None = None) -> RowLayout:
+        """The layout of one member.
+
+        ``buffers`` names the untrained tensors (default: batch-norm statistics and integers).
         """
-        entries, start = [], 0
+        entries: list[Entry] = []
         for name, tensor in params.items():
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            if dtype not in DTYPES or tensor.numel() == 0 or tensor.dim() > _MAX_AXES:
-                raise ZooError(
-                    f"{name}: {dtype} tensor of shape {tuple(tensor.shape)} cannot be stored; "
-                    f"a zoo takes non-empty tensors of {', '.join(DTYPES)}"
-                )
+            # without names of buffers: what is usual
             guess = name.rpartition(".")[2] in _BUFFERS or not tensor.is_floating_point()
             kind = "buffer" if (guess if buffers is None else name in buffers) else "param"
-            entries.append(
-                Entry(name, tuple(tensor.shape), dtype, start, start + tensor.numel(), kind)
-            )
-            start += tensor.numel()
+            start = entries[-1].end if entries else 0
+            entries.append(Entry.of(name, tensor, start=start, kind=kind))
         if unknown := sorted(set(buffers or ()) - set(params)):
             raise ZooError(f"buffers: {unknown[0]!r} is not among the tensors")
         if not entries:
@@ -130,9 +132,10 @@ class Layout:
         return cls(tuple(entries))
 
     @classmethod
-    def from_json(cls, content: Any) -> Layout:
-        """Read an untrusted layout; raises `ZooError` where it overlaps, leaves gaps or repeats a
-        name.
+    def from_json(cls, content: Any) -> RowLayout:
+        """Read an untrusted layout.
+
+        Raises `ZooError` where it overlaps, leaves gaps or repeats a name.
         """
         if not isinstance(content, list) or not content:
             raise ZooError("layout: must be a non-empty list of tensors")
@@ -162,44 +165,41 @@ class Layout:
         """Type of each tensor, by name."""
         return {entry.name: DTYPES[entry.dtype] for entry in self.entries}
 
-    def cast(self, dtype: torch.dtype | None) -> Layout:
+    def cast(self, dtype: torch.dtype | None) -> RowLayout:
         """The same layout with ``dtype`` for every floating tensor; None leaves it as it is."""
+        if dtype is None:
+            return self
         name = str(dtype).removeprefix("torch.")
-        return (
-            self
-            if dtype is None
-            else Layout(
-                tuple(
-                    dataclasses.replace(entry, dtype=name)
-                    if DTYPES[entry.dtype].is_floating_point
-                    else entry
-                    for entry in self.entries
-                )
+        floating = (DTYPES[entry.dtype].is_floating_point for entry in self.entries)
+        return RowLayout(
+            tuple(
+                dataclasses.replace(entry, dtype=name) if cast else entry
+                for entry, cast in zip(self.entries, floating, strict=True)
             )
         )
 
     def pack(self, params: Mapping[str, Tensor], *, rounding: bool = False) -> np.ndarray:
-        """Rows (n, P) float32 of n checkpoints, tensors (n, *shape); raises `ZooError` naming the
-        tensor that does not fit.
+        """Rows (n, P) float32 of n checkpoints, tensors (n, *shape).
 
-        ``rounding``: floating tensors of any type are taken, to be rounded to the layout's type by
-        who stores them.
+        Raises `ZooError` naming the tensor that does not fit. ``rounding``: floating tensors of any
+        type are taken, to be rounded to the layout's type by who stores them.
         """
         if difference := set(params) ^ {entry.name for entry in self.entries}:
             name = min(difference)
             what = "is not in the layout of this zoo" if name in params else "is missing"
             raise ZooError(f"{name}: {what}; all checkpoints of a zoo have the same tensors")
-        count = params[self.entries[0].name].shape[0] if params[self.entries[0].name].dim() else 0
+        first = params[self.entries[0].name]
+        count = first.shape[0] if first.dim() else 0
         rows = torch.empty(count, self.size, dtype=torch.float32)
         for entry in self.entries:
-            rows[:, entry.start : entry.end] = _as_float32(
-                entry, params[entry.name], count, rounding
-            ).reshape(count, entry.end - entry.start)
+            values = _as_float32(entry, params[entry.name], count, rounding=rounding)
+            rows[:, entry.start : entry.end] = values.reshape(count, entry.end - entry.start)
         return rows.numpy()
 
     def unpack(self, rows: Tensor) -> Params:
-        """Inverse of `pack`: float32 tensors are views into ``rows`` (B, P), others are cast back
-        to their dtype.
+        """Inverse of `pack`: tensors (B, *shape) of ``rows`` (B, P).
+
+        Those of the rows' own type are views into ``rows``, others are cast back to their type.
         """
         rows = rows if rows.stride(1) == 1 else rows.contiguous()
         place = len(rows), rows.stride(0), int(rows.storage_offset())
@@ -236,30 +236,37 @@ class Layout:
         return next(entry.name for entry in self.entries if column < entry.end)
 
 
-def _as_float32(entry: Entry, tensor: Tensor, count: int, rounding: bool) -> Tensor:
-    if tuple(tensor.shape) != (count, *entry.shape):
+def _as_float32(entry: Entry, tensor: Tensor, count: int, *, rounding: bool) -> Tensor:
+    """``tensor`` (count, *shape) as float32 on the processor, every value unchanged.
+
+    With ``rounding`` a floating tensor of any type is taken: `storage.to_stored` rounds it later,
+    and sees what overflows.
+    """
+    required, dtype = (count, *entry.shape), DTYPES[entry.dtype]
+    if tuple(tensor.shape) != required:
         raise ZooError(
-            f"{entry.name}: has shape {tuple(tensor.shape)}, but {(count, *entry.shape)} is "
-            "required: "
+            f"{entry.name}: has shape {tuple(tensor.shape)}, but {required} is required: "
             "a leading axis of checkpoints, then the shape in this zoo"
         )
-    if rounding and tensor.is_floating_point() and DTYPES[entry.dtype].is_floating_point:
-        return (
-            tensor.detach().cpu().to(torch.float32)
-        )  # `storage.to_stored` rounds, and sees what overflows
-    if tensor.dtype != DTYPES[entry.dtype]:
+    if rounding and tensor.is_floating_point() and dtype.is_floating_point:
+        return tensor.detach().cpu().to(torch.float32)
+    if tensor.dtype != dtype:
         raise ZooError(
             f"{entry.name}: is {tensor.dtype}, but this zoo holds torch.{entry.dtype}; cast it "
             "first"
         )
-    tensor = tensor.detach().cpu()
-    values = tensor.to(torch.float32)
-    if tensor.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool):
-        return values
-    back = values.to(tensor.dtype)
-    if not bool(((back == tensor) | ((back != back) & (tensor != tensor))).all()):
+    values = tensor.detach().cpu().to(torch.float32)
+    if not _exact(values, tensor.detach().cpu()):
         raise ZooError(
             f"{entry.name}: holds {tensor.dtype} values that float32 cannot represent exactly; "
             "cast it to float32 yourself, or leave it out"
         )
     return values
+
+
+def _exact(values: Tensor, tensor: Tensor) -> bool:
+    """Whether all float32 ``values`` are those of ``tensor``, NaN for NaN."""
+    if tensor.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool):
+        return True  # float32 holds every value of these
+    back = values.to(tensor.dtype)
+    return bool(((back == tensor) | ((back != back) & (tensor != tensor))).all())

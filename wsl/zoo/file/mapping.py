@@ -1,5 +1,4 @@
-"""`MappedFile`: the bytes of a file as they were when it was opened, straight from the page cache,
-and guarded.
+"""`MappedFile`: the bytes of a file as they were when it was opened, straight from the page cache.
 
 The map belongs to the file that was opened: one that is put in its place later does not mix with
 it. To read a page beyond the end of a file that was cut short in place would end the process with
@@ -37,8 +36,9 @@ class Extent:
 
 
 class MappedFile:
-    """The file ``path``, mapped read-only; survives fork, the renaming and the removal of the
-    file.
+    """The file ``path``, mapped read-only.
+
+    Survives fork, the renaming and the removal of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,9 +84,7 @@ class MappedRows:
         self._rows = carrier(file.array(extent))
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """``rows`` (n,), which must exist, as (n, P) numbers of `wsl.zoo.storage.carrier`, in
-        ``out`` if it is given.
-        """
+        """``rows`` (n,), which must exist, as (n, P) numbers of `carrier`, in ``out`` if given."""
         self._file.check()
         # mode="clip" writes into out without a second buffer
         return (
@@ -97,8 +95,9 @@ class MappedRows:
 
 
 def check_size(path: Path, now: int, needed: int) -> None:
-    """Raise `ZooError` if the file ``path`` of ``now`` bytes lacks some of the ``needed`` that it
-    had when it was opened.
+    """Raise `ZooError` if the file ``path`` was cut short after it was opened.
+
+    It has ``now`` bytes, and had the ``needed`` ones.
     """
     if now < needed:
         raise ZooError(

@@ -1,5 +1,4 @@
-"""`PreadFile`: the bytes of a file by system calls, for files that may be cut or fail while they
-are read.
+"""`PreadFile`: the bytes of a file by system calls, for files that may be cut or fail meanwhile.
 
 A page of a memory map that cannot be had ends the process with SIGBUS: on a network file system, a
 failing disk, or a file cut during the very copy. A call (pread) returns short or with an error code
@@ -21,8 +20,9 @@ from wsl.zoo.file.storage import carrier
 
 
 class PreadFile:
-    """The file ``path``, open for reading, with the methods of `MappedFile`; it keeps no position,
-    so a process may fork.
+    """The file ``path``, open for reading, with the methods of `MappedFile`.
+
+    It keeps no position, so a process may fork.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,8 +54,9 @@ class PreadFile:
         return PreadRows(self, extent)
 
     def fill(self, data: np.ndarray, offset: int) -> None:
-        """Read the contiguous ``data`` from ``offset`` on; raises `ZooError` if the file ends
-        before, or cannot be read.
+        """Read the contiguous ``data`` from ``offset`` on.
+
+        Raises `ZooError` if the file ends before, or cannot be read.
         """
         done = self._call(data.data, offset)
         while done < data.nbytes:
@@ -87,9 +88,7 @@ class PreadRows:
         self._bytes = extent.nbytes // extent.shape[0]
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """``rows`` (n,), which must exist, as (n, P) numbers of `wsl.zoo.storage.carrier`, in
-        ``out`` if it is given.
-        """
+        """``rows`` (n,), which must exist, as (n, P) numbers of `carrier`, in ``out`` if given."""
         block = np.empty((len(rows), self._extent.shape[1]), dtype=self._extent.dtype)
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of runs of adjacent rows
         offsets = rows[starts] * self._bytes + self._extent.offset

@@ -1,5 +1,4 @@
-"""Open a zoo file that nobody vouches for: learn where its arrays lie, and hold every claim against
-the file.
+"""Open a zoo file that nobody vouches for, and hold every claim of it against the file.
 
 HDF5 is only asked for names, types and places; no handle of it outlives `read`. The arrays are then
 views of the mapped file, which is safe across fork. Whatever is missing, damaged, linked elsewhere,
@@ -36,8 +35,10 @@ _SHUFFLE, _DEFLATE, _FLETCHER32 = 2, 1, 3
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What a file holds: header, places of the metadata and of the weights, checksum over all
-    attributes, and the file.
+    """What a file holds.
+
+    Its header, the places of metadata and weights, the checksum over all attributes, and the open
+    file itself.
     """
 
     header: Header
@@ -52,21 +53,7 @@ def read(path: Path, *, mapped: bool = True) -> Contents:
 
     ``mapped``: whether its arrays are then read through a memory map, or by system calls.
     """
-    if not path.is_file():
-        raise ZooError(
-            f"{path}: no such file; build one with ZooWriter, Zoo.from_models or 'wsl zoo build'"
-        )
-    try:
-        kind = MappedFile if mapped else PreadFile
-        opened = kind(path) if path.stat().st_size else None
-    except OSError as error:
-        raise ZooError(
-            f"{path}: cannot be opened ({error.strerror}); check that you may read it"
-        ) from None
-    if opened is None or not h5py.is_hdf5(path):
-        raise ZooError(
-            f"{path}: is not an HDF5 file, or its beginning is damaged; a zoo file is expected here"
-        )
+    opened = _opened(path, mapped=mapped)
     try:
         with _open(path) as file:
             contents = _read(file, opened)
@@ -82,9 +69,30 @@ def read(path: Path, *, mapped: bool = True) -> Contents:
     return contents
 
 
+def _opened(path: Path, *, mapped: bool) -> MappedFile | PreadFile:
+    """The bytes of an HDF5 file."""
+    if not path.is_file():
+        raise ZooError(
+            f"{path}: no such file; build one with ZooWriter, Zoo.from_models or 'wsl zoo build'"
+        )
+    try:
+        kind = MappedFile if mapped else PreadFile
+        opened = kind(path) if path.stat().st_size else None  # nothing cannot be mapped
+    except OSError as error:
+        raise ZooError(
+            f"{path}: cannot be opened ({error.strerror}); check that you may read it"
+        ) from None
+    if opened is None or not h5py.is_hdf5(path):
+        raise ZooError(
+            f"{path}: is not an HDF5 file, or its beginning is damaged; a zoo file is expected here"
+        )
+    return opened
+
+
 def _open(path: Path) -> h5py.File:
-    """Without a lock, which network file systems may lack; but as the caller did who has the file
-    open in this process.
+    """Without a lock, which network file systems may lack.
+
+    If this process has the file open with one already, as it did: HDF5 refuses to mix the two.
     """
     try:
         return h5py.File(path, "r", locking=False)
@@ -96,10 +104,23 @@ def _open(path: Path) -> h5py.File:
 
 def _read(file: h5py.File, opened: MappedFile | PreadFile) -> Contents:
     version = _check_kind(file)
+    header, stored = _header(file, version)
+    _check_names(h5py.h5g.open(file.id, b"/"), ["columns", "weights", *_FIXED], "/")
+    _check_names(_object(file, "columns", h5py.h5g.GroupID), header.columns, "/columns")
+    weights = _weights(file, opened.size, older=version == 1)
+    names = [*_FIXED, *(f"columns/{name}" for name in header.columns)]
+    extents = {name: _extent(file, name, opened.size) for name in names}
+    _check_weights(weights, header)
+    for name, extent in extents.items():
+        _check_extent(name, extent, header, rows=weights.shape[0])
+    return Contents(header, extents, weights, stored, opened)
+
+
+def _header(file: h5py.File, version: int) -> tuple[Header, int]:
+    """What the attributes say, and their checksum, which must be right."""
     texts = {name: _text(file, name) for name in TEXTS[version]}
-    size = _number(file, "P")
-    stored = _number(file, "checksum")
-    if checksum("complete", size, texts, version) != stored:
+    size, stored = _number(file, "P"), _number(file, "checksum")
+    if checksum("complete", size, texts, version=version) != stored:
         raise ZooError(
             "the attributes do not match their checksum; the file is damaged or was edited, fetch "
             "it again"
@@ -109,15 +130,7 @@ def _read(file: h5py.File, opened: MappedFile | PreadFile) -> Contents:
         raise ZooError(
             f"P is {size}, but the tensors of the layout have {header.layout.size} values"
         )
-    _check_names(h5py.h5g.open(file.id, b"/"), ["columns", "weights", *_FIXED], "/")
-    _check_names(_object(file, "columns", h5py.h5g.GroupID), header.columns, "/columns")
-    weights = _weights(file, opened.size, older=version == 1)
-    extents = {
-        name: _extent(file, name, opened.size)
-        for name in [*_FIXED, *(f"columns/{name}" for name in header.columns)]
-    }
-    _check_extents(weights, extents, header)
-    return Contents(header, extents, weights, stored, opened)
+    return header, stored
 
 
 def _check_kind(file: h5py.File) -> int:
@@ -224,44 +237,41 @@ def _weights(file: h5py.File, file_size: int, *, older: bool) -> Extent | Chunks
             f"/weights is stored in chunks with the filters {filters}; an archive has shuffle, "
             "deflate, fletcher32"
         )
-    shape, chunk = _shape("weights", dataset), plan.get_chunk()
-    stored = _dtype("weights", dataset.get_type())
+    stored, shape = _dtype("weights", dataset.get_type()), _shape("weights", dataset)
+    chunk = plan.get_chunk()
     size = math.prod(chunk) * stored.itemsize
-    if (
-        len(shape) != 2
-        or chunk[1] != shape[1]
-        or size > MAX_CHUNK
-        or -(-shape[0] // chunk[0]) > file_size
-    ):
+    count = -(-shape[0] // chunk[0])
+    if len(shape) != 2 or chunk[1] != shape[1] or size > MAX_CHUNK or count > file_size:
         raise ZooError(
             f"/weights has chunks of shape {chunk} for values {shape}; an archive has chunks of "
             "whole rows, of at "
             f"most {MAX_CHUNK} bytes, and no more of them than the file has bytes"
         )
-    return Chunks(stored, shape, chunk[0], _places(dataset, shape[0], chunk[0], file_size, size))
+    # zlib adds less than a thousandth to what it cannot pack
+    largest = size + size // 1000 + 64
+    places = [
+        _place(dataset, row, largest=largest, file_size=file_size)
+        for row in range(0, shape[0], chunk[0])
+    ]
+    return Chunks(stored, shape, chunk[0], np.array(places, dtype=np.int64))
 
 
-def _places(
-    dataset: h5py.h5d.DatasetID, rows: int, step: int, file_size: int, size: int
-) -> np.ndarray:
-    """Offset and size in the file of each chunk of ``size`` bytes; zlib adds less than a thousandth
-    to what it cannot pack.
-    """
-    places = np.empty((-(-rows // step), 2), dtype=np.int64)
-    for i in range(len(places)):
-        info = dataset.get_chunk_info_by_coord((i * step, 0))
-        if info.byte_offset is None or not 0 < info.size <= size + size // 1000 + 64:
-            raise ZooError(
-                f"/weights lacks the chunk of row {i * step}, or it has an impossible size; fetch "
-                "the file again"
-            )
-        if info.byte_offset + info.size > file_size or info.filter_mask:
-            raise ZooError(
-                f"/weights has a chunk at row {i * step} that lies beyond the end of the file, or "
-                "lacks a filter"
-            )
-        places[i] = info.byte_offset, info.size
-    return places
+def _place(
+    dataset: h5py.h5d.DatasetID, row: int, *, largest: int, file_size: int
+) -> tuple[int, int]:
+    """Offset and size in the file of the chunk that begins at ``row``."""
+    info = dataset.get_chunk_info_by_coord((row, 0))
+    if info.byte_offset is None or not 0 < info.size <= largest:
+        raise ZooError(
+            f"/weights lacks the chunk of row {row}, or it has an impossible size; fetch "
+            "the file again"
+        )
+    if info.byte_offset + info.size > file_size or info.filter_mask:
+        raise ZooError(
+            f"/weights has a chunk at row {row} that lies beyond the end of the file, or "
+            "lacks a filter"
+        )
+    return info.byte_offset, info.size
 
 
 def _shape(name: str, dataset: h5py.h5d.DatasetID) -> tuple[int, ...]:
@@ -282,29 +292,25 @@ def _dtype(name: str, kind: h5py.h5t.TypeID) -> np.dtype:
     return np.dtype(kind.dtype)
 
 
-def _check_extents(weights: Extent | Chunks, extents: Mapping[str, Extent], header: Header) -> None:
+def _check_weights(weights: Extent | Chunks, header: Header) -> None:
     if weights.dtype != STORED[header.dtype]:
         raise ZooError(
             f"/weights is stored as {weights.dtype}; {STORED[header.dtype].str} is required for "
             f"{header.dtype}"
         )
-    rows = weights.shape[0]
-    if weights.shape != (rows, header.layout.size):
-        raise ZooError(
-            f"/weights has shape {weights.shape}; {(rows, header.layout.size)} is required"
-        )
-    for name, extent in extents.items():
-        kind = header.columns.get(name.removeprefix("columns/"))
-        right = (
-            stored_as(kind, extent.dtype)
-            if kind and name not in _FIXED
-            else extent.dtype == np.dtype(_FIXED[name])
-        )
-        if not right:
-            raise ZooError(
-                f"/{name} is stored as {extent.dtype}; {kind or _FIXED[name]} is required"
-            )
-        if extent.shape != (rows,) and not (
-            name == "split" and len(extent.shape) == 1 and extent.shape[0] <= rows
-        ):
-            raise ZooError(f"/{name} has shape {extent.shape}; {(rows,)} is required")
+    wanted = (weights.shape[0], header.layout.size)
+    if weights.shape != wanted:
+        raise ZooError(f"/weights has shape {weights.shape}; {wanted} is required")
+
+
+def _check_extent(name: str, extent: Extent, header: Header, *, rows: int) -> None:
+    """Raise `ZooError` unless the array has the type of its column and a value for each row."""
+    kind = None if name in _FIXED else header.columns[name.removeprefix("columns/")]
+    fixed = _FIXED.get(name, "")
+    right = extent.dtype == np.dtype(fixed) if kind is None else stored_as(kind, extent.dtype)
+    if not right:
+        raise ZooError(f"/{name} is stored as {extent.dtype}; {kind or fixed} is required")
+    # the split is a value per member, of which there may be fewer than rows; `rows.table` counts
+    fewer = name == "split" and len(extent.shape) == 1 and extent.shape[0] <= rows
+    if extent.shape != (rows,) and not fewer:
+        raise ZooError(f"/{name} has shape {extent.shape}; {(rows,)} is required")

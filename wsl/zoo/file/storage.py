@@ -1,5 +1,4 @@
-"""How a row lies in the file: 4 bytes a value, or 2 on request, and the exact way to a tensor and
-back.
+"""How a row lies in the file: 4 bytes a value, or 2 on request.
 
     float32 -> f4        float16 -> f2        bfloat16 -> u2, the upper half of the float32's bits
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wsl.zoo.file.error import ZooError
-from wsl.zoo.file.layout import Layout
+from wsl.zoo.file.layout import RowLayout
 
 STORED = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
 """Type of ``/weights`` in the file, by logical type."""
@@ -24,8 +23,9 @@ _CARRIER = {4: (np.dtype("<f4"), torch.float32), 2: (np.dtype("<i2"), torch.int1
 
 
 def storage_name(dtype: torch.dtype) -> str:
-    """Name in the file of a torch type; raises `ZooError` for one in which weights are not
-    stored.
+    """Name in the file of a torch type.
+
+    Raises `ZooError` for one in which weights are not stored.
     """
     for name, known in TORCH.items():
         if known == dtype:
@@ -33,34 +33,31 @@ def storage_name(dtype: torch.dtype) -> str:
     raise ZooError(f"dtype {dtype}: weights are stored as torch.{', torch.'.join(TORCH)}")
 
 
-def to_stored(rows: np.ndarray, layout: Layout, dtype: str) -> np.ndarray:
-    """Rows (n, P) float32 as the file holds them; raises `ZooError` naming the tensor that
-    ``dtype`` cannot hold.
+def to_stored(rows: np.ndarray, layout: RowLayout, dtype: str) -> np.ndarray:
+    """Rows (n, P) float32 as the file holds them.
+
+    Raises `ZooError` naming the tensor that ``dtype`` cannot hold.
     """
     if dtype == "float32":
         return np.ascontiguousarray(rows, dtype="<f4")
     exact = torch.from_numpy(np.ascontiguousarray(rows))
     rounded = exact.to(TORCH[dtype])
     back = rounded.to(torch.float32)
-    integer = torch.tensor(
-        [
-            place
-            for entry in layout.entries
-            if not layout.dtypes[entry.name].is_floating_point
-            for place in range(entry.start, entry.end)
-        ],
-        dtype=torch.int64,
-    )
-    changed = torch.zeros(layout.size, dtype=torch.bool)
-    changed[integer] = True
-    wrong = (back.isinf() & exact.isfinite()) | (changed & (back != exact))
+    wrong = (back.isinf() & exact.isfinite()) | (_is_integer(layout) & (back != exact))
     for row, place in wrong.nonzero()[:1].tolist():
         raise ZooError(
             f"{layout.tensor_at(place)}: holds {exact[row, place]:g}, which {dtype} cannot "
-            "represent; store the "
-            "zoo as float32, or leave this tensor out"
+            "represent; store the zoo as float32, or leave this tensor out"
         )
     return carried(rounded).numpy().view(STORED[dtype])
+
+
+def _is_integer(layout: RowLayout) -> Tensor:
+    """(P,) bool: which values of a row belong to tensors that are not floating."""
+    integer = torch.zeros(layout.size, dtype=torch.bool)
+    for entry in layout.entries:
+        integer[entry.start : entry.end] = not layout.dtypes[entry.name].is_floating_point
+    return integer
 
 
 def to_tensor(stored: np.ndarray, dtype: str) -> Tensor:

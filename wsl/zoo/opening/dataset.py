@@ -1,7 +1,6 @@
-"""`Zoo`: a population of checkpoints of one architecture in one HDF5 file, as a sequence of weights
-with metadata.
+"""`Zoo`: a population of checkpoints in one HDF5 file, as a sequence of weights with metadata.
 
-    zoo[i] = (theta_i, metadata_i);   a batch is one gather of rows from the memory-mapped file
+    zoo[i] = (theta_i, metadata_i)          a batch is one gather of rows from the mapped file
 
 Opening reads the header only. Metadata are checked against their checksums when first used; the
 weights of all rows when `Zoo.verify` is called, and in passing only in an archive. No HDF5 handle
@@ -12,14 +11,13 @@ replaced while open stays as it was, one that is cut short is an error.
 from __future__ import annotations
 
 import dataclasses
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsl.symmetry import PermutationSpec
 from wsl.zoo.file import (
@@ -33,9 +31,10 @@ from wsl.zoo.file import (
     ZooError,
     carried,
     read,
+    row_checksums,
 )
 from wsl.zoo.rows import Checkpoints, read_column, read_table
-from wsl.zoo.write import write_models
+from wsl.zoo.write import FileOptions, Model, write_models
 
 _VERIFIED = 8 << 20
 """Bytes of rows that `Zoo.verify` holds at a time."""
@@ -61,36 +60,29 @@ class Zoo(Checkpoints):
     def from_models(
         cls,
         path: str | Path,
-        models: Iterable[nn.Module | Mapping[str, Tensor]],
+        models: Iterable[Model],
         *,
         spec: PermutationSpec,
         metadata: Mapping[str, Sequence[Any] | np.ndarray | Tensor],
-        architecture: dict[str, Any] | None = None,
-        provenance: dict[str, Any] | None = None,
-        split: tuple[float, float, float] = (0.8, 0.1, 0.1),
-        seed: int = 0,
-        allow_nonfinite: bool = False,
-        dtype: torch.dtype = torch.float32,
+        **options: Any,
     ) -> Zoo:
-        """Write ``models`` (modules or state dicts of one architecture) as members 0..N-1 at epoch
-        0, and open the file.
+        """Write ``models`` as members 0..N-1 at epoch 0 of a new zoo file, and open it.
 
-        ``metadata`` maps a column's name to one number, bool or text per model. An existing file is
-        replaced once the new one is complete. ``dtype`` torch.bfloat16 or torch.float16 rounds the
-        weights and halves the file. Raises `ZooError` naming the model, tensor or column that does
-        not fit.
+        An existing file is replaced once the new one is complete. Raises `ZooError` naming the
+        model, tensor or column that does not fit.
+
+        Parameters
+            models: modules or state dicts of one architecture.
+            metadata: a column's name to one number, truth value or text per model.
+            options: architecture, provenance, split, seed, allow_nonfinite, dtype; see
+                `wsl.zoo.FileOptions`.
         """
         write_models(
             Path(path).absolute(),
             models,
             spec=spec,
             metadata=metadata,
-            architecture=architecture,
-            provenance=provenance,
-            split=split,
-            seed=seed,
-            allow_nonfinite=allow_nonfinite,
-            dtype=dtype,
+            options=FileOptions(**options),
         )
         return cls(path)
 
@@ -115,9 +107,7 @@ class Zoo(Checkpoints):
         return isinstance(self._contents.weights, Chunks)
 
     def gather(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
-        """Rows (n,) int64 in 0..N-1 as one block (n, P) of the stored type, in ``out`` if it is
-        given.
-        """
+        """Rows (n,) int64 in 0..N-1 as a block (n, P) of the stored type, in ``out`` if given."""
         size, dtype, source = self._reading
         if out is None:
             return torch.from_numpy(source.take(rows)).view(dtype)
@@ -130,26 +120,33 @@ class Zoo(Checkpoints):
         return out
 
     def verify(self) -> None:
-        """Compare everything with its checksums; raises `ZooError` naming the damaged column, or
-        the first damaged row.
+        """Compare everything with its checksums.
+
+        Raises `ZooError` naming the damaged column, or the first damaged row.
         """
-        whole = Zoo(self.path, mapped=self._mapped)
+        whole = Zoo(self.path, mapped=self._mapped)  # as stored, whatever type this one gives
         self._check_same(whole._contents.checksum)
         table = whole.table
+        for row, found, expected in whole._row_checksums():
+            if found != expected:
+                raise ZooError(
+                    f"{self.path}: row {row} (member {table['member'][row]}, epoch "
+                    f"{table['epoch'][row]}) does "
+                    "not match its checksum; its weights are damaged, fetch or build it again"
+                )
+
+    def _row_checksums(self) -> Iterator[tuple[int, int, int]]:
+        """Number of each row, the checksum of its bytes, and the one that is noted for it."""
         try:
-            expected = read_column(whole._contents, "crc32").tolist()
+            expected = read_column(self._contents, "crc32").tolist()
         except ZooError as error:
             raise ZooError(f"{self.path}: {error}") from None
         step = max(1, _VERIFIED // (4 * self.header.layout.size))
-        for start in range(0, len(whole), step):
-            rows = np.arange(start, min(start + step, len(whole)))
-            for row, data in zip(rows.tolist(), carried(whole.gather(rows)).numpy(), strict=True):
-                if zlib.crc32(data.data) != expected[row]:
-                    raise ZooError(
-                        f"{self.path}: row {row} (member {table['member'][row]}, epoch "
-                        f"{table['epoch'][row]}) does "
-                        "not match its checksum; its weights are damaged, fetch or build it again"
-                    )
+        for start in range(0, len(self), step):
+            rows = np.arange(start, min(start + step, len(self)))
+            block = carried(self.gather(rows)).numpy()
+            noted = expected[start : start + step]
+            yield from zip(rows.tolist(), row_checksums(block).tolist(), noted, strict=True)
 
     def _read_table(self) -> np.ndarray:
         return read_table(self._contents)
@@ -159,14 +156,10 @@ class Zoo(Checkpoints):
         """P, the stored type, and where rows are taken from."""
         if "reading" not in self._cache:
             file, weights = self._contents.file, self._contents.weights
-            source = (
-                ChunkedRows(file, weights) if isinstance(weights, Chunks) else file.rows(weights)
-            )
-            self._cache["reading"] = (
-                self.header.layout.size,
-                TORCH[self._contents.header.dtype],
-                source,
-            )
+            chunked = isinstance(weights, Chunks)
+            source = ChunkedRows(file, weights) if chunked else file.rows(weights)
+            stored = TORCH[self._contents.header.dtype]
+            self._cache["reading"] = (self.header.layout.size, stored, source)
         return self._cache["reading"]
 
     def _check_same(self, checksum: int) -> None:
@@ -177,8 +170,9 @@ class Zoo(Checkpoints):
 
 
 def _in_type(contents: Contents, dtype: torch.dtype | None) -> Header:
-    """The header with its floating tensors in another type; rows are cast tensor by tensor when
-    they are unpacked.
+    """The header with its floating tensors in another type.
+
+    Rows are cast tensor by tensor when they are unpacked.
     """
     if dtype is None:
         return contents.header

@@ -1,8 +1,7 @@
-"""Several zoos as one: `Concatenation` of one architecture, `Collection` of many; `Resident`, all
-weights on a device.
+"""Several zoos as one: of one architecture, of many, or all weights on a device.
 
-    rows = rows of part 1, then of part 2, ...;    member' = member + sum over earlier parts (1 +
-                                                   their largest member)
+    rows = rows of part 1, then of part 2, ...
+    member' = member + sum over earlier parts of (1 + their largest member)
 
 A member of one part is another training run than the member of the same number in another part, so
 numbers are shifted and never merged. Splits stay those that each file drew. Parts must agree in
@@ -24,30 +23,26 @@ from wsl.zoo.file import Header, ZooError, carried
 from wsl.zoo.opening.dataset import Zoo
 from wsl.zoo.rows import Batch, Checkpoints
 
+_COPIED = 64 << 20
+"""Bytes of rows that are on the way to a device at a time."""
+
 
 class Concatenation(Checkpoints):
-    """``parts`` as one sequence; raises `ZooError` naming the first part that differs, and in
-    what.
+    """``parts`` as one sequence.
+
+    Raises `ZooError` naming the first part that differs, and in what.
     """
 
     def __init__(self, parts: Sequence[Checkpoints]) -> None:
         if not parts:
             raise ZooError("no zoos given; at least one is needed")
-        for part in parts[1:]:
-            if difference := _difference(parts[0].header, part.header):
-                raise ZooError(
-                    f"{part.path}: {difference} than in {parts[0].path}; only zoos of one kind "
-                    "are one sequence, "
-                    "others can be opened together as wsl.zoo.Collection"
-                )
-        super().__init__(parts[0].path, parts[0].header)
+        first = parts[0]
+        _check_alike(parts)
+        super().__init__(first.path, first.header)
         self.parts = tuple(parts)
         self.provenance = {"parts": [part.provenance for part in parts]}
         self._starts = np.cumsum([0, *map(len, parts)])
-        stored = {part.gather(np.zeros(0, dtype=np.int64)).dtype for part in parts}
-        self._stored = (
-            stored.pop() if len(stored) == 1 else torch.float32
-        )  # which holds any of the others exactly
+        self._stored = _common_type(parts)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -85,41 +80,43 @@ class Concatenation(Checkpoints):
 
 
 class Resident(Checkpoints):
-    """All rows of ``base`` on a device; batches are made there. Raises `ZooError` where they do not
-    fit.
+    """All rows of ``base`` on a device; batches are made there.
+
+    Raises `ZooError` where they do not fit.
     """
 
     def __init__(self, base: Checkpoints, device: torch.device | str) -> None:
         super().__init__(base.path, base.header)
         self.base, self.device, self.provenance = base, torch.device(device), base.provenance
         like = base.gather(np.zeros(0, dtype=np.int64))
-        needed, free = len(base) * like.shape[1] * like.element_size(), _free_bytes(self.device)
-        if needed > free:
-            raise ZooError(
-                f"{base.path}: {len(base):,} rows need {needed:,} bytes, but {device} has "
-                f"{free:,} free; keep the "
-                "file mapped, or take fewer rows with zoo.where"
-            )
+        bytes_per_row = like.shape[1] * like.element_size()
+        self._check_room(len(base) * bytes_per_row)
         self._weights = torch.empty(len(base), like.shape[1], dtype=like.dtype, device=self.device)
-        step = max(1, (64 << 20) // (like.shape[1] * like.element_size()))
+        step = max(1, _COPIED // bytes_per_row)
         for start in range(0, len(base), step):
             rows = np.arange(start, min(start + step, len(base)))
             self._weights[start : start + step] = base.gather(rows).to(self.device)
+
+    def _check_room(self, needed: int) -> None:
+        free = _free_bytes(self.device)
+        if needed > free:
+            raise ZooError(
+                f"{self.path}: {len(self.base):,} rows need {needed:,} bytes, but {self.device} "
+                f"has {free:,} free; keep the "
+                "file mapped, or take fewer rows with zoo.where"
+            )
 
     def __len__(self) -> int:
         return len(self.base)
 
     def gather(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
         """See `Checkpoints.gather`."""
-        if (
-            out is None and self.device.type == "cpu"
-        ):  # index_select's threads cost more than they bring for one batch
-            return torch.from_numpy(carried(self._weights).numpy().take(rows, axis=0)).view(
-                self._weights.dtype
-            )
-        return torch.index_select(
-            self._weights, 0, torch.from_numpy(rows).to(self.device, non_blocking=True), out=out
-        )
+        if out is None and self.device.type == "cpu":
+            # index_select's threads cost more than they bring for one batch
+            taken = carried(self._weights).numpy().take(rows, axis=0)
+            return torch.from_numpy(taken).view(self._weights.dtype)
+        chosen = torch.from_numpy(rows).to(self.device, non_blocking=True)
+        return torch.index_select(self._weights, 0, chosen, out=out)
 
     def verify(self) -> None:
         """As `Zoo.verify` of the file; what is on the device is not looked at."""
@@ -130,24 +127,25 @@ class Resident(Checkpoints):
 
 
 class Collection(Sequence[Checkpoints]):
-    """Zoos of any architectures, a list with one entry per kind: files of one kind are one entry,
-    in the order they came.
+    """Zoos of any architectures, a list with one entry per kind.
+
+    Files of one kind are one entry, in the order they came.
 
     `loader` draws batches of one kind each; nothing is padded, and metadata are those of the kind.
     """
 
     def __init__(self, zoos: Sequence[Checkpoints]) -> None:
+        if not zoos:
+            raise ZooError("no zoos given; at least one is needed")
         kinds: list[list[Checkpoints]] = []
         for zoo in zoos:
-            for kind in kinds:
-                if not _difference(kind[0].header, zoo.header):
-                    kind.append(zoo)
-                    break
-            else:
+            same = (kind for kind in kinds if not _difference(kind[0].header, zoo.header))
+            kind = next(same, None)
+            if kind is None:
                 kinds.append([zoo])
-        if not kinds:
-            raise ZooError("no zoos given; at least one is needed")
-        self._kinds = [kind[0] if len(kind) == 1 else Concatenation(kind) for kind in kinds]
+            else:
+                kind.append(zoo)
+        self._kinds = [concatenate(kind) for kind in kinds]
 
     @overload
     def __getitem__(self, index: int) -> Checkpoints: ...
@@ -165,8 +163,9 @@ class Collection(Sequence[Checkpoints]):
     def loader(
         self, split: str | None = None, *, batch_size: int, shuffle: bool = False, seed: int = 0
     ) -> Iterator[tuple[int, Batch]]:
-        """Pairs of the number of a kind and a batch of it, one pass; shuffled, the kinds alternate
-        at random.
+        """Pairs of the number of a kind and a batch of it, one pass.
+
+        Shuffled, the kinds alternate at random.
         """
         loaders = [
             zoo.loader(split, batch_size=batch_size, shuffle=shuffle, seed=seed)
@@ -194,10 +193,9 @@ def open(
     dtype: torch.dtype | None = None,
     mapped: bool = True,
 ) -> Checkpoints:
-    """One zoo file, or several of one kind as one sequence; raises `ZooError` naming a file that is
-    wrong or differs.
+    """One zoo file, or several of one kind as one sequence.
 
-    ``dtype`` and ``mapped`` as of `Zoo`.
+    Raises `ZooError` naming a file that is wrong or differs. ``dtype`` and ``mapped`` as of `Zoo`.
     """
     if isinstance(paths, (str, Path)):
         return Zoo(paths, dtype=dtype, mapped=mapped)
@@ -206,6 +204,22 @@ def open(
         if path in files[:i]:
             raise ZooError(f"{path}: is given twice")
     return concatenate([Zoo(path, dtype=dtype, mapped=mapped) for path in files])
+
+
+def _check_alike(parts: Sequence[Checkpoints]) -> None:
+    for part in parts[1:]:
+        if difference := _difference(parts[0].header, part.header):
+            raise ZooError(
+                f"{part.path}: {difference} than in {parts[0].path}; only zoos of one kind "
+                "are one sequence, "
+                "others can be opened together as wsl.zoo.Collection"
+            )
+
+
+def _common_type(parts: Sequence[Checkpoints]) -> torch.dtype:
+    """The type in which all are stored, or float32, which holds any of the others exactly."""
+    stored = {part.gather(np.zeros(0, dtype=np.int64)).dtype for part in parts}
+    return stored.pop() if len(stored) == 1 else torch.float32
 
 
 def _difference(a: Header, b: Header) -> str | None:

@@ -1,5 +1,6 @@
-"""One .npz file: a state dict as numpy arrays, by name. Pickled objects are refused, claimed sizes
-checked first.
+"""One .npz file: a state dict as numpy arrays, by name.
+
+Pickled objects are refused, claimed sizes checked first.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ _DAMAGED = (
 
 
 def read_npz(path: Path) -> Params:
-    """The arrays of ``path`` as tensors; raises `ZooError` if one is no array of numbers, or larger
-    than the archive says.
+    """The arrays of ``path`` as tensors.
+
+    Raises `ZooError` if one is no array of numbers, or larger than the archive says.
     """
     try:
         with zipfile.ZipFile(path) as archive:

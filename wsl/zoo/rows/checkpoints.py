@@ -1,12 +1,11 @@
-"""`Checkpoints`: a sequence of weights of one architecture, with metadata; a file, some of its
-rows, or several files as one.
+"""`Checkpoints`: a sequence of weights of one architecture, with metadata.
 
-    zoo[i] = (theta_i, metadata_i);   a batch is one gather of rows;   zoo.where("epoch == 20") is
-        again such a sequence
+    zoo[i] = (theta_i, metadata_i)        a batch is one gather of rows
+    zoo.where("epoch == 20")              is again such a sequence
 
-Everything that can be said of rows and columns is said here once; `Zoo`, `View`, `Concatenation`
-and `Resident` say only where the rows come from. Metadata and statistics are computed when first
-used, and kept.
+It may be a file, some of its rows, or several files as one. Everything that can be said of rows and
+columns is said here once; `Zoo`, `View`, `Concatenation` and `Resident` say only where the rows
+come from. Metadata and statistics are computed when first used, and kept.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ from wsl.zoo.rows.where import where
 
 
 class Checkpoints(abc.ABC):
-    """N checkpoints of one architecture; ``path`` is the file they come from, or the first of
-    several.
+    """N checkpoints of one architecture.
 
-    ``columns`` maps each metadata column to its kind, ``buffers`` names the tensors that are not
-    trained. ``device`` is where batches are made.
+    ``path`` is the file they come from, or the first of several. ``columns`` maps each metadata
+    column to its kind, ``buffers`` names the tensors that are not trained. ``device`` is where
+    batches are made.
     """
 
     path: Path
@@ -62,9 +61,7 @@ class Checkpoints(abc.ABC):
 
     @abc.abstractmethod
     def gather(self, rows: np.ndarray, out: Tensor | None = None) -> Tensor:
-        """Rows (n,) int64 in 0..N-1 as one block (n, P) of the stored type, in ``out`` if it is
-        given.
-        """
+        """Rows (n,) int64 in 0..N-1 as a block (n, P) of the stored type, in ``out`` if given."""
 
     @abc.abstractmethod
     def verify(self) -> None:
@@ -75,8 +72,9 @@ class Checkpoints(abc.ABC):
 
     @property
     def table(self) -> np.ndarray:
-        """All metadata, a read-only structured array with one record per row: member, epoch, split,
-        then the columns.
+        """All metadata, a read-only structured array with one record per row.
+
+        Its fields are member, epoch, split, then the columns.
         """
         if "table" not in self._cache:
             self._cache["table"] = self._read_table()
@@ -95,8 +93,9 @@ class Checkpoints(abc.ABC):
         return (self[row] for row in range(len(self)))
 
     def __getitem__(self, index: Any) -> tuple[Params, dict[str, Any]]:
-        """One checkpoint and its metadata as Python values; for a slice or a sequence of row
-        numbers, a batch of them.
+        """One checkpoint and its metadata as Python values.
+
+        For a slice or a sequence of row numbers, a batch of them.
         """
         if isinstance(index, slice):
             return self.__getitems__(range(len(self))[index])
@@ -104,21 +103,22 @@ class Checkpoints(abc.ABC):
             return self.__getitems__(index)
         rows = self._rows([int(index)])
         params, record = self.header.layout.unpack(self.gather(rows)), self.table[rows[0]]
-        return {name: tensor[0].clone() for name, tensor in params.items()}, {
-            name: record[name].item() for name in self._names
-        }
+        metadata = {name: record[name].item() for name in self._names}
+        return {name: tensor[0].clone() for name, tensor in params.items()}, metadata
 
     def __getitems__(self, indices: Any) -> Batch:
-        """The checkpoints ``indices`` as tensors (B, *shape), views of one block, and their numbers
-        as tensors (B,).
+        """The checkpoints ``indices`` as tensors (B, *shape), and their numbers as tensors (B,).
+
+        The weights are views of one block.
         """
         return self.batch(indices)
 
     def batch(
         self, indices: Any, *, out: Tensor | None = None, device: torch.device | str | None = None
     ) -> Batch:
-        """As ``zoo[indices]``, the weights by way of ``out`` (B, P), for example pinned memory, and
-        then on ``device``.
+        """As ``zoo[indices]``, but on ``device``.
+
+        The weights go by way of ``out`` (B, P), for example pinned memory.
         """
         return self.read(self._rows(indices), out=out, device=device)
 
@@ -129,8 +129,9 @@ class Checkpoints(abc.ABC):
         out: Tensor | None = None,
         device: torch.device | str | None = None,
     ) -> Batch:
-        """As `batch`, for row numbers (B,) int64 that are known to lie in 0..N-1: what a loader
-        does for each batch.
+        """As `batch`, for row numbers (B,) int64 that are known to lie in 0..N-1.
+
+        That is what a loader does for each batch.
         """
         block = self.gather(rows, out)
         if device is not None:
@@ -143,8 +144,9 @@ class Checkpoints(abc.ABC):
         return batch
 
     def indices(self, split: str | None = None, **equals: Any) -> np.ndarray:
-        """Rows, ascending, of a split ("train", "val", "test"; None: all) whose metadata equal what
-        is asked: ``epoch=20``.
+        """Rows, ascending, of a split whose metadata equal what is asked, such as ``epoch=20``.
+
+        A split is "train", "val" or "test"; None takes all.
         """
         if split is not None and split not in SPLITS:
             raise ZooError(
@@ -153,8 +155,9 @@ class Checkpoints(abc.ABC):
         return select(self.table, {**({} if split is None else {"split": split}), **equals})
 
     def where(self, condition: str) -> View:
-        """The rows that fulfil a condition on the table, such as ``"test_accuracy > 0.8 & epoch ==
-        20"``; see `wsl.zoo.rows.where`.
+        """The rows that fulfil a condition, such as ``"test_accuracy > 0.8 & epoch == 20"``.
+
+        See `wsl.zoo.rows.where` for the grammar.
 
         Raises `ZooError` if it cannot be understood, or no row fulfils it.
         """
@@ -192,11 +195,10 @@ class Checkpoints(abc.ABC):
         epoch: int | None = None,
         device: torch.device | str | None = None,
     ) -> Loader:
-        """Batches of the rows of a split, at one ``epoch`` or all; the order depends on seed and
-        number of the pass.
+        """Batches of the rows of a split, at one ``epoch`` or all.
 
-        ``device``: where the batches shall be; to a GPU they go through pinned memory while the
-        next one is read.
+        The order depends on seed and number of the pass. ``device``: where the batches shall be; to
+        a GPU they go through pinned memory while the next one is read.
         """
         if batch_size < 1 or seed < 0:
             raise ZooError(
@@ -215,10 +217,9 @@ class Checkpoints(abc.ABC):
         )
 
     def statistics(self, split: str | None = "train") -> dict[str, tuple[Tensor, Tensor]]:
-        """Mean and population standard deviation over rows and entries of each tensor, 0-d float64;
-        computed once.
+        """Mean and population standard deviation over rows and entries of each tensor, 0-d float64.
 
-        Entries that are not finite are left out.
+        Computed once. Entries that are not finite are left out.
         """
         if ("statistics", split) not in self._cache:
             rows = self.indices(split)
@@ -239,6 +240,7 @@ class Checkpoints(abc.ABC):
         return Numbers(self.table, self._names, self.device)
 
     def _rows(self, indices: Any) -> np.ndarray:
+        """``indices`` as row numbers 0..N-1, where negative ones count from the end."""
         rows = np.asarray(indices)
         rows = rows if rows.size else np.zeros(0, dtype=np.int64)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
@@ -246,10 +248,7 @@ class Checkpoints(abc.ABC):
                 f"{self.path}: rows must be a sequence of integers, got {rows.dtype} of shape "
                 f"{rows.shape}"
             )
-        plain = rows.dtype == np.int64 and rows.ndim == 1 and rows.flags.carray
-        if plain and (
-            not len(rows) or rows.view(np.uint64).max() < len(self)
-        ):  # negative numbers are large there
+        if self._known(rows):
             return rows
         wrong = rows[(rows < -len(self)) | (rows >= len(self))]
         if wrong.size:
@@ -258,13 +257,18 @@ class Checkpoints(abc.ABC):
             )
         return np.where(rows < 0, rows + len(self), rows).astype(np.int64)
 
+    def _known(self, rows: np.ndarray) -> bool:
+        """Whether all are row numbers already, by one look: negative ones are large as unsigned."""
+        if rows.dtype != np.int64 or not rows.flags.carray:
+            return False
+        return not len(rows) or bool(rows.view(np.uint64).max() < len(self))
+
 
 class View(Checkpoints):
-    """Some rows of ``base``, in the order of ``rows``; nothing is copied. Splits and member numbers
-    stay those of the base.
+    """Some rows of ``base``, in the order of ``rows``; nothing is copied.
 
-    ``provenance`` says which rows they are, so that results on a view are not taken for results on
-    the whole.
+    Splits and member numbers stay those of the base. ``provenance`` says which rows they are, so
+    that results on a view are not taken for results on the whole.
     """
 
     def __init__(self, base: Checkpoints, rows: np.ndarray) -> None:

@@ -1,5 +1,6 @@
-"""Batches of checkpoints in an order that a seed fixes: pass k of a shuffled loader is
-permutation(rows; seed, k).
+"""Batches of checkpoints in an order that a seed fixes.
+
+    pass k of a shuffled loader = permutation(rows; seed, k)
 
 Each pass yields each of its rows exactly once (but for a dropped incomplete batch). Whole batches
 come straight from the mapped file, so worker processes bring nothing; for code that wants a
@@ -23,7 +24,7 @@ Batch = tuple[Params, dict[str, Tensor]]
 """Weights (B, *shape) and numeric metadata (B,)."""
 
 
-class Batches(Protocol):
+class RowSource(Protocol):
     """What a loader reads from."""
 
     device: torch.device
@@ -45,11 +46,12 @@ class Batches(Protocol):
 
 @dataclasses.dataclass
 class Loader:
-    """An iterable over batches of ``rows`` with a length; ``passes`` counts the passes begun and
-    may be set to resume.
+    """An iterable over batches of ``rows`` with a length.
+
+    ``passes`` counts the passes begun and may be set to resume.
     """
 
-    source: Batches
+    source: RowSource
     rows: np.ndarray
     batch_size: int
     shuffle: bool = False
@@ -63,21 +65,16 @@ class Loader:
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = (
-            np.random.default_rng([self.seed, self.passes]).permutation(self.rows)
-            if self.shuffle
-            else self.rows
-        )
+        order = self.rows
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.passes]).permutation(order)
         self.passes += 1
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         parts = (order[start : start + self.batch_size] for start in starts)
-        if (
-            self.device is not None
-            and self.device.type == "cuda"
-            and self.source.device.type == "cpu"
-        ):
-            return self._pinned(parts, self.device)
-        return (self.source.read(part, device=self.device) for part in parts)
+        target, device = self.device, self.source.device
+        if target is not None and target.type == "cuda" and device.type == "cpu":
+            return self._pinned(parts, target)
+        return (self.source.read(part, device=target) for part in parts)
 
     def _pinned(self, parts: Iterator[np.ndarray], device: torch.device) -> Iterator[Batch]:
         """A block is written again only when its copy to the device is over."""

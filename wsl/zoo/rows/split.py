@@ -1,10 +1,9 @@
 """Splits are by member, never by row: all checkpoints of one training run are on the same side.
 
-counts = largest-remainder rounding of (f_train, f_val, f_test) M;   a split with f > 0 gets a
-                                                                     member if there are enough
+    counts = largest-remainder rounding of (f_train, f_val, f_test) M
 
-Or counts are given, and the last members are the test split: that of a data set with a test split
-of its own.
+where a split with f > 0 gets a member if there are enough. Or counts are given, and the last
+members are the test split: that of a data set with a test split of its own.
 """
 
 from __future__ import annotations
@@ -22,13 +21,20 @@ Split = Fractions | Callable[[np.ndarray], np.ndarray]
 
 
 def split_members(count: int, fractions: Sequence[float], seed: int) -> np.ndarray:
-    """Code of the split (0 train, 1 val, 2 test) of each of ``count`` members, drawn by ``seed``;
-    u1 of shape (count,).
+    """Code of the split of each of ``count`` members, drawn by ``seed``; u1 of shape (count,).
+
+    0 is train, 1 val, 2 test.
     """
     if len(fractions) != len(SPLITS) or min(fractions) < 0 or not abs(sum(fractions) - 1) < 1e-6:
         raise ZooError(
             f"split {tuple(fractions)}: give three fractions for {', '.join(SPLITS)} that sum to 1"
         )
+    codes = np.repeat(np.arange(len(SPLITS), dtype=np.uint8), _counts(count, fractions))
+    return codes[np.random.default_rng(seed).permutation(count)]
+
+
+def _counts(count: int, fractions: Sequence[float]) -> np.ndarray:
+    """Members of each split: rounded down, the rest to the largest remainders, none left empty."""
     exact = np.array(fractions) * count
     counts = np.floor(exact + 1e-9).astype(int)
     for code in np.argsort(counts - exact, kind="stable")[: count - counts.sum()]:
@@ -38,13 +44,14 @@ def split_members(count: int, fractions: Sequence[float], seed: int) -> np.ndarr
         if counts[code] == 0 and count >= len(wanted):
             counts[code] += 1
             counts[np.argmax(counts)] -= 1
-    codes = np.repeat(np.arange(len(SPLITS), dtype=np.uint8), counts)
-    return codes[np.random.default_rng(seed).permutation(count)]
+    return counts
 
 
 def split_last(members: np.ndarray, counts: Sequence[int], seed: int) -> np.ndarray:
-    """Codes of ``members`` (M,), numbers below sum(counts): test are the last counts[2] numbers,
-    val is drawn from the others.
+    """Codes of ``members`` (M,), where the last members are the test split.
+
+    Members are numbers below sum(counts): test are the last counts[2] of them, val is drawn from
+    the others.
 
     A number's split does not depend on which members there are.
     """

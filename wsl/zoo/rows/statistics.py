@@ -1,7 +1,7 @@
 """Mean and standard deviation of each tensor over many rows, in one streamed pass in float64.
 
-    n = n_a + n_b,  d = mean_b - mean_a,  mean = mean_a + d n_b / n,  M = M_a + M_b + d^2 n_a n_b /
-        n,  std = sqrt(M / n)
+    n = n_a + n_b        d = mean_b - mean_a        mean = mean_a + d n_b / n
+    M = M_a + M_b + d^2 n_a n_b / n                 std = sqrt(M / n)
 
 Chan, Golub, LeVeque, Updating formulae and a pairwise algorithm for computing sample variances
 (1979): nothing cancels, whatever the mean. Entries that are not finite are left out.
@@ -15,16 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsl.zoo.file import Layout
+from wsl.zoo.file import RowLayout
 
 _CHUNK = 16 << 20
 """Bytes of weights held at a time."""
 
 
 def statistics(
-    gather: Callable[[np.ndarray], Tensor], rows: np.ndarray, layout: Layout
+    gather: Callable[[np.ndarray], Tensor], rows: np.ndarray, layout: RowLayout
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """(mean, population standard deviation) over rows and entries of each tensor, 0-d float64;
+    """(mean, population standard deviation) over rows and entries of each tensor, 0-d float64.
+
     ``gather`` gives rows (n, P).
     """
     totals = {entry.name: (0, 0.0, 0.0) for entry in layout.entries}

@@ -17,27 +17,30 @@ from wsl.zoo.file import SPLITS, Contents, ZooError, decode
 
 
 def read_table(contents: Contents) -> np.ndarray:
-    """One read-only record per row: member i4, epoch i4, split U5, then the columns. Raises
-    `ZooError` on damage.
+    """One read-only record per row: member i4, epoch i4, split U5, then the columns.
+
+    Raises `ZooError` on damage.
     """
     try:
-        member, epoch, split = (
-            read_column(contents, name) for name in ("member", "epoch", "split")
-        )
-        fields = {
-            "member": member,
-            "epoch": epoch,
-            "split": np.array(SPLITS)[_row_splits(member, epoch, split)],
-        }
-        for name, kind in contents.header.columns.items():
-            fields[name] = decode(name, read_column(contents, f"columns/{name}"), kind)
+        fields = _fields(contents)
     except ZooError as error:
         raise ZooError(f"{contents.file.path}: {error}") from None
-    table = np.empty(len(member), dtype=[(name, values.dtype) for name, values in fields.items()])
+    types = [(name, values.dtype) for name, values in fields.items()]
+    table = np.empty(len(fields["member"]), dtype=types)
     for name, values in fields.items():
         table[name] = values
     table.flags.writeable = False
     return table
+
+
+def _fields(contents: Contents) -> dict[str, np.ndarray]:
+    """Every field of the table, a value per row."""
+    member, epoch, split = (read_column(contents, name) for name in ("member", "epoch", "split"))
+    names = np.array(SPLITS)[_row_splits(member, epoch, split)]
+    fields = {"member": member, "epoch": epoch, "split": names}
+    for name, kind in contents.header.columns.items():
+        fields[name] = decode(name, read_column(contents, f"columns/{name}"), kind)
+    return fields
 
 
 def read_column(contents: Contents, name: str) -> np.ndarray:

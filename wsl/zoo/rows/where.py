@@ -1,9 +1,11 @@
 """`where`: a condition on the table of a zoo, as text, to a truth value for each row.
 
-    or    := and ("|" and)*          and := not ("&" not)*          not := "~" not | "(" or ")" |
-                                                                    chain
-    chain := value (compare value)*  compare := == != < <= > >=     value := column | number |
-                                                                    'text' | "text" | true | false
+    or       := and ("|" and)*
+    and      := not ("&" not)*
+    not      := "~" not | "(" or ")" | chain
+    chain    := value (compare value)*
+    compare  := == | != | < | <= | > | >=
+    value    := column | number | 'text' | "text" | true | false
 
 Comparisons bind tightest, then ~, &, |: ``test_accuracy > 0.8 & epoch == 20`` means what it says.
 ``0.2 < lr <= 1`` is a chain; a column of truth values may stand alone. Names are the columns of the
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,11 +121,12 @@ class _Parser:
         if token.kind == "text":
             return np.array(token.text[1:-1])
         if token.kind == "number":
-            return np.array(
-                float(token.text)
-                if re.search("[.eE]", token.text) or len(token.text) > 18
-                else int(token.text)
-            )
+            # beyond 18 digits an integer may not fit 64 bits
+            floating = re.search("[.eE]", token.text) or len(token.text) > 18
+            return np.array(float(token.text) if floating else int(token.text))
+        return self._named(token)
+
+    def _named(self, token: _Token) -> Any:
         names = self.table.dtype.names or ()
         if token.text in names:
             return self.table[token.text]
@@ -151,22 +155,19 @@ class _Parser:
         self.at += 1
         return self.tokens[self.at - 1]
 
-    def _tokens(self) -> Any:
+    def _tokens(self) -> Iterator[_Token]:
         at, end = 0, len(self.text.rstrip())
         while at < end:
             match = _TOKEN.match(self.text, at)
             start = at + len(self.text[at:]) - len(self.text[at:].lstrip())
             if match is None:
                 hint = "; equality is written ==" if self.text[start] == "=" else ""
-                raise self.error(
-                    f"{self.text[start]!r} is not understood{hint}", _Token("", "", start)
-                )
-            kind = match.lastgroup or ""
-            if kind == "name" and match[kind] in _WORDS:
-                raise self.error(
-                    f"write {_WORDS[match[kind]]!r} for {match[kind]!r}", _Token("", "", start)
-                )
-            yield _Token(kind, match[kind], start)
+                what = f"{self.text[start]!r} is not understood{hint}"
+                raise self.error(what, _Token("", "", start))
+            token = _Token(match.lastgroup or "", match[match.lastgroup or 0], start)
+            if token.kind == "name" and token.text in _WORDS:
+                raise self.error(f"write {_WORDS[token.text]!r} for {token.text!r}", token)
+            yield token
             at = match.end()
         yield _Token("end", "", len(self.text))
 

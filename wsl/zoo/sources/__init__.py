@@ -1,5 +1,6 @@
-"""Where checkpoints come from: an importer per kind of folder or file, each an iterator of
-`Checkpoint` and `Refused`.
+"""Where checkpoints come from: an importer for each kind of folder or file.
+
+An importer is an iterator of `Checkpoint`, and of `Refused` for what could not be read.
 """
 
 from __future__ import annotations
@@ -12,34 +13,40 @@ from wsl.zoo.sources.checkpoint import Checkpoint, Refused, Source
 from wsl.zoo.sources.flat_hdf5 import SUFFIXES as _HDF5
 from wsl.zoo.sources.flat_hdf5 import flat_hdf5
 from wsl.zoo.sources.folder import folder
-from wsl.zoo.sources.hub import NAMES, hub
-from wsl.zoo.sources.importer import Imported, import_checkpoints
+from wsl.zoo.sources.hub import ADDRESS, NAMES, hub, snapshot
+from wsl.zoo.sources.importer import Imported, ImportOptions, import_checkpoints
 from wsl.zoo.sources.ray_tune import ray_tune
 from wsl.zoo.sources.small_cnn_zoo import small_cnn_zoo
 
 
 def detect(path: str | Path) -> Callable[[str | Path], Source]:
-    """The importer for what lies at ``path``, by the names of the files there; raises `ZooError` if
-    nothing does.
+    """The importer for ``hub:OWNER/NAME``, or for what lies at ``path``, by the names of its files.
+
+    Raises `ZooError` if nothing does.
     """
     root = Path(path)
+    if str(path).startswith(ADDRESS):
+        return hub
     if root.is_file():
         return flat_hdf5 if root.suffix in _HDF5 else folder
     if not root.is_dir():
         raise ZooError(f"{root}: no such file or folder")
-    if (root / "weights.npy").is_file() and (root / "layout.csv").is_file():
+    if all((root / name).is_file() for name in ("weights.npy", "layout.csv")):
         return small_cnn_zoo
-    if any(True for _ in root.rglob("params.json")) and any(
-        True for _ in root.rglob("checkpoint_*")
-    ):
+    if _holds(root, "params.json") and _holds(root, "checkpoint_*"):
         return ray_tune
-    if any(True for name in NAMES for _ in root.rglob(name)):
+    if any(_holds(root, name) for name in NAMES):
         return hub
     return flat_hdf5 if any(file.suffix in _HDF5 for file in root.iterdir()) else folder
 
 
+def _holds(root: Path, pattern: str) -> bool:
+    return next(root.rglob(pattern), None) is not None
+
+
 __all__ = [
     "Checkpoint",
+    "ImportOptions",
     "Imported",
     "Refused",
     "Source",
@@ -50,4 +57,5 @@ __all__ = [
     "import_checkpoints",
     "ray_tune",
     "small_cnn_zoo",
+    "snapshot",
 ]

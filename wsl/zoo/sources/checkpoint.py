@@ -1,5 +1,4 @@
-"""The common form of every importer: an iterator of `Checkpoint`, and of `Refused` for what could
-not be read.
+"""The common form of every importer: an iterator of `Checkpoint` and `Refused`.
 
     source(path) -> iterator of (member, epoch, state dict, metadata)
 
@@ -18,14 +17,12 @@ from typing import Any, NamedTuple
 from wsl.params import Params
 from wsl.zoo.file import RESERVED, ZooError
 
-_MAX_JSON = 64 << 20
-
 
 class Checkpoint(NamedTuple):
-    """One state dict; ``metadata`` are plain values, ``origin`` says where it comes from in
-    messages.
+    """One state dict.
 
-    ``notes``: what the file says of the whole zoo it was exported from.
+    ``metadata`` are plain values, ``origin`` says where it comes from in messages. ``notes``: what
+    the file says of the whole zoo it was exported from.
     """
 
     member: int
@@ -66,30 +63,26 @@ def natural(paths: Iterable[Path]) -> list[Path]:
 
 
 def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested plain values under names joined by dots that a column may have; lists and null as JSON
-    text and NaN.
+    """Nested plain values under names joined by dots that a column may have.
+
+    Lists and null as JSON text and NaN.
     """
     if isinstance(content, Mapping):
         found: dict[str, Any] = {}
         for key, value in content.items():
             found |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
         return found
-    name = re.sub(r"[^\w.\-]", "_", prefix, flags=re.ASCII)[:128]
-    name = name if re.match("[A-Za-z_]", name) else f"_{name}"[:128]
-    name = f"source_{name}" if name in RESERVED else name
+    name = _column_name(prefix)
     if isinstance(content, (bool, int, float, str)):
         return {name: content}
     return {} if content is None else {name: json.dumps(content, default=str)}
 
 
-def read_json(path: Path) -> Any:
-    """Parse the JSON file ``path``; raises `ZooError`."""
-    try:
-        if path.stat().st_size > _MAX_JSON:
-            raise ZooError(f"{path}: is larger than {_MAX_JSON} bytes; metadata are expected here")
-        return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ZooError(f"{path}: is not readable JSON ({error})") from None
+def _column_name(text: str) -> str:
+    """``text`` as a name that a column may have."""
+    name = re.sub(r"[^\w.\-]", "_", text, flags=re.ASCII)[:128]
+    name = name if re.match("[A-Za-z_]", name) else f"_{name}"[:128]
+    return f"source_{name}" if name in RESERVED else name
 
 
 def value_of(text: str) -> int | float | bool | str:

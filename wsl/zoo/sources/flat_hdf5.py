@@ -1,13 +1,12 @@
-"""HDF5 sets of flat parameters with a JSON layout, as fit-a-nef and the Neural Field Arena write
-them, one file or shards.
+"""HDF5 sets of flat parameters with a JSON layout, one file or shards.
 
-    params (N, D)      param_config: JSON [["layer.kernel", [in, out]], ...]      other (N,) arrays:
-        metadata
+    params (N, D)      param_config: JSON [["layer.kernel", [in, out]], ...]
+    other arrays (N,) of numbers are metadata
 
-Papa, Valperga, Knigge, Kofinas, Lippe, Sonke, Gavves, How to Train Neural Field Representations
-(2023), arXiv 2312.10531. Field k of the shards in natural order is member k at epoch 0. Kernels of
-linear layers are transposed to (out, in) and called ``weight``. Links, external and pickled data
-are not followed.
+fit-a-nef and the Neural Field Arena write them: Papa, Valperga, Knigge, Kofinas, Lippe, Sonke,
+Gavves, How to Train Neural Field Representations (2023), arXiv 2312.10531. Field k of the shards in
+natural order is member k at epoch 0. Kernels of linear layers are transposed to (out, in) and
+called ``weight``. Links, external and pickled data are not followed.
 """
 
 from __future__ import annotations
@@ -29,11 +28,14 @@ from wsl.zoo.sources.checkpoint import Checkpoint, Source, flatten, natural
 SUFFIXES = (".hdf5", ".h5", ".hdf")
 _DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 _ROWS = 256
+Tensors = list[tuple[str, tuple[int, ...]]]
+"""Names and shapes."""
 
 
 def flat_hdf5(path: str | Path) -> Source:
-    """The rows of ``params`` in the file ``path``, or in all HDF5 files of the folder; raises
-    `ZooError`.
+    """The rows of ``params`` in the file ``path``, or in all HDF5 files of the folder.
+
+    Raises `ZooError`.
     """
     root = Path(path)
     files = natural(
@@ -52,33 +54,33 @@ def _rows(path: Path) -> Iterable[tuple[Params, dict[str, Any]]]:
     try:
         with h5py.File(path, "r", locking=False) as file:
             values, layout = _dataset(path, file, "params"), _layout(path, file)
-            if values.ndim != 2 or values.shape[1] != sum(math.prod(shape) for _, shape in layout):
-                raise ZooError(
-                    f"{path}: params has shape {values.shape}, but param_config describes rows of "
-                    f"{sum(math.prod(shape) for _, shape in layout)}"
-                )
-            if (
-                values.dtype.kind != "f"
-                or values.shape[0] * values.shape[1] * values.dtype.itemsize
-                > 1000 * path.stat().st_size
-            ):
-                raise ZooError(
-                    f"{path}: params claims {values.shape} values of {values.dtype}, more than "
-                    "the file can hold"
-                )
+            _check(path, values, layout)
             columns = _columns(file, len(values))
             for start in range(0, len(values), _ROWS):
-                for i, row in enumerate(
-                    np.asarray(values[start : start + _ROWS], dtype=np.float32), start
-                ):
-                    yield (
-                        _unflatten(row, layout),
-                        {name: column[i].item() for name, column in columns.items()},
-                    )
+                block = np.asarray(values[start : start + _ROWS], dtype=np.float32)
+                for i, row in enumerate(block, start):
+                    about = {name: column[i].item() for name, column in columns.items()}
+                    yield _unflatten(row, layout), about
     except ZooError:
         raise
     except _DAMAGED as error:
         raise ZooError(f"{path}: HDF5 cannot read it ({str(error)[:200]})") from None
+
+
+def _check(path: Path, values: h5py.Dataset, layout: Tensors) -> None:
+    """Raise `ZooError` unless ``values`` are as the layout describes and the file can hold."""
+    size = sum(math.prod(shape) for _, shape in layout)
+    if values.ndim != 2 or values.shape[1] != size:
+        raise ZooError(
+            f"{path}: params has shape {values.shape}, but param_config describes rows of {size}"
+        )
+    claimed = math.prod(values.shape) * values.dtype.itemsize
+    # compressed it may be smaller in the file, but not by more than deflate can do
+    if values.dtype.kind != "f" or claimed > 1000 * path.stat().st_size:
+        raise ZooError(
+            f"{path}: params claims {values.shape} values of {values.dtype}, more than "
+            "the file can hold"
+        )
 
 
 def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
@@ -89,14 +91,9 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     return found
 
 
-def _layout(path: Path, file: h5py.File) -> list[tuple[str, tuple[int, ...]]]:
-    text = (
-        file.attrs["param_config"]
-        if "param_config" in file.attrs
-        else np.ravel(_dataset(path, file, "param_config")[()])[0]
-    )
+def _layout(path: Path, file: h5py.File) -> Tensors:
     try:
-        content = json.loads(str(text, "utf-8") if isinstance(text, bytes) else str(text))
+        content = json.loads(_layout_text(path, file))
         pairs = content.items() if isinstance(content, Mapping) else content
         layout = [(str(name), tuple(int(size) for size in shape)) for name, shape in pairs]
     except (ValueError, TypeError, RecursionError) as error:
@@ -106,6 +103,14 @@ def _layout(path: Path, file: h5py.File) -> list[tuple[str, tuple[int, ...]]]:
     if not layout or any(size < 1 for _, shape in layout for size in shape):
         raise ZooError(f"{path}: param_config describes no tensors, or one without values")
     return layout
+
+
+def _layout_text(path: Path, file: h5py.File) -> str:
+    if "param_config" in file.attrs:
+        text = file.attrs["param_config"]
+    else:
+        text = np.ravel(_dataset(path, file, "param_config")[()])[0]
+    return str(text, "utf-8") if isinstance(text, bytes) else str(text)
 
 
 def _columns(file: h5py.File, count: int) -> dict[str, np.ndarray]:
@@ -127,7 +132,7 @@ def _columns(file: h5py.File, count: int) -> dict[str, np.ndarray]:
     return found
 
 
-def _unflatten(row: np.ndarray, layout: Iterable[tuple[str, tuple[int, ...]]]) -> Params:
+def _unflatten(row: np.ndarray, layout: Tensors) -> Params:
     params, start = {}, 0
     for name, shape in layout:
         values = row[start : start + math.prod(shape)].reshape(shape)

@@ -1,15 +1,16 @@
-"""A folder of checkpoint files: .pt, .pth, .ckpt, .bin, .safetensors and .npz, one state dict each,
-at any depth.
+"""A folder of checkpoint files at any depth, one state dict each.
 
-Every file is a member of its own at epoch 0, in natural order of their names, unless something says
-otherwise: metadata inside the file (``member``, ``epoch``), a ``table.csv`` beside it with a column
-``file``, or a ``pattern`` with named groups: ``r"run(?P<member>\\d+)/epoch_(?P<epoch>\\d+)"``;
-other groups become columns. Nothing is guessed from names unasked.
+They end in .pt, .pth, .ckpt, .bin, .safetensors or .npz. Every file is a member of its own at epoch
+0, in natural order of their names, unless something says otherwise: metadata inside the file
+(``member``, ``epoch``), a ``table.csv`` beside it with a column ``file``, or a ``pattern`` with
+named groups: ``r"run(?P<member>\\d+)/epoch_(?P<epoch>\\d+)"``; other groups become columns.
+Nothing is guessed from names unasked.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,6 @@ from wsl.zoo.file import SPLITS, ZooError
 from wsl.zoo.reading import SUFFIXES, has_suffix, is_copy, read_checkpoint
 from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural, value_of
 
-_PLACES = ("member", "epoch")
 _NOTES = (
     "spec",
     "architecture",
@@ -53,40 +53,31 @@ def folder(path: str | Path, *, pattern: str | None = None) -> Source:
 
 def from_files(root: Path, files: Iterable[Path], *, pattern: str | None = None) -> Source:
     """The checkpoints ``files`` below ``root``, in this order."""
-    tables: dict[Path, Mapping[str, Mapping[str, Any]]] = {}
+    table = functools.cache(_table)
     for number, file in enumerate(files):
         origin = file.relative_to(root).as_posix()
-        if file.parent not in tables:
-            tables[file.parent] = _table(file.parent / "table.csv")
-        about = {**tables[file.parent].get(file.name, {}), **_groups(pattern, origin)}
-        yield attempt(
-            origin,
-            lambda number=number, file=file, about=about, origin=origin: _read(
-                number, file, about, origin
-            ),
-        )
+        about = table(file.parent / "table.csv").get(file.name, {}) | _groups(pattern, origin)
+        yield attempt(origin, functools.partial(_read, file, number, about=about, origin=origin))
 
 
-def _read(number: int, file: Path, about: Mapping[str, Any], origin: str) -> Checkpoint:
+def _read(file: Path, number: int, *, about: Mapping[str, Any], origin: str) -> Checkpoint:
     params, inside = read_checkpoint(file)
     exported = "record" in inside and "columns" in inside
-    if exported:
+    if exported:  # it says all that its zoo said of it
         found = _record(origin, inside["record"])
     else:
-        found = {
-            **{
-                key: value_of(value) if isinstance(value, str) else value
-                for key, value in inside.items()
-            },
-            **about,
-        }
+        found = {**{name: _value(said) for name, said in inside.items()}, **about}
     member, epoch = (
-        _place(origin, key, found.pop(key, default))
-        for key, default in zip(_PLACES, (number, 0), strict=True)
+        _place(origin, name, found.pop(name, default))
+        for name, default in (("member", number), ("epoch", 0))
     )
     split = {"split": found.pop("split")} if found.get("split") in SPLITS else {}
-    notes = {key: inside[key] for key in _NOTES if key in inside} if exported else {}
+    notes = {name: inside[name] for name in _NOTES if name in inside} if exported else {}
     return Checkpoint(member, epoch, params, {**flatten(found), **split}, origin, notes)
+
+
+def _value(said: Any) -> Any:
+    return value_of(said) if isinstance(said, str) else said
 
 
 def _record(origin: str, text: str) -> dict[str, Any]:

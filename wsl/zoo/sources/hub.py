@@ -1,25 +1,29 @@
-"""A snapshot folder of the Hugging Face hub, or of its Trainer: every folder with weights in it is
-one checkpoint.
+"""A snapshot of a repository of the Hugging Face hub, or a folder of its Trainer.
 
-    model.safetensors | model.safetensors.index.json + shards | pytorch_model.bin |
-    pytorch_model.bin.index.json + shards
+    model.safetensors                    model.safetensors.index.json and shards
+    pytorch_model.bin                    pytorch_model.bin.index.json and shards
 
-Shards are put together by their index. ``checkpoint-500/`` is epoch 500 of the folder it lies in;
-the plain values of ``config.json`` and of a checkpoint's ``trainer_state.json`` become columns.
-Files are read, links within the snapshot followed; nothing is fetched, and no Python file in it is
-looked at.
+Every folder with such weights is one checkpoint. Shards are put together by their index.
+``checkpoint-500/`` is epoch 500 of the folder it lies in; the plain values of ``config.json`` and
+of a checkpoint's ``trainer_state.json`` become columns. Links within the snapshot are followed, and
+no Python file in it is looked at.
+
+``hub:OWNER/NAME`` or ``hub:OWNER/NAME@REVISION`` stands for the repository itself: `snapshot`
+fetches its weights and their JSON, or finds them in the hub's cache (extra ``hub``). Nothing is
+fetched for a path.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from wsl.zoo.file import ZooError
-from wsl.zoo.reading import read_checkpoint
-from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural, read_json
+from wsl.zoo.reading import read_checkpoint, read_json
+from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural
 
 NAMES = (
     "model.safetensors",
@@ -30,23 +34,51 @@ NAMES = (
 """Files with weights, the preferred first."""
 _STEP = re.compile(r"checkpoint-(\d{1,9})\Z")
 _ABOUT = {"config.json": "config", "trainer_state.json": "trainer"}
+ADDRESS = "hub:"
+"""What the name of a repository begins with where a path may stand too."""
+_FETCHED = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", *_ABOUT)
 
 
 def hub(path: str | Path) -> Source:
-    """The checkpoints in ``path`` and below; folders that differ only in ``checkpoint-N`` are one
-    member.
+    """The checkpoints in the folder ``path`` and below, or of ``hub:OWNER/NAME``.
+
+    Folders that differ only in ``checkpoint-N`` are one member.
     """
-    root = Path(path)
+    named = str(path).startswith(ADDRESS)
+    root = snapshot(str(path).removeprefix(ADDRESS)) if named else Path(path)
     folders = natural({file.parent for name in NAMES for file in root.rglob(name)})
     if not folders:
         raise ZooError(f"{root}: is no snapshot; none of {', '.join(NAMES)} was found")
     runs = list(dict.fromkeys(_run(folder) for folder in folders))
     for folder in folders:
         member, origin = runs.index(_run(folder)), folder.relative_to(root).as_posix()
-        yield attempt(
-            origin,
-            lambda folder=folder, member=member, origin=origin: _read(folder, member, origin),
-        )
+        yield attempt(origin, functools.partial(_read, folder, member, origin))
+
+
+def snapshot(repository: str) -> Path:
+    """The folder of the weights of ``OWNER/NAME`` or ``OWNER/NAME@REVISION`` of the hub.
+
+    They are fetched where the cache lacks them. Raises `ZooError` if the extra is not installed, or
+    the hub cannot give them.
+    """
+    try:
+        # imported here: it is an extra
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise ZooError(
+            f"{ADDRESS}{repository}: the package huggingface_hub is not installed; pip install "
+            "weight-space-learning[hub], or give the folder of a snapshot"
+        ) from None
+    name, _, revision = repository.partition("@")
+    patterns = [pattern for name in _FETCHED for pattern in (name, f"*/{name}")]
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+    except (OSError, ValueError) as error:  # what the hub's own errors derive from
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ZooError(
+            f"{ADDRESS}{repository}: cannot be fetched ({reason[:200]}); check the name, the "
+            "network and your right to read it, or give the folder of a snapshot"
+        ) from None
 
 
 def _run(folder: Path) -> Path:

@@ -1,12 +1,12 @@
-"""`import_checkpoints`: any source of checkpoints becomes a zoo file, in one pass and with bounded
-memory.
+"""`import_checkpoints`: any source of checkpoints becomes a zoo file, in one pass.
 
     source -> rows in <path>.rows.tmp, metadata in memory -> the file, sorted by (member, epoch)
 
-The first checkpoint fixes names, shapes and types. One that cannot be read or does not fit is
-fatal, or left out and reported, as the caller wants; nothing is cast, padded or dropped unasked.
-Without a specification every axis is fixed: the file is complete, but layers and matchers find no
-symmetry in it; the result says so. An interrupted import is run again.
+Memory is bounded by the metadata. The first checkpoint fixes names, shapes and types. One that
+cannot be read or does not fit is fatal, or left out and reported, as the caller wants; nothing is
+cast, padded or dropped unasked. Without a specification every axis is fixed: the file is complete,
+but layers and matchers find no symmetry in it; the result says so. An interrupted import is run
+again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from wsl.zoo.file import (
     TORCH,
     Block,
     Header,
-    Layout,
+    RowLayout,
     ZooError,
     create,
     from_json,
@@ -39,9 +39,9 @@ from wsl.zoo.file import (
     to_stored,
 )
 from wsl.zoo.opening import Zoo
-from wsl.zoo.rows import Fractions, split_members
+from wsl.zoo.rows import split_members
 from wsl.zoo.sources.checkpoint import Checkpoint, Refused
-from wsl.zoo.write import check_finite
+from wsl.zoo.write import FileOptions, check_finite
 
 _BLOCK = 16 << 20
 _NOTES = {"architecture": (dict, type(None)), "columns": dict, "buffers": list, "provenance": dict}
@@ -51,10 +51,34 @@ NO_SYMMETRY = (
 )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportOptions(FileOptions):
+    """How checkpoints are read and their file is written; those of `FileOptions` besides.
+
+    Parameters
+        spec: the specification; None: what exported files say of themselves, else all axes fixed.
+        buffers: names of the tensors that are not trained; None: what exported files say, else
+            batch-norm statistics and integers.
+        prefix: removed from the names of tensors, for example ``"module."``; names without it stay.
+        cast: floating tensors are first cast to this type, for example torch.float32.
+        dtype: the type in which the file keeps them; None: what exported files say, else
+            torch.float32.
+        skip: leave out what cannot be read or does not fit, instead of raising.
+    """
+
+    spec: PermutationSpec | None = None
+    buffers: Collection[str] | None = None
+    prefix: str = ""
+    cast: torch.dtype | None = None
+    skip: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """What came of it: the file, the checkpoints ``refused``, columns ``left_out`` with the reason,
-    where the spec is from.
+    """What came of an import.
+
+    The file, the checkpoints ``refused``, the columns ``left_out`` with the reason, and where the
+    specification is from.
     """
 
     zoo: Zoo
@@ -67,43 +91,27 @@ def import_checkpoints(
     source: Iterable[Checkpoint | Refused],
     path: str | Path,
     *,
-    spec: PermutationSpec | None = None,
-    architecture: dict[str, Any] | None = None,
-    provenance: Mapping[str, Any] | None = None,
-    buffers: Collection[str] | None = None,
-    prefix: str = "",
-    cast: torch.dtype | None = None,
-    dtype: torch.dtype | None = None,
-    skip: bool = False,
-    split: Fractions = (0.8, 0.1, 0.1),
-    seed: int = 0,
-    allow_nonfinite: bool = False,
     progress: Callable[[int], None] | None = None,
+    **options: Any,
 ) -> Imported:
     """Write the checkpoints of ``source`` (see `wsl.zoo.sources`) to the zoo file ``path``.
 
-    Parameters
-        spec: the specification; None: what exported files say of themselves, else all axes fixed.
-        prefix: removed from the names of tensors, for example ``"module."``; names without it stay.
-        cast: floating tensors are first cast to this type, for example torch.float32.
-        dtype: the type in which the file keeps them; None: torch.float32, or what exported files
-        say.
-        skip: leave out what cannot be read or does not fit, instead of raising.
-
-    Splits that the metadata give for every member are kept, others drawn. Raises `ZooError` naming
-    file and tensor.
+    ``options`` are the fields of `ImportOptions`: spec, architecture, provenance, buffers, prefix,
+    cast, dtype, skip, split, seed, allow_nonfinite. ``progress`` is called with the number of
+    checkpoints taken. Splits that the metadata give for every member are kept, others drawn. Raises
+    `ZooError` naming file and tensor.
     """
     path = Path(path).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows = path.with_name(path.name + ".rows.tmp")
-    gather = _Gatherer(spec, buffers, prefix, cast, dtype, allow_nonfinite)
+    gathered = _Gathered(ImportOptions(**options))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with rows.open("wb") as file:
             for item in source:
-                gather.take(item, file, skip=skip)
+                gathered.take(item, file)
                 if progress is not None:
-                    progress(len(gather.places))
-        return _write(path, rows, gather, architecture, provenance, split, seed)
+                    progress(len(gathered.places))
+        return gathered.write(path, rows)
     except OSError as error:
         raise ZooError(
             f"{path}: cannot be written ({error.strerror or error}); free space or choose another "
@@ -113,30 +121,53 @@ def import_checkpoints(
         rows.unlink(missing_ok=True)
 
 
-class _Gatherer:
-    """What is known of the rows so far; the first checkpoint decides what fits."""
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    """What the first checkpoint decides: what later ones must fit."""
 
-    def __init__(
-        self, spec: Any, buffers: Any, prefix: str, cast: Any, dtype: Any, allow_nonfinite: bool
-    ) -> None:
-        self.spec: Any
-        self.spec, self.buffers, self.prefix, self.cast, self.dtype = (
-            spec,
-            buffers,
-            prefix,
-            cast,
-            dtype,
-        )
-        self.allow_nonfinite = allow_nonfinite
-        self.layout: Layout | None = None
-        self.stored = "float32"
-        self.specification, self.notes = "as given", dict[str, Any]()
+    spec: PermutationSpec
+    specification: str
+    layout: RowLayout
+    stored: str
+    notes: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, item: Checkpoint, params: Mapping[str, Tensor], options: ImportOptions) -> _Form:
+        notes = _notes(item)
+        dtype = options.dtype
+        stored = notes.get("dtype", "float32") if dtype is None else storage_name(dtype)
+        buffers = notes.get("buffers") if options.buffers is None else options.buffers
+        layout = RowLayout.of(params, buffers).cast(None if stored == "float32" else TORCH[stored])
+        if options.spec is not None:
+            spec, specification = options.spec, "as given"
+        elif "spec" in item.notes:
+            spec, specification = read_spec(item.notes["spec"]), "from the files"
+        else:
+            spec, specification = _fixed(layout), NO_SYMMETRY
+        Header(spec, layout, {}, None, {}, dtype=stored).checked()
+        return cls(spec, specification, layout, stored, notes)
+
+    def row(self, params: Mapping[str, Tensor], item: Checkpoint, *, nonfinite: bool) -> np.ndarray:
+        """The row (1, P) of one checkpoint as the file stores it."""
+        one = {name: tensor.unsqueeze(0) for name, tensor in params.items()}
+        row = self.layout.pack(one, rounding=self.stored != "float32")
+        if not nonfinite:
+            check_finite(self.layout, row, member=item.member, epoch=item.epoch)
+        return to_stored(row, self.layout, self.stored)
+
+
+class _Gathered:
+    """What is known of the rows so far: ``form`` from the first on, then a value each."""
+
+    def __init__(self, options: ImportOptions) -> None:
+        self.options = options
+        self.form: _Form | None = None
         self.places: dict[tuple[int, int], str] = {}
         self.columns: dict[str, list[Any]] = {}
         self.refused: list[Refused] = []
-        self._known: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
 
-    def take(self, item: Checkpoint | Refused, file: BinaryIO, *, skip: bool) -> None:
+    def take(self, item: Checkpoint | Refused, file: BinaryIO) -> None:
         """Write one checkpoint's row to ``file``, or refuse it."""
         if isinstance(item, Checkpoint):
             try:
@@ -144,7 +175,7 @@ class _Gatherer:
             except ZooError as error:
                 item = Refused(item.origin, f"{item.origin}: {error}")
         if isinstance(item, Refused):
-            if not skip:
+            if not self.options.skip:
                 raise ZooError(
                     f"{item.reason} (to leave such checkpoints out and report them: skip)"
                 )
@@ -152,102 +183,82 @@ class _Gatherer:
 
     def _add(self, item: Checkpoint, file: BinaryIO) -> None:
         params = {
-            name.removeprefix(self.prefix): self._cast(tensor)
+            name.removeprefix(self.options.prefix): self._cast(tensor)
             for name, tensor in item.params.items()
         }
-        layout = self.layout or self._begin(item, params)
+        form = self.form or _Form.of(item, params, self.options)
+        self.form = form
         place = (item.member, item.epoch)
         if place in self.places:
             raise ZooError(
                 f"member {item.member}, epoch {item.epoch} was already given by "
                 f"{self.places[place]}"
             )
-        rows = layout.pack(
-            {name: tensor.unsqueeze(0) for name, tensor in params.items()},
-            rounding=self.stored != "float32",
-        )
-        if not self.allow_nonfinite:
-            check_finite(layout, rows, np.array([item.member]), np.array([item.epoch]))
-        stored = to_stored(rows, layout, self.stored)
-        file.write(stored.data)
-        for name in item.metadata.keys() - self.columns.keys():
-            self.columns[name] = [None] * len(self.places)
+        file.write(form.row(params, item, nonfinite=self.options.allow_nonfinite).data)
+        self._note(item)
         self.places[place] = item.origin
-        for name, values in self.columns.items():
-            value = item.metadata.get(name)
-            values.append(self._known.setdefault(value, value) if isinstance(value, str) else value)
 
     def _cast(self, tensor: Tensor) -> Tensor:
-        return (
-            tensor.to(self.cast) if self.cast is not None and tensor.is_floating_point() else tensor
-        )
+        cast = self.options.cast
+        return tensor.to(cast) if cast is not None and tensor.is_floating_point() else tensor
 
-    def _begin(self, item: Checkpoint, params: Mapping[str, Tensor]) -> Layout:
-        notes = _notes(item)
-        self.stored = (
-            storage_name(self.dtype) if self.dtype is not None else notes.get("dtype", "float32")
-        )
-        kind = None if self.stored == "float32" else TORCH[self.stored]
-        layout = Layout.of(
-            params, notes.get("buffers") if self.buffers is None else self.buffers
-        ).cast(kind)
-        if self.spec is None and "spec" in item.notes:
-            self.spec, self.specification = read_spec(item.notes["spec"]), "from the files"
-        elif self.spec is None:
-            self.spec, self.specification = _fixed(layout), NO_SYMMETRY
-        Header(self.spec, layout, {}, None, {}, dtype=self.stored).checked()
-        self.layout, self.notes = layout, notes
-        return layout
+    def _note(self, item: Checkpoint) -> None:
+        """Append to every column, None where there is no value; equal texts are kept once."""
+        for name in item.metadata.keys() - self.columns.keys():
+            self.columns[name] = [None] * len(self.places)
+        for name, values in self.columns.items():
+            value = item.metadata.get(name)
+            values.append(self._texts.setdefault(value, value) if isinstance(value, str) else value)
+
+    def write(self, path: Path, rows: Path) -> Imported:
+        """Sort what was gathered into the zoo file ``path``."""
+        if self.form is None:
+            raise self._nothing(path)
+        form = self.form
+        codes = _splits(self.columns.pop("split", []), self._numbers("member"), self.options)
+        columns, left_out = _columns(self.columns, form.notes.get("columns", {}))
+        header = self._header(form, columns)
+        shape = (len(self.places), form.layout.size)
+        weights = np.memmap(rows, STORED[form.stored], "r", shape=shape)
+        numbers = {name: self._numbers(name) for name in ("member", "epoch")}
+        records = {**numbers, "crc32": _checksums(weights), **columns}
+        order = np.lexsort((records["epoch"], records["member"]))
+        records = {name: values[order] for name, values in records.items()} | {"split": codes}
+        create(path, header, records, blocks=_blocks(weights, np.argsort(order)))
+        return Imported(Zoo(path), tuple(self.refused), left_out, form.specification)
+
+    def _nothing(self, path: Path) -> ZooError:
+        first = ""
+        if self.refused:
+            count, reason = len(self.refused), self.refused[0].reason
+            first = f"; the first of {count} refusals: {reason}"
+        return ZooError(f"{path}: no checkpoint could be imported{first}")
+
+    def _numbers(self, name: str) -> np.ndarray:
+        """Member or epoch of each row, in the order in which they came."""
+        column = ("member", "epoch").index(name)
+        return np.array([place[column] for place in self.places], dtype=np.int32)
+
+    def _header(self, form: _Form, columns: Mapping[str, np.ndarray]) -> Header:
+        about = {
+            "specification": form.specification,
+            "checkpoints": len(self.places),
+            "refused": len(self.refused),
+            **(self.options.provenance or {}),
+        }
+        return Header(
+            form.spec,
+            form.layout,
+            {name: _KINDS[values.dtype.kind] for name, values in columns.items()},
+            self.options.architecture or form.notes.get("architecture"),
+            form.notes.get("provenance", {"import": about}),
+            dtype=form.stored,
+        ).checked()
 
 
-def _write(
-    path: Path,
-    rows: Path,
-    found: _Gatherer,
-    architecture: dict[str, Any] | None,
-    provenance: Mapping[str, Any] | None,
-    split: Fractions,
-    seed: int,
-) -> Imported:
-    if found.layout is None:
-        first = (
-            f"; the first of {len(found.refused)} refusals: {found.refused[0].reason}"
-            if found.refused
-            else ""
-        )
-        raise ZooError(f"{path}: no checkpoint could be imported{first}")
-    member, epoch = np.array(list(found.places), dtype=np.int64).T
-    order = np.lexsort((epoch, member))
-    codes = _splits(found.columns.pop("split", []), member, split, seed)
-    columns, left_out = _columns(found.columns, found.notes.get("columns", {}))
-    kinds = {name: _KINDS[values.dtype.kind] for name, values in columns.items()}
-    about = {
-        "specification": found.specification,
-        "checkpoints": len(member),
-        "refused": len(found.refused),
-        **(provenance or {}),
-    }
-    header = Header(
-        found.spec,
-        found.layout,
-        kinds,
-        architecture or found.notes.get("architecture"),
-        found.notes.get("provenance", {"import": about}),
-        dtype=found.stored,
-    ).checked()
-    weights = np.memmap(rows, STORED[found.stored], "r", shape=(len(member), found.layout.size))
-    crc32 = np.concatenate(
-        [row_checksums(block) for _, block in _blocks(weights, np.arange(len(member)))]
-    )
-    records = {
-        "member": member.astype(np.int32),
-        "epoch": epoch.astype(np.int32),
-        "crc32": crc32,
-        **columns,
-    }
-    records = {name: values[order] for name, values in records.items()}
-    create(path, header, {**records, "split": codes}, _blocks(weights, np.argsort(order)))
-    return Imported(Zoo(path), tuple(found.refused), left_out, found.specification)
+def _checksums(weights: np.ndarray) -> np.ndarray:
+    every = np.arange(len(weights))
+    return np.concatenate([row_checksums(block) for _, block in _blocks(weights, every)])
 
 
 def _blocks(weights: np.ndarray, positions: np.ndarray) -> Iterator[Block]:
@@ -273,22 +284,27 @@ def _notes(item: Checkpoint) -> dict[str, Any]:
     return notes
 
 
-def _fixed(layout: Layout) -> PermutationSpec:
+def _fixed(layout: RowLayout) -> PermutationSpec:
+    """The specification in which every axis is fixed."""
+    sizes = ((entry.name, entry.shape) for entry in layout.entries)
     return PermutationSpec(
-        (),
-        tuple((entry.name, tuple(((size,),) for size in entry.shape)) for entry in layout.entries),
+        (), tuple((name, tuple(((size,),) for size in shape)) for name, shape in sizes)
     )
 
 
-def _splits(given: list[Any], member: np.ndarray, split: Fractions, seed: int) -> np.ndarray:
+def _splits(given: list[Any], member: np.ndarray, options: FileOptions) -> np.ndarray:
     """Code of each member: what its rows agree on, if every row says something, else drawn."""
     members, which = np.unique(member, return_inverse=True)
     if len(given) != len(member) or any(value not in SPLITS for value in given):
-        return split_members(len(members), split, seed)
+        if callable(options.split):
+            return options.split(members)
+        return split_members(len(members), options.split, options.seed)
     codes = np.array([SPLITS.index(value) for value in given], dtype=np.uint8)
     first = np.zeros(len(members), dtype=np.uint8)
     first[which] = codes
-    for row in np.flatnonzero(first[which] != codes)[:1]:
+    differ = np.flatnonzero(first[which] != codes)
+    if len(differ):
+        row = differ[0]
         both = f"{SPLITS[first[which][row]]} and in {SPLITS[codes[row]]}"
         raise ZooError(f"member {member[row]}: has checkpoints in {both}; splits are by member")
     return first
@@ -297,9 +313,7 @@ def _splits(given: list[Any], member: np.ndarray, split: Fractions, seed: int) -
 def _columns(
     found: Mapping[str, list[Any]], kinds: Mapping[str, str]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Typed columns in the order noted, else that of their names; and those that a zoo file cannot
-    hold.
-    """
+    """Typed columns in the order noted, else that of their names; and what cannot be held, why."""
     columns, left_out = {}, {}
     for name in [name for name in kinds if name in found] + sorted(found.keys() - kinds.keys()):
         values = _typed(found[name], kinds.get(name))
@@ -315,21 +329,23 @@ def _typed(values: list[Any], kind: str | None) -> np.ndarray | str:
     present = {type(value) for value in values if value is not None}
     missing = None in values
     if kind == "string" or present - {bool, int, float}:
-        texts = [
-            "" if value is None else value if isinstance(value, str) else json.dumps(value)
-            for value in values
-        ]
-        if any("\0" in text or len(text.encode("utf-8", "replace")) > MAX_TEXT for text in texts):
-            return f"holds text with a NUL character, or of more than {MAX_TEXT} bytes"
-        return np.array(texts, dtype=str)
+        return _texts(values)
     if present == {bool} and not missing:
         return np.array(values, dtype=bool)
     if present == {int} and not missing and kind != "float64":
         fits = all(-(2**63) <= value < 2**63 for value in values)
         return np.array(values, dtype=np.int64) if fits else "holds an integer of more than 64 bits"
     try:
-        return np.array(
-            [np.nan if value is None else float(value) for value in values], dtype=np.float64
-        )
+        numbers = [np.nan if value is None else float(value) for value in values]
     except OverflowError:
         return "holds a number that does not fit"
+    return np.array(numbers, dtype=np.float64)
+
+
+def _texts(values: list[Any]) -> np.ndarray | str:
+    """Texts as they are, other values as JSON."""
+    given = ("" if value is None else value for value in values)
+    texts = [value if isinstance(value, str) else json.dumps(value) for value in given]
+    if any("\0" in text or len(text.encode("utf-8", "replace")) > MAX_TEXT for text in texts):
+        return f"holds text with a NUL character, or of more than {MAX_TEXT} bytes"
+    return np.array(texts, dtype=str)

@@ -1,7 +1,8 @@
 """A tree of Ray Tune trials, as ModelZoos and SANE publish them; read without Ray.
 
-    <trial>/params.json    <trial>/result.json    <trial>/checkpoint_000003/checkpoints    (or
-        checkpoint_3/model.pt, ...)
+    <trial>/params.json
+    <trial>/result.json
+    <trial>/checkpoint_000003/checkpoints          or checkpoint_3/model.pt, ...
 
 A trial is a member. Results are JSON lines, one per training iteration; the one that belongs to a
 checkpoint is the line that names its folder (``checkpoint_dir_name``), else the line whose
@@ -12,6 +13,7 @@ without a line it is the folder's number and the results are missing (NaN). Pick
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -19,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from wsl.zoo.file import ZooError
-from wsl.zoo.reading import read_checkpoint
-from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural, read_json
+from wsl.zoo.reading import read_checkpoint, read_json
+from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural
 from wsl.zoo.sources.folder import SUFFIXES
 
 _FOLDER = re.compile(r"checkpoint_(\d{1,9})\Z")
@@ -45,11 +47,13 @@ _NOISE = (
     "training_iteration",
 )
 """Entries of a result about the machine, or that are read elsewhere."""
+Results = list[dict[str, Any]]
 
 
 def ray_tune(path: str | Path) -> Source:
-    """The checkpoints of all trials below ``path``, members in natural order of the trials'
-    folders.
+    """The checkpoints of all trials below ``path``.
+
+    Members are in natural order of the trials' folders.
     """
     root = Path(path)
     trials = natural(file.parent for file in root.rglob("params.json"))
@@ -58,34 +62,37 @@ def ray_tune(path: str | Path) -> Source:
             f"{root}: has no trials; folders with params.json and checkpoint_* are looked for"
         )
     for member, trial in enumerate(trials):
-        about, results = (
-            flatten(read_json(trial / "params.json"), "config"),
-            _results(trial / "result.json"),
-        )
-        for folder in natural(
-            folder for folder in trial.glob("checkpoint_*") if _FOLDER.match(folder.name)
-        ):
-            origin = folder.relative_to(root).as_posix()
-            yield attempt(
-                origin,
-                lambda m=member, f=folder, a=about, r=results, o=origin: _read(m, f, a, r, o),
-            )
+        about = flatten(read_json(trial / "params.json"), "config")
+        results = _results(trial / "result.json")
+        for folder in natural(trial.glob("checkpoint_*")):
+            if _FOLDER.match(folder.name):
+                origin = folder.relative_to(root).as_posix()
+                yield attempt(
+                    origin, functools.partial(_read, member, folder, origin, about, results)
+                )
 
 
 def _read(
-    member: int, folder: Path, about: Mapping[str, Any], results: list[dict[str, Any]], origin: str
+    member: int, folder: Path, origin: str, about: Mapping[str, Any], results: Results
 ) -> Checkpoint:
-    match = _FOLDER.match(folder.name)
-    number = int(match[1]) if match else 0
-    named = [line for line in results if line.get("checkpoint_dir_name") == folder.name]
-    line = (
-        named or [line for line in results if line.get("training_iteration") == number] or [{}]
-    )[-1]
-    epoch = line.get("training_iteration", number)
+    line = _line(folder, results)
+    epoch = line.get("training_iteration", _number(folder))
     if type(epoch) is not int or epoch < 0:
         raise ZooError(f"{origin}: training_iteration is {epoch!r}; a whole number is required")
-    found = flatten({key: value for key, value in line.items() if key not in _NOISE})
+    found = flatten({name: value for name, value in line.items() if name not in _NOISE})
     return Checkpoint(member, epoch, _params(folder), {**about, **found}, origin)
+
+
+def _line(folder: Path, results: Results) -> dict[str, Any]:
+    """The last result that names the folder, else the last of its number, else nothing."""
+    named = [line for line in results if line.get("checkpoint_dir_name") == folder.name]
+    numbered = [line for line in results if line.get("training_iteration") == _number(folder)]
+    return (named or numbered or [{}])[-1]
+
+
+def _number(folder: Path) -> int:
+    match = _FOLDER.match(folder.name)
+    return int(match[1]) if match else 0
 
 
 def _params(folder: Path) -> Any:
@@ -102,7 +109,7 @@ def _params(folder: Path) -> Any:
     return read_checkpoint(files[0])[0]
 
 
-def _results(path: Path) -> list[dict[str, Any]]:
+def _results(path: Path) -> Results:
     """Lines of results; one cut short by the end of the run is left out."""
     try:
         lines = path.read_text().splitlines() if path.is_file() else []

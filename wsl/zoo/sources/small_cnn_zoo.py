@@ -1,7 +1,7 @@
-"""The Small CNN Zoo: ``weights.npy`` (R, 4970), ``metrics.csv.gz`` with a line per row,
-``layout.csv`` with one per tensor.
+"""The Small CNN Zoo of Unterthiner et al., as its three files.
 
-    kernel (h, w, in, out) -> weight (out, in, h, w);      kernel (in, out) -> weight (out, in)
+    weights.npy (R, 4970)      metrics.csv.gz, a line per row      layout.csv, a line per tensor
+    kernel (h, w, in, out) -> weight (out, in, h, w)         kernel (in, out) -> weight (out, in)
 
 Unterthiner, Keysers, Gelly, Bousquet, Tolstikhin, Predicting Neural Network Accuracy from Weights
 (2020), arXiv 2002.11448. A run (``modeldir``) is a member, ``step`` the epoch, every other column
@@ -49,17 +49,8 @@ class _Tensor(NamedTuple):
 def small_cnn_zoo(path: str | Path) -> Source:
     """The rows of the three files in ``path``; raises `ZooError` where they do not fit together."""
     root = Path(path)
-    try:
-        weights = np.load(root / "weights.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ZooError(f"{root / 'weights.npy'}: is not a readable array ({error})") from None
     tensors = _layout(root / "layout.csv")
-    if weights.ndim != 2 or weights.shape[1] != tensors[-1].end or weights.dtype != np.float32:
-        raise ZooError(
-            f"{root}: weights.npy is {weights.dtype} of shape {weights.shape}, but layout.csv "
-            "describes rows of "
-            f"{tensors[-1].end} float32 values"
-        )
+    weights = _weights(root, tensors[-1].end)
     members: dict[str, int] = {}
     count = 0
     for row, line in enumerate(_lines(root)):
@@ -67,23 +58,43 @@ def small_cnn_zoo(path: str | Path) -> Source:
             raise ZooError(
                 f"{root}: the metrics have more lines than the {len(weights)} rows of weights.npy"
             )
-        about = {key: value_of(text) for key, text in line.items() if key and text}
         member = members.setdefault(line["modeldir"], len(members))
-        epoch = about.pop("step")
-        if not isinstance(epoch, int):
-            raise ZooError(
-                f"{root}: step is {epoch!r} in line {row + 2} of the metrics; a whole number is "
-                "required"
-            )
+        epoch, about = _about(root, row, line)
         values = np.array(weights[row])
-        yield Checkpoint(
-            member, epoch, {t.name: t.of(values) for t in tensors}, flatten(about), f"row {row}"
-        )
+        params = {tensor.name: tensor.of(values) for tensor in tensors}
+        yield Checkpoint(member, epoch, params, about, f"row {row}")
         count += 1
     if count != len(weights):
         raise ZooError(
             f"{root}: weights.npy has {len(weights)} rows, but the metrics {count} lines"
         )
+
+
+def _weights(root: Path, size: int) -> np.ndarray:
+    """(R, ``size``) float32, mapped."""
+    try:
+        weights = np.load(root / "weights.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ZooError(f"{root / 'weights.npy'}: is not a readable array ({error})") from None
+    if weights.ndim != 2 or weights.shape[1] != size or weights.dtype != np.float32:
+        raise ZooError(
+            f"{root}: weights.npy is {weights.dtype} of shape {weights.shape}, but layout.csv "
+            "describes rows of "
+            f"{size} float32 values"
+        )
+    return weights
+
+
+def _about(root: Path, row: int, line: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Epoch and metadata of a line of the metrics; the head of the table is line 1."""
+    about = {key: value_of(text) for key, text in line.items() if key and text}
+    epoch = about.pop("step")
+    if not isinstance(epoch, int):
+        raise ZooError(
+            f"{root}: step is {epoch!r} in line {row + 2} of the metrics; a whole number is "
+            "required"
+        )
+    return epoch, flatten(about)
 
 
 def _lines(root: Path) -> Iterator[dict[str, Any]]:
@@ -115,21 +126,23 @@ def _layout(path: Path) -> list[_Tensor]:
         raise ZooError(
             f"{path}: is not a layout with varname, shape, start_idx, end_idx ({error!r})"
         ) from None
-    for before, tensor in zip([None, *found], found, strict=False):
-        start = before.end if before else 0
-        if (
-            tensor.start != start
-            or tensor.end != start + math.prod(tensor.shape)
-            or len(tensor.shape) not in _AXES
-        ):
-            raise ZooError(
-                f"{path}: {tensor.name}: lies at {tensor.start}..{tensor.end} with shape "
-                f"{tensor.shape}; tensors "
-                "follow each other without gap"
-            )
     if not found:
         raise ZooError(f"{path}: describes no tensors")
+    start = 0
+    for tensor in found:
+        _check_place(path, tensor, start)
+        start = tensor.end
     return found
+
+
+def _check_place(path: Path, tensor: _Tensor, start: int) -> None:
+    end = start + math.prod(tensor.shape)
+    if (tensor.start, tensor.end) != (start, end) or len(tensor.shape) not in _AXES:
+        raise ZooError(
+            f"{path}: {tensor.name}: lies at {tensor.start}..{tensor.end} with shape "
+            f"{tensor.shape}; tensors "
+            "follow each other without gap"
+        )
 
 
 def _tensor(line: dict[str, str]) -> _Tensor:

@@ -1,6 +1,4 @@
-"""One's own models as a zoo: modules or state dicts become members 0..N-1 at epoch 0 of one file.
-See `Zoo.from_models`.
-"""
+"""One's own models as a zoo: modules or state dicts become members 0..N-1 at epoch 0 of a file."""
 
 from __future__ import annotations
 
@@ -13,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from wsl.symmetry import PermutationSpec
-from wsl.zoo.file import Header, Layout, ZooError, column, kind_of, storage_name, to_stored
-from wsl.zoo.rows import Fractions
+from wsl.zoo.file import Header, RowLayout, ZooError, column, kind_of, storage_name, to_stored
+from wsl.zoo.write.options import FileOptions
 from wsl.zoo.write.records import check_finite, records_of, write
 
 Model = nn.Module | Mapping[str, Tensor]
@@ -26,47 +24,52 @@ def write_models(
     *,
     spec: PermutationSpec,
     metadata: Mapping[str, Any],
-    architecture: dict[str, Any] | None,
-    provenance: dict[str, Any] | None,
-    split: Fractions,
-    seed: int,
-    allow_nonfinite: bool,
-    dtype: torch.dtype,
+    options: FileOptions,
 ) -> None:
-    """Write the zoo file ``path`` of ``models`` in memory; raises `ZooError` naming the model or
-    column that does not fit.
+    """Write the zoo file ``path`` of ``models`` in memory; see `Zoo.from_models`.
+
+    Raises `ZooError` naming the model or column that does not fit.
     """
-    name = storage_name(dtype)
-    layout, rows = _pack(models, None if name == "float32" else dtype)
-    for column_name, values in metadata.items():
+    dtype = storage_name(options.dtype or torch.float32)
+    layout, rows = _pack(models, None if dtype == "float32" else options.dtype)
+    columns = _columns(metadata, len(rows))
+    header = Header(
+        spec,
+        layout,
+        {name: kind_of(name, type(values[0].item())) for name, values in columns.items()},
+        options.architecture,
+        options.provenance or {},
+        dtype=dtype,
+    ).checked()
+    member = np.arange(len(rows))
+    if not options.allow_nonfinite:
+        check_finite(header.layout, rows, member=member, epoch=0)
+    stored = to_stored(rows, header.layout, header.dtype)
+    records = records_of(header, stored, member=member, epoch=0, metadata=columns)
+    blocks = [(member, stored)]
+    write(path, header, records, blocks=blocks, split=options.split, seed=options.seed)
+
+
+def _columns(metadata: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
+    """One value of one kind per model; a single value for all would hide a mistake."""
+    for name, values in metadata.items():
         if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
             raise ZooError(
-                f"column {column_name!r}: is a single value; give a list with one value for each "
-                f"of {len(rows)} models"
+                f"column {name!r}: is a single value; give a list with one value for each "
+                f"of {count} models"
             )
-    columns = {key: column(key, values, count=len(rows)) for key, values in metadata.items()}
-    kinds = {key: kind_of(key, type(values[0].item())) for key, values in columns.items()}
-    header = Header(spec, layout, kinds, architecture, provenance or {}, dtype=name).checked()
-    if not allow_nonfinite:
-        check_finite(header.layout, rows, np.arange(len(rows)), np.zeros(len(rows), dtype=np.int64))
-    stored = to_stored(rows, header.layout, header.dtype)
-    records = records_of(header, stored, member=np.arange(len(rows)), epoch=0, metadata=columns)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, header, records, [(np.arange(len(rows)), stored)], split=split, seed=seed)
+    return {name: column(name, values, count=count) for name, values in metadata.items()}
 
 
-def _pack(models: Iterable[Model], dtype: torch.dtype | None) -> tuple[Layout, np.ndarray]:
+def _pack(models: Iterable[Model], dtype: torch.dtype | None) -> tuple[RowLayout, np.ndarray]:
+    """The layout that the first model has, and the rows of all."""
     layout, rows = None, []
     for i, model in enumerate(models):
         state = model.state_dict() if isinstance(model, nn.Module) else model
         try:
-            layout = layout or Layout.of(state, _buffers(model)).cast(dtype)
-            rows.append(
-                layout.pack(
-                    {name: tensor.unsqueeze(0) for name, tensor in state.items()},
-                    rounding=dtype is not None,
-                )
-            )
+            layout = layout or RowLayout.of(state, _buffers(model)).cast(dtype)
+            one = {name: tensor.unsqueeze(0) for name, tensor in state.items()}
+            rows.append(layout.pack(one, rounding=dtype is not None))
         except ZooError as error:
             raise ZooError(f"model {i}: {error}") from None
     if layout is None:

@@ -1,5 +1,6 @@
-"""What is known about rows besides their weights (member, epoch, checksum, columns), checked on the
-way into a file.
+"""What is known of rows besides their weights, checked on the way into a file.
+
+records = member, epoch, crc32 of the stored bytes, and the columns of the header
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from wsl.zoo.file import Block, Header, Layout, ZooError, column, complete, create, row_checksums
+from wsl.zoo.file import Block, Header, RowLayout, ZooError, column, complete, create, row_checksums
 from wsl.zoo.rows import Split, split_members
 
 Records = dict[str, np.ndarray]
@@ -20,8 +21,9 @@ Records = dict[str, np.ndarray]
 def records_of(
     header: Header, rows: np.ndarray, *, member: Any, epoch: Any, metadata: Mapping[str, Any]
 ) -> Records:
-    """The records of ``rows`` (n, P) as stored; raises `ZooError` naming the column that does not
-    fit.
+    """The records of ``rows`` (n, P) as stored.
+
+    Raises `ZooError` naming the column that does not fit.
     """
     place = {
         "member": ordinals("member", member, len(rows)),
@@ -30,10 +32,16 @@ def records_of(
     return {**place, "crc32": row_checksums(rows), **complete(header.columns, metadata, len(rows))}
 
 
-def check_finite(layout: Layout, rows: np.ndarray, member: np.ndarray, epoch: np.ndarray) -> None:
-    """Raise `ZooError` naming member and tensor of the first weight that is NaN or infinite."""
+def check_finite(layout: RowLayout, rows: np.ndarray, *, member: Any, epoch: Any) -> None:
+    """Raise `ZooError` naming member and tensor of the first weight that is NaN or infinite.
+
+    ``member`` and ``epoch`` hold one number for each of ``rows`` (n, P), or one for all.
+    """
+    members, epochs = (
+        ordinals(name, values, len(rows)) for name, values in (("member", member), ("epoch", epoch))
+    )
     for row, place in np.argwhere(~np.isfinite(rows))[:1]:
-        where = f"member {member[row]}, epoch {epoch[row]}: {layout.tensor_at(int(place))}"
+        where = f"member {members[row]}, epoch {epochs[row]}: {layout.tensor_at(int(place))}"
         raise ZooError(
             f"{where} holds {rows[row, place]}; leave diverged members out, or pass "
             "allow_nonfinite=True"
@@ -44,17 +52,18 @@ def write(
     path: Path,
     header: Header,
     records: Records,
-    blocks: Iterable[Block],
     *,
+    blocks: Iterable[Block],
     split: Split,
     seed: int,
 ) -> None:
-    """Say or draw the splits of the members and write the file; ``records`` are sorted by (member,
-    epoch).
+    """Say or draw the splits of the members and write the file.
+
+    ``records`` are sorted by (member, epoch).
     """
     members = np.unique(records["member"])
     codes = split(members) if callable(split) else split_members(len(members), split, seed)
-    create(path, header, {**records, "split": codes}, blocks)
+    create(path, header, {**records, "split": codes}, blocks=blocks)
 
 
 def ordinals(name: str, values: Any, count: int) -> np.ndarray:

@@ -1,18 +1,18 @@
 """`ZooWriter`: collect checkpoints as small crash-safe shards, then merge them into one zoo file.
 
-    <path>.shards/<key>.npz     rows, member, epoch, crc32, columns of one task, and the build it
-                                belongs to; whole or absent
-    <path>                      all rows sorted by (member, epoch); replaces an older file in one
-                                step
+    <path>.shards/<key>.npz     rows, member, epoch, crc32, columns of one task, and its build
+    <path>                      all rows sorted by (member, epoch); replaces an older file at once
 
-Any number of processes may append, one finalizes. Killed at any moment, the build is started again:
-tasks whose key is present are skipped, and `finalize` may be repeated. A failing build, for want of
-space or of permission too, leaves an existing file and the shards as they were.
+Any number of processes may append, one finalizes. A shard is whole or absent. Killed at any moment,
+the build is started again: tasks whose key is present are skipped, and `finalize` may be repeated.
+A failing build, for want of space or of permission too, leaves an existing file and the shards as
+they were.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import secrets
 import shutil
 import zipfile
@@ -26,11 +26,13 @@ from torch import Tensor
 
 from wsl.base import explained, locked, replacing, sync
 from wsl.symmetry import PermutationSpec
-from wsl.zoo.file import Header, Layout, ZooError, kind_of, read, storage_name, to_stored
+from wsl.zoo.file import Header, RowLayout, ZooError, kind_of, read, storage_name, to_stored
 from wsl.zoo.rows import Split, read_column
-from wsl.zoo.write.records import check_finite, ordinals, records_of, write
+from wsl.zoo.write.records import Records, check_finite, records_of, write
 
 _KEY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_IDENTITY = ("member", "epoch", "crc32")
+"""What tells a checkpoint from others."""
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 """What numpy raises on a broken shard."""
 
@@ -65,7 +67,7 @@ class ZooWriter:
         kinds = {name: kind_of(name, kind) for name, kind in columns.items()}
         self.path = Path(path).absolute()
         name = storage_name(dtype)
-        layout = Layout.of(like, buffers).cast(None if name == "float32" else dtype)
+        layout = RowLayout.of(like, buffers).cast(None if name == "float32" else dtype)
         self.header = Header(
             spec, layout, kinds, architecture, provenance or {}, dtype=name
         ).checked()
@@ -75,19 +77,17 @@ class ZooWriter:
 
     @property
     def complete(self) -> bool:
-        """Whether ``path`` is a finished file of this very spec, layout, columns, architecture and
-        provenance; notes apart.
+        """Whether ``path`` is a finished file of this very build.
+
+        That is of the same specification, layout, columns, architecture and provenance, the notes
+        of `finalize` apart.
         """
         try:
             found = read(self.path).header
         except ZooError:
             return False
-        notes = found.provenance.get("notes") or []
-        stored = {
-            name: value
-            for name, value in found.provenance.items()
-            if name != "notes" and name not in notes
-        }
+        notes = ["notes", *(found.provenance.get("notes") or [])]
+        stored = {name: said for name, said in found.provenance.items() if name not in notes}
         return dataclasses.replace(found, provenance=stored).identity == self.header.identity
 
     def has(self, key: str) -> bool:
@@ -104,103 +104,89 @@ class ZooWriter:
         metadata: Mapping[str, Any],
         allow_nonfinite: bool = False,
     ) -> None:
-        """Store n >= 0 checkpoints, tensors (n, *shape), as one shard; a key that is present is
-        skipped.
+        """Store n >= 0 checkpoints, tensors (n, *shape), as one shard.
 
-        ``member``, ``epoch`` and each metadata column hold n values, or one for all. Raises
-        `ZooError` naming the tensor or column that does not fit; NaN and infinite weights are
-        refused unless ``allow_nonfinite``.
+        A key that is present is skipped. ``member``, ``epoch`` and each metadata column hold n
+        values, or one for all. Raises `ZooError` naming the tensor or column that does not fit; NaN
+        and infinite weights are refused unless ``allow_nonfinite``.
         """
         if self.has(key):
             return
         layout, dtype = self.header.layout, self.header.dtype
         rows = layout.pack(params, rounding=dtype != "float32")
         if not allow_nonfinite:
-            check_finite(
-                layout,
-                rows,
-                ordinals("member", member, len(rows)),
-                ordinals("epoch", epoch, len(rows)),
-            )
+            check_finite(layout, rows, member=member, epoch=epoch)
         stored = to_stored(rows, layout, dtype)
         records = records_of(self.header, stored, member=member, epoch=epoch, metadata=metadata)
-        arrays = {
-            "build": np.array(self.header.identity),
-            "weights": stored,
-            **{f"_{name}": a for name, a in records.items()},
-        }
+        self._save(key, stored, records)
+
+    def _save(self, key: str, stored: np.ndarray, records: Records) -> None:
+        """Write a shard under a name of its own first: two processes may have the same task."""
+        shard = self._shard(key)
         unique = self.shards / f"{key}.{secrets.token_hex(4)}.tmp"
+        own = {f"_{name}": values for name, values in records.items()}
+        build = np.array(self.header.identity)
         with (
-            explained(self._shard(key), ZooError),
+            explained(shard, ZooError),
             locked(self.shards, shared=True),
-            replacing(self._shard(key), unique) as temporary,
+            replacing(shard, unique) as temporary,
             temporary.open("wb") as file,
         ):
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, allow_pickle=False, build=build, weights=stored, **own)
 
     def finalize(
         self, split: Split = (0.8, 0.1, 0.1), seed: int = 0, *, notes: Notes | None = None
     ) -> Path:
-        """Merge the shards into the zoo file, remove them, and return its path; a finished build is
-        left as it is.
+        """Merge the shards into the zoo file, remove them, and return its path.
 
-        Splits are drawn by member from ``seed``, or ``split`` says the code of each member.
-        ``notes``, given the members of all rows, says what only the end of a build knows; it is
-        added to the provenance, and listed there as "notes". Processes that append or finalize
-        meanwhile wait. Raises `ZooError` naming a damaged shard, two with the same checkpoint, or a
-        finished file of this build with checkpoints that would be lost.
+        A finished build is left as it is. Splits are drawn by member from ``seed``, or ``split``
+        says the code of each member. ``notes``, given the members of all rows, says what only the
+        end of a build knows; it is added to the provenance, and listed there as "notes". Processes
+        that append or finalize meanwhile wait. Raises `ZooError` naming a damaged shard, two with
+        the same checkpoint, or a finished file of this build with checkpoints that would be lost.
         """
         if not self._present() and self.complete:
             shutil.rmtree(self._removed, ignore_errors=True)
             return self.path
         with explained(self.path, ZooError), locked(self.shards):
-            return self._merge(self._present(), split, seed, notes=notes)
-
-    def _merge(
-        self, shards: Sequence[Path], split: Split, seed: int, *, notes: Notes | None
-    ) -> Path:
-        if not shards and self.complete:  # another process has finalized while this one waited
-            self.shards.rmdir()
+            shards = self._present()
+            if not shards and self.complete:  # another process has finalized while this one waited
+                self.shards.rmdir()
+                return self.path
+            merged = self._merged(shards)
+            if not self._known(merged.records):
+                self._write(merged, split, seed, notes=notes)
+            self._remove_shards()
             return self.path
-        parts = [
-            self._load(
-                shard,
-                ["_member", "_epoch", "_crc32", *(f"_{name}" for name in self.header.columns)],
-            )
-            for shard in shards
-        ]
+
+    def _merged(self, shards: Sequence[Path]) -> _Merged:
+        """What the shards hold together; raises `ZooError` if that is nothing, or not one build."""
+        names = ["member", "epoch", "crc32", *self.header.columns]
+        parts = [self._load(shard, [f"_{name}" for name in names]) for shard in shards]
         lengths = [len(part["_member"]) for part in parts]
         if not sum(lengths):
             raise ZooError(
                 f"{self.shards}: nothing was appended; append at least one checkpoint before "
                 "finalize"
             )
-        records = {name[1:]: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        order = np.lexsort((records["epoch"], records["member"]))
-        _check_unique(records, order, np.repeat([shard.stem for shard in shards], lengths))
-        if self._known(records):
-            self._remove_shards()
-            return self.path
-        positions = np.split(np.argsort(order), np.cumsum(lengths)[:-1])
+        merged = _Merged(
+            tuple(shards),
+            tuple(lengths),
+            {name: np.concatenate([part[f"_{name}"] for part in parts]) for name in names},
+        )
+        merged.check_unique()
+        return merged
+
+    def _write(self, merged: _Merged, split: Split, seed: int, *, notes: Notes | None) -> None:
+        said = dict(notes(merged.records["member"])) if notes else {}
+        said |= {"notes": sorted(said)} if said else {}
+        provenance = {**self.header.provenance, **said}
+        header = dataclasses.replace(self.header, provenance=provenance).checked()
         blocks = (
             (where, self._load(shard, ["weights"])["weights"])
-            for shard, where in zip(shards, positions, strict=True)
+            for shard, where in zip(merged.shards, merged.positions, strict=True)
         )
-        said = dict(notes(records["member"])) if notes else {}
-        said |= {"notes": sorted(said)} if said else {}
-        header = dataclasses.replace(
-            self.header, provenance={**self.header.provenance, **said}
-        ).checked()
-        write(
-            self.path,
-            header,
-            {name: values[order] for name, values in records.items()},
-            blocks,
-            split=split,
-            seed=seed,
-        )
-        self._remove_shards()
-        return self.path
+        write(self.path, header, merged.ordered, blocks=blocks, split=split, seed=seed)
 
     @property
     def _removed(self) -> Path:
@@ -234,21 +220,16 @@ class ZooWriter:
             )
         return loaded
 
-    def _known(self, records: Mapping[str, np.ndarray]) -> bool:
-        """Whether a finished file of this build holds all of ``records`` and more; `ZooError` if it
-        holds only others more.
+    def _known(self, records: Records) -> bool:
+        """Whether a finished file of this build holds all of ``records``, and more.
+
+        Then there is nothing to add. Raises `ZooError` if it holds others, but not all of these.
         """
         if not self.complete:
             return False
         contents = read(self.path)
-        stored = zip(
-            *(read_column(contents, name).tolist() for name in ("member", "epoch", "crc32")),
-            strict=True,
-        )
-        given = set(
-            zip(*(records[name].tolist() for name in ("member", "epoch", "crc32")), strict=True)
-        )
-        have = set(stored)
+        have = _identities(read_column(contents, name) for name in _IDENTITY)
+        given = _identities(records[name] for name in _IDENTITY)
         lost = {row[:2] for row in have} - {row[:2] for row in given}
         if lost and not given <= have:
             member, epoch = min(lost)
@@ -260,20 +241,47 @@ class ZooWriter:
         return bool(lost)
 
     def _remove_shards(self) -> None:
-        """Out of the way in one step, so that after a kill no part of the shards is taken for
-        all.
-        """
+        """Out of the way at once: after a kill, no part of the shards is taken for all."""
         shutil.rmtree(self._removed, ignore_errors=True)
         self.shards.rename(self._removed)
         sync(self.path.parent)
         shutil.rmtree(self._removed)
 
 
-def _check_unique(records: Mapping[str, np.ndarray], order: np.ndarray, keys: np.ndarray) -> None:
-    places = np.stack([records["member"], records["epoch"]], 1)[order]
-    for i in np.flatnonzero((places[1:] == places[:-1]).all(1))[:1]:
-        raise ZooError(
-            f"member {places[i][0]}, epoch {places[i][1]}: is in shards {keys[order][i]} and "
-            f"{keys[order][i + 1]}; "
-            "each checkpoint may occur once"
-        )
+@dataclasses.dataclass(frozen=True)
+class _Merged:
+    """The shards of a build as one: ``records`` of one after another, ``lengths`` rows in each."""
+
+    shards: tuple[Path, ...]
+    lengths: tuple[int, ...]
+    records: Records
+
+    @functools.cached_property
+    def order(self) -> np.ndarray:
+        """By (member, epoch)."""
+        return np.lexsort((self.records["epoch"], self.records["member"]))
+
+    @property
+    def ordered(self) -> Records:
+        """The records in the order of the file."""
+        return {name: values[self.order] for name, values in self.records.items()}
+
+    @property
+    def positions(self) -> list[np.ndarray]:
+        """Of each shard: at which rows of the file its rows belong."""
+        return np.split(np.argsort(self.order), np.cumsum(self.lengths)[:-1])
+
+    def check_unique(self) -> None:
+        """Raise `ZooError` naming the shards of a checkpoint that occurs twice."""
+        keys = np.repeat([shard.stem for shard in self.shards], self.lengths)[self.order]
+        places = np.stack([self.records["member"], self.records["epoch"]], 1)[self.order]
+        for i in np.flatnonzero((places[1:] == places[:-1]).all(1))[:1]:
+            raise ZooError(
+                f"member {places[i][0]}, epoch {places[i][1]}: is in shards {keys[i]} and "
+                f"{keys[i + 1]}; "
+                "each checkpoint may occur once"
+            )
+
+
+def _identities(columns: Iterable[np.ndarray]) -> set[tuple[int, ...]]:
+    return set(zip(*(values.tolist() for values in columns), strict=True))
