@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -93,7 +93,7 @@ class Generator(Protocol):
     canonicalizer: what it aligns networks to, None if it aligns nothing.
     """
 
-    needs: ClassVar[tuple[str, ...]]
+    needs: ClassVar[frozenset[str]]
 
     @property
     def spec(self) -> PermutationSpec: ...  # noqa: D102
@@ -198,7 +198,7 @@ class Initializer(Protocol):
     needs: names of the attributes of `Start` that must be there.
     """
 
-    needs: ClassVar[tuple[str, ...]]
+    needs: ClassVar[frozenset[str]]
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Weights (n, ...) for the network of ``start``, which has what `needs` names."""
@@ -211,9 +211,9 @@ def aligner(members: TrainingMembers, spec: PermutationSpec) -> Canonicalizer:
     return Canonicalizer(spec, blank).fit(members.params, start=members.reference)
 
 
-def check_needs(needs: Sequence[str], problem: TrainingMembers | Start, *, what: str) -> None:
+def check_needs(needs: Iterable[str], problem: TrainingMembers | Start, *, what: str) -> None:
     """Raise ValueError naming the first attribute of ``problem`` that is needed and not there."""
-    for name in needs:
+    for name in sorted(needs):
         if getattr(problem, name) is None:
             raise ValueError(f"{what} needs {name}, but {type(problem).__name__} has none")
 

@@ -58,7 +58,7 @@ def judge(
     drawn = {GENERATED: starting_weights(GeneratedStart(), start, n, generator=rng)}
     left_out = {}
     for name, method in arms.items():
-        if lacking := [need for need in method.needs if getattr(start, need) is None]:
+        if lacking := [need for need in sorted(method.needs) if getattr(start, need) is None]:
             left_out[name] = f"{type(method).__name__} needs {lacking[0]}"
         else:
             drawn[name] = starting_weights(method, start, n, generator=rng)

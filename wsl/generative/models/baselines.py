@@ -103,7 +103,7 @@ class _Baseline(abc.ABC):
     seed: int = 0
     """Of no effect: nothing is initialised at random. Every generator is made with one."""
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[frozenset[str]] = frozenset()
     aligns: ClassVar[bool] = False
     canonicalizer: Canonicalizer | None = dataclasses.field(default=None, init=False)
     members: Params = dataclasses.field(default_factory=dict, init=False)

@@ -57,7 +57,7 @@ class WeightDiffusion(nn.Module):
     seed: of the initial weights of the generator itself.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,

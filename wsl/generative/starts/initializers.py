@@ -50,7 +50,7 @@ def starting_weights(
 class GeneratedStart:
     """Drawn from the fitted generator at the condition asked for."""
 
-    needs: ClassVar[tuple[str, ...]] = ("fitted",)
+    needs: ClassVar[frozenset[str]] = frozenset({"fitted"})
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """As many samples, none chosen."""
@@ -63,7 +63,7 @@ class GeneratedStart:
 class DefaultStart:
     """The network's own initialisation, each under a seed of its own."""
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:  # noqa: ARG002
         """Seeds are those of the start, so that they pair with the order of its batches."""
@@ -74,7 +74,7 @@ class DefaultStart:
 class RetrievalStart:
     """Good members as they are."""
 
-    needs: ClassVar[tuple[str, ...]] = ("good",)
+    needs: ClassVar[frozenset[str]] = frozenset({"good"})
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Chosen at random, repeats allowed."""
@@ -87,7 +87,7 @@ class NoiseStart:
 
     scale: float = 0.5
 
-    needs: ClassVar[tuple[str, ...]] = ("good",)
+    needs: ClassVar[frozenset[str]] = frozenset({"good"})
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Variances of batch norm stay non-negative."""
@@ -98,7 +98,7 @@ class NoiseStart:
 class GaussianStart:
     """Every weight on its own from a normal fitted to the aligned good members."""
 
-    needs: ClassVar[tuple[str, ...]] = ("aligned",)
+    needs: ClassVar[frozenset[str]] = frozenset({"aligned"})
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Variances of batch norm stay non-negative."""
@@ -111,7 +111,7 @@ class MeanStart:
 
     members: int = 16
 
-    needs: ClassVar[tuple[str, ...]] = ("aligned",)
+    needs: ClassVar[frozenset[str]] = frozenset({"aligned"})
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Of fewer members where there are fewer."""
@@ -123,7 +123,7 @@ class MeanStart:
 class RoundTripStart:
     """The best held-out members through the generator's code: what the code alone costs."""
 
-    needs: ClassVar[tuple[str, ...]] = ("coded", "held_out")
+    needs: ClassVar[frozenset[str]] = frozenset({"coded", "held_out"})
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:  # noqa: ARG002
         """The first n, or as many as there are."""
