@@ -90,7 +90,7 @@ def run(cell: Cell, folder: Path, arguments: list[str]) -> tuple[bool, str]:
     """Whether everything passed, and the line that says so."""
     log, start = folder / f"{cell.name}.log", time.monotonic()
     with log.open("w") as file:
-        for step, command in commands(cell, folder, arguments).items():
+        for step, command in commands(cell, folder, arguments).items():  # noqa: B007 - told below
             done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file, check=False)
             if done.returncode:
                 break

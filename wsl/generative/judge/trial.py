@@ -76,6 +76,7 @@ def _tuned(
 ) -> tuple[Params, float]:
     """The networks after training at the best rate by the validation images, and that rate."""
     count = len(next(iter(theta.values())))
+    rate = torch.tensor(lrs, dtype=torch.float64).repeat_interleave(count)
     repeated = {name: t.repeat(len(lrs), *[1] * (t.dim() - 1)) for name, t in theta.items()}
     trained = train_population(
         model,
@@ -83,8 +84,8 @@ def _tuned(
         F.cross_entropy,
         batches=batches,
         optimizer=AdamW(),
-        lr=torch.tensor(lrs, dtype=torch.float64).repeat_interleave(count),
-        weight_decay=torch.zeros(len(lrs) * count),
+        lr=rate,
+        weight_decay=torch.zeros(len(rate)),
         steps=steps,
     ).snapshots[-1]
     chosen = data.evaluate(model, trained, "val")["accuracy"].view(len(lrs), count).mean(1).argmax()
