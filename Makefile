@@ -1,19 +1,25 @@
-# make demo: all three jobs on real data.  make test: the tests.  Both set up .venv by themselves; nothing else is needed.
+# make demo: all three jobs on real data.  make test: the tests.  Both set up .venv by themselves.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test slow lint format bench clean
+.PHONY: demo test slow matrix lint format bench clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --output demo
 
+# Two workers with one thread each; a file stays with one worker, since its tests share fixtures.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# What takes minutes, and how long each takes.
 slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=0
+
+# The tests on every Python that is found, and on the oldest torch that is promised: large downloads.
+matrix:
+	$(PYTHON) scripts/matrix.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,14 +1,43 @@
-"""Shared set-up: two threads and no more, so that results repeat; small stand-ins for downloaded
-data.
+"""Shared set-up: threads, so that results repeat and workers do not crowd each other; small
+stand-ins for downloaded data.
+
+Alone the tests use two threads; under ``pytest -n`` each worker has one. Processes that tests start
+get as many.
 """
 
+import os
 import struct
+import traceback
 
-import numpy as np
-import pytest
-import torch
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # read by torch when it is imported
 
-torch.set_num_threads(2)
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(THREADS)
+FORKED = 70
+"""Exit code of a test's forked child that did not end by itself."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """A child that a test has forked ends with the test, whatever is raised in it.
+
+    Otherwise it would go on as a second runner of all tests that follow, and under ``pytest -n``
+    report them a second time over the connection it shares with its parent.
+    """
+    runner = os.getpid()
+    try:
+        return (yield)
+    except BaseException:
+        if os.getpid() != runner:
+            traceback.print_exc()
+        raise
+    finally:
+        if os.getpid() != runner:
+            os._exit(FORKED)
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def test_the_package_opens_its_rooms_on_first_use():
         "import sys, wsl; print('torch' in sys.modules, wsl.params.__name__, wsl.verify.__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "wsl.params", "verify"]
+    assert done.stdout.startswith("False wsl.params <function verify")
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from wsl.generative import (
     Behaviour,
     Canonicalizer,
     Standardizer,
+    TrainingMembers,
     WeightAutoencoder,
     WeightDiffusion,
     WeightPCA,
@@ -102,15 +103,14 @@ def fitted(training, member):
         SPEC, latent=32, hidden=128, blocks=2, code=partial(WeightAutoencoder, hidden=128)
     )
     behaviour = Behaviour(mlp(), digits()[0])
-    return model.fit(
+    members = TrainingMembers(
         training,
         condition,
         reference=int(condition.argmax()),
         member=member[: len(condition)],
-        behaviour=behaviour,
-        code_steps=250,
-        steps=300,
     )
+    model.fit(members, behaviour=behaviour, code_steps=250, steps=300)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -308,13 +308,10 @@ def test_a_code_trained_for_behaviour_keeps_more_accuracy_of_unseen_members(
     blind = WeightDiffusion(
         SPEC, latent=32, hidden=128, blocks=2, code=partial(WeightAutoencoder, hidden=128)
     )
-    blind.fit(
-        training,
-        torch.zeros(len(training["0.bias"]), 1),
-        member=member[:128],
-        code_steps=250,
-        steps=1,
+    members = TrainingMembers(
+        training, torch.zeros(len(training["0.bias"]), 1), member=member[:128]
     )
+    blind.fit(members, code_steps=250, steps=1)
     held_out = take(population, (member >= 64) & (torch.arange(len(member)) % 2 == 1))
     assert (
         accuracy(round_trip(fitted, held_out)).mean()
@@ -358,7 +355,8 @@ def test_batch_norm_is_generated_with_its_counters(tmp_path):
         network.spec, conditions=0, latent=4, hidden=16, blocks=1, code=WeightPCA
     )
     params = network.weights(12)
-    sample = model.fit(params, steps=3).sample(2, steps=5, generator=rng())
+    model.fit(params, steps=3)
+    sample = model.sample(2, steps=5, generator=rng())
     assert list(sample) == list(params)
     assert sample["bn1.num_batches_tracked"].tolist() == [1, 1]
     assert sample["bn1.num_batches_tracked"].dtype == torch.int64

@@ -58,10 +58,10 @@ def _composed(config: str, overrides: Sequence[str]) -> dict[str, Any]:
 
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            made = OmegaConf.to_container(hydra.compose(config, overrides=overrides), resolve=True)
+            made = hydra.compose(config, overrides=list(overrides))
+            return dict(OmegaConf.to_container(made, resolve=True))  # type: ignore[arg-type]
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"{error}") from None
-    return dict(made)  # type: ignore[arg-type]
 
 
 def _flags(words: Sequence[str]) -> tuple[list[str], str | None, bool]:

@@ -1,119 +1,108 @@
-"""``wsl generate models=NAME datasets=NAME``: train a weight generator, draw networks, try them
-beside every baseline.
+"""``wsl generate models=NAME datasets=NAME``: train a weight generator and judge what it draws.
+
+The generator is the recipe's, any class with the protocol `wsl.generative.Generator`; it is tried
+beside the recipe's ``arms``, each an `wsl.generative.Initializer`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
-from wsl.cli.config import compose, recipes
+from wsl.cli.config import compose, defaults, recipes
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.targets import ConfigError, instantiate
 from wsl.cli.terminal import progress, say
 from wsl.generative import (
-    Behaviour,
+    FitReport,
+    Generator,
+    Judgement,
+    Start,
+    TrainingMembers,
     Trial,
-    WeightDiffusion,
-    aligned_nearest,
-    dispersion_ratio,
-    gaussian_baseline,
-    leave_one_out,
-    mean_baseline,
-    noise_baseline,
-    retrieval_baseline,
-    round_trip,
-    trial,
+    check_needs,
+    judge,
 )
-from wsl.params import Params, unstack
+from wsl.params import unstack
 from wsl.plots import bar_figure
-from wsl.populations import Classification, build_architecture, initial_population, task
+from wsl.populations import Classification, build_architecture, task
 from wsl.zoo import Zoo, write_checkpoint
 
+if TYPE_CHECKING:
+    from wsl.plots import Figure
+
 SHORTLIST = 32
-"""Members that a sample is matched with, the closest after both are brought to the generator's
-reference.
-"""
+"""Members that a sample is matched with: the closest after both are brought to one reference."""
 
+QUANTILE = 0.95
+"""Of the training members' accuracy, asked of the generator unless the recipe says otherwise."""
 
-class Population(NamedTuple):
-    """What a generator learns from and is tried on."""
-
-    zoo: Zoo
-    model: nn.Module
-    data: Classification
-    params: Params
-    condition: Tensor
-    member: Tensor
+USAGE = """usage: wsl generate models=NAME datasets=NAME [samples=16] [seed=0] [zoo=FILE] \
+[output=DIR]
+models: {models}
+datasets: {datasets}"""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Fit on the training members, sample, score, write."""
     if not arguments or set(arguments) & {"-h", "--help"}:
-        say(
-            "usage: wsl generate models=NAME datasets=NAME [samples=16] [seed=0] [zoo=FILE] "
-            "[output=DIR]\nmodels: "
-            f"{', '.join(recipes('models'))}\ndatasets: {', '.join(recipes('datasets'))}"
-        )
+        say(USAGE.format(**{group: ", ".join(recipes(group)) for group in ("models", "datasets")}))
         return
     config = compose("generate", arguments)
     part(config, "generator", verb="wsl generate")
     zoo = open_or_build(config)
-    folder = Path(
-        config["output"]
-        or f"runs/generate/{config['datasets']}-{config['models']}-{config['seed']}"
-    )
-    kept = {
-        key: config[key]
-        for key in ("models", "datasets", "seed", "samples", "generator", "fit", "trial")
-    }
-    head = result("generate", kept, {"zoo": zoo.path})
+    name = f"{config['datasets']}-{config['models']}-{config['seed']}"
+    folder = Path(config["output"] or f"runs/generate/{name}")
+    head = result("generate", _kept(config), {"zoo": zoo.path})
     done = finished(folder, head) or _generate(config, zoo, folder, head)
     for name, score in done["scores"].items():
         say(f"{name.replace('_', ' ')}: {score if isinstance(score, int) else f'{score:.4f}'}")
 
 
+def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the result depends on; arms are named if they are not those that there always are."""
+    keys = ["models", "datasets", "seed", "samples", "generator", "fit", "trial"]
+    usual = config["arms"] == defaults("generate")["arms"]
+    return {key: config[key] for key in (keys if usual else [*keys, "arms"]) if key in config}
+
+
 def _generate(
     config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]
 ) -> dict[str, Any]:
-    population = _population(config, zoo)
-    generator = _fit(config, population)
-    wanted = float(population.condition.quantile(config["fit"]["quantile"]))
-    rng = torch.Generator().manual_seed(config["seed"])
-    drawn = generator.sample(config["samples"], condition=wanted, generator=rng)
-    arms = {"generated": drawn, **_baselines(config, population, generator, rng)}
-    trials = trial(population.model, arms, population.data, seed=config["seed"], **config["trial"])
+    data = _task(config, zoo)
+    members = _members(zoo, data)
+    generator, report = _fit(config, zoo, members)
+    quantile = config.get("fit", {}).get("quantile", QUANTILE)
+    known = _start(zoo, data, members, quantile=quantile)
+    start = dataclasses.replace(known, fitted=generator, seed=config["seed"])
+    judged = judge(
+        start,
+        {name: instantiate(arm) for name, arm in config["arms"].items()},
+        data,
+        n=config["samples"],
+        shortlist=SHORTLIST,
+        training=config.get("trial"),
+    )
+    for name, reason in judged.left_out.items():
+        say(f"arm left out: {name}: {reason}", error=True)
     done = {
         **head,
-        "wanted": wanted,
-        "scores": _scores(population, generator, trials, arms, steps=config["trial"]["steps"]),
-        "arms": _arms(trials),
+        "wanted": start.condition,
+        "scores": judged.scores,
+        "arms": _arms(judged.trials),
     }
-    about = {
-        "spec": str(zoo.spec),
-        "architecture": json.dumps(zoo.architecture),
-        "task": json.dumps(zoo.provenance["task"]),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, theta in enumerate(unstack(drawn)):
-        write_checkpoint(folder / f"sample-{i:02d}.safetensors", theta, about)
+    _write(folder, zoo, judged)
     write_with(folder / "generator.safetensors", generator.save)
-    write_table(folder / "generated.csv", _table(trials))
-    write_figure(folder / "generated.png", _figure(trials))
+    write_table(folder / "fit.csv", _losses(report))
     write_json(folder / "result.json", done)
     return done
 
 
-def _population(config: Mapping[str, Any], zoo: Zoo) -> Population:
-    """Training members, with their accuracy on the validation images as condition: the test images
-    only score.
-    """
+def _task(config: Mapping[str, Any], zoo: Zoo) -> Classification:
     if zoo.architecture is None or "task" not in zoo.provenance:
         raise ConfigError(
             f"{zoo.path} does not say its architecture and task, so generated weights could not "
@@ -124,100 +113,74 @@ def _population(config: Mapping[str, Any], zoo: Zoo) -> Population:
         raise ConfigError(
             f"{zoo.path} holds no classifiers; wsl generate scores networks by their accuracy"
         )
-    params, metadata = zoo.__getitems__(zoo.indices("train"))
-    model = build_architecture(zoo.architecture)
-    return Population(
-        zoo,
-        model,
-        data,
-        params,
-        data.evaluate(model, params, "val")["accuracy"],
-        metadata["member"],
-    )
+    return data
 
 
-def _fit(config: Mapping[str, Any], population: Population) -> WeightDiffusion:
-    generator = instantiate(config["generator"], spec=population.zoo.spec, seed=config["seed"])
-    options = config["fit"]
-    total = options["code_steps"] + options["steps"]
-    bar = progress("step")
-    return generator.fit(
-        population.params,
-        population.condition[:, None],
-        reference=int(population.condition.argmax()),
-        member=population.member,
-        behaviour=Behaviour(
-            population.model, population.data.train.images, weight=options["behaviour"]
-        ),
-        code_steps=options["code_steps"],
-        steps=options["steps"],
-        seed=config["seed"],
-        progress=lambda step, _: bar(step, total),
-    )
+def _members(zoo: Zoo, data: Classification) -> TrainingMembers:
+    """Training members, their accuracy on the validation images as condition.
 
-
-def _baselines(
-    config: Mapping[str, Any],
-    population: Population,
-    generator: WeightDiffusion,
-    rng: torch.Generator,
-) -> dict[str, Params]:
-    """Arms that learn nothing, each of as many networks; good members are those that reach the
-    wanted condition.
+    The test images only score.
     """
-    count, good = config["samples"], _good(population, config["fit"]["quantile"])
-    aligned = generator.canonicalizer(good)
-    seeds = [config["seed"] * 1_000_003 + i for i in range(count)]
-    description = population.zoo.architecture or {}
-    held_out, _ = population.zoo.__getitems__(population.zoo.indices("val"))
-    best = population.data.evaluate(population.model, held_out, "val")["accuracy"].argsort(
-        descending=True
-    )[:count]
-    return {
-        "default_init": initial_population(lambda: build_architecture(description), seeds),
-        "retrieval": retrieval_baseline(good, count, generator=rng),
-        "noise": noise_baseline(good, count, scale=0.5, generator=rng),
-        "gaussian": gaussian_baseline(aligned, count, generator=rng),
-        "mean": mean_baseline(aligned, count, generator=rng),
-        "round_trip": round_trip(
-            generator, {name: tensor[best] for name, tensor in held_out.items()}
-        ),
+    model = build_architecture(zoo.architecture or {})
+    params, metadata = zoo.__getitems__(zoo.indices("train"))
+    accuracy = data.evaluate(model, params, "val")["accuracy"]
+    return TrainingMembers(
+        params,
+        accuracy[:, None],
+        metadata["member"],
+        reference=int(accuracy.argmax()),
+        model=model,
+        inputs=data.train.images,
+    )
+
+
+def _fit(
+    config: Mapping[str, Any], zoo: Zoo, members: TrainingMembers
+) -> tuple[Generator, FitReport]:
+    """The recipe's generator, fitted with the recipe's options."""
+    generator = instantiate(config["generator"], spec=zoo.spec, seed=config["seed"])
+    options = {k: v for k, v in config.get("fit", {}).items() if k != "quantile"}
+    if not generator.conditions:
+        members = dataclasses.replace(members, condition=None)
+    check_needs(generator.needs, members, what=type(generator).__name__)
+    # A generator in parts says how long each takes: code_steps=600 steps=600 is one bar of 1,200.
+    total = sum(value for name, value in options.items() if name.endswith("steps")) or 1
+    bar = progress("step")
+    report = generator.fit(
+        members, seed=config["seed"], progress=lambda step, _: bar(step, total), **options
+    )
+    return generator, report
+
+
+def _start(zoo: Zoo, data: Classification, members: TrainingMembers, *, quantile: float) -> Start:
+    """What the arms may know; good members are those that reach what the generator is asked for."""
+    architecture = zoo.architecture or {}
+    model, accuracy = build_architecture(architecture), members.quality
+    held_out, _ = zoo.__getitems__(zoo.indices("val"))
+    order = data.evaluate(model, held_out, "val")["accuracy"].argsort(descending=True)
+    wanted = accuracy.quantile(quantile)
+    return Start(
+        model,
+        spec=zoo.spec,
+        make=lambda: build_architecture(architecture),
+        members=members,
+        good=members.rows(accuracy >= wanted),
+        held_out={name: tensor[order] for name, tensor in held_out.items()},
+        condition=float(wanted),
+    )
+
+
+def _write(folder: Path, zoo: Zoo, judged: Judgement) -> None:
+    about = {
+        "spec": str(zoo.spec),
+        "architecture": json.dumps(zoo.architecture),
+        "task": json.dumps(zoo.provenance["task"]),
     }
-
-
-def _good(population: Population, quantile: float) -> Params:
-    rows = population.condition >= population.condition.quantile(quantile)
-    return {name: tensor[rows] for name, tensor in population.params.items()}
-
-
-def _scores(
-    population: Population,
-    generator: WeightDiffusion,
-    trials: Mapping[str, Trial],
-    arms: Mapping[str, Params],
-    *,
-    steps: int,
-) -> dict[str, float]:
-    spec, member = population.zoo.spec, population.member
-    drawn = generator.canonicalizer(arms["generated"])
-    real = generator.canonicalizer(population.params, member=member)
-    near = aligned_nearest(spec, drawn, real, shortlist=SHORTLIST).distance
-    rows = population.condition.argsort(descending=True)[: len(near)]
-    own = leave_one_out(spec, real, rows=rows, member=member, shortlist=SHORTLIST).distance
-    good = {name: tensor[rows] for name, tensor in real.items()}
-    return {
-        "networks": len(near),
-        "fine_tuning_steps": steps,
-        "accuracy_as_drawn": float(trials["generated"].drawn.mean()),
-        "accuracy_as_drawn_spread": float(trials["generated"].drawn.std()),
-        "accuracy_tuned": float(trials["generated"].tuned.mean()),
-        "accuracy_tuned_from_default_init": float(trials["default_init"].tuned.mean()),
-        "accuracy_tuned_from_retrieval": float(trials["retrieval"].tuned.mean()),
-        "nearest_member_distance": float(near.median()),
-        "nearest_member_distance_min": float(near.min()),
-        "distance_between_good_members": float(own.median()),
-        "dispersion_ratio": dispersion_ratio(drawn, good),
-    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, theta in enumerate(unstack(judged.drawn)):
+        write_checkpoint(folder / f"sample-{i:02d}.safetensors", theta, about)
+    write_table(folder / "generated.csv", _table(judged.trials))
+    write_figure(folder / "generated.png", _figure(judged.trials))
 
 
 def _arms(trials: Mapping[str, Trial]) -> dict[str, dict[str, float]]:
@@ -233,8 +196,8 @@ def _arms(trials: Mapping[str, Trial]) -> dict[str, dict[str, float]]:
     }
 
 
-def _table(trials: Mapping[str, Trial]) -> dict[str, list]:
-    table: dict[str, list] = {"arm": [], "network": [], "drawn": [], "tuned": []}
+def _table(trials: Mapping[str, Trial]) -> dict[str, list[Any]]:
+    table: dict[str, list[Any]] = {"arm": [], "network": [], "drawn": [], "tuned": []}
     for name, t in trials.items():
         table["arm"] += [name] * len(t.drawn)
         table["network"] += range(len(t.drawn))
@@ -243,7 +206,12 @@ def _table(trials: Mapping[str, Trial]) -> dict[str, list]:
     return table
 
 
-def _figure(trials: Mapping[str, Trial]) -> Any:
+def _losses(report: FitReport) -> dict[str, list[Any]]:
+    rows = [(p, i, x) for p, losses in report.losses.items() for i, x in enumerate(losses, 1)]
+    return {name: [row[i] for row in rows] for i, name in enumerate(("part", "step", "loss"))}
+
+
+def _figure(trials: Mapping[str, Trial]) -> Figure:
     values, errors = {}, {}
     for name, t in trials.items():
         for kind in ("drawn", "tuned"):

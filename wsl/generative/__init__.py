@@ -1,52 +1,120 @@
-"""Generate weights: align, encode, diffuse; initialise from what is drawn, and check that it is
-new.
+"""Generate weights: align, encode, diffuse; start training from what is drawn; judge it fairly.
+
+A `Generator` learns from trained networks and is sampled from; an `Initializer` gives starting
+weights; `judge` tries both beside baselines that learn nothing.
+
+>>> import torch, wsl
+>>> def network():
+...     return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+>>> spec = wsl.permutation_spec(network(), torch.randn(1, 3))
+>>> weights = wsl.params.stack([wsl.params.from_module(network()) for _ in range(20)])
+>>> mean = wsl.generative.MeanGenerator(spec, conditions=0)
+>>> mean.fit(weights).members
+20
+>>> mean.sample(5)["0.weight"].shape
+torch.Size([5, 4, 3])
+>>> wsl.generative.initialize(network(), mean, seed=1)[0].bias.shape
+torch.Size([4])
 """
 
 from wsl.generative.codes import (
     Behaviour,
     Canonicalizer,
+    Penalty,
     Standardizer,
     WeightAutoencoder,
     WeightCode,
     WeightPCA,
 )
 from wsl.generative.judge import (
+    Judgement,
     Nearest,
     Trial,
     aligned_nearest,
     dispersion_ratio,
-    gaussian_baseline,
+    judge,
     leave_one_out,
     max_iou,
+    trial,
+)
+from wsl.generative.models import (
+    GENERATORS,
+    GaussianGenerator,
+    LatentDiffusion,
+    MeanGenerator,
+    NoiseGenerator,
+    RetrievalGenerator,
+    WeightDiffusion,
+    gaussian_baseline,
     mean_baseline,
     noise_baseline,
     retrieval_baseline,
-    round_trip,
-    trial,
 )
-from wsl.generative.models import LatentDiffusion, WeightDiffusion
-from wsl.generative.starts import initialize
+from wsl.generative.problem import (
+    FitReport,
+    Generator,
+    Initializer,
+    Start,
+    TrainingMembers,
+    check_needs,
+)
+from wsl.generative.starts import (
+    INITIALIZERS,
+    DefaultStart,
+    GaussianStart,
+    GeneratedStart,
+    MeanStart,
+    NoiseStart,
+    RetrievalStart,
+    RoundTripStart,
+    initialize,
+    round_trip,
+    starting_weights,
+)
 
 __all__ = [
+    "GENERATORS",
+    "INITIALIZERS",
     "Behaviour",
     "Canonicalizer",
+    "DefaultStart",
+    "FitReport",
+    "GaussianGenerator",
+    "GaussianStart",
+    "GeneratedStart",
+    "Generator",
+    "Initializer",
+    "Judgement",
     "LatentDiffusion",
+    "MeanGenerator",
+    "MeanStart",
     "Nearest",
+    "NoiseGenerator",
+    "NoiseStart",
+    "Penalty",
+    "RetrievalGenerator",
+    "RetrievalStart",
+    "RoundTripStart",
     "Standardizer",
+    "Start",
+    "TrainingMembers",
     "Trial",
     "WeightAutoencoder",
     "WeightCode",
     "WeightDiffusion",
     "WeightPCA",
     "aligned_nearest",
+    "check_needs",
     "dispersion_ratio",
     "gaussian_baseline",
     "initialize",
+    "judge",
     "leave_one_out",
     "max_iou",
     "mean_baseline",
     "noise_baseline",
     "retrieval_baseline",
     "round_trip",
+    "starting_weights",
     "trial",
 ]

@@ -1,30 +1,23 @@
-"""The fair trial of a generator: baselines, novelty, behaviour."""
+"""The fair trial of a generator: worth, novelty, behaviour."""
 
 from wsl.generative.judge.evaluate import (
     Nearest,
     aligned_nearest,
     dispersion_ratio,
-    gaussian_baseline,
     leave_one_out,
     max_iou,
-    mean_baseline,
-    noise_baseline,
-    retrieval_baseline,
-    round_trip,
 )
+from wsl.generative.judge.judge import Judgement, judge
 from wsl.generative.judge.trial import Trial, trial
 
 __all__ = [
+    "Judgement",
     "Nearest",
     "Trial",
     "aligned_nearest",
     "dispersion_ratio",
-    "gaussian_baseline",
+    "judge",
     "leave_one_out",
     "max_iou",
-    "mean_baseline",
-    "noise_baseline",
-    "retrieval_baseline",
-    "round_trip",
     "trial",
 ]

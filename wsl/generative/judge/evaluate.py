@@ -21,9 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wsl.generative.models import WeightDiffusion
 from wsl.matching import WeightMatching, nearest
-from wsl.params import Params, ravel, unstack
+from wsl.params import ravel, unstack
 from wsl.symmetry import PermutationSpec
 
 
@@ -105,74 +104,6 @@ def max_iou(errors: Tensor, others: Tensor) -> Tensor:
     return torch.where(either > 0, both / either.clamp_min(1), 1.0).amax(1)
 
 
-def noise_baseline(
-    zoo: Mapping[str, Tensor], n: int, *, scale: float, generator: torch.Generator | None = None
-) -> Params:
-    """Random members with Gaussian noise of ``scale`` times each tensor's own deviation; variances
-    stay non-negative.
-    """
-    members = retrieval_baseline(zoo, n, generator=generator)
-
-    def noisy(tensor: Tensor) -> Tensor:
-        std = tensor.flatten(1).std(1, correction=0).view(-1, *[1] * (tensor.dim() - 1))
-        return tensor + scale * std * _normal(tensor, generator)
-
-    return {
-        name: _legal(name, noisy(t)) if t.is_floating_point() else t for name, t in members.items()
-    }
-
-
-def gaussian_baseline(
-    zoo: Mapping[str, Tensor], n: int, *, generator: torch.Generator | None = None
-) -> Params:
-    """Every weight drawn on its own from a normal fitted to the (aligned) zoo; variances stay
-    non-negative.
-    """
-
-    def drawn(tensor: Tensor) -> Tensor:
-        return tensor.mean(0) + tensor.std(0, correction=0) * _normal(_repeat(tensor, n), generator)
-
-    return {
-        name: _legal(name, drawn(t)) if t.is_floating_point() else _repeat(t, n)
-        for name, t in zoo.items()
-    }
-
-
-def mean_baseline(
-    zoo: Mapping[str, Tensor],
-    n: int,
-    *,
-    members: int = 16,
-    generator: torch.Generator | None = None,
-) -> Params:
-    """Averages of ``members`` random (aligned) members each."""
-    rows = torch.stack(
-        [
-            torch.randperm(len(next(iter(zoo.values()))), generator=generator)[:members]
-            for _ in range(n)
-        ]
-    )
-    return {
-        name: t[rows].mean(1) if t.is_floating_point() else _repeat(t, n) for name, t in zoo.items()
-    }
-
-
-def retrieval_baseline(
-    zoo: Mapping[str, Tensor], n: int, *, generator: torch.Generator | None = None
-) -> Params:
-    """Random members as they are: the quality of a memoriser."""
-    rows = torch.randint(len(next(iter(zoo.values()))), (n,), generator=generator)
-    return {name: t[rows] for name, t in zoo.items()}
-
-
-@torch.no_grad()
-def round_trip(generator: WeightDiffusion, params: Mapping[str, Tensor]) -> Params:
-    """Networks after encoding and decoding: a ceiling for what the generator can draw. Held-out
-    members tell the truth.
-    """
-    return generator.decode(generator.encode(params))
-
-
 def _spread(params: Mapping[str, Tensor]) -> Tensor:
     x = _flat(params)
     return (x - x.mean(0)).square().sum(1).mean().sqrt() * (len(x) / max(1, len(x) - 1)) ** 0.5
@@ -191,15 +122,3 @@ def _flat(params: Mapping[str, Tensor]) -> Tensor:
     return ravel(
         {name: t for name, t in params.items() if t.is_floating_point()}, batch_dims=1
     ).double()
-
-
-def _legal(name: str, tensor: Tensor) -> Tensor:
-    return tensor.clamp_min(0) if name.endswith("running_var") else tensor
-
-
-def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(like.shape, generator=generator).to(like)
-
-
-def _repeat(tensor: Tensor, n: int) -> Tensor:
-    return tensor[:1].expand(n, *tensor.shape[1:]).clone()

@@ -1,8 +1,7 @@
-"""A fair trial of initial weights: accuracy as drawn, and after the same short training for every
-arm.
+"""A fair trial of initial weights: accuracy as drawn, and after the same short training for all.
 
-    arm -> accuracy_test(theta_0),   accuracy_test(theta_k(lr*)),   lr* = argmax_lr mean
-                                                                    accuracy_val(theta_k(lr))
+    arm -> accuracy_test(theta_0),   accuracy_test(theta_k(lr*))
+    lr* = argmax_lr mean accuracy_val(theta_k(lr))
 
 Every arm gets the same learning rates, steps, batches and optimiser; its own best rate is chosen on
 the validation images, scores are read once on the test images. Numbers are means over all draws of
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsl.generative.starts import SEEDS_APART
 from wsl.params import Params
 from wsl.populations import (
     AdamW,
@@ -29,12 +29,13 @@ from wsl.populations import (
     train_population,
 )
 
+STEPS = 50
+"""Of training after the draw, unless told otherwise."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trial:
-    """Test accuracies (n,) of one arm's networks as drawn and after training, and the rate that was
-    chosen.
-    """
+    """Test accuracies (n,) of one arm's networks as drawn and after training at the best rate."""
 
     drawn: Tensor
     tuned: Tensor
@@ -46,39 +47,44 @@ def trial(
     arms: Mapping[str, Mapping[str, Tensor]],
     data: Classification,
     *,
-    steps: int = 50,
+    steps: int = STEPS,
     lrs: Sequence[float] = (1e-3, 3e-3, 1e-2),
     batch_size: int = 32,
     seed: int = 0,
 ) -> dict[str, Trial]:
-    """Try stacked initial weights, (n, ...) for each arm, on one task; AdamW without decay, batches
-    drawn by ``seed``.
+    """Try stacked initial weights, (n, ...) for each arm, on one task.
+
+    AdamW without decay; batches are drawn by ``seed``.
     """
-    return {
-        name: _try(model, theta, data, steps=steps, lrs=lrs, batch_size=batch_size, seed=seed)
-        for name, theta in arms.items()
-    }
+
+    def batches(count: int) -> SampledBatches:
+        """Of as many networks at every rate; network i sees the same batches at all of them."""
+        seeds = (seed * SEEDS_APART + torch.arange(count)).repeat(len(lrs))
+        everything = torch.ones(len(seeds))
+        return SampledBatches(*data.train, seeds=seeds, batch_size=batch_size, fraction=everything)
+
+    found = {}
+    for name, theta in arms.items():
+        order = batches(len(next(iter(theta.values()))))
+        tuned, lr = _tuned(model, theta, data, lrs=lrs, batches=order, steps=steps)
+        drawn = data.evaluate(model, theta, "test")["accuracy"]
+        found[name] = Trial(drawn, data.evaluate(model, tuned, "test")["accuracy"], lr)
+    return found
 
 
-def _try(
+def _tuned(
     model: nn.Module,
     theta: Mapping[str, Tensor],
     data: Classification,
     *,
-    steps: int,
     lrs: Sequence[float],
-    batch_size: int,
-    seed: int,
-) -> Trial:
+    batches: SampledBatches,
+    steps: int,
+) -> tuple[Params, float]:
+    """The networks after training at the best rate by the validation images, and that rate."""
     count = len(next(iter(theta.values())))
-    repeated = {
-        name: tensor.repeat(len(lrs), *[1] * (tensor.dim() - 1)) for name, tensor in theta.items()
-    }
     rate = torch.tensor(lrs, dtype=torch.float64).repeat_interleave(count)
-    seeds = (seed * 1_000_003 + torch.arange(count)).repeat(len(lrs))
-    batches = SampledBatches(
-        *data.train, seeds=seeds, batch_size=batch_size, fraction=torch.ones(len(seeds))
-    )
+    repeated = {name: t.repeat(len(lrs), *[1] * (t.dim() - 1)) for name, t in theta.items()}
     trained = train_population(
         model,
         repeated,
@@ -88,9 +94,5 @@ def _try(
         shared=SharedSettings(optimizer=AdamW(), steps=steps),
     ).snapshots[-1]
     chosen = data.evaluate(model, trained, "val")["accuracy"].view(len(lrs), count).mean(1).argmax()
-    kept: Params = {
-        name: tensor.view(len(lrs), count, *tensor.shape[1:])[chosen]
-        for name, tensor in trained.items()
-    }
-    drawn = data.evaluate(model, theta, "test")["accuracy"]
-    return Trial(drawn, data.evaluate(model, kept, "test")["accuracy"], float(lrs[int(chosen)]))
+    kept = {n: t.view(len(lrs), count, *t.shape[1:])[chosen] for n, t in trained.items()}
+    return kept, float(lrs[int(chosen)])

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import safetensors
 import safetensors.torch
@@ -33,10 +33,13 @@ from wsl.generative.codes import (
     WeightAutoencoder,
     WeightPCA,
 )
+from wsl.generative.models.checks import check_members
 from wsl.generative.models.diffusion import LatentDiffusion
+from wsl.generative.problem import FitReport, TrainingMembers
 from wsl.matching import Matcher
 from wsl.params import Params
-from wsl.symmetry import PermutationSpec, SpecError
+from wsl.symmetry import PermutationSpec
+from wsl.zoo import Checkpoints
 
 FORMAT = "wsl.WeightDiffusion"
 CODES = {code.__name__: code for code in (WeightAutoencoder, WeightPCA)}
@@ -54,6 +57,8 @@ class WeightDiffusion(nn.Module):
     seed: of the initial weights of the generator itself.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(
         self,
         spec: PermutationSpec,
@@ -68,7 +73,7 @@ class WeightDiffusion(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.conditions = spec, conditions
         self.config = {
             "conditions": conditions,
             "latent": latent,
@@ -92,42 +97,52 @@ class WeightDiffusion(nn.Module):
 
     def fit(
         self,
-        params: Mapping[str, Tensor],
+        zoo: TrainingMembers | Checkpoints | Mapping[str, Tensor],
         condition: Tensor | None = None,
         *,
-        reference: int = 0,
-        member: Tensor | None = None,
-        behaviour: Behaviour | None = None,
+        behaviour: Behaviour | float | None = None,
         code_steps: int = 600,
         steps: int = 600,
         seed: int = 0,
         progress: Progress | None = None,
-    ) -> WeightDiffusion:
-        """Learn from training members ``params`` (N, ...) with ``condition`` (N, K).
+    ) -> FitReport:
+        """Learn from training members (N, ...) with ``condition`` (N, K), or `TrainingMembers`.
 
-        reference: row that the alignment starts from, best a good one. member: (N,), rows of one
-        run are aligned together.
         behaviour: train the code for what networks do, too; without it codes keep weights only, and
-        decode to worse networks.
+        decode to worse networks. A number is the term's weight on the members' model and inputs.
         code_steps, steps: of the code and of the diffusion; trained for long it returns training
         codes.
         progress: called with 1 ... code_steps + steps and the loss.
         Raises `SpecError` when the weights do not fit the specification, ValueError when they or
         the conditions are not finite.
         """
-        count = self._check(params)
-        canonical = self.canonicalizer.fit(params, start=reference)(params, member=member)
-        x = self.standardizer.fit(canonical)(canonical)
+        members, losses = TrainingMembers.of(zoo, condition), _Losses(progress)
+        count = check_members(self.spec, members.params, copied=self.copied)
+        x = self._standard(members)
         self.code.fit(
-            x, steps=code_steps, penalty=self._penalty(behaviour), seed=seed, progress=progress
+            x,
+            steps=code_steps,
+            penalty=self._penalty(behaviour, members),
+            seed=seed,
+            progress=losses.part("code"),
         )
-        shifted = None if progress is None else lambda step, loss: progress(code_steps + step, loss)
         with torch.no_grad():
             z = self.code.encode(x)
         self.diffusion.fit(
-            z, condition, steps=steps, batch_size=min(128, count), seed=seed, progress=shifted
+            z,
+            members.condition,
+            steps=steps,
+            batch_size=min(128, count),
+            seed=seed,
+            progress=losses.part("diffusion", after=code_steps),
         )
-        return self
+        return FitReport(count, losses.seen)
+
+    def _standard(self, members: TrainingMembers) -> Tensor:
+        """Fit alignment and standardisation; the members' vectors after both."""
+        align = self.canonicalizer.fit(members.params, start=members.reference)
+        canonical = align(members.params, member=members.member)
+        return self.standardizer.fit(canonical)(canonical)
 
     @torch.no_grad()
     def sample(
@@ -159,7 +174,7 @@ class WeightDiffusion(nn.Module):
 
     def encode(self, params: Mapping[str, Tensor], *, member: Tensor | None = None) -> Tensor:
         """Codes (N, latent) of networks in any order of their units."""
-        self._check(params)
+        check_members(self.spec, params, copied=self.copied)
         return self.code.encode(self.standardizer(self.canonicalizer(params, member=member)))
 
     def decode(self, z: Tensor) -> Params:
@@ -210,33 +225,34 @@ class WeightDiffusion(nn.Module):
             for name in self.spec.axes
         }
 
-    def _penalty(self, behaviour: Behaviour | None) -> Penalty | None:
+    def _penalty(
+        self, behaviour: Behaviour | float | None, members: TrainingMembers
+    ) -> Penalty | None:
+        if isinstance(behaviour, int | float):
+            if members.model is None or members.inputs is None:
+                raise ValueError("behaviour: the training members come without model and inputs")
+            behaviour = Behaviour(members.model, members.inputs, weight=behaviour)
         if behaviour is None:
             return None
         return lambda decoded, target, rng: behaviour(
             self._weights(decoded), self._weights(target), rng
         )
 
-    def _check(self, params: Mapping[str, Tensor]) -> int:
-        batch = self.spec.validate(params)
-        if len(batch) != 1 or not batch[0]:
-            raise SpecError(
-                f"params: leading axes {tuple(batch)}, but one axis of members is needed; see "
-                "params.stack"
-            )
-        for name, tensor in params.items():
-            if tensor.is_floating_point() == (name in self.copied):
-                needed = (
-                    "an integer tensor, being copied"
-                    if name in self.copied
-                    else "a floating tensor, to be generated"
-                )
-                raise SpecError(
-                    f"{name}: {tensor.dtype}, but it must be {needed}; `copied` names what is not "
-                    "to be generated"
-                )
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise ValueError(
-                    f"{name}: holds NaN or infinite values; leave out members that diverged"
-                )
-        return batch[0]
+
+class _Losses:
+    """Records the losses of each part, and tells ``progress`` of them with one count of steps."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+        self.seen: dict[str, list[float]] = {}
+
+    def part(self, name: str, *, after: int = 0) -> Progress:
+        """A callback for one part, which starts when ``after`` steps are done."""
+        mine = self.seen.setdefault(name, [])
+
+        def record(step: int, loss: float) -> None:
+            mine.append(loss)
+            if self.progress is not None:
+                self.progress(after + step, loss)
+
+        return record

@@ -9,12 +9,14 @@ to generate.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from wsl.generative.models import WeightDiffusion
+from wsl.generative.problem import Generator, Initializer, Start
+from wsl.generative.starts.initializers import GeneratedStart, starting_weights
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -22,20 +24,27 @@ Module = TypeVar("Module", bound=nn.Module)
 @torch.no_grad()
 def initialize(
     model: Module,
-    generator: WeightDiffusion,
+    method: Generator | Initializer,
     *,
+    start: Start | None = None,
     condition: Tensor | float | None = None,
     seed: int = 0,
 ) -> Module:
-    """Fill ``model`` in place with one network drawn from ``generator`` and return it; device and
-    dtype stay the model's.
+    """Fill ``model`` in place with one network drawn by ``method``; device and dtype stay its own.
 
+    method: a fitted generator, asked for ``condition``, or an initialiser. start: what is known of
+    the network's kind, for initialisers that need more than the model.
     Raises `SpecError` when names or shapes of the model are not those that the generator was made
-    for.
+    for, ValueError when an initialiser lacks what it needs.
     """
-    own = model.state_dict()
-    generator.spec.validate(own)
-    drawn = generator.sample(1, condition=condition, generator=torch.Generator().manual_seed(seed))
+    own, rng = model.state_dict(), torch.Generator().manual_seed(seed)
+    asked = dataclasses.replace(start or Start(model), model=model, seed=seed)
+    if isinstance(method, Generator):
+        asked = dataclasses.replace(asked, fitted=method, spec=method.spec, condition=condition)
+    if asked.spec is not None:
+        asked.spec.validate(own)
+    way = GeneratedStart() if isinstance(method, Generator) else method
+    drawn = starting_weights(way, asked, 1, generator=rng)
     for name, tensor in own.items():
         tensor.copy_(drawn[name][0])
     return model

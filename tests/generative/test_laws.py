@@ -1,0 +1,30 @@
+"""Every generator and every initialiser keeps the laws of its family."""
+
+import inspect
+
+import pytest
+from laws.generators import GENERATOR_LAWS, Row
+from laws.initializers import INITIALIZER_LAWS
+
+from wsl.generative import GENERATORS, INITIALIZERS, WeightDiffusion, WeightPCA
+
+
+def small_diffusion(spec, *, conditions, seed):
+    size = {"latent": 4, "hidden": 16, "blocks": 1, "code": WeightPCA}
+    return WeightDiffusion(spec, conditions=conditions, seed=seed, **size)
+
+
+ROWS = {name: Row(kind) for name, kind in GENERATORS.items()}
+ROWS["weight_diffusion"] = Row(small_diffusion, {"steps": 3})
+
+
+@pytest.mark.parametrize("law", GENERATOR_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_generator_keeps_the_law(name, law, tmp_path):
+    law(ROWS[name], *[tmp_path] * (len(inspect.signature(law).parameters) - 1))
+
+
+@pytest.mark.parametrize("law", INITIALIZER_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_an_initialiser_keeps_the_law(name, law):
+    law(INITIALIZERS[name])

@@ -1,0 +1,236 @@
+"""What generators and initialisers are given, what they give, and what each declares.
+
+    generator:    trained networks theta_1 ... theta_N with conditions c_n  ->  p(theta | c)
+    initialiser:  a network to start, and what is known of its kind         ->  theta_0
+
+A generator is fitted first and then asked any number of times; an initialiser holds only its
+hyper-parameters and answers once per question. Both are open: a class of a user's own that has
+these attributes and methods takes part in the same trial.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from wsl.base import Progress
+from wsl.generative.codes import Canonicalizer
+from wsl.params import Params
+from wsl.symmetry import PermutationSpec
+from wsl.zoo import Checkpoints
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingMembers:
+    """Trained networks to learn from, and what is known of them.
+
+    params: their weights, (N, ...). condition: (N, K), for example the accuracy of each.
+    member: (N,), the run of each row; rows of one run are aligned together.
+    reference: row that an alignment starts from, best a good one.
+    model, inputs: the network, and what it was trained on, for generators that run it.
+    """
+
+    params: Mapping[str, Tensor]
+    condition: Tensor | None = None
+    member: Tensor | None = None
+    reference: int = 0
+    model: nn.Module | None = None
+    inputs: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        zoo: TrainingMembers | Checkpoints | Mapping[str, Tensor],
+        condition: Tensor | None = None,
+    ) -> TrainingMembers:
+        """Members as they are, the training split of a zoo, or stacked weights (N, ...)."""
+        if isinstance(zoo, Checkpoints):
+            params, metadata = zoo.__getitems__(zoo.indices("train"))
+            return cls(params, condition, metadata["member"])
+        if isinstance(zoo, TrainingMembers):
+            return zoo if condition is None else dataclasses.replace(zoo, condition=condition)
+        return cls(zoo, condition)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.params.values())))
+
+    @property
+    def quality(self) -> Tensor:
+        """How good each member is, (N,): the first condition; raises ValueError without one."""
+        if self.condition is None:
+            raise ValueError("condition: none is known of these members, so none is the best")
+        return self.condition[:, 0]
+
+    def rows(self, chosen: Tensor) -> Params:
+        """The weights of some members, by index or by a mask."""
+        return {name: tensor[chosen] for name, tensor in self.params.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FitReport:
+    """What fitting a generator has to show: how many networks it learned from, and its losses.
+
+    losses: for each part of the generator the loss after every step, empty where none is trained.
+    """
+
+    members: int
+    losses: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A distribution over weights, learned from trained networks; made from (spec, seed=...).
+
+    conditions: how many numbers may be asked for, 0 for none.
+    needs: names of the fields of `TrainingMembers` that `fit` cannot do without.
+    canonicalizer: what it aligns networks to, None if it aligns nothing.
+    """
+
+    needs: ClassVar[frozenset[str]]
+
+    @property
+    def spec(self) -> PermutationSpec: ...  # noqa: D102
+
+    @property
+    def conditions(self) -> int: ...  # noqa: D102
+
+    @property
+    def canonicalizer(self) -> Canonicalizer | None: ...  # noqa: D102
+
+    def fit(
+        self,
+        zoo: TrainingMembers | Checkpoints | Mapping[str, Tensor],
+        condition: Tensor | None = None,
+        /,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> FitReport:
+        """Learn from training members only; more keyword arguments are its hyper-parameters."""
+        ...
+
+    def sample(
+        self,
+        n: int,
+        *,
+        condition: Tensor | float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Params:
+        """``n`` networks (n, ...), the same ones for the same state of ``generator``."""
+        ...
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that `load` needs as one file without pickle."""
+        ...
+
+    @classmethod
+    def load(cls, path: str | Path) -> Any:
+        """The generator that `save` wrote; raises ValueError if the file is something else."""
+        ...
+
+
+@runtime_checkable
+class Coded(Protocol):
+    """A generator with a code, from which networks can be decoded again."""
+
+    def encode(self, params: Mapping[str, Tensor], /) -> Tensor: ...  # noqa: D102
+
+    def decode(self, z: Tensor, /) -> Params: ...  # noqa: D102
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """The question of an initialiser: which network is to be started, and what is known of it.
+
+    model: the network, used as a template only. seed: of what does not draw from a generator.
+    make: a new network under torch's own seed; default: ``model`` with its parameters reset.
+    members: trained networks of the architecture. good: those that are as good as wanted, (M, ...).
+    held_out: weights (H, ...) that no generator has seen, the best first.
+    fitted: a generator, and the ``condition`` to ask it for.
+    """
+
+    model: nn.Module
+    spec: PermutationSpec | None = None
+    seed: int = 0
+    make: Callable[[], nn.Module] | None = None
+    members: TrainingMembers | None = None
+    good: Params | None = None
+    held_out: Params | None = None
+    fitted: Generator | None = None
+    condition: Tensor | float | None = None
+
+    @functools.cached_property
+    def canonicalizer(self) -> Canonicalizer | None:
+        """The one of the generator; without it, one fitted to the members."""
+        if self.fitted is not None and self.fitted.canonicalizer is not None:
+            return self.fitted.canonicalizer
+        if self.members is None or self.spec is None:
+            return None
+        return aligner(self.members, self.spec)
+
+    @functools.cached_property
+    def aligned(self) -> Params | None:
+        """The good members, each brought to one reference."""
+        align = self.canonicalizer
+        return None if self.good is None or align is None else align(self.good)
+
+    @property
+    def coded(self) -> Coded | None:
+        """The generator, if it has a code."""
+        return self.fitted if isinstance(self.fitted, Coded) else None
+
+    def fresh(self) -> nn.Module:
+        """A network with weights of its own initialisation, drawn by torch's own generator."""
+        return reset(self.model) if self.make is None else self.make()
+
+
+@runtime_checkable
+class Initializer(Protocol):
+    """A way to starting weights, with its hyper-parameters.
+
+    needs: names of the attributes of `Start` that must be there.
+    """
+
+    needs: ClassVar[frozenset[str]]
+
+    def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
+        """Weights (n, ...) for the network of ``start``, which has what `needs` names."""
+        ...
+
+
+def aligner(members: TrainingMembers, spec: PermutationSpec) -> Canonicalizer:
+    """An alignment fitted to members, starting from their reference."""
+    blank = {name: torch.zeros_like(tensor[0]) for name, tensor in members.params.items()}
+    return Canonicalizer(spec, blank).fit(members.params, start=members.reference)
+
+
+def check_needs(needs: Iterable[str], problem: TrainingMembers | Start, *, what: str) -> None:
+    """Raise ValueError naming the first attribute of ``problem`` that is needed and not there."""
+    for name in sorted(needs):
+        if getattr(problem, name) is None:
+            raise ValueError(f"{what} needs {name}, but {type(problem).__name__} has none")
+
+
+def reset(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` in which every module that can has drawn its parameters anew.
+
+    Raises ValueError for a parameter whose module has no ``reset_parameters``.
+    """
+    made = copy.deepcopy(model)
+    for name, module in made.named_modules():
+        again = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+        if callable(again):
+            again()
+        elif own := next(iter(dict(module.named_parameters(recurse=False))), None):
+            raise ValueError(
+                f"{f'{name}.{own}'.lstrip('.')}: {type(module).__name__} has no reset_parameters; "
+                "say with `make` how a new network is built"
+            )
+    return made
