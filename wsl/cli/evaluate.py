@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     zoo = Zoo(options.zoo or default_path(config))
     objective = build_objective(config, zoo, options.data_root)
-    network = build_network(config, zoo, objective, columns)
+    network = build_network(config, zoo, objective, columns=columns)
     _load(network, folder / "network.safetensors")
     scores, _ = evaluate(network, zoo, objective, split=options.split)
     head = result(

@@ -14,7 +14,15 @@ from wsl.nn.functionals import (
     WeightTokens,
     to_graph,
 )
-from wsl.nn.inputs import Columns, Conditioned, InputNormalizer, Standardize, recalibrated, settled
+from wsl.nn.inputs import (
+    Columns,
+    Conditioned,
+    InputNormalizer,
+    Standardize,
+    recalibrated,
+    settled,
+    shared_batch,
+)
 from wsl.symmetry import canonical_phases, canonical_scales, canonical_signs
 
 __all__ = [
@@ -46,6 +54,7 @@ __all__ = [
     "layer_dimension",
     "recalibrated",
     "settled",
+    "shared_batch",
     "to_graph",
     "weight_statistics",
 ]

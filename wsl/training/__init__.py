@@ -7,11 +7,14 @@ from typing import Any
 
 from wsl.training.augmentation import Variety, WeightAugmentation
 from wsl.training.columns import learn_columns
+from wsl.training.launch import alongside, is_first
 from wsl.training.loop import (
     Descent,
     Fit,
     Hardware,
+    LostRank,
     RandomRows,
+    Ranks,
     Saved,
     Settings,
     evaluate,
@@ -30,15 +33,19 @@ __all__ = [
     "Hardware",
     "ImageEdit",
     "LabelClassification",
+    "LostRank",
     "Objective",
     "RandomRows",
+    "Ranks",
     "Saved",
     "ScoreRegression",
     "Settings",
     "Variety",
     "WeightAugmentation",
+    "alongside",
     "evaluate",
     "fit",
+    "is_first",
     "learn_columns",
     "progress_bar",
     "recalibrate",

@@ -24,6 +24,7 @@ from wsl.training.loop.captured import Captured
 from wsl.training.loop.compiled import prepare
 from wsl.training.loop.evaluate import evaluate
 from wsl.training.loop.minibatch import Descent, Saved, progress_bar
+from wsl.training.loop.ranks import Ranks
 from wsl.training.loop.recalibrate import recalibrate
 from wsl.training.loop.rows import Shuffled, near, training_rows
 from wsl.training.loop.run import Run, identity
@@ -67,10 +68,13 @@ def fit(
         )
     rows = training_rows(zoo, settings.fraction)
     if isinstance(network, Estimator):
+        _check_alone(settings, f"{type(network).__name__} is")
         return _fit_at_once(network, zoo, objective, rows)
     _fit_normalizer(network, zoo, rows)
+    if settings.compile or settings.capture:
+        _check_alone(settings, "compiled and captured steps are")
     fabric = settings.hardware.start()
-    prepared = _prepared(network, zoo, rows, settings)
+    prepared = _prepared(network, zoo, rows, settings=settings)
     descent = Descent(fabric, prepared, _optimizer(network, settings), clip=settings.clip)
     run = Run(
         network,
@@ -79,13 +83,17 @@ def fit(
             None if folder is None else Path(folder) / "last.pt",
             identity(network, zoo, objective, settings=(settings, variety)),
             "settings, network, objective or zoo",
+            descent.ranks,
         ),
         patience=settings.patience,
     )
     run.resume()
     here = near(zoo, fabric.device)
-    batches = Shuffled(network, here, rows, variety.prepare(zoo, rows), settings.batch_size)
-    _train(run, descent, batches, objective=objective, settings=settings, progress=progress)
+    batches = Shuffled(
+        network, here, rows, variety.prepare(zoo, rows), settings.batch_size, descent.ranks
+    )
+    with descent.ranks.explained():
+        _train(run, descent, batches, objective=objective, settings=settings, progress=progress)
     network.load_state_dict(run.best)
     return Fit(run.history, run.best_epoch, run.best_score)
 
@@ -100,15 +108,15 @@ def _train(
     progress: bool,
 ) -> None:
     """Epoch by epoch until the last, or until the validation score stops rising."""
-    epochs = progress_bar(run.epoch, settings.epochs, unit="epoch", shown=progress)
+    ranks = descent.ranks
+    epochs = progress_bar(run.epoch, settings.epochs, unit="epoch", shown=progress and ranks.first)
     for epoch in epochs:
         if run.stopped:
             break
         loss = _train_epoch(descent, batches, objective, settings=settings, epoch=epoch)
         recalibrate(run.network, batches.sample())
-        scores, _ = evaluate(
-            run.network, batches.zoo, objective, split="val", batch_size=settings.batch_size
-        )
+        how = {"split": "val", "batch_size": settings.batch_size, "ranks": ranks}
+        scores, _ = evaluate(run.network, batches.zoo, objective, **how)
         run.record(loss, scores, scores[objective.monitor])
         epochs.set_postfix({objective.monitor: f"{scores[objective.monitor]:.3f}"})
 
@@ -134,8 +142,9 @@ def _train_epoch(
 
     descent.network.train()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1)  # of dropout
+        torch.manual_seed(seed + 1 + (descent.ranks.rank << 40))  # each drops out units of its own
         losses, norms = descent.run(loss, range(len(places)), rate=rate)
+    descent.ranks.average([losses])
     _check_finite(norms, epoch)  # not in each step: a GPU would be waited for
     return float(losses.double().mean())
 
@@ -185,12 +194,22 @@ def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, done: float) -
         group["lr"] = settings.lr * factor * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def _check_alone(settings: Settings, what: str) -> None:
+    hardware = settings.hardware.resolved()
+    if hardware.processes * hardware.nodes > 1:
+        raise ValueError(
+            f"settings.devices={hardware.devices}, settings.nodes={hardware.nodes}: {what} for one "
+            "process; set both to 1"
+        )
+
+
 def _prepared(
-    network: nn.Module, zoo: Checkpoints, rows: np.ndarray, settings: Settings
+    network: nn.Module, zoo: Checkpoints, rows: np.ndarray, *, settings: Settings
 ) -> nn.Module:
+    """The network as it is trained: recorded, compiled, or as it is."""
     if settings.capture:
         return Captured(network, settings.batch_size)
-    if settings.compile is False:
+    if settings.compile is False or Ranks.current().count > 1:
         return network
     steps, first = settings.epochs * len(rows) // settings.batch_size, rows[: settings.batch_size]
     example = zoo.__getitems__(first)[0], *codes(network, zoo, first)
