@@ -24,6 +24,7 @@ from wsl.nn import Columns, Conditioned
 from wsl.plots import Figure, bar_figure, histogram_figure, scatter_figure
 from wsl.populations import build_architecture
 from wsl.training import (
+    Fit,
     Objective,
     Ranks,
     alongside,
@@ -48,12 +49,7 @@ def run(arguments: Sequence[str]) -> None:
             f"models: {', '.join(recipes('models'))}\ndatasets: {', '.join(recipes('datasets'))}"
         )
         return
-    config = compose("train", arguments)
-    config = {**config, "objective": config.get("edit") or config.get("objective")}
-    for need in ("network", "objective"):
-        part(config, need, verb="wsl train")
-    _check_outputs(config)
-    _check_columns(config)
+    config = _config(arguments)
     zoo = _zoo(config)
     folder = Path(
         config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}"
@@ -69,6 +65,17 @@ def run(arguments: Sequence[str]) -> None:
             f"{folder}: test {numbers(done['test'])} (best of {done['epochs']} epochs: "
             f"{done['best_epoch']}, seed {config['seed']})"
         )
+
+
+def _config(arguments: Sequence[str]) -> dict[str, Any]:
+    """The recipe that is asked for, checked."""
+    config = compose("train", arguments)
+    config = {**config, "objective": config.get("edit") or config.get("objective")}
+    for need in ("network", "objective"):
+        part(config, need, verb="wsl train")
+    _check_outputs(config)
+    _check_columns(config)
+    return config
 
 
 def _zoo(config: Mapping[str, Any]) -> Zoo:
@@ -177,20 +184,23 @@ def _train(
     trained = fit(network, zoo, objective, **how, folder=folder, progress=True)
     scores, table = evaluate(network, zoo, objective, ranks=Ranks.current())
     unchanged, before = _unchanged(zoo, objective)
-    done = {
-        **head,
-        **({"columns": columns.describe()} if columns else {}),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "epochs": len(trained.history),
-        "best_epoch": trained.best_epoch,
-        "val": {objective.monitor: trained.best_score},
-        "test": scores,
-        **({"unchanged": unchanged} if unchanged else {}),
-    }
+    told = {**head, **({"columns": columns.describe()} if columns else {})}
+    done = told | _evidence(network, trained, objective.monitor)
+    done |= {"test": scores, **({"unchanged": unchanged} if unchanged else {})}
     if Ranks.current().first:
         figure = _figure(objective.column, table | before)
         _write(folder, done, network, history=trained.history, table=table | before, figure=figure)
     return done
+
+
+def _evidence(network: nn.Module, trained: Fit, monitor: str) -> dict[str, Any]:
+    """What a result says of the training itself."""
+    return {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "epochs": len(trained.history),
+        "best_epoch": trained.best_epoch,
+        "val": {monitor: trained.best_score},
+    }
 
 
 def _unchanged(zoo: Zoo, objective: Objective) -> tuple[dict[str, float], dict[str, torch.Tensor]]:

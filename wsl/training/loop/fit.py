@@ -61,41 +61,46 @@ def fit(
     ``fraction`` only. Raises ValueError when the folder holds another run (settings, network, zoo),
     when the loss stops being finite, or when ``variety`` moves what an edit is compared with.
     """
+    _check(settings, variety, objective)
+    rows = training_rows(zoo, settings.fraction)
+    if isinstance(network, Estimator):
+        settings.check_alone(f"{type(network).__name__} is")
+        return _fit_at_once(network, zoo, objective, rows=rows)
+    _fit_normalizer(network, zoo, rows)
+    descent = _descent(network, zoo, rows, settings=settings)
+    saved = Saved(
+        None if folder is None else Path(folder) / "last.pt",
+        identity(network, zoo, objective, settings=(settings, variety)),
+        "settings, network, objective or zoo",
+        descent.ranks,
+    )
+    run = Run(network, descent.optimizer, saved, patience=settings.patience)
+    run.resume()
+    here, prepared = near(zoo, descent.device), variety.prepare(zoo, rows)
+    batches = Shuffled(network, here, rows, prepared, settings.batch_size, descent.ranks)
+    with descent.ranks.explained():
+        _train(run, descent, batches, objective=objective, settings=settings, progress=progress)
+    network.load_state_dict(run.best)
+    return Fit(run.history, run.best_epoch, run.best_score)
+
+
+def _check(settings: Settings, variety: WeightAugmentation, objective: Objective) -> None:
+    """Refuse what cannot be done, before anything is."""
     if variety.moves_inputs and objective.out_features is None:
         raise ValueError(
             "variety.rotate, stretch and translate move the image that is edited, not its target; "
             "set them to 0"
         )
-    rows = training_rows(zoo, settings.fraction)
-    if isinstance(network, Estimator):
-        _check_alone(settings, f"{type(network).__name__} is")
-        return _fit_at_once(network, zoo, objective, rows)
-    _fit_normalizer(network, zoo, rows)
     if settings.compile or settings.capture:
-        _check_alone(settings, "compiled and captured steps are")
+        settings.check_alone("compiled and captured steps are")
+
+
+def _descent(
+    network: nn.Module, zoo: Checkpoints, rows: np.ndarray, *, settings: Settings
+) -> Descent:
     fabric = settings.hardware.start()
     prepared = _prepared(network, zoo, rows, settings=settings)
-    descent = Descent(fabric, prepared, _optimizer(network, settings), clip=settings.clip)
-    run = Run(
-        network,
-        descent.optimizer,
-        Saved(
-            None if folder is None else Path(folder) / "last.pt",
-            identity(network, zoo, objective, settings=(settings, variety)),
-            "settings, network, objective or zoo",
-            descent.ranks,
-        ),
-        patience=settings.patience,
-    )
-    run.resume()
-    here = near(zoo, fabric.device)
-    batches = Shuffled(
-        network, here, rows, variety.prepare(zoo, rows), settings.batch_size, descent.ranks
-    )
-    with descent.ranks.explained():
-        _train(run, descent, batches, objective=objective, settings=settings, progress=progress)
-    network.load_state_dict(run.best)
-    return Fit(run.history, run.best_epoch, run.best_score)
+    return Descent(fabric, prepared, _optimizer(network, settings), clip=settings.clip)
 
 
 def _train(
@@ -166,7 +171,7 @@ def _fit_normalizer(network: nn.Module, zoo: Checkpoints, rows: np.ndarray) -> N
         normalizer.fit((zoo if whole else zoo.subset(rows)).statistics("train"))
 
 
-def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective, rows: np.ndarray) -> Fit:
+def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective, *, rows: np.ndarray) -> Fit:
     params, metadata = zoo.__getitems__(rows)
     more = codes(network, zoo, rows)
     network.fit(params, column(metadata, objective.column), *more)
@@ -192,15 +197,6 @@ def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, done: float) -
     factor = min(1.0, (done + 1e-3) / settings.warmup) if settings.warmup else 1.0
     for group in optimizer.param_groups:
         group["lr"] = settings.lr * factor * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _check_alone(settings: Settings, what: str) -> None:
-    hardware = settings.hardware.resolved()
-    if hardware.processes * hardware.nodes > 1:
-        raise ValueError(
-            f"settings.devices={hardware.devices}, settings.nodes={hardware.nodes}: {what} for one "
-            "process; set both to 1"
-        )
 
 
 def _prepared(

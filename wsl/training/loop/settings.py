@@ -42,6 +42,15 @@ class Settings:
         """Where to train."""
         return Hardware(self.accelerator, self.devices, self.precision, self.nodes)
 
+    def check_alone(self, what: str) -> None:
+        """Raise ValueError that ``what`` is, or are, for one process, where there are several."""
+        hardware = self.hardware.resolved()
+        if hardware.processes * hardware.nodes > 1:
+            raise ValueError(
+                f"settings.devices={hardware.devices}, settings.nodes={hardware.nodes}: {what} for "
+                "one process; set both to 1"
+            )
+
 
 DEFAULT = Settings()
 
