@@ -78,7 +78,9 @@ class _Others:
         for rank in range(1, count):
             here, there = spawn.Pipe(duplex=False)
             told = {**shared, "LOCAL_RANK": str(rank)}
-            member = spawn.Process(target=_follow, args=(program, list(words), told, there))
+            member = spawn.Process(
+                target=_follow, args=(program, list(words), told), kwargs={"pipe": there}
+            )
             member.start()
             there.close()
             self.pipes.append(here)
@@ -121,13 +123,25 @@ class _Others:
 
 
 def _follow(
-    program: Program, words: Sequence[str], environment: Mapping[str, str], pipe: Any
+    program: Program, words: Sequence[str], environment: Mapping[str, str], *, pipe: Any
 ) -> None:
     """Run the program beside the first process; say nothing but to it, or where it has gone."""
     os.environ.update(environment)
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed process would leak
-    first, told = multiprocessing.parent_process(), io.StringIO()
+    first = multiprocessing.parent_process()
     threading.Thread(target=_end_with, args=(first,), daemon=True).start()
+    code, told = _heard(program, words)
+    if code:
+        with contextlib.suppress(OSError):
+            pipe.send(told)
+        if first is not None and not first.is_alive():
+            sys.stderr.write(told)
+    sys.exit(code)
+
+
+def _heard(program: Program, words: Sequence[str]) -> tuple[int, str]:
+    """The exit code of a program, and what it would have written to stderr."""
+    told = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told):
         try:
             code = program(words)
@@ -136,12 +150,7 @@ def _follow(
         except BaseException:  # noqa: BLE001 - told to the first process, which tells the user
             traceback.print_exc()
             code = 1
-    if code:
-        with contextlib.suppress(OSError):
-            pipe.send(told.getvalue())
-        if first is not None and not first.is_alive():
-            sys.stderr.write(told.getvalue())
-    sys.exit(code)
+    return code, told.getvalue()
 
 
 def _end_with(first: Any) -> None:
