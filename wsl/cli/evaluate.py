@@ -1,6 +1,4 @@
-"""``wsl evaluate RUN``: score a functional that ``wsl train`` left in a folder, on a split of its
-zoo or of another.
-"""
+"""``wsl evaluate RUN``: score a functional that ``wsl train`` left, on its zoo or another."""
 
 from __future__ import annotations
 
@@ -24,6 +22,25 @@ from wsl.zoo import Zoo
 
 def run(arguments: Sequence[str]) -> None:
     """Load, score, write ``evaluation-SPLIT.json``."""
+    options = _options(arguments)
+    folder = Path(options.run)
+    if not (folder / "result.json").exists():
+        raise ConfigError(f"{folder}: no result.json; name a folder that wsl train has finished")
+    trained = json.loads((folder / "result.json").read_text())
+    config = trained["config"]
+    columns = Columns.parse(trained["columns"]) if "columns" in trained else None
+    zoo = Zoo(options.zoo or default_path(config))
+    objective = build_objective(config, zoo, options.data_root)
+    network = build_network(config, zoo, objective, columns=columns)
+    weights = folder / "network.safetensors"
+    _load(network, weights)
+    scores, _ = evaluate(network, zoo, objective, split=options.split)
+    head = result("evaluate", {"split": options.split}, {"zoo": zoo.path, "network": weights})
+    write_json(folder / f"evaluation-{options.split}.json", {**head, "scores": scores})
+    say(f"{folder}: {options.split} {numbers(scores)}")
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="wsl evaluate", description="Score a trained functional on a split of a zoo."
     )
@@ -33,27 +50,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--data-root", help="folder of the task's files, such as MNIST's, for an edit"
     )
-    options = parser.parse_args(arguments)
-    folder = Path(options.run)
-    if not (folder / "result.json").exists():
-        raise ConfigError(f"{folder}: no result.json; name a folder that wsl train has finished")
-    trained = json.loads((folder / "result.json").read_text())
-    config, columns = (
-        trained["config"],
-        Columns.parse(trained["columns"]) if "columns" in trained else None,
-    )
-    zoo = Zoo(options.zoo or default_path(config))
-    objective = build_objective(config, zoo, options.data_root)
-    network = build_network(config, zoo, objective, columns)
-    _load(network, folder / "network.safetensors")
-    scores, _ = evaluate(network, zoo, objective, split=options.split)
-    head = result(
-        "evaluate",
-        {"split": options.split},
-        {"zoo": zoo.path, "network": folder / "network.safetensors"},
-    )
-    write_json(folder / f"evaluation-{options.split}.json", {**head, "scores": scores})
-    say(f"{folder}: {options.split} {numbers(scores)}")
+    return parser.parse_args(arguments)
 
 
 def _load(network: nn.Module, path: Path) -> None:

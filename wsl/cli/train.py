@@ -1,9 +1,11 @@
-"""``wsl train models=NAME datasets=NAME``: train a neural functional on a zoo and score it on the
-test members.
+"""``wsl train models=NAME datasets=NAME``: train a neural functional on a zoo and score it.
+
+With ``settings.devices`` above 1 the same command runs in as many processes, which meet in `fit`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +14,25 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import wsl.cli
 from wsl.cli.config import compose, recipes
-from wsl.cli.population import open_or_build, part
+from wsl.cli.population import default_path, open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.targets import ConfigError, instantiate, locate
 from wsl.cli.terminal import numbers, say
 from wsl.nn import Columns, Conditioned
 from wsl.plots import bar_figure, histogram_figure, scatter_figure
 from wsl.populations import build_architecture
-from wsl.training import Objective, evaluate, fit, learn_columns
+from wsl.training import (
+    Fit,
+    Objective,
+    Ranks,
+    alongside,
+    evaluate,
+    fit,
+    is_first,
+    learn_columns,
+)
 from wsl.zoo import Zoo
 
 if TYPE_CHECKING:
@@ -40,64 +52,87 @@ def run(arguments: Sequence[str]) -> None:
             f"models: {', '.join(recipes('models'))}\ndatasets: {', '.join(recipes('datasets'))}"
         )
         return
+    config = _config(arguments)
+    zoo = _zoo(config)
+    folder = Path(
+        config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}"
+    )
+    head = result("train", _kept(config), {"zoo": zoo.path})
+    done = finished(folder, head)
+    if done is None:
+        hardware = instantiate(config["settings"]).hardware
+        with alongside(hardware, wsl.cli.main, ["train", *arguments]):
+            done = _train(config, zoo, folder, head=head)
+    if is_first():
+        say(
+            f"{folder}: test {numbers(done['test'])} (best of {done['epochs']} epochs: "
+            f"{done['best_epoch']}, seed {config['seed']})"
+        )
+
+
+def _config(arguments: Sequence[str]) -> dict[str, Any]:
+    """The recipe that is asked for, checked."""
     config = compose("train", arguments)
     config = {**config, "objective": config.get("edit") or config.get("objective")}
     for need in ("network", "objective"):
         part(config, need, verb="wsl train")
     _check_outputs(config)
     _check_columns(config)
-    zoo = open_or_build(config)
-    folder = Path(
-        config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}"
-    )
-    kept = {
-        key: config[key]
-        for key in ("models", "datasets", "seed", "network", "objective", "settings", "variety")
-    }
-    kept |= {"columns": config["columns"]} if config["columns"] else {}
-    head = result("train", kept, {"zoo": zoo.path})
-    done = finished(folder, head) or _train(config, zoo, folder, head)
-    say(
-        f"{folder}: test {numbers(done['test'])} (best of {done['epochs']} epochs: "
-        f"{done['best_epoch']}, seed {config['seed']})"
-    )
+    return config
+
+
+def _zoo(config: Mapping[str, Any]) -> Zoo:
+    """The zoo to train on; of processes that were started together, the first builds it."""
+    while not is_first() and not config["zoo"] and not default_path(config).exists():
+        time.sleep(1.0)
+    return open_or_build(config)
+
+
+def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of its configuration: not on how many machines it was found."""
+    names = ("models", "datasets", "seed", "network", "objective", "settings", "variety")
+    kept = {name: config[name] for name in names}
+    kept["settings"] = {k: v for k, v in config["settings"].items() if k != "nodes"}
+    return kept | ({"columns": config["columns"]} if config["columns"] else {})
 
 
 def build_network(
-    config: Mapping[str, Any], zoo: Zoo, objective: Objective, columns: Columns | None = None
+    config: Mapping[str, Any], zoo: Zoo, objective: Objective, *, columns: Columns | None = None
 ) -> nn.Module:
-    """The network of a recipe for a zoo, initialised from the configuration's seed; it is told
-    ``columns``, if there are any.
+    """The network of a recipe for a zoo, initialised from the configuration's seed.
 
-    Raises `ConfigError` for one that runs the networks of a zoo which does not say how to build
-    them.
+    It is told ``columns``, if there are any. Raises `ConfigError` for one that runs the networks of
+    a zoo which does not say how to build them.
     """
     kind = locate(config["network"]["_target_"])
-    reads = _base_network(config["network"], zoo) if getattr(kind, "reads_function", False) else {}
+    reads = _base_network(config["network"], zoo) if _declares(kind, "reads_function") else {}
+    described = {**config["network"], **reads, "spec": zoo.spec}
+    width = {} if objective.out_features is None else {"out_features": objective.out_features}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        width = {} if objective.out_features is None else {"out_features": objective.out_features}
-        described = {**config["network"], **reads}
-        if columns is None or getattr(kind, "takes_columns", False):
-            told = {} if columns is None else {"columns": columns}
-            return instantiate(described, spec=zoo.spec, **told, **width)
-        features = instantiate(described, spec=zoo.spec, out_features=FEATURES)
+        if columns is None:
+            return instantiate(described, **width)
+        if _declares(kind, "takes_columns"):
+            return instantiate(described, columns=columns, **width)
+        features = instantiate(described, out_features=FEATURES)
         return Conditioned(features, columns, features=FEATURES, **width)
 
 
 def build_objective(config: Mapping[str, Any], zoo: Zoo, data_root: str | None) -> Objective:
-    """The objective of a recipe; one that reads the zoo's own images finds their files in
-    ``data_root``.
-    """
-    reads = getattr(locate(config["objective"]["_target_"]), "reads_zoo", False)
-    return instantiate(
-        config["objective"], **({"zoo": zoo, "data_root": data_root} if reads else {})
-    )
+    """The objective of a recipe; one that reads the zoo's images finds them in ``data_root``."""
+    reads = locate(config["objective"]["_target_"]).reads_zoo
+    told = {"zoo": zoo, "data_root": data_root} if reads else {}
+    return instantiate(config["objective"], **told)
+
+
+def _declares(network: type, what: str) -> bool:
+    """What a functional says of itself."""
+    return getattr(network, what, False)
 
 
 def _check_outputs(config: Mapping[str, Any]) -> None:
     network, objective = (locate(config[name]["_target_"]) for name in ("network", "objective"))
-    if getattr(network, "gives_weights", False) != (objective.out_features is None):
+    if _declares(network, "gives_weights") != (objective.out_features is None):
         raise ConfigError(
             f"models={config['models']}: {network.__name__} and {objective.__name__} do not fit: "
             "networks "
@@ -125,9 +160,7 @@ def _check_columns(config: Mapping[str, Any]) -> None:
 
 
 def _base_network(network: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
-    """The architecture of the zoo's members and the shape of their input, for a functional that
-    runs them.
-    """
+    """What a functional that runs a zoo's members is told: architecture and shape of an input."""
     if zoo.architecture is None:
         raise ConfigError(
             f"{zoo.path} does not say how to build its networks, but {network['_target_']} runs "
@@ -144,57 +177,70 @@ def _base_network(network: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
 
 
 def _train(
-    config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]
+    config: Mapping[str, Any], zoo: Zoo, folder: Path, *, head: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Train and score on all processes; the first writes the folder."""
     objective = build_objective(config, zoo, config["data_root"])
     columns = learn_columns(config["columns"], zoo, objective) if config["columns"] else None
-    network = build_network(config, zoo, objective, columns)
+    network = build_network(config, zoo, objective, columns=columns)
     how = {"settings": instantiate(config["settings"]), "variety": instantiate(config["variety"])}
     trained = fit(network, zoo, objective, **how, folder=folder, progress=True)
-    scores, table = evaluate(network, zoo, objective)
-    unchanged, before = (
-        evaluate(nn.Identity(), zoo, objective) if objective.out_features is None else ({}, {})
-    )
-    table |= {
-        f"{name}_unchanged": column
-        for name, column in before.items()
-        if name not in ("row", objective.column)
-    }
-    done = {
-        **head,
-        **({"columns": columns.describe()} if columns else {}),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "epochs": len(trained.history),
-        "best_epoch": trained.best_epoch,
-        "val": {objective.monitor: trained.best_score},
-        "test": scores,
-        **({"unchanged": unchanged} if unchanged else {}),
-    }
-    write_table(
-        folder / "history.csv",
-        {name: [row[name] for row in trained.history] for name in trained.history[0]},
-    )
-    write_table(
-        folder / "predictions.csv", {name: column.tolist() for name, column in table.items()}
-    )
-    write_with(
-        folder / "network.safetensors",
-        lambda path: save_file(_weights(network), path, metadata={"hash": head["hash"]}),
-    )
-    write_figure(folder / "predictions.png", _figure(objective.column, table))
-    write_json(folder / "result.json", done)
-    (folder / "last.pt").unlink(missing_ok=True)
+    scores, table = evaluate(network, zoo, objective, ranks=Ranks.current())
+    unchanged, before = _unchanged(zoo, objective)
+    told = {**head, **({"columns": columns.describe()} if columns else {})}
+    done = told | _evidence(network, trained, objective.monitor)
+    done |= {"test": scores, **({"unchanged": unchanged} if unchanged else {})}
+    if Ranks.current().first:
+        figure = _figure(objective.column, table | before)
+        _write(folder, done, network, history=trained.history, table=table | before, figure=figure)
     return done
 
 
-def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+def _evidence(network: nn.Module, trained: Fit, monitor: str) -> dict[str, Any]:
+    """What a result says of the training itself."""
+    return {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "epochs": len(trained.history),
+        "best_epoch": trained.best_epoch,
+        "val": {monitor: trained.best_score},
+    }
+
+
+def _unchanged(zoo: Zoo, objective: Objective) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """What an edit scores that leaves the weights as they are, and its columns by row."""
+    if objective.out_features is not None:
+        return {}, {}
+    scores, before = evaluate(nn.Identity(), zoo, objective, ranks=Ranks.current())
+    same = ("row", objective.column)
+    return scores, {f"{name}_unchanged": t for name, t in before.items() if name not in same}
+
+
+def _write(
+    folder: Path,
+    done: Mapping[str, Any],
+    network: nn.Module,
+    *,
+    history: list[dict[str, float]],
+    table: Mapping[str, torch.Tensor],
+    figure: Figure,
+) -> None:
+    """The files of a finished run; what it would have gone on from is no longer needed."""
+    write_table(
+        folder / "history.csv", {name: [row[name] for row in history] for name in history[0]}
+    )
+    write_table(folder / "predictions.csv", {name: t.tolist() for name, t in table.items()})
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    write_with(
+        folder / "network.safetensors",
+        lambda path: save_file(weights, path, metadata={"hash": done["hash"]}),
+    )
+    write_figure(folder / "predictions.png", figure)
+    write_json(folder / "result.json", done)
+    (folder / "last.pt").unlink(missing_ok=True)
 
 
 def _figure(column: str, table: Mapping[str, torch.Tensor]) -> Figure:
-    """Predicted against true for a score, accuracy by class for a label, errors before and after
-    for an edit.
-    """
+    """Predictions against targets, accuracy by class, or errors before and after an edit."""
     if "mse" in table:
         return histogram_figure(
             {"edited": table["mse"], "unchanged": table["mse_unchanged"]},

@@ -1,7 +1,8 @@
 """Gradients of long unrolls from losses alone: persistent, antithetic evolution strategies.
 
-    g = 1 / (2 N s^2) sum_i xi_i (L(phi + e_i) - L(phi - e_i)),    e_i ~ N(0, s^2),    xi_i = sum of
-        e_i since i's unroll began
+    g = 1 / (2 N s^2) sum_i xi_i (L(phi + e_i) - L(phi - e_i)),    e_i ~ N(0, s^2)
+
+where xi_i is the sum of all e_i since i's unroll began.
 
 Vicol, Metz, Sohl-Dickstein (2021), Unbiased gradient estimation in unrolled computation graphs with
 persistent evolution strategies, arXiv 2112.13835. An unroll is cut into windows and updated after

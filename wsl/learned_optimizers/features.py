@@ -1,7 +1,7 @@
 """What a learned optimiser sees of one weight: 19 numbers.
 
-    x = (g, theta, m^0.1, m^0.5, m^0.9, m^0.99, m^0.999, m^0.9999) / rms over the tensor,   tanh(t /
-        tau - 1), 11 scales tau
+    x = (g, theta, m^0.1, m^0.5, m^0.9, m^0.99, m^0.999, m^0.9999) / rms over the tensor
+    and tanh(t / tau - 1) on 11 scales tau
 
 Metz et al. (2019), Understanding and correcting pathologies in the training of learned optimizers,
 arXiv 1810.10180, whose inputs Zhou et al. (2024), arXiv 2402.05232, use. The root mean square
@@ -31,11 +31,11 @@ def features(
     *,
     step: Tensor,
 ) -> Params:
-    """Tensors (*shape, 19) from weights and gradients (*shape), averages of gradients (*shape, 6)
-    and a 0-d step.
+    """Tensors (*shape, 19) of features.
+
+    Weights and gradients are (*shape), averages of gradients (*shape, 6), the step is 0-d.
     """
-    some = next(iter(weights.values()))
-    clock = torch.tanh(step / torch.tensor(TIMESCALES, dtype=some.dtype, device=some.device) - 1)
+    clock = _clock(step, next(iter(weights.values())))
     found = {}
     for name, theta in weights.items():
         values = torch.cat([grads[name].unsqueeze(-1), theta.unsqueeze(-1), momenta[name]], -1)
@@ -44,3 +44,8 @@ def features(
             [values * (square + _TINY).rsqrt(), clock.expand(*theta.shape, -1)], -1
         )
     return found
+
+
+def _clock(step: Tensor, like: Tensor) -> Tensor:
+    """How far the training is (11,), on every scale."""
+    return torch.tanh(step / torch.tensor(TIMESCALES, dtype=like.dtype, device=like.device) - 1)

@@ -102,19 +102,14 @@ class _Run:
         own = {name: parameter.detach() for name, parameter in self.rule.named_parameters()}
         self.shapes = shapes(own)
         vector = nn.ParameterList([ravel(own)])
+        adam = torch.optim.Adam(vector.parameters(), lr=settings.lr)
         self.phi = vector[0]
-        self.descent = Descent(
-            fabric,
-            vector,
-            torch.optim.Adam(vector.parameters(), lr=settings.lr),
-            clip=settings.clip,
-            autocast=True,
-        )
+        self.descent = Descent(fabric, vector, adam, clip=settings.clip, autocast=True)
         self.history: list[dict[str, float]] = []
         self.age = torch.arange(settings.pairs) % windows * settings.window
         self.accumulated = torch.zeros(settings.pairs, len(self.phi), device=fabric.device)
         self.training = self._fresh(torch.arange(settings.pairs), 0)
-        self.saved = Saved(path, self._identity(), "settings, rule or problem")
+        self.saved = Saved(path, self._identity(), "settings, rule or problem", self.descent.ranks)
 
     def parameters(self) -> Params:
         """The rule's parameters by name."""

@@ -1,11 +1,10 @@
 """Problems that optimisers are trained and judged on, and many trainings run as one.
 
-    L_t = loss(f_theta_t(x_t), y_t);    theta_{t+1} = rule(theta_t, grad L_t),     every member with
-        rule weights of its own
+    L_t = loss(f_theta_t(x_t), y_t),    theta_{t+1} = rule(theta_t, grad L_t)
 
-One `torch.vmap` runs all members: perturbed rules, learning rates of a grid, seeds. What a member
-sees depends on its seed and the step, not on its company. Members share an architecture; for
-another, make another problem.
+Every member has weights of the rule of its own. One `torch.vmap` runs all members: perturbed rules,
+learning rates of a grid, seeds. What a member sees depends on its seed and the step, not on its
+company. Members share an architecture; for another, make another problem.
 """
 
 from __future__ import annotations
@@ -25,8 +24,9 @@ from wsl.populations import SampledBatches, initial_population
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """Classify ``inputs`` (M, ...) as ``targets`` (M,) with what ``make`` builds, on batches drawn
-    with replacement.
+    """Classify ``inputs`` (M, ...) as ``targets`` (M,) with the network that ``make`` builds.
+
+    Batches are drawn with replacement.
     """
 
     make: Callable[[], nn.Module]
@@ -67,11 +67,10 @@ def unroll(
     seeds: Tensor,
     steps: range,
 ) -> tuple[Training, Tensor]:
-    """Go on with N trainings for ``steps``, which number the batches: where they end, and losses
-    (N, T) before each update.
+    """Go on with N trainings for ``steps``, which number the batches.
 
     ``rule`` gives the formula, ``rules`` its parameters (N, ...), one row for each member,
-    ``seeds`` (N,) the data.
+    ``seeds`` (N,) the data. Returns where the trainings end, and losses (N, T) before each update.
     """
     advance, batches, losses = _stacked(rule, problem.make()), problem.batches(seeds), []
     for step in steps:
@@ -81,11 +80,13 @@ def unroll(
 
 
 def _stacked(rule: Any, model: nn.Module) -> Callable[..., tuple[Training, Tensor]]:
+    """One update of every member, each with its own row of the rule's parameters, and its loss."""
+
     def loss(weights: Params, x: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(torch.func.functional_call(model, weights, (x,)), y)
 
-    def one(phi: Params, training: Training, x: Tensor, y: Tensor) -> tuple[Training, Tensor]:
-        grads, value = torch.func.grad_and_value(loss)(training.weights, x, y)
+    def one(phi: Params, training: Training, *batch: Tensor) -> tuple[Training, Tensor]:
+        grads, value = torch.func.grad_and_value(loss)(training.weights, *batch)
         return torch.func.functional_call(rule, phi, (training, grads)), value
 
     return torch.vmap(one)

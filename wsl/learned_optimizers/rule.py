@@ -1,7 +1,7 @@
-"""Update rules: the learned one, and hand-written ones in the same dress.
+"""Update rules: the learned one, and hand-written ones of the same form.
 
-    m <- c m + (1 - c) g;    theta <- theta - a (m + b f(x)),      a, b, c learned, f a functional
-                                                                   of `features`
+    m <- c m + (1 - c) g
+    theta <- theta - a (m + b f(x)),    a, b, c learned, f a functional of `features` x
 
 Zhou, Finn, Harrison (2024), Universal Neural Functionals, arXiv 2402.05232, section 4: SGD with
 momentum and a learned correction; the nominal term is that of Harrison et al. (2022), arXiv
@@ -27,9 +27,7 @@ from wsl.symmetry import PermutationSpec
 
 
 class Training(NamedTuple):
-    """A network in training: its weights, what the rule remembers, and the number of updates so
-    far, 0-d float.
-    """
+    """A network in training: weights, what the rule remembers, the number of updates (0-d)."""
 
     weights: Params
     memory: Params
@@ -49,11 +47,10 @@ class Rule(Protocol):
 
 
 class LearnedOptimizer(nn.Module):
-    """SGD with momentum plus a functional: ``net`` takes (1, *shape, 19) for every tensor and gives
-    (1, *shape, 1).
+    """SGD with momentum, plus a functional.
 
-    ``lr``, ``momentum`` and ``share`` are where the three scalars a, c and b start; all stay
-    positive, c below one.
+    ``net`` takes (1, *shape, 19) for every tensor and gives (1, *shape, 1). ``lr``, ``momentum``
+    and ``share`` are where the three scalars a, c and b start; all stay positive, c below one.
     """
 
     def __init__(
@@ -75,15 +72,14 @@ class LearnedOptimizer(nn.Module):
     def from_spec(
         cls, spec: PermutationSpec, *, mixing: bool = True, hidden: int = 32, **start: float
     ) -> LearnedOptimizer:
-        """The paper's rules: UNF with ``mixing`` and DeepSets without, an `UpdateNet` of 32
-        channels; ``start`` as above.
+        """The paper's rules, an `UpdateNet` of 32 channels: UNF with ``mixing``, DeepSets without.
+
+        ``start`` is ``lr``, ``momentum`` and ``share`` of the class.
         """
         return cls(UpdateNet(spec, FEATURES, mixing=mixing, hidden=hidden), **start)
 
     def start(self, weights: Mapping[str, Tensor]) -> Training:
-        """Averages of gradients (*shape, 1 + 6) at zero: the learned decay's first, then those of
-        `DECAYS`.
-        """
+        """Averages of gradients (*shape, 1 + 6) at zero: the learned decay's, then `DECAYS`."""
         memory = {
             name: theta.new_zeros(*theta.shape, 1 + len(DECAYS)) for name, theta in weights.items()
         }
@@ -91,16 +87,20 @@ class LearnedOptimizer(nn.Module):
 
     def forward(self, training: Training, grads: Mapping[str, Tensor]) -> Training:
         """One update. Raises ValueError when ``net`` gives anything but one channel."""
-        fixed = torch.tensor(DECAYS, dtype=training.step.dtype, device=training.step.device)
-        decay = torch.cat([self.logit_momentum.sigmoid().view(1), fixed])
-        memory = {
-            name: g.unsqueeze(-1).lerp(training.memory[name], decay) for name, g in grads.items()
-        }
+        memory = self._averages(training, grads)
         moved = {}
         for name, correction in self._corrections(training, grads, memory).items():
             direction = memory[name][..., 0] + self.log_share.exp() * correction
             moved[name] = training.weights[name] - self.log_lr.exp() * direction
         return Training({name: moved[name] for name in training.weights}, memory, training.step + 1)
+
+    def _averages(self, training: Training, grads: Mapping[str, Tensor]) -> Params:
+        """Running averages of gradients, one update further."""
+        fixed = torch.tensor(DECAYS, dtype=training.step.dtype, device=training.step.device)
+        decay = torch.cat([self.logit_momentum.sigmoid().view(1), fixed])
+        return {
+            name: g.unsqueeze(-1).lerp(training.memory[name], decay) for name, g in grads.items()
+        }
 
     def _corrections(
         self, training: Training, grads: Mapping[str, Tensor], memory: Params
@@ -119,7 +119,7 @@ class LearnedOptimizer(nn.Module):
 
 
 class HandWritten(nn.Module):
-    """An optimiser of `wsl.zoo` as a rule, with its learning rate as the only parameter."""
+    """An optimiser of `wsl.populations` as a rule, with its learning rate as the only parameter."""
 
     def __init__(self, optimizer: Optimizer, *, lr: float, weight_decay: float = 0.0):
         super().__init__()

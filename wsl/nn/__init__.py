@@ -15,7 +15,15 @@ from wsl.nn.functionals import (
     WeightTokens,
     to_graph,
 )
-from wsl.nn.inputs import Columns, Conditioned, InputNormalizer, Standardize, recalibrated, settled
+from wsl.nn.inputs import (
+    Columns,
+    Conditioned,
+    InputNormalizer,
+    Standardize,
+    recalibrated,
+    settled,
+    shared_batch,
+)
 from wsl.nn.table import FUNCTIONALS
 from wsl.symmetry import canonical_phases, canonical_scales, canonical_signs
 
@@ -50,6 +58,7 @@ __all__ = [
     "layer_dimension",
     "recalibrated",
     "settled",
+    "shared_batch",
     "to_graph",
     "weight_statistics",
 ]

@@ -117,26 +117,35 @@ NONE = WeightAugmentation()
 
 
 class Batch(NamedTuple):
-    """Weights for the functional, and how the loss is made of two."""
+    """Weights for the functional, and how the loss is made of two.
+
+    ``part`` says which rows of the batch the weights are; codes and metadata are of the whole.
+    """
 
     params: Params
     weight: Tensor | None = None
     partner: Tensor | None = None
+    part: slice = slice(None)
+
+    def cut(self, part: slice) -> Batch:
+        """These rows of the batch, whose partners may be others."""
+        weight, partner = (None if t is None else t[part] for t in (self.weight, self.partner))
+        params = {name: tensor[part] for name, tensor in self.params.items()}
+        return Batch(params, weight, partner, part)
 
     def mix(self, codes: Tensor) -> Tensor:
         """Codes (batch, width) of columns, mixed as the weights are."""
+        own = codes[self.part]
         if self.weight is None or self.partner is None:
-            return codes
-        return torch.lerp(codes[self.partner], codes, self.weight.to(codes).unsqueeze(1))
+            return own
+        return torch.lerp(codes[self.partner], own, self.weight.to(codes).unsqueeze(1))
 
     def loss(self, objective: Objective, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
-        """Mean loss of the batch."""
-        own = objective.losses(outputs, metadata)
+        """Mean loss of the rows."""
+        own = objective.losses(outputs, {name: t[self.part] for name, t in metadata.items()})
         if self.weight is None or self.partner is None:
             return own.mean()
-        other = objective.losses(
-            outputs, {name: values[self.partner] for name, values in metadata.items()}
-        )
+        other = objective.losses(outputs, {name: t[self.partner] for name, t in metadata.items()})
         return torch.lerp(other, own, self.weight.to(own)).mean()
 
 
@@ -148,6 +157,13 @@ class Prepared:
     augmentation: Augmentation
     mixup: MixUp | None
     alignment: Alignment | None
+
+    @property
+    def draws(self) -> bool:
+        """Whether rows are drawn for or mixed, so that a part of a batch needs all of it."""
+        how = self.settings
+        noisy = how.noise or how.dropout or how.quantile or how.permutation or how.moves_inputs
+        return bool(noisy or self.mixup)
 
     def __call__(self, params: Params, where: Tensor, generator: torch.Generator) -> Batch:
         """Augment and mix the checkpoints at positions ``where`` of the training rows."""

@@ -1,9 +1,9 @@
-"""Short codes for weights: encode a standardised vector of P weights into a few numbers, and decode
-it again.
+"""Short codes for weights: encode a standardised vector of P weights into a few numbers and back.
 
-    z = (norm(E(x)) - m) / s,   x' = D(s z + m);    loss = |x' - x|^2 / P + w behaviour(x', x)
-    PCA: z = V^T x / s,         x' = V s z,         V the leading right singular vectors of the
-                                                    training rows
+    autoencoder:  z = (norm(E(x)) - m) / s,   x' = D(s z + m),   loss = |x' - x|^2 / P + w behaviour
+    PCA:          z = V^T x / s,              x' = V s z
+
+V holds the leading right singular vectors of the training rows.
 
 Structure is not enough: networks close in weights need not act alike, and independently trained
 ones have little in common that a short code could keep. A term that compares what the decoded
@@ -33,9 +33,7 @@ randomness.
 
 
 class WeightCode(Protocol):
-    """What the pipeline needs of a code; implementations are modules whose ``config`` rebuilds
-    them.
-    """
+    """What the pipeline needs of a code: a module that its ``config`` rebuilds."""
 
     @property
     def config(self) -> dict[str, Any]: ...  # noqa: D102
@@ -130,9 +128,7 @@ class WeightAutoencoder(nn.Module):
 
 
 class WeightPCA(nn.Module):
-    """The best linear code: the leading principal components, exact where ``latent`` reaches the
-    rank of the rows.
-    """
+    """The best linear code: principal components, exact where ``latent`` reaches the rows' rank."""
 
     def __init__(self, features: int, latent: int = 64) -> None:
         super().__init__()
@@ -162,20 +158,20 @@ class WeightPCA(nn.Module):
         seed: int = 0,  # noqa: ARG002 - the interface of codes
         progress: Progress | None = None,
     ) -> WeightPCA:
-        """Read the components off rows ``x`` (N, features); nothing is trained, so a ``penalty`` is
-        refused.
+        """Read the components off rows ``x`` (N, features); a ``penalty`` is refused.
+
+        Nothing is trained that it could act on.
         """
         if penalty is not None:
             raise ValueError(
                 "WeightPCA: a linear code cannot be trained for behaviour; use WeightAutoencoder, "
                 "or fit without model"
             )
-        latent = len(self.scale)
-        if latent > min(x.shape):
+        latent, most = len(self.scale), min(x.shape)
+        if latent > most:
             raise ValueError(
                 f"WeightPCA: latent is {latent}, but {x.shape[0]} rows of {x.shape[1]} weights "
-                "have no more than "
-                f"{min(x.shape)} components"
+                f"have no more than {most} components"
             )
         self.center.copy_(x.mean(0))
         _, singular, components = torch.linalg.svd(x - self.center, full_matrices=False)

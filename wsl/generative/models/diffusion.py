@@ -117,19 +117,18 @@ class LatentDiffusion(nn.Module):
     ) -> Tensor:
         """``n`` vectors; ``condition`` is (n, K) or (K,) or None; the generator is on the CPU."""
         like = self.denoiser.enter.weight
-        known = torch.full((n,), float(condition is not None), device=like.device, dtype=like.dtype)
-        given = (
-            torch.zeros(n, self.conditions).to(like)
-            if condition is None
-            else self._standard(self._checked(condition, n))
-        )
+        known = like.new_full((n,), float(condition is not None))
+        given = like.new_zeros(n, self.conditions)
+        if condition is not None:
+            given = self._standard(self._checked(condition, n))
+        guided = guidance if condition is not None else 1.0
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             v = self.denoiser(x, t, given, known)
-            if guidance == 1.0 or condition is None:
+            if guided == 1.0:
                 return v
             free = self.denoiser(x, t, given, torch.zeros_like(known))
-            return free + guidance * (v - free)
+            return free + guided * (v - free)
 
         noise = torch.randn(n, self.features, generator=generator).to(like)
         return reverse(predict, noise, betas=self.betas, steps=steps, eta=eta, generator=generator)

@@ -4,7 +4,7 @@ columns, heads.
 
 from wsl.nn.inputs.columns import Columns
 from wsl.nn.inputs.conditioned import Conditioned
-from wsl.nn.inputs.head import Standardize, head, mlp, recalibrated, settled
+from wsl.nn.inputs.head import Standardize, head, mlp, recalibrated, settled, shared_batch
 from wsl.nn.inputs.normalize import InputNormalizer
 from wsl.nn.inputs.scalenorm import UnitNormalizer
 
@@ -18,4 +18,5 @@ __all__ = [
     "mlp",
     "recalibrated",
     "settled",
+    "shared_batch",
 ]

@@ -1,5 +1,4 @@
-"""Train a network on a GPU by replaying the kernels of one forward and one backward pass, recorded
-once.
+"""Train a network on a GPU by replaying the kernels of one recorded forward and backward pass.
 
 A step of a neural functional is one or two thousand small kernels, and the processor takes longer
 to launch them than the GPU to run them; a CUDA graph launches all at once (Nguyen et al. 2021,
@@ -20,8 +19,7 @@ from wsl.training.loop.full_batches import FullBatches, kept_buffers
 
 
 class Captured(FullBatches):
-    """``network`` with forward and backward replayed for batches of ``size`` on a GPU in training
-    mode.
+    """``network`` with forward and backward replayed for batches of ``size`` in training on a GPU.
 
     Recorded at the first such batch; raises ValueError where the network waits for the processor on
     its way.
@@ -54,8 +52,7 @@ class Captured(FullBatches):
             reason = str(error).splitlines()[0]
             raise ValueError(
                 f"{type(self.network).__name__} cannot be recorded as one CUDA graph ({reason}); "
-                "set "
-                "settings.capture=false"
+                "set settings.capture=false"
             ) from error
 
 

@@ -1,10 +1,8 @@
-"""Train a network compiled, where that wins back what compiling costs, and as it is everywhere
-else.
+"""Train a network compiled where that wins back what compiling costs, and as it is elsewhere.
 
-    cost = elements that the operations of one step write;   compile when  steps x cost x gain >
-        price
+    compile when  steps x cost x gain > price,    cost = elements that one step's operations write
 
-The rule is that of `wsl.zoo.Engine`: a property of the network, the batch and the number of steps,
+The rule is that of `wsl.base.Engine`: a property of the network, the batch and the number of steps,
 not of the clock, so that an interrupted run is decided as before. TorchInductor fuses pooling,
 spreading and activations between matrix products (Ansel et al., PyTorch 2, ASPLOS 2024). Results,
 dropout included, are those of the plain network to rounding. The network is compiled as a whole:
@@ -29,19 +27,13 @@ from wsl.params import Params
 from wsl.training.loop.full_batches import FullBatches, kept_buffers
 
 GAIN = 0.2e-9
-"""Seconds saved per element that an uncompiled step writes: what UNF gains, half of what DWSNet and
-NFN do.
-"""
+"""Seconds saved per element that an uncompiled step writes: UNF's, half of DWSNet's and NFN's."""
 PRICE = 90.0
-"""Seconds that compiling a network is reckoned to take; 66 to 98 were measured for four layers on a
-busy machine.
-"""
+"""Seconds that compiling takes; 66 to 98 were measured for four layers on a busy machine."""
 
 
 class Compiled(FullBatches):
-    """``network`` with its forward and backward compiled for batches of ``size`` in training
-    mode.
-    """
+    """``network`` with forward and backward compiled for batches of ``size`` in training mode."""
 
     def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__(network, size)
@@ -80,17 +72,13 @@ class Compiled(FullBatches):
 
 
 def prepare(network: nn.Module, *example: Any, compiled: bool | None, steps: int) -> nn.Module:
-    """The network to train for ``steps`` steps, called as with ``example``; ``compiled=None``
-    decides by the rule above.
-    """
+    """The network to train for ``steps``, called as with ``example``; None decides by the rule."""
     worth = pays(network, example, steps) if compiled is None else compiled
     return Compiled(network, len(next(iter(example[0].values())))) if worth else network
 
 
 def pays(network: nn.Module, example: tuple[Any, ...], steps: int) -> bool:
-    """Whether ``steps`` steps win back the compilation, counted in one forward and backward pass
-    whose results are dropped.
-    """
+    """Whether ``steps`` win back the compilation, by one pass whose results are dropped."""
     training = network.training
     with torch.random.fork_rng(devices=[]), kept_buffers(network):
         elements = cost(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wsl.params import Params, on_device
+from wsl.training.loop.ranks import ALONE, Ranks
 from wsl.training.loop.rows import in_order
 from wsl.training.objectives import Objective
 from wsl.zoo import Checkpoints
@@ -26,9 +27,11 @@ def evaluate(
     *,
     split: str | None = "test",
     batch_size: int = 256,
+    ranks: Ranks = ALONE,
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Metrics of ``network`` on a split, and per row its number ``row`` and what the objective
-    tells of it.
+    """Metrics of ``network`` on a split, and per row its number ``row`` and what is told of it.
+
+    ranks: the processes that share the work out, all of which get the result.
     """
     rows = zoo.indices(split)
     if not len(rows):
@@ -38,10 +41,11 @@ def evaluate(
         )
     outputs, targets = [], []
     with reading(network) as read:
-        for theta, metadata, more in in_order(network, zoo, rows, batch_size):
+        mine = rows[ranks.share(len(rows))]
+        for theta, metadata, more in in_order(network, zoo, mine, batch_size=batch_size):
             outputs.append(_on_cpu(read(theta, more)))
             targets.append(metadata)
-    output, metadata = _joined(outputs), _joined(targets)
+    output, metadata = _joined(ranks.gather(outputs)), _joined(ranks.gather(targets))
     return objective.metrics(output, metadata), {
         "row": torch.as_tensor(rows),
         **objective.rows(output, metadata),
@@ -50,9 +54,7 @@ def evaluate(
 
 @contextmanager
 def reading(network: nn.Module) -> Iterator[Callable[[Params, tuple[Tensor, ...]], Any]]:
-    """``network`` in evaluation mode without gradients, as a function of weights and codes, which
-    it brings to its device.
-    """
+    """``network`` in evaluation mode, as a function of weights and codes on any device."""
     device = next(
         (t.device for t in (*network.parameters(), *network.buffers())), torch.device("cpu")
     )

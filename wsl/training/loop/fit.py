@@ -24,6 +24,7 @@ from wsl.training.loop.captured import Captured
 from wsl.training.loop.compiled import prepare
 from wsl.training.loop.evaluate import evaluate
 from wsl.training.loop.minibatch import Descent, Saved, progress_bar
+from wsl.training.loop.ranks import Ranks
 from wsl.training.loop.recalibrate import recalibrate
 from wsl.training.loop.rows import Shuffled, near, training_rows
 from wsl.training.loop.run import Run, identity
@@ -60,34 +61,46 @@ def fit(
     ``fraction`` only. Raises ValueError when the folder holds another run (settings, network, zoo),
     when the loss stops being finite, or when ``variety`` moves what an edit is compared with.
     """
+    _check(settings, variety, objective)
+    rows = training_rows(zoo, settings.fraction)
+    if isinstance(network, Estimator):
+        settings.check_alone(f"{type(network).__name__} is")
+        return _fit_at_once(network, zoo, objective, rows=rows)
+    _fit_normalizer(network, zoo, rows)
+    descent = _descent(network, zoo, rows, settings=settings)
+    saved = Saved(
+        None if folder is None else Path(folder) / "last.pt",
+        identity(network, zoo, objective, settings=(settings, variety)),
+        "settings, network, objective or zoo",
+        descent.ranks,
+    )
+    run = Run(network, descent.optimizer, saved, patience=settings.patience)
+    run.resume()
+    here, prepared = near(zoo, descent.device), variety.prepare(zoo, rows)
+    batches = Shuffled(network, here, rows, prepared, settings.batch_size, descent.ranks)
+    with descent.ranks.explained():
+        _train(run, descent, batches, objective=objective, settings=settings, progress=progress)
+    network.load_state_dict(run.best)
+    return Fit(run.history, run.best_epoch, run.best_score)
+
+
+def _check(settings: Settings, variety: WeightAugmentation, objective: Objective) -> None:
+    """Refuse what cannot be done, before anything is."""
     if variety.moves_inputs and objective.out_features is None:
         raise ValueError(
             "variety.rotate, stretch and translate move the image that is edited, not its target; "
             "set them to 0"
         )
-    rows = training_rows(zoo, settings.fraction)
-    if isinstance(network, Estimator):
-        return _fit_at_once(network, zoo, objective, rows)
-    _fit_normalizer(network, zoo, rows)
+    if settings.compile or settings.capture:
+        settings.check_alone("compiled and captured steps are")
+
+
+def _descent(
+    network: nn.Module, zoo: Checkpoints, rows: np.ndarray, *, settings: Settings
+) -> Descent:
     fabric = settings.hardware.start()
-    prepared = _prepared(network, zoo, rows, settings)
-    descent = Descent(fabric, prepared, _optimizer(network, settings), clip=settings.clip)
-    run = Run(
-        network,
-        descent.optimizer,
-        Saved(
-            None if folder is None else Path(folder) / "last.pt",
-            identity(network, zoo, objective, settings=(settings, variety)),
-            "settings, network, objective or zoo",
-        ),
-        patience=settings.patience,
-    )
-    run.resume()
-    here = near(zoo, fabric.device)
-    batches = Shuffled(network, here, rows, variety.prepare(zoo, rows), settings.batch_size)
-    _train(run, descent, batches, objective=objective, settings=settings, progress=progress)
-    network.load_state_dict(run.best)
-    return Fit(run.history, run.best_epoch, run.best_score)
+    prepared = _prepared(network, zoo, rows, settings=settings)
+    return Descent(fabric, prepared, _optimizer(network, settings), clip=settings.clip)
 
 
 def _train(
@@ -100,15 +113,15 @@ def _train(
     progress: bool,
 ) -> None:
     """Epoch by epoch until the last, or until the validation score stops rising."""
-    epochs = progress_bar(run.epoch, settings.epochs, unit="epoch", shown=progress)
+    ranks = descent.ranks
+    epochs = progress_bar(run.epoch, settings.epochs, unit="epoch", shown=progress and ranks.first)
     for epoch in epochs:
         if run.stopped:
             break
         loss = _train_epoch(descent, batches, objective, settings=settings, epoch=epoch)
         recalibrate(run.network, batches.sample())
-        scores, _ = evaluate(
-            run.network, batches.zoo, objective, split="val", batch_size=settings.batch_size
-        )
+        how = {"split": "val", "batch_size": settings.batch_size, "ranks": ranks}
+        scores, _ = evaluate(run.network, batches.zoo, objective, **how)
         run.record(loss, scores, scores[objective.monitor])
         epochs.set_postfix({objective.monitor: f"{scores[objective.monitor]:.3f}"})
 
@@ -134,8 +147,9 @@ def _train_epoch(
 
     descent.network.train()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1)  # of dropout
+        torch.manual_seed(seed + 1 + (descent.ranks.rank << 40))  # each drops out units of its own
         losses, norms = descent.run(loss, range(len(places)), rate=rate)
+    descent.ranks.average([losses])
     _check_finite(norms, epoch)  # not in each step: a GPU would be waited for
     return float(losses.double().mean())
 
@@ -157,7 +171,7 @@ def _fit_normalizer(network: nn.Module, zoo: Checkpoints, rows: np.ndarray) -> N
         normalizer.fit((zoo if whole else zoo.subset(rows)).statistics("train"))
 
 
-def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective, rows: np.ndarray) -> Fit:
+def _fit_at_once(network: Any, zoo: Checkpoints, objective: Objective, *, rows: np.ndarray) -> Fit:
     params, metadata = zoo.__getitems__(rows)
     more = codes(network, zoo, rows)
     network.fit(params, column(metadata, objective.column), *more)
@@ -186,11 +200,12 @@ def _set_lr(optimizer: torch.optim.Optimizer, settings: Settings, done: float) -
 
 
 def _prepared(
-    network: nn.Module, zoo: Checkpoints, rows: np.ndarray, settings: Settings
+    network: nn.Module, zoo: Checkpoints, rows: np.ndarray, *, settings: Settings
 ) -> nn.Module:
+    """The network as it is trained: recorded, compiled, or as it is."""
     if settings.capture:
         return Captured(network, settings.batch_size)
-    if settings.compile is False:
+    if settings.compile is False or Ranks.current().count > 1:
         return network
     steps, first = settings.epochs * len(rows) // settings.batch_size, rows[: settings.batch_size]
     example = zoo.__getitems__(first)[0], *codes(network, zoo, first)

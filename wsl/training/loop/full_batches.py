@@ -1,6 +1,4 @@
-"""What compiled and recorded networks share: only full batches in training mode are special, all
-else runs as it is.
-"""
+"""What compiled and recorded networks share: only full batches in training mode are special."""
 
 from __future__ import annotations
 

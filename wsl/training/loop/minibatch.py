@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 from wsl.base import Progress, replacing
+from wsl.training.loop.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -28,11 +31,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """Where a loop runs: the ``devices`` of an ``accelerator``, in Fabric's ``precision``."""
+    """Where a loop runs: ``devices`` of an ``accelerator`` on each of ``nodes`` machines.
+
+    There is one process for each device. ``precision`` is Fabric's.
+    """
 
     accelerator: str = "auto"
     devices: Any = 1
     precision: Any = "32-true"
+    nodes: int = 1
 
     @classmethod
     def of(cls, module: nn.Module) -> Hardware:
@@ -40,12 +47,41 @@ class Hardware:
         device = next(module.parameters()).device
         return cls(device.type, 1 if device.type == "cpu" else [device.index or 0])
 
+    @property
+    def processes(self) -> int:
+        """How many processes train on this machine."""
+        if isinstance(self.devices, list | tuple):
+            return len(self.devices)
+        counted = isinstance(self.devices, int) and self.devices > 0
+        return self.devices if counted else max(1, torch.cuda.device_count())
+
+    def resolved(self) -> Hardware:
+        """With the processes that torchrun has started, where it has.
+
+        Raises ValueError if others are asked for.
+        """
+        if not (distributed.is_available() and distributed.is_torchelastic_launched()):
+            return self
+        here, all_of_them = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+        if (self.processes, self.nodes) not in ((1, 1), (here, all_of_them // here)):
+            raise ValueError(
+                f"devices={self.devices} and nodes={self.nodes}, but torchrun started {here} of "
+                f"{all_of_them} processes on this machine; leave both out, or ask for the same"
+            )
+        return dataclasses.replace(self, devices=here, nodes=all_of_them // here)
+
     def start(self) -> Fabric:
-        """Claim the devices."""
+        """Claim the devices, and meet the other processes."""
         from lightning_fabric import Fabric  # seconds to import, for those who train
 
+        found, many = self.resolved(), {}
+        if found.processes * found.nodes > 1:
+            from wsl.training.loop.averaged import AveragedGradients
+
+            many = {"strategy": AveragedGradients(), "num_nodes": found.nodes}
+            logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its banner
         fabric = Fabric(
-            accelerator=self.accelerator, devices=self.devices, precision=self.precision
+            accelerator=found.accelerator, devices=found.devices, precision=found.precision, **many
         )
         fabric.launch()
         return fabric
@@ -71,6 +107,8 @@ class Descent:
     ) -> None:
         self.fabric, self.clip, self.schedule, self.autocast = fabric, clip, schedule, autocast
         self.network, self.optimizer = fabric.setup(network, optimizer)
+        self.ranks = Ranks(fabric.global_rank, fabric.world_size)
+        self.ranks.copy(network.state_dict().values())
 
     @property
     def device(self) -> torch.device:
@@ -108,6 +146,7 @@ class Descent:
     def _update(self, loss: Tensor) -> Tensor:
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
+        self.ranks.average([p.grad for p in self.network.parameters() if p.grad is not None])
         norm = self.fabric.clip_gradients(
             self.network, self.optimizer, max_norm=self.clip, error_if_nonfinite=False
         )
@@ -130,10 +169,19 @@ class RandomRows:
 
     @contextlib.contextmanager
     def descent(self, module: nn.Module, optimizer: Any, schedule: Any) -> Iterator[Descent]:
-        """The module on its hardware, for as long as the context lasts."""
+        """The module on its hardware, for as long as the context lasts.
+
+        Raises ValueError for more than one process, since each would draw the same rows.
+        """
         home = next(module.parameters())
         device, dtype = home.device, home.dtype
-        fabric = (self.hardware or Hardware.of(module)).start()
+        hardware = (self.hardware or Hardware.of(module)).resolved()
+        if hardware.processes * hardware.nodes > 1:
+            raise ValueError(
+                f"devices={hardware.devices} and nodes={hardware.nodes}, but "
+                f"{type(module).__name__} trains in one process; set both to 1"
+            )
+        fabric = hardware.start()
         try:
             yield Descent(fabric, module, optimizer, schedule=schedule, autocast=True)
         finally:
@@ -149,31 +197,38 @@ class Saved:
     """The file that an interrupted run goes on from, if it has one.
 
     identity: what the state belongs to. parts: what the identity is made of, in words, for the
-    error where the file is another run's.
+    error where the file is another run's. ranks: the first of them reads and writes.
     """
 
     path: Path | None
     identity: str
     parts: str
+    ranks: Ranks = ALONE
 
     def read(self) -> dict[str, Any] | None:
-        """The state that was written last, None if there is none.
+        """The state that was written last, None if there is none; the same for all processes.
 
         Raises ValueError if the file belongs to another run.
         """
-        if self.path is None or not self.path.exists():
-            return None
-        state = torch.load(self.path, weights_only=True, map_location="cpu")
-        if state.get("identity") != self.identity:
+        state, other = self.ranks.same(self._read() if self.ranks.first else (None, False))
+        if other:
             raise ValueError(
                 f"{self.path} belongs to another run (other {self.parts}); choose another folder "
                 "or delete the file"
             )
         return state
 
+    def _read(self) -> tuple[dict[str, Any] | None, bool]:
+        """The state, and whether it is another run's."""
+        if self.path is None or not self.path.exists():
+            return None, False
+        state = torch.load(self.path, weights_only=True, map_location="cpu")
+        other = state.get("identity") != self.identity
+        return (None if other else state), other
+
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the file, once the new one is whole."""
-        if self.path is None:
+        if self.path is None or not self.ranks.first:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as temporary:

@@ -10,9 +10,11 @@ from wsl.training.loop.minibatch import Hardware
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to train. ``patience`` epochs without a better validation score end the run;
-    ``precision`` is Fabric's.
+    """How to train.
 
+    ``patience`` epochs without a better validation score end the run. ``precision`` is Fabric's.
+    With several ``devices``, or ``nodes`` (machines) of as many devices each, every batch of
+    ``batch_size`` is shared out among as many processes.
     ``fraction`` of the training members are used, the first of a fixed random order: a smaller
     share is part of a larger one.
     ``compile``: train under torch.compile; None where that wins back its cost (see `compiled`).
@@ -33,11 +35,21 @@ class Settings:
     precision: Any = "32-true"
     compile: bool | None = False
     capture: bool = False
+    nodes: int = dataclasses.field(default=1, repr=False)  # how many is no part of what a run is
 
     @property
     def hardware(self) -> Hardware:
         """Where to train."""
-        return Hardware(self.accelerator, self.devices, self.precision)
+        return Hardware(self.accelerator, self.devices, self.precision, self.nodes)
+
+    def check_alone(self, what: str) -> None:
+        """Raise ValueError that ``what`` is, or are, for one process, where there are several."""
+        hardware = self.hardware.resolved()
+        if hardware.processes * hardware.nodes > 1:
+            raise ValueError(
+                f"settings.devices={hardware.devices}, settings.nodes={hardware.nodes}: {what} for "
+                "one process; set both to 1"
+            )
 
 
 DEFAULT = Settings()

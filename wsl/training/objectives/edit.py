@@ -1,9 +1,8 @@
-"""`ImageEdit`: train networks from weights to weights to edit the image that an implicit
-representation shows.
+"""`ImageEdit`: train networks from weights to weights to edit the image that a network represents.
 
-    loss_i = mean_p |F_{f(theta_i)}(x_p) - e(image_i)(x_p)|^2,      x_p the pixel grid of the zoo's
-                                                                    task, pixels in [0, 1]
+    loss_i = mean_p |F_{f(theta_i)}(x_p) - e(image_i)(x_p)|^2
 
+x_p are the points of the pixel grid of the zoo's task, and pixels lie in [0, 1].
 The task of Zhou et al. (2023), Permutation Equivariant Neural Functionals, arXiv 2302.14040:
 targets are edits e of the images themselves, not of what the representations render, so that part
 of a network's error is the fit it was given. Their code scales pixels to [-1, 1], which multiplies
@@ -31,16 +30,12 @@ _ROWS = 128
 
 
 def dilate(images: Tensor) -> Tensor:
-    """The largest of the 3x3 pixels around each, of images (n, C, H, W); beyond the border there is
-    nothing.
-    """
+    """The largest of the 3x3 pixels around each, of images (n, C, H, W)."""
     return F.max_pool2d(images, 3, stride=1, padding=1)
 
 
 def contrast(images: Tensor, factor: float = 2.0) -> Tensor:
-    """Twice as far from the image's own mean, cut to [0, 1]: torchvision's ``adjust_contrast`` of a
-    grey image.
-    """
+    """Twice as far from the image's mean, cut to [0, 1]: torchvision's for a grey image."""
     mean = images.mean((-3, -2, -1), keepdim=True)
     return torch.lerp(mean, images, factor).clamp(0, 1)
 
@@ -56,7 +51,7 @@ class ImageEdit:
     images on a grid.
     """
 
-    reads_zoo = True
+    reads_zoo: ClassVar[bool] = True
     column: ClassVar[str] = "image"
     monitor: ClassVar[str] = "psnr"
     out_features: ClassVar[None] = None

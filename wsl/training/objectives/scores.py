@@ -1,9 +1,10 @@
-"""What a neural functional is trained to say about a checkpoint: a score in [0, 1], or a class
-label.
+"""What a neural functional is trained to say about a checkpoint: a score, or a class label.
 
-    score:  loss = BCE(sigma(f(theta)), y)     Unterthiner et al. (2020), arXiv 2002.11448; Zhou et
-                                               al. (2023), arXiv 2302.14040
-    label:  loss = CE(f(theta), y)             Navon et al. (2023), arXiv 2301.12780
+    score:  loss = BCE(sigma(f(theta)), y),    y in [0, 1]
+    label:  loss = CE(f(theta), y),            y in 0 .. classes - 1
+
+Scores: Unterthiner et al. (2020), arXiv 2002.11448; Zhou et al. (2023), arXiv 2302.14040. Labels:
+Navon et al. (2023), arXiv 2301.12780.
 
 An objective says its loss, its metrics, and the metric that decides the best epoch (higher is
 better). `edit` has the one for networks that give weights.
@@ -25,11 +26,12 @@ from wsl.metrics import accuracy, kendall_tau, r2
 class Objective(Protocol):
     """What `fit` and `evaluate` need."""
 
+    reads_zoo: ClassVar[bool]
+    """Whether it is made from a zoo (``zoo``, ``data_root``), whose data it compares with."""
+
     @property
     def column(self) -> str:
-        """Metadata column that is read: the target, or the number of the image that is
-        represented.
-        """
+        """Metadata column that is read: the target, or the number of a represented image."""
         ...
 
     @property
@@ -60,6 +62,7 @@ class ScoreRegression:
     """Predict a score in [0, 1], such as a checkpoint's test accuracy, through a sigmoid."""
 
     column: str = "test_accuracy"
+    reads_zoo: ClassVar[bool] = False
     out_features: ClassVar[int] = 1
     monitor: ClassVar[str] = "kendall_tau"
 
@@ -98,12 +101,11 @@ class ScoreRegression:
 
 @dataclasses.dataclass(frozen=True)
 class LabelClassification:
-    """Predict a class label in 0..classes-1, such as the digit that an implicit representation
-    shows.
-    """
+    """Predict a class label in 0..classes-1, such as the digit that a representation shows."""
 
     classes: int = 10
     column: str = "label"
+    reads_zoo: ClassVar[bool] = False
     monitor: ClassVar[str] = "accuracy"
 
     @property
