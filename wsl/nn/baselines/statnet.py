@@ -4,9 +4,8 @@
         s_T)
 
 Unterthiner et al. (2020), Predicting Neural Network Accuracy from Weights, arXiv 2002.11448.
-Invariant to more than the
-symmetry: any rearrangement of the entries inside a tensor leaves it unchanged, so it cannot see how
-weights are wired.
+Invariant to more than the symmetry: any rearrangement of the entries inside a tensor leaves it
+unchanged, so it cannot see how weights are wired.
 """
 
 from __future__ import annotations

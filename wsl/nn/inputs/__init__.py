@@ -4,6 +4,7 @@ columns, heads.
 
 from wsl.nn.inputs.columns import Columns
 from wsl.nn.inputs.conditioned import Conditioned
+from wsl.nn.inputs.fourier import WeightFeatures, positional_waves
 from wsl.nn.inputs.head import Standardize, head, mlp, settled
 from wsl.nn.inputs.normalize import InputNormalizer
 from wsl.nn.inputs.scalenorm import UnitNormalizer
@@ -14,7 +15,9 @@ __all__ = [
     "InputNormalizer",
     "Standardize",
     "UnitNormalizer",
+    "WeightFeatures",
     "head",
     "mlp",
+    "positional_waves",
     "settled",
 ]
