@@ -154,9 +154,9 @@ def test_plan_does_not_grow_with_the_square_of_depth():
 
 
 def test_blocks_cut_concatenations_and_unfold_products():
-    dense = [b for b in blocks(BY_NAME["dense"].spec) if b.tensor == "c.weight"]
-    assert [(b.spans[1], b.fixed) for b in dense] == [((0, 5), 1), ((5, 7), 1)]
-    flat = next(b for b in blocks(BY_NAME["cnn"].spec) if b.tensor == "fc1.weight")
+    dense = [b for b in blocks(BY_NAME["dense"].spec) if b.piece.tensor == "c.weight"]
+    assert [(b.piece.window[1], b.fixed) for b in dense] == [((0, 5), 1), ((5, 7), 1)]
+    flat = next(b for b in blocks(BY_NAME["cnn"].spec) if b.piece.tensor == "fc1.weight")
     assert [axis.group for axis in flat.space] == ["h1", "c2"]
     assert flat.fixed == 4
 
