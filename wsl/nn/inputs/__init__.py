@@ -1,6 +1,4 @@
-"""What happens to weights before a network reads them, and to its outputs after: normalisation,
-columns, heads.
-"""
+"""Around a network on weights: normalisation and features before, columns and heads after it."""
 
 from wsl.nn.inputs.columns import Columns
 from wsl.nn.inputs.conditioned import Conditioned
