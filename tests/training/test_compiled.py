@@ -11,7 +11,7 @@ from networks import BY_NAME
 from wsl import training
 from wsl.nn import NFN, UNF, DWSNet, EquivariantLinear
 from wsl.nn.engine.encode import encoded
-from wsl.nn.engine.layout import Layout
+from wsl.nn.engine.layout import BlockLayout
 from wsl.training.loop import compiled
 from wsl.zoo import Zoo
 
@@ -180,7 +180,7 @@ def test_kernels_with_encoded_positions_are_folded_and_sirens_are_not():
         for name in ("cnn", "siren")
     }
     assert counts == {
-        "cnn": sum(len(b.space) == 4 for b in Layout(encoded(BY_NAME["cnn"].spec)).blocks),
+        "cnn": sum(len(b.space) == 4 for b in BlockLayout(encoded(BY_NAME["cnn"].spec)).blocks),
         "siren": 0,
     }
     assert counts["cnn"] > 0

@@ -11,7 +11,7 @@ from networks import BY_NAME, NETWORKS
 from wsl.nn import layer_dimension
 from wsl.nn.engine.basis import GroupAxis, bell, blocks, dimension, join, partitions
 from wsl.nn.engine.encode import encoded
-from wsl.nn.engine.layout import Layout
+from wsl.nn.engine.layout import BlockLayout
 from wsl.nn.engine.plan import compile_plan
 from wsl.symmetry import Permutation, PermutationSpec, SpecError
 
@@ -30,7 +30,7 @@ def mlp_spec(*widths, io=False):
 
 
 def planned(spec):
-    layout = Layout(spec)
+    layout = BlockLayout(spec)
     return compile_plan(layout.spaces, layout.spaces).count(layout.widths(1), layout.widths(1))
 
 
@@ -145,7 +145,7 @@ def test_partitions_of_a_family_nest():
 def test_plan_does_not_grow_with_the_square_of_depth():
     lanes, ports = [], []
     for depth in (8, 16):
-        layout = Layout(mlp_spec(*[4] * (depth + 1)))
+        layout = BlockLayout(mlp_spec(*[4] * (depth + 1)))
         plan = compile_plan(layout.spaces, layout.spaces)
         lanes.append(len(plan.lanes))
         ports.append(sum(len(lane.inputs) + len(lane.outputs) for lane in plan.lanes))
@@ -154,9 +154,9 @@ def test_plan_does_not_grow_with_the_square_of_depth():
 
 
 def test_blocks_cut_concatenations_and_unfold_products():
-    dense = [b for b in blocks(BY_NAME["dense"].spec) if b.tensor == "c.weight"]
-    assert [(b.spans[1], b.fixed) for b in dense] == [((0, 5), 1), ((5, 7), 1)]
-    flat = next(b for b in blocks(BY_NAME["cnn"].spec) if b.tensor == "fc1.weight")
+    dense = [b for b in blocks(BY_NAME["dense"].spec) if b.piece.tensor == "c.weight"]
+    assert [(b.piece.window[1], b.fixed) for b in dense] == [((0, 5), 1), ((5, 7), 1)]
+    flat = next(b for b in blocks(BY_NAME["cnn"].spec) if b.piece.tensor == "fc1.weight")
     assert [axis.group for axis in flat.space] == ["h1", "c2"]
     assert flat.fixed == 4
 

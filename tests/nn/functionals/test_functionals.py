@@ -32,9 +32,8 @@ from wsl.nn import (
     settled,
     weight_statistics,
 )
-from wsl.nn.engine.attention_pool import AttentionPool
-from wsl.nn.engine.layout import Layout
-from wsl.nn.functionals.unit_attention import UnitAttention, units
+from wsl.nn.engine.layout import BlockLayout
+from wsl.nn.functionals.set_attention import AttentionPool, UnitAttention, units
 from wsl.params import call
 from wsl.symmetry import Permutation, PermutationSpec, SpecError, canonical_signs
 from wsl.testing import act, assert_invariant
@@ -89,7 +88,7 @@ def test_a_block_is_attention_between_all_units_of_a_group():
     """Against a literal sum over the units of both groups, one head; what units know and say is the
     engine's.
     """
-    spaces = Layout(BY_NAME["mlp"].spec).spaces
+    spaces = BlockLayout(BY_NAME["mlp"].spec).spaces
     torch.manual_seed(0)
     block = UnitAttention(spaces, [2] * len(spaces), [3] * len(spaces), hidden=4, heads=1).double()
     pieces = [
@@ -111,7 +110,7 @@ def test_a_block_is_attention_between_all_units_of_a_group():
 
 
 def test_units_of_a_family_attend_as_pairs_with_their_parents():
-    found = units(Layout(BY_NAME["attention"].spec).spaces)
+    found = units(BlockLayout(BY_NAME["attention"].spec).spaces)
     assert [space[-1].group for space in found] == list(BY_NAME["attention"].spec.groups)
     family = next(space for space in found if len(space) == 2)
     assert family[1].parent == 0
@@ -420,7 +419,7 @@ def test_pooling_by_attention_is_invariant(network, dtype):
 
 
 def test_pooling_by_attention_is_a_softmax_over_positions_and_the_mean_without_queries():
-    layout = Layout(BY_NAME["mlp"].spec)
+    layout = BlockLayout(BY_NAME["mlp"].spec)
     attention = AttentionPool(layout.spaces, [3] * len(layout.spaces), heads=2).double()
     pieces = [
         torch.randn(*(axis.size for axis in space), 5, 3, dtype=torch.float64)

@@ -18,7 +18,7 @@ from test_basis import mlp_spec
 from test_equivariant_linear import features, random_layer
 
 from wsl.nn import NFN, EquivariantLinear
-from wsl.nn.engine.fourier import WeightFeatures
+from wsl.nn.inputs.fourier import WeightFeatures
 from wsl.symmetry import PermutationSpec
 from wsl.testing import assert_equivariant
 

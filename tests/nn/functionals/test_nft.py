@@ -16,8 +16,8 @@ from networks import BY_NAME
 
 from wsl.nn import NFT, WeightTokens
 from wsl.nn.engine.basis import GroupAxis
-from wsl.nn.engine.trunk import pack
 from wsl.nn.functionals.nft import AttentionBlock, Projection
+from wsl.nn.functionals.trunk import pack
 from wsl.symmetry import PermutationSpec, SpecError
 from wsl.testing import assert_invariant
 

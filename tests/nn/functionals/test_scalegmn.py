@@ -20,7 +20,7 @@ from functionals import (
 from networks import BY_NAME
 
 from wsl.nn import ScaleGMN
-from wsl.nn.functionals.nodes import Blocks, Slot
+from wsl.nn.functionals.nodes import NodeBlocks, Slot
 from wsl.symmetry import (
     Permutation,
     PermutationSpec,
@@ -252,14 +252,14 @@ def test_many_fixed_positions_are_mixed_down():
 
 def test_slots_are_groups_with_the_parities_of_their_places():
     spec = found_spec(BY_NAME["residual"])
-    blocks = Blocks(spec)
+    blocks = NodeBlocks(spec)
     assert blocks.slots == (Slot("c2", (0,)), Slot("c1", (0,)))
-    assert Blocks(spec.without_units()).slots == (Slot("c1", ()), Slot("c2", ()))
-    assert Blocks(BY_NAME["attention"].spec).sizes == [8, 2, 8, 8]
+    assert NodeBlocks(spec.without_units()).slots == (Slot("c1", ()), Slot("c2", ()))
+    assert NodeBlocks(BY_NAME["attention"].spec).sizes == [8, 2, 8, 8]
 
 
 def test_a_tied_square_has_its_diagonal_at_its_units():
-    blocks = Blocks(found_spec(BY_NAME["tied"]))
+    blocks = NodeBlocks(found_spec(BY_NAME["tied"]))
     theta = BY_NAME["tied"].weights(2)
     (place,) = [i for i, piece in enumerate(blocks.pieces) if piece.diagonal]
     assert blocks.pieces[place].ends == (Slot("h1", ()),)

@@ -1,6 +1,4 @@
-"""Baselines that a neural functional has to beat: statistics of tensors, boosted trees, a plain
-MLP.
-"""
+"""Baselines that a neural functional has to beat: tensor statistics, boosted trees, a plain MLP."""
 
 from wsl.nn.baselines.flat import FlatMLP
 from wsl.nn.baselines.statboost import StatBoost

@@ -1,8 +1,7 @@
-"""`StatBoost`: gradient-boosted trees on statistics of each tensor, the baseline of Unterthiner et
-al.
+"""`StatBoost`: gradient-boosted trees on statistics of each tensor.
 
-    f(theta) = sum_m tree_m(s_1, ..., s_T),     s_t = (mean, variance, quantiles 0, 25, 50, 75, 100
-                                                %) of tensor t
+    s_t = (mean, variance, quantiles 0, 25, 50, 75, 100 %) of tensor t
+    f(theta) = sum_m tree_m(s_1, ..., s_T)
 
 Unterthiner et al. (2020), Predicting Neural Network Accuracy from Weights, arXiv 2002.11448; trees
 are scikit-learn's histogram gradient boosting (Ke et al. 2017, LightGBM). Invariant like `StatNet`,
@@ -28,12 +27,11 @@ from wsl.symmetry import PermutationSpec
 
 
 class StatBoost(Functional):
-    """Weights (batch, *shape) to (batch, out_features): the logit of a score in [0, 1], or
-    log-probabilities of labels.
+    """Weights (batch, *shape) to (batch, out_features).
 
-    ``out_features`` = 1 regresses a score, more of them classify. ``iterations`` trees (for each
-    label) of ``leaves`` leaves. With ``columns``, their codes (batch, width) follow the weights in
-    every call.
+    It gives the logit of a score in [0, 1], or log-probabilities of labels: ``out_features`` = 1
+    regresses a score, more of them classify. ``iterations`` trees (for each label) of ``leaves``
+    leaves. With ``columns``, their codes (batch, width) follow the weights in every call.
     """
 
     equivariance = "invariant"
@@ -54,12 +52,8 @@ class StatBoost(Functional):
         columns: Columns | None = None,
     ):
         super().__init__()
-        self.spec, self.out_features, self.normalizer = (
-            spec,
-            out_features,
-            InputNormalizer(spec, odd=odd),
-        )
-        self.columns = columns
+        self.spec, self.out_features, self.columns = spec, out_features, columns
+        self.normalizer = InputNormalizer(spec, odd=odd)
         self.options = {
             "max_iter": iterations,
             "learning_rate": learning_rate,
@@ -72,8 +66,9 @@ class StatBoost(Functional):
     def fit(
         self, params: Mapping[str, Tensor], targets: Tensor, codes: Tensor | None = None
     ) -> StatBoost:
-        """Grow the trees on weights (batch, *shape) and targets (batch,), scores or labels; returns
-        itself.
+        """Grow the trees on weights (batch, *shape) and targets (batch,), scores or labels.
+
+        Returns itself.
         """
         from sklearn import ensemble  # a second to import, needed by no other functional
 
@@ -93,8 +88,9 @@ class StatBoost(Functional):
         return outputs[:, 0] if self.out_features == 1 else outputs.argmax(1)
 
     def forward(self, params: Mapping[str, Tensor], codes: Tensor | None = None) -> Tensor:
-        """Raises `SpecError` for tensors that do not fit, ValueError for codes that do not and
-        before `fit`.
+        """Raises `SpecError` for tensors that do not fit.
+
+        Raises ValueError for codes that do not, and before `fit`.
         """
         outputs = self._outputs(params, codes)
         if self.out_features == 1:
@@ -102,8 +98,9 @@ class StatBoost(Functional):
         return outputs.softmax(1).clamp(min=1e-6).log().float()
 
     def _outputs(self, params: Mapping[str, Tensor], codes: Tensor | None) -> Tensor:
-        """What the trees add up to, (batch, out_features); minus infinity for a label that was not
-        seen.
+        """What the trees add up to, (batch, out_features).
+
+        It is minus infinity for a label that was not seen.
         """
         if not self.seen.any():
             raise ValueError("StatBoost has no trees yet; call fit, or wsl train, first")
@@ -112,28 +109,24 @@ class StatBoost(Functional):
     def _features(self, params: Mapping[str, Tensor], codes: Tensor | None) -> Tensor:
         validate(self.spec, params)
         found = weight_statistics(self.normalizer(params))
-        return (
-            found
-            if self.columns is None
-            else torch.cat([found, self.columns.check(codes, len(found)).to(found)], 1)
-        )
+        if self.columns is None:
+            return found
+        return torch.cat([found, self.columns.check(codes, len(found)).to(found)], 1)
 
     def _grow(self, model: Any, features: Any) -> None:
-        """Take over fitted trees, each to the output of its label; of two labels that were seen,
-        the second has them all.
+        """Take over fitted trees, each to the output of its label.
+
+        Of two labels that were seen, the second has them all.
         """
         labels = [0] if self.out_features == 1 else model.classes_.tolist()
         outputs = labels[1:] if len(labels) == 2 else labels
         self.seen.zero_()[labels] = True
-        found = self.trees.grown(model, outputs)(torch.from_numpy(features).to(self.seen.device))[
-            :, outputs
-        ].cpu()
-        given = torch.from_numpy(
-            model.predict(features) if self.out_features == 1 else model.decision_function(features)
-        )
-        if not torch.allclose(
-            found, given.view_as(found).to(found), rtol=1e-4
-        ):  # they are read from private fields
+        trees, x = self.trees.grown(model, outputs), torch.from_numpy(features)
+        found = trees(x.to(self.seen.device))[:, outputs].cpu()
+        own = model.predict if self.out_features == 1 else model.decision_function
+        given = torch.from_numpy(own(features)).view_as(found).to(found)
+        # Trees are read from private fields, which another version may fill differently.
+        if not torch.allclose(found, given, rtol=1e-4):
             raise RuntimeError(
                 "the trees of this version of scikit-learn are not understood; install another "
                 "version"

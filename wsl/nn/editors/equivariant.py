@@ -1,13 +1,13 @@
 """`EquivariantNet`: from weights to weights, for edits, masks and updates.
 
-    f(theta) = theta + s . std . D h,      h = trunk(x),   D one linear map of channels for each
-                                                           block (see `edit`)
+    h = trunk(x);      f(theta) = theta + s . std . D h
 
-f(g.theta) = g.f(theta): whatever is done to a unit is done to it wherever it stands. Zhou et al.
-(2023), Permutation Equivariant Neural Functionals, arXiv 2302.14040, for editing; the layers are
-those of `trunk`, or, with ``heads``, the attention of `nft`. Without ``residual`` the outputs are D
-h itself: scores for a mask, or the parts of an update rule. Signs are followed for the groups named
-in ``odd``; scales are not used.
+with D one linear map of channels for each block, the rest as in `edit`. f(g.theta) = g.f(theta):
+whatever is done to a unit is done to it wherever it stands. Zhou et al. (2023), Permutation
+Equivariant Neural Functionals, arXiv 2302.14040, for editing; the layers are those of
+`functionals.trunk`, or, with ``heads``, the attention of `nft`. Without ``residual`` the outputs
+are D h itself: scores for a mask, or the parts of an update rule. Signs are followed for the groups
+named in ``odd``; scales are not used.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from wsl.nn.editors.edit import Edit
-from wsl.nn.engine import Layout, Lift, Residual, unpack, validate
+from wsl.nn.engine import BlockLayout, Space, validate
 from wsl.nn.functional import Functional
-from wsl.nn.functionals import AttentionBlock
+from wsl.nn.functionals import AttentionBlock, Lift, Residual, unpack
 from wsl.nn.inputs import InputNormalizer
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
@@ -50,35 +50,20 @@ class EquivariantNet(Functional):
         odd: Sequence[str] = (),
     ):
         super().__init__()
-        if residual and out_channels != 1:
-            raise ValueError(
-                f"EquivariantNet: an edit has one channel, not out_channels={out_channels}; set "
-                "residual=False"
-            )
-        if odd and not residual:
-            raise ValueError(
-                f"EquivariantNet: odd={list(odd)} with residual=False: only an edit knows what "
-                "signs do to it; "
-                "leave odd out, or residual=True"
-            )
+        _check_outputs(out_channels, residual=residual, odd=odd)
         if heads and (gated or hidden % heads):
             raise ValueError(
                 f"EquivariantNet: heads={heads} must divide hidden={hidden}, and goes without "
                 "gated=True"
             )
-        self.spec, self.layout, self.normalizer = spec, Layout(spec), InputNormalizer(spec, odd=odd)
+        self.spec, self.layout = spec, BlockLayout(spec)
+        self.normalizer = InputNormalizer(spec, odd=odd)
         self.lift, spaces = Lift(self.layout, hidden), self.layout.spaces
         self.layers = nn.Sequential(
-            *(
-                AttentionBlock(spaces, hidden, heads)
-                if heads
-                else Residual(spaces, hidden, gated=gated)
-                for _ in range(layers)
-            )
+            *(_layer(spaces, hidden, heads=heads, gated=gated) for _ in range(layers))
         )
-        self.lower = nn.ModuleList(
-            nn.Linear(hidden, width) for width in self.layout.widths(out_channels)
-        )
+        widths = self.layout.widths(out_channels)
+        self.lower = nn.ModuleList(nn.Linear(hidden, width) for width in widths)
         self.edit = Edit(spec, scale) if residual else None
 
     def forward(self, params: Mapping[str, Tensor]) -> Params:
@@ -92,4 +77,23 @@ class EquivariantNet(Functional):
             return outputs
         return self.edit(
             self.normalizer, params, {name: t.squeeze(-1) for name, t in outputs.items()}
+        )
+
+
+def _layer(spaces: Sequence[Space], hidden: int, *, heads: int, gated: bool) -> nn.Module:
+    if heads:
+        return AttentionBlock(spaces, hidden, heads)
+    return Residual(spaces, hidden, gated=gated)
+
+
+def _check_outputs(out_channels: int, *, residual: bool, odd: Sequence[str]) -> None:
+    if residual and out_channels != 1:
+        raise ValueError(
+            f"EquivariantNet: an edit has one channel, not out_channels={out_channels}; set "
+            "residual=False"
+        )
+    if odd and not residual:
+        raise ValueError(
+            f"EquivariantNet: odd={list(odd)} with residual=False: only an edit knows what signs "
+            "do to it; leave odd out, or residual=True"
         )

@@ -1,6 +1,6 @@
 """`NFNEdit`: weights to weights through the NP or HNP layers of Zhou et al.
 
-    h = phi(x);   h <- relu(H_l(h))  for l = 1..L;   f(theta) = theta + s . std . H(h)
+    h = phi(x);      h <- relu(H_l(h))  for l = 1..L;      f(theta) = theta + s . std . H(h)
 
 Zhou et al. (2023), Permutation Equivariant Neural Functionals, arXiv 2302.14040, section on
 editing; layers and features phi are those of `nfn`, the last step that of `edit`.
@@ -17,9 +17,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from wsl.nn.editors.edit import Edit
-from wsl.nn.engine import EquivariantLinear, Layout, WeightFeatures, check_size, relu, validate
+from wsl.nn.engine import EquivariantLinear, check_size, relu, validate
 from wsl.nn.functional import Functional
-from wsl.nn.inputs import InputNormalizer
+from wsl.nn.inputs import InputNormalizer, WeightFeatures
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
@@ -55,8 +55,7 @@ class NFNEdit(Functional):
         )
         steps = list(itertools.pairwise([self.features.channels, *[hidden] * layers, 1]))
         if fixed == "exact":
-            wide = [(Layout(spec).widths(a), Layout(spec).widths(b)) for a, b in steps]
-            check_size("NFNEdit", Layout(spec).spaces, wide, limit=max_parameters)
+            check_size("NFNEdit", spec, steps, limit=max_parameters)
         maps = [EquivariantLinear(spec, a, b, fixed=fixed) for a, b in steps]
         self.layers, self.layout, self.edit = nn.ModuleList(maps), maps[0].layout, Edit(spec, scale)
 

@@ -1,12 +1,12 @@
 """`UnitFeatures`: features of every unit of a network, read from all weights it touches.
 
-    z_group = H h  in (batch, units, features),    h = trunk(x),   H all equivariant maps from
-                                                                   weights to units of each group
+    h = trunk(x);      z_group = H h  in (batch, units, features)
 
-f(g.theta) permutes the units of each group as g does: for pruning scores, matching by learned
-features, or tokens of a larger model. Navon et al. (2023), arXiv 2301.12780, for maps between
-representations of hidden permutations; the basis is that of `linear`. A family (``dk = 16 per
-head``) has units (head, dk). Fixed axes have no units here.
+with H all equivariant maps from weights to the units of each group. f(g.theta) permutes the units
+of each group as g does: for pruning scores, matching by learned features, or tokens of a larger
+model. Navon et al. (2023), arXiv 2301.12780, for maps between representations of hidden
+permutations; the basis is that of `linear`. A family (``dk = 16 per head``) has units (head, dk).
+Fixed axes have no units here.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from wsl.nn.engine import BlockLinear, GroupAxis, Layout, Lift, Residual, Space, unpack, validate
+from wsl.nn.engine import BlockLayout, BlockLinear, GroupAxis, Space, validate
 from wsl.nn.functional import Functional
+from wsl.nn.functionals import Lift, Residual, unpack
 from wsl.nn.inputs import InputNormalizer
 from wsl.symmetry import Group, PermutationSpec
 
 
 class UnitFeatures(Functional):
-    """Weights (batch, *shape) to a tensor for each group (batch, size, features), a family (batch,
-    parent, size, features).
+    """Weights (batch, *shape) to a tensor for each group: (batch, size, features).
+
+    A family has (batch, parent, size, features).
     """
 
     equivariance = "equivariant"
@@ -38,7 +40,7 @@ class UnitFeatures(Functional):
         gated: bool = False,
     ):
         super().__init__()
-        self.spec, self.normalizer, layout = spec, InputNormalizer(spec), Layout(spec)
+        self.spec, self.normalizer, layout = spec, InputNormalizer(spec), BlockLayout(spec)
         self.spaces = layout.spaces
         self.lift = Lift(layout, hidden)
         self.layers = nn.Sequential(

@@ -5,31 +5,32 @@ atom, its fixed atoms folded into channels. For blocks a (input) and b (output) 
 have one basis element for each partition of the axes of a and b together into parts of equal label,
 at most n_p parts for a group of size n_p, so
 
-    dim Hom(a, b) = prod_p B_{n_p}(m_p(a) + m_p(b)) * prod(fixed sizes),      B_n(k) = sum_{j <= n}
-        S(k, j)
+    dim Hom(a, b) = prod_p B_{n_p}(m_p(a) + m_p(b)) * prod(fixed sizes)
+    B_n(k)        = sum_{j <= n} S(k, j),      S the Stirling numbers of the second kind
 
-Maron et al. (2019), arXiv 1812.09902; Zhou et al. (2024), Universal Neural Functionals, arXiv
-2402.05232, section 3. A family (``dk = 16 per head``, a wreath product) is exact too: axes of the
-family may share a part only where their parent axes share one. Groups of size one are fixed axes. A
-family of a family is refused. Nothing here computes with tensors.
+with m_p(a) the number of axes of a with label p. Maron et al. (2019), arXiv 1812.09902; Zhou et al.
+(2024), Universal Neural Functionals, arXiv 2402.05232, section 3. A family (``dk = 16 per head``, a
+wreath product) is exact too: axes of the family may share a part only where their parent axes share
+one. Groups of size one are fixed axes. A family of a family is refused. Nothing here computes with
+tensors.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from wsl.symmetry import Atom, PermutationSpec, Segment, SpecError
+from wsl.symmetry import PermutationSpec, Piece, SpecError, pieces
 
 
 class GroupAxis(NamedTuple):
-    """A permutable axis of a block; ``parent`` is the axis of the same block that a family hangs
-    on.
+    """A permutable axis of a block; ``parent`` is the axis of the same block that a family is per.
+
+    None for an axis that is of no family.
     """
 
     group: str
@@ -38,86 +39,86 @@ class GroupAxis(NamedTuple):
 
 
 Space = tuple[GroupAxis, ...]
-"""The permutable axes of a block: a representation of the symmetry group on tensors of that shape.
-"""
+"""The permutable axes of a block: a representation of the group on tensors of that shape."""
 Part = tuple[int, ...]
 """Axes (by index, ascending) that carry one common index."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
-    """A piece of a tensor between cuts: ``space`` are its permutable axes, ``fixed`` the product of
-    its other sizes.
+class TensorBlock:
+    """A piece of a tensor whose fixed axes count as channels.
 
-    ``spans`` is (start, length) on each axis of the tensor, ``sizes`` the lengths after products
-    are unfolded, ``order`` the unfolded axes with the permutable ones first.
+    ``space`` are its permutable axes, ``fixed`` is the product of its other sizes, and ``order``
+    are the axes of the piece with the permutable ones first.
     """
 
-    tensor: str
-    spans: tuple[tuple[int, int], ...]
-    sizes: tuple[int, ...]
+    piece: Piece
     order: tuple[int, ...]
     space: Space
     fixed: int
 
 
 @lru_cache(maxsize=256)
-def blocks(spec: PermutationSpec) -> tuple[Block, ...]:
-    """All blocks of a specification, tensor by tensor, row-major over the cuts. Raises `SpecError`
-    for nested families.
+def blocks(spec: PermutationSpec) -> tuple[TensorBlock, ...]:
+    """All blocks of a specification in the order of its pieces.
+
+    Raises `SpecError` for nested families.
     """
-    found = []
-    for name, axes in spec.annotations:
-        cuts = [list(zip(_spans(spec, axis), axis, strict=True)) for axis in axes]
-        found += [_block(spec, name, choice) for choice in itertools.product(*cuts)]
-    return tuple(found)
-
-
-def _spans(spec: PermutationSpec, axis: Sequence[Segment]) -> list[tuple[int, int]]:
-    lengths = [spec.segment_size(segment) for segment in axis]
-    return list(zip(itertools.accumulate(lengths, initial=0), lengths, strict=False))
-
-
-def _block(
-    spec: PermutationSpec, name: str, choice: Sequence[tuple[tuple[int, int], Segment]]
-) -> Block:
     per = {group.name: group.per for group in spec.declared}
-    atoms: list[tuple[Atom, int | None]] = []  # atom, and the unfolded axis of its parent
-    for _, segment in choice:
-        start = len(atoms)
-        for atom in segment:
-            parent = per[atom] if isinstance(atom, str) else None
-            if parent is not None and per[parent] is not None:
-                raise SpecError(
-                    f"{name}: '{atom}' is a family per '{parent}', itself a family; only one "
-                    "level is supported"
-                )
-            atoms.append((atom, None if parent is None else start + segment.index(parent)))
-    sizes = tuple(spec.segment_size((atom,)) for atom, _ in atoms)
-    moving = [i for i, (atom, _) in enumerate(atoms) if isinstance(atom, str) and sizes[i] > 1]
-    still = [i for i in range(len(atoms)) if i not in moving]
-    place = {axis: position for position, axis in enumerate(moving)}
-    space = tuple(GroupAxis(str(atoms[i][0]), sizes[i], place.get(atoms[i][1])) for i in moving)  # type: ignore[arg-type]
-    spans = tuple(span for span, _ in choice)
-    return Block(name, spans, sizes, (*moving, *still), space, math.prod(sizes[i] for i in still))
+    return tuple(_block(piece, per) for piece in pieces(spec))
+
+
+def _block(piece: Piece, per: dict[str, str | None]) -> TensorBlock:
+    for atom, parent in zip(piece.atoms, piece.parents, strict=True):
+        owner = None if parent is None else str(piece.atoms[parent])
+        if owner is not None and per[owner] is not None:
+            raise SpecError(
+                f"{piece.tensor}: '{atom}' is a family per '{owner}', itself a family; only one "
+                "level is supported"
+            )
+    # A group of one element permutes nothing, so its axis is as good as a fixed one.
+    moving = [
+        axis
+        for axis, (atom, size) in enumerate(zip(piece.atoms, piece.shape, strict=True))
+        if isinstance(atom, str) and size > 1
+    ]
+    still = [axis for axis in range(len(piece.atoms)) if axis not in moving]
+    fixed = math.prod(piece.shape[axis] for axis in still)
+    return TensorBlock(piece, (*moving, *still), _space(piece, moving), fixed)
+
+
+def _space(piece: Piece, moving: Sequence[int]) -> Space:
+    """The axes ``moving``; a parent that does not move is no parent any more."""
+    position = {axis: k for k, axis in enumerate(moving)}
+    parents = [piece.parents[axis] for axis in moving]
+    return tuple(
+        GroupAxis(
+            str(piece.atoms[axis]),
+            piece.shape[axis],
+            None if parent is None else position.get(parent),
+        )
+        for axis, parent in zip(moving, parents, strict=True)
+    )
 
 
 def partitions(space: Space) -> Iterator[tuple[Part, ...]]:
-    """Partitions of the axes into parts of one label and one parent part that some index tuple
-    realises.
+    """Partitions of the axes into parts that some tuple of indices realises.
+
+    The axes of a part have one label, and their parents lie in one part.
     """
     yield from _extend(space, 0, ())
 
 
 def _extend(space: Space, axis: int, parts: tuple[Part, ...]) -> Iterator[tuple[Part, ...]]:
+    """All ways to go on from ``parts`` of the axes before ``axis``: into a part like it, or alone.
+
+    A group of n elements has at most n different indices, hence the bound on new parts.
+    """
     if axis == len(space):
         yield parts
         return
-    alike = [
-        i
-        for i, part in enumerate(parts)
-        if _kind(space, parts, (axis,)) == _kind(space, parts, part)
-    ]
+    own = _kind(space, parts, (axis,))
+    alike = [i for i, part in enumerate(parts) if _kind(space, parts, part) == own]
     for i in alike:
         yield from _extend(space, axis + 1, (*parts[:i], (*parts[i], axis), *parts[i + 1 :]))
     if len(alike) < space[axis].size:
@@ -125,7 +126,7 @@ def _extend(space: Space, axis: int, parts: tuple[Part, ...]) -> Iterator[tuple[
 
 
 def parent_part(space: Space, parts: Sequence[Part], part: Part) -> int | None:
-    """Index in ``parts`` of the part that the family of ``part`` hangs on."""
+    """Index in ``parts`` of the part of the parents of ``part``; None if it is of no family."""
     parent = space[part[0]].parent
     return None if parent is None else next(i for i, other in enumerate(parts) if parent in other)
 
@@ -136,16 +137,15 @@ def _kind(space: Space, parts: Sequence[Part], part: Part) -> tuple[str, int | N
 
 @lru_cache(maxsize=4096)
 def dimension(source: Space, target: Space = ()) -> int:
-    """dim Hom(source, target) of two blocks without fixed axes; with one argument, the number of
-    invariant vectors.
+    """dim Hom(source, target) of two blocks without fixed axes.
+
+    With one argument, the number of invariant vectors.
     """
     joined = join(source, target)
     if any(axis.parent is not None for axis in joined):
         return sum(1 for _ in partitions(joined))
-    counts, sizes = (
-        Counter(axis.group for axis in joined),
-        {axis.group: axis.size for axis in joined},
-    )
+    sizes = {axis.group: axis.size for axis in joined}
+    counts = Counter(axis.group for axis in joined)
     return math.prod(bell(k, sizes[group]) for group, k in counts.items())
 
 
@@ -157,8 +157,9 @@ def join(source: Space, target: Space) -> Space:
 
 
 def layer_dimension(spec: PermutationSpec, bias: bool = True) -> tuple[int, int]:
-    """Numbers of equivariant linear maps and of invariant vectors per pair of channels, from the
-    closed form.
+    """Numbers of equivariant linear maps and of invariant vectors, from the closed form.
+
+    They are per pair of channels, and per channel.
     """
     kinds = Counter()
     for block in blocks(spec):
@@ -168,13 +169,12 @@ def layer_dimension(spec: PermutationSpec, bias: bool = True) -> tuple[int, int]
 
 
 def bell(count: int, size: int) -> int:
-    """B_size(count): partitions of ``count`` things into at most ``size`` parts; the Bell number if
-    ``size >= count``.
+    """B_size(count): partitions of ``count`` things into at most ``size`` parts.
+
+    The Bell number if ``size >= count``.
     """
-    row = [1]  # Stirling numbers of the second kind S(k, 0..k)
+    row = [1]  # Stirling numbers S(k, 0..k), by S(k + 1, j) = S(k, j - 1) + j S(k, j)
     for _ in range(count):
-        row = [
-            0,
-            *(row[j - 1] + j * (row[j] if j < len(row) else 0) for j in range(1, len(row) + 1)),
-        ]
+        above = [*row, 0]
+        row = [0, *(above[j - 1] + j * above[j] for j in range(1, len(above)))]
     return sum(row[: size + 1])

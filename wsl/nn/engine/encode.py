@@ -1,7 +1,8 @@
 """Fixed axes treated as permutable, with learned positions instead of weights of their own.
 
-    x[..., i, ...] + E[i]     E: (size of the fixed axis, channels), shared by all tensors on which
-                              the axis is the same
+    x[..., i, ...] + E[i],      E: (size of the fixed axis, channels)
+
+E is shared by all tensors on which the axis is the same.
 
 Zhou et al. (2023), Permutation Equivariant Neural Functionals, arXiv 2302.14040 (the NP variant and
 its IO encoding). The group grows, hence the space of equivariant maps shrinks: what is equivariant
@@ -17,9 +18,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from wsl.nn.engine.layout import Layout
+from wsl.nn.engine.layout import BlockLayout
 from wsl.params import Params
-from wsl.symmetry import Axes, Axis, Group, PermutationSpec, Segment
+from wsl.symmetry import Atom, Axes, Group, PermutationSpec
 
 
 @lru_cache(maxsize=256)
@@ -28,8 +29,7 @@ def encoded(spec: PermutationSpec) -> PermutationSpec:
 
     Fixed factors of the first axis of all tensors of one module (the name up to its last dot) that
     have the same size and the same place share a group: the outputs of a layer's weight and bias,
-    the gates of a recurrent cell. All others are
-    separate: equal sizes alone never imply equality.
+    the gates of a recurrent cell. All others are separate: equal sizes alone never imply equality.
     """
     groups: dict[str, Group] = {}
     renamed = tuple((name, _rename(name, axes, groups)) for name, axes in spec.annotations)
@@ -39,33 +39,37 @@ def encoded(spec: PermutationSpec) -> PermutationSpec:
 
 
 def _rename(tensor: str, axes: Axes, groups: dict[str, Group]) -> Axes:
-    def segment(axis: int, cut: int, atoms: Segment) -> Segment:
-        owner = tensor.rpartition(".")[0] if axis == 0 else tensor
-        found = []
-        for k, atom in enumerate(atoms):
-            if isinstance(atom, int) and atom > 1:
-                name = f"fixed.{owner}.{axis}.{cut}.{k}.{atom}"
-                groups[name] = Group(name, atom)
-                atom = name
-            found.append(atom)
-        return tuple(found)
+    """The axes of a tensor with a group, added to ``groups``, in place of each fixed factor."""
 
-    def whole(i: int, axis: Axis) -> Axis:
-        return tuple(segment(i, cut, atoms) for cut, atoms in enumerate(axis))
+    def renamed(atom: Atom, key: str) -> Atom:
+        if isinstance(atom, str) or atom == 1:
+            return atom
+        name = f"fixed.{key}.{atom}"
+        groups[name] = Group(name, atom)
+        return name
 
-    return tuple(whole(i, axis) for i, axis in enumerate(axes))
+    # Only first axes are shared within a module: they are its outputs.
+    owners = [tensor.rpartition(".")[0] if axis == 0 else tensor for axis in range(len(axes))]
+    return tuple(
+        tuple(
+            tuple(renamed(atom, f"{owner}.{i}.{cut}.{k}") for k, atom in enumerate(segment))
+            for cut, segment in enumerate(axis)
+        )
+        for i, (owner, axis) in enumerate(zip(owners, axes, strict=True))
+    )
 
 
 class FixedAxes(nn.Module):
-    """Adds one learned table (size, channels) for each fixed axis of `encoded`; tensors are (batch,
-    *axes, channels).
+    """Adds a learned table (size, channels) for each fixed axis of `encoded`.
+
+    Tensors are (batch, *axes, channels).
     """
 
     equivariance = "equivariant"
 
     def __init__(self, spec: PermutationSpec, channels: int):
         super().__init__()
-        self.layout = Layout(encoded(spec))
+        self.layout = BlockLayout(encoded(spec))
         self.names = [g.name for g in self.layout.spec.declared if g.name not in spec.groups]
         self.tables = nn.ParameterList(
             0.1 * torch.randn(self.layout.spec.groups[name], channels) for name in self.names

@@ -1,16 +1,16 @@
 """Private axes: those of a group that stands nowhere else, such as the rows and columns of a kernel
 with encoded positions.
 
-    x = T (mean, what remains),     sum over S of  A_S (x) prod over p not in S of (1 1^T / n_p)
-        is diagonal in T
+On a private axis every equivariant map is a combination of the identity and the mean. Let T be the
+product of the Householder reflections that take the first coordinate of each axis to its mean:
 
-On a private axis every equivariant map is a combination of the identity and the mean. T, a product
-of Householder reflections that take the first coordinate to the mean, brings those of all subsets S
-of the private axes to one weight matrix for each
-coordinate: a batch of matrix products replaces one pass of pooling, multiplying and spreading for
-each S. Same map, same weights, to rounding. Only blocks with two private axes or more, small ones,
-and otherwise simple axes are folded: elsewhere there is nothing to win. Plans only, nothing here
-computes with tensors.
+    T^2 = 1,     T x = (mean, what remains)
+    T (sum_S A_S prod_{p not in S} 1 1^T / n_p) T   is block diagonal,   S the axes that are kept
+
+so T brings the maps A_S of all sets S to one weight matrix for each coordinate: a batch of matrix
+products replaces one pass of pooling, multiplying and spreading for each S. Same map, same weights,
+to rounding. Only blocks with two private axes or more, small ones, and otherwise simple axes are
+folded: elsewhere there is nothing to win.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ import dataclasses
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
+import torch
+from torch import Tensor
+
 from wsl.nn.engine.basis import GroupAxis, Space
-from wsl.nn.engine.plan import Lane, Plan, Tree, compile_plan, subsets_tree
+from wsl.nn.engine.plan import Lane, LayerPlan, compile_plan
+from wsl.nn.engine.reduce import ReductionTree, subsets_tree
 
 LARGEST = 64
-"""Most positions on the private axes of a block; beyond, the change of basis costs more than it
-saves.
+"""Most positions on the private axes of a block.
+
+Beyond, the change of basis costs more than it saves.
 """
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -35,19 +40,18 @@ Matrix = tuple[tuple[float, ...], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """How a block is folded: ``private`` axes lead as ``slots`` coordinates, the ``rest`` are
-    pooled and spread along ``tree``.
+    """How a block is folded: ``private`` axes lead as ``slots`` coordinates.
 
-    ``lanes[r][s]`` is the lane of the r-th node of ``nodes`` and of the s-th non-empty set of
-    private axes; ``mix[slot][s]`` is 1 where it acts on a coordinate. ``basis`` is symmetric and
-    its own inverse.
+    The ``rest`` are pooled and spread along ``tree``. ``lanes[r][s]`` is the lane of the r-th node
+    of ``nodes`` and of the s-th non-empty set of private axes; ``mix[slot][s]`` is 1 where it acts
+    on a coordinate. ``basis`` is T, symmetric and its own inverse.
     """
 
     block: int
     private: tuple[int, ...]
     rest: tuple[int, ...]
     sizes: tuple[int, ...]
-    tree: Tree
+    tree: ReductionTree
     nodes: tuple[int, ...]
     lanes: tuple[tuple[int, ...], ...]
     basis: Matrix
@@ -58,43 +62,64 @@ class Fold:
         """Positions on the private axes."""
         return len(self.basis)
 
+    def enter(self, x: Tensor) -> Tensor:
+        """A block (*axes, batch, channels) as (slots, *rest, batch, channels)."""
+        last = len(self.private) + len(self.rest)
+        x = x.permute(*self.private, *self.rest, last, last + 1)
+        return x.reshape(self.slots, *x.shape[len(self.private) :])
+
+    def reflect(self, x: Tensor) -> Tensor:
+        """T x, for (slots, ...)."""
+        return torch.mm(x.new_tensor(self.basis), x.flatten(1)).view_as(x)
+
+    def leave(self, own: Tensor, y: Tensor) -> Tensor:
+        """T of ``own`` as (*axes, batch, channels), plus ``y`` (*rest, batch, channels)."""
+        last = len(self.private) + len(self.rest)
+        whole = torch.addmm(y.reshape(1, -1), own.new_tensor(self.basis), own.flatten(1))
+        order = (*self.private, *self.rest)
+        back = (order.index(axis) for axis in range(last))
+        return whole.view(*self.sizes, *y.shape).permute(*back, last, last + 1)
+
 
 @lru_cache(maxsize=256)
 def fold_plan(
     sources: tuple[Space, ...], targets: tuple[Space, ...]
-) -> tuple[Plan, tuple[int, ...], tuple[Fold, ...]]:
-    """What is left of the plan once blocks are folded, the lane of the whole plan that each lane of
-    it is, and the folds.
+) -> tuple[LayerPlan, tuple[int, ...], tuple[Fold, ...]]:
+    """What is left of the plan once blocks are folded, and the folds.
+
+    Between the two stands, for each lane of what is left, the lane of the whole plan that it is.
     """
     whole = compile_plan(sources, targets)
-    private = {
-        b: axes
-        for b in range(min(len(sources), len(targets)))
-        if (axes := _private(sources, targets, b))
-    }
+    both = range(min(len(sources), len(targets)))
+    private = {b: axes for b in both if (axes := _private(sources, targets, b))}
     core = compile_plan(_without(sources, private), _without(targets, private))
-    place = {lane.signature: i for i, lane in enumerate(whole.lanes)}
+    position = {lane.signature: i for i, lane in enumerate(whole.lanes)}
     folds = tuple(_fold(b, sources[b], axes, lanes=whole.lanes) for b, axes in private.items())
-    return core, tuple(place[lane.signature] for lane in core.lanes), folds
+    return core, tuple(position[lane.signature] for lane in core.lanes), folds
 
 
 def _private(sources: Sequence[Space], targets: Sequence[Space], block: int) -> tuple[int, ...]:
+    """The axes of a block that are worth folding; none unless the block is simple and small."""
     space = sources[block]
-    groups = [axis.group for axis in space]
-    if (
-        space != targets[block]
-        or len(set(groups)) < len(groups)
-        or any(axis.parent is not None for axis in space)
-    ):
+    if space != targets[block] or not _simple(space):
         return ()
     counts = [
         Counter(axis.group for other in side for axis in other) for side in (sources, targets)
     ]
-    found = tuple(i for i, group in enumerate(groups) if all(count[group] == 1 for count in counts))
-    return found if len(found) > 1 and math.prod(space[i].size for i in found) <= LARGEST else ()
+    found = tuple(
+        i for i, axis in enumerate(space) if all(count[axis.group] == 1 for count in counts)
+    )
+    positions = math.prod(space[i].size for i in found)
+    return found if len(found) > 1 and positions <= LARGEST else ()
 
 
-def _without(spaces: Sequence[Space], private: dict[int, tuple[int, ...]]) -> tuple[Space, ...]:
+def _simple(space: Space) -> bool:
+    """No group stands twice, and there are no families."""
+    groups = {axis.group for axis in space}
+    return len(groups) == len(space) and all(axis.parent is None for axis in space)
+
+
+def _without(spaces: Sequence[Space], private: Mapping[int, tuple[int, ...]]) -> tuple[Space, ...]:
     return tuple(
         tuple(a for i, a in enumerate(space) if i not in private.get(b, ()))
         for b, space in enumerate(spaces)
@@ -102,40 +127,46 @@ def _without(spaces: Sequence[Space], private: dict[int, tuple[int, ...]]) -> tu
 
 
 def _fold(block: int, space: Space, private: tuple[int, ...], *, lanes: Sequence[Lane]) -> Fold:
-    sizes = [space[i].size for i in private]
+    sizes = tuple(space[i].size for i in private)
     rest = tuple(i for i in range(len(space)) if i not in private)
     chosen = [
         kept for k in range(1, len(private) + 1) for kept in itertools.combinations(private, k)
     ]
-    place = {frozenset(label for label, _ in lane.signature): i for i, lane in enumerate(lanes)}
+    position = {frozenset(label for label, _ in lane.signature): i for i, lane in enumerate(lanes)}
+    # In the tree of the folded block axis 0 is all private axes at once, axis k is rest[k - 1].
     tree, nodes = subsets_tree((GroupAxis("", math.prod(sizes)), *(space[i] for i in rest)))
+    kept_rest = [[rest[k - 1] for k in keep if k] for keep in nodes]
     found = tuple(
-        tuple(
-            place[frozenset(space[i].group for i in (*(rest[k - 1] for k in keep if k), *kept))]
-            for kept in chosen
-        )
-        for keep in nodes
+        tuple(position[frozenset(space[i].group for i in (*own, *kept))] for kept in chosen)
+        for own in kept_rest
     )
+    mix = _mix(sizes, [[private.index(i) for i in kept] for kept in chosen])
+    return Fold(block, private, rest, sizes, tree, tuple(nodes.values()), found, _basis(sizes), mix)
+
+
+def _basis(sizes: Sequence[int]) -> Matrix:
+    """T: the Kronecker product of the reflections of all axes."""
     coordinates = list(itertools.product(*map(range, sizes)))
-    mix = tuple(
-        tuple(
-            float(all(c == 0 for i, c in zip(private, at, strict=True) if i not in kept))
-            for kept in chosen
-        )
-        for at in coordinates
-    )
-    basis = tuple(
+    return tuple(
         tuple(
             math.prod(_reflection(n, i, j) for n, i, j in zip(sizes, a, b, strict=True))
             for b in coordinates
         )
         for a in coordinates
     )
-    return Fold(block, private, rest, tuple(sizes), tree, tuple(nodes.values()), found, basis, mix)
+
+
+def _mix(sizes: Sequence[int], chosen: Sequence[Iterable[int]]) -> Matrix:
+    """Coordinate by set: a map that averages over an axis acts on its coordinate 0, the mean."""
+    return tuple(
+        tuple(float(all(c == 0 for p, c in enumerate(at) if p not in kept)) for kept in chosen)
+        for at in itertools.product(*map(range, sizes))
+    )
 
 
 def _reflection(size: int, i: int, j: int) -> float:
-    """Entry of the Householder reflection that exchanges the first coordinate and the mean, scaled
-    to length one.
+    """Entry of the Householder reflection that exchanges the first coordinate and the mean.
+
+    The mean is scaled to length one.
     """
     return size**-0.5 if i == 0 or j == 0 else (i == j) - 1 / (size - size**0.5)

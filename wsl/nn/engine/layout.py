@@ -1,7 +1,6 @@
 """Between weights as users hold them and blocks as the layers compute on them.
 
-    params[name]: (batch, *axes, channels)   <->   block: (*permutable axes, batch, fixed *
-                                                   channels)
+    params[name]: (batch, *axes, channels)  <->  block: (*permutable axes, batch, fixed * channels)
 
 Positions lead and batch and channels trail, so that pooling and broadcasting run over leading axes
 with long contiguous rows, and every matrix product is (positions * batch, channels) by (channels,
@@ -18,19 +17,20 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from wsl.nn.engine.basis import Block, Space, blocks
+from wsl.nn.engine.basis import Space, TensorBlock, blocks
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec, SpecError
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """Cuts the tensors of a specification into ``blocks``, tensor by tensor, and joins them
-    again.
+class BlockLayout:
+    """Cuts the tensors of a specification into ``blocks``, and joins them again.
+
+    Blocks stand in the order of `wsl.symmetry.pieces`: tensor by tensor, the last axis fastest.
     """
 
     spec: PermutationSpec
-    blocks: tuple[Block, ...] = dataclasses.field(init=False, repr=False, compare=False)
+    blocks: tuple[TensorBlock, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", blocks(self.spec))
@@ -62,53 +62,62 @@ class Layout:
                 )
 
     def split(self, params: Mapping[str, Tensor]) -> list[Tensor]:
-        """Tensors (batch, *axes, channels) as blocks (*permutable axes, batch, fixed *
-        channels).
-        """
-        return [_cut(params[block.tensor], block) for block in self.blocks]
+        """Tensors (batch, *axes, channels) as blocks (*permutable axes, batch, width)."""
+        return [_cut(params[block.piece.tensor], block) for block in self.blocks]
 
-    def join(self, pieces: Sequence[Tensor]) -> Params:
+    def split_weights(self, params: Mapping[str, Tensor]) -> list[Tensor]:
+        """The same for plain weights (batch, *axes), which are one channel."""
+        return self.split({name: tensor.unsqueeze(-1) for name, tensor in params.items()})
+
+    def join(self, parts: Sequence[Tensor]) -> Params:
         """Inverse of `split`."""
-        rest = iter(zip(self.blocks, pieces, strict=True))
+        rest = iter(zip(self.blocks, parts, strict=True))
         params: Params = {}
         for name, axes in self.spec.annotations:
             cuts = [len(axis) for axis in axes]
-            parts = [
-                _uncut(piece, block)
-                for block, piece in (next(rest) for _ in range(math.prod(cuts)))
+            own = [
+                _uncut(part, block) for block, part in (next(rest) for _ in range(math.prod(cuts)))
             ]
-            for dim, cut in reversed(list(enumerate(cuts, 1))):
-                if cut > 1:
-                    parts = [torch.cat(parts[i : i + cut], dim) for i in range(0, len(parts), cut)]
-            params[name] = parts[0]
+            params[name] = _concatenated(own, cuts)
         return params
 
 
 def validate(spec: PermutationSpec, params: Mapping[str, Tensor]) -> None:
-    """``spec.validate``, except while `torch.compile` traces: names and sizes are not tensors, and
-    tracing them breaks.
+    """``spec.validate``, except while `torch.compile` traces.
+
+    Names and sizes are not tensors, and tracing through them breaks the graph.
     """
     if not torch.compiler.is_compiling():
         spec.validate(params)
 
 
-def _cut(tensor: Tensor, block: Block) -> Tensor:
-    for dim, (start, length) in enumerate(block.spans, 1):
+def _cut(tensor: Tensor, block: TensorBlock) -> Tensor:
+    """Narrow to the piece, unfold its products, permute, fold fixed axes into channels."""
+    for dim, (start, length) in enumerate(block.piece.window, 1):
         if length != tensor.shape[dim]:
             tensor = tensor.narrow(dim, start, length)
     batch, channels, moving = tensor.shape[0], tensor.shape[-1], len(block.space)
-    tensor = tensor.reshape(batch, *block.sizes, channels)
+    tensor = tensor.reshape(batch, *block.piece.shape, channels)
     order = [axis + 1 for axis in block.order]
     tensor = tensor.permute(*order[:moving], 0, *order[moving:], tensor.dim() - 1)
     return tensor.reshape(*tensor.shape[: moving + 1], block.fixed * channels)
 
 
-def _uncut(piece: Tensor, block: Block) -> Tensor:
-    moving, batch, channels = len(block.space), piece.shape[-2], piece.shape[-1] // block.fixed
-    still = [block.sizes[axis] for axis in block.order[moving:]]
-    piece = piece.reshape(*piece.shape[:-1], *still, channels)
-    back = [
-        axis + (axis >= moving) for axis in (block.order.index(i) for i in range(len(block.order)))
-    ]
-    piece = piece.permute(moving, *back, piece.dim() - 1)
-    return piece.reshape(batch, *(length for _, length in block.spans), channels)
+def _uncut(part: Tensor, block: TensorBlock) -> Tensor:
+    """The piece of the tensor that a block is: `_cut` backwards, up to narrowing."""
+    shape, moving = block.piece.shape, len(block.space)
+    batch, channels = part.shape[-2], part.shape[-1] // block.fixed
+    still = [shape[axis] for axis in block.order[moving:]]
+    part = part.reshape(*part.shape[:-1], *still, channels)
+    # the batch axis stands between permutable and fixed axes, so fixed ones come one later
+    places = [block.order.index(axis) for axis in range(len(shape))]
+    part = part.permute(moving, *(k + (k >= moving) for k in places), part.dim() - 1)
+    return part.reshape(batch, *(length for _, length in block.piece.window), channels)
+
+
+def _concatenated(parts: list[Tensor], cuts: Sequence[int]) -> Tensor:
+    """Pieces, row-major over the ``cuts`` of each axis, joined along the last axis first."""
+    for dim, cut in reversed(list(enumerate(cuts, 1))):
+        if cut > 1:
+            parts = [torch.cat(parts[i : i + cut], dim) for i in range(0, len(parts), cut)]
+    return parts[0]

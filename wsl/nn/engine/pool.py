@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from wsl.nn.engine.basis import Space
-from wsl.nn.engine.layout import Layout
-from wsl.nn.engine.linear import pool
+from wsl.nn.engine.layout import BlockLayout
 from wsl.nn.engine.maskless import peak
 from wsl.nn.engine.plan import compile_plan
+from wsl.nn.engine.reduce import pool
 from wsl.symmetry import PermutationSpec
 
 
@@ -48,7 +48,7 @@ class InvariantPool(nn.Module):
 
     def __init__(self, spec: PermutationSpec, channels: int, *, maximum: bool = True):
         super().__init__()
-        self.layout, self.channels = Layout(spec), channels
+        self.layout, self.channels = BlockLayout(spec), channels
         self.pool = BlockPool(self.layout.spaces, self.layout.widths(channels), maximum=maximum)
 
     @property

@@ -7,6 +7,7 @@ from wsl.nn.functionals.nft import NFT, AttentionBlock
 from wsl.nn.functionals.probe import ProbeNet
 from wsl.nn.functionals.scalegmn import ScaleGMN
 from wsl.nn.functionals.tokens import WeightTokens
+from wsl.nn.functionals.trunk import Lift, Residual, unpack
 from wsl.nn.functionals.unf import UNF
 
 __all__ = [
@@ -16,8 +17,11 @@ __all__ = [
     "AttentionBlock",
     "DWSNet",
     "GraphMetanetwork",
+    "Lift",
     "ProbeNet",
+    "Residual",
     "ScaleGMN",
     "WeightTokens",
     "to_graph",
+    "unpack",
 ]

@@ -1,15 +1,14 @@
 """`DWSNet`: deep weight-space network with exact input and output axes.
 
-    f(theta) = MLP(pool(H_L(... relu(H_1(x)))))     H_l all affine maps equivariant to the hidden
-                                                    permutations
+    f(theta) = MLP(pool(H_L(... relu(H_1(x)))))
 
-Navon et al. (2023), Equivariant Architectures for Learning in Deep Weight Spaces, arXiv 2301.12780;
-also the HNP variant of Zhou et al. (2023), arXiv 2302.14040. Each position of a fixed axis has
-features of its own, so the number of weights grows with the square of the sizes of inputs and
-outputs: right for implicit neural representations, impossible for classifiers of images, where
-`UNF` is. Unlike the released code, complete for every specification: any architecture, several
-outputs. With ``blocks="attention"`` each layer is H_l(x) + A_l(x), A_l attention between the units
-of each group (see `unit_attention`).
+with H_l all affine maps equivariant to the hidden permutations. Navon et al. (2023), Equivariant
+Architectures for Learning in Deep Weight Spaces, arXiv 2301.12780; also the HNP variant of Zhou et
+al. (2023), arXiv 2302.14040. Each position of a fixed axis has features of its own, so the number
+of weights grows with the square of the sizes of inputs and outputs: right for implicit neural
+representations, impossible for classifiers of images, where `UNF` is. Unlike the released code,
+complete for every specification: any architecture, several outputs. With ``blocks="attention"``
+each layer is H_l(x) + A_l(x), A_l attention between the units of each group (see `set_attention`).
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from wsl.nn.engine import AttentionPool, BlockLinear, BlockPool, Layout, check_size, relu, validate
+from wsl.nn.engine import BlockLayout, BlockLinear, BlockPool, check_size, relu, validate
 from wsl.nn.functional import Functional
-from wsl.nn.functionals.unit_attention import UnitAttention
+from wsl.nn.functionals.set_attention import AttentionPool, UnitAttention
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
 
@@ -57,10 +56,11 @@ class DWSNet(Functional):
         if blocks not in ("linear", "attention"):
             raise ValueError(f"DWSNet: blocks={blocks!r} must be 'linear' or 'attention'")
         self.normalizer = InputNormalizer(spec, odd=odd)
-        self.spec, self.layout = spec, Layout(spec)
-        widths = [self.layout.widths(channels) for channels in (1, *[hidden] * layers)]
-        spaces, steps = self.layout.spaces, list(itertools.pairwise(widths))
-        check_size("DWSNet", spaces, steps, limit=max_parameters)
+        self.spec, self.layout = spec, BlockLayout(spec)
+        channels, spaces = [1, *[hidden] * layers], self.layout.spaces
+        check_size("DWSNet", spec, itertools.pairwise(channels), limit=max_parameters)
+        widths = [self.layout.widths(width) for width in channels]
+        steps = list(itertools.pairwise(widths))
         self.maps = nn.ModuleList(
             BlockLinear(spaces, spaces, in_channels=a, out_channels=b) for a, b in steps
         )
@@ -77,9 +77,7 @@ class DWSNet(Functional):
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
         validate(self.spec, params)
-        pieces = self.layout.split(
-            {name: t.unsqueeze(-1) for name, t in self.normalizer(params).items()}
-        )
+        pieces = self.layout.split_weights(self.normalizer(params))
         for layer, attention in itertools.zip_longest(self.maps, self.attentions):
             found = layer(pieces)
             if attention is not None:

@@ -1,7 +1,7 @@
 """`GraphMetanetwork`: message passing on the graph of a network's own units and weights.
 
-    e_ij <- e_ij + gelu(A e_ij + B h_j + C h_i)            h_i <- h_i + MLP(agg_j V e_ij . h_j,
-        agg_k U e_ki . h_k)
+    e_ij <- e_ij + gelu(A e_ij + B h_j + C h_i)
+    h_i  <- h_i + MLP(h_i, agg_j V e_ij . h_j, agg_k U e_ki . h_k)
 
 with agg the mean, or attention over the edges of a node (``heads`` > 0); both cost a constant for
 each weight. Lim et al. (2023), Graph Metanetworks for Processing Diverse Neural Architectures,
@@ -21,13 +21,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsl.nn.engine import positional_waves, validate
+from wsl.nn.engine import validate
 from wsl.nn.functional import Functional
+from wsl.nn.functionals.trunk import with_logarithm
 from wsl.nn.functionals.wiring import EDGE_KINDS, EDGE_PLACES, NODE_KINDS, NODE_PLACES, wiring_on
-from wsl.nn.inputs import InputNormalizer, head
+from wsl.nn.inputs import InputNormalizer, head, positional_waves
 from wsl.params import ravel
 from wsl.symmetry import PermutationSpec, SpecError
 
@@ -36,12 +38,12 @@ if TYPE_CHECKING:
 
 
 def to_graph(spec: PermutationSpec, params: Mapping[str, Tensor]) -> Data:
-    """One network's weights (*shape) as a graph; several go into one batch with
-    ``Batch.from_data_list``.
+    """One network's weights (*shape) as a graph.
 
-    ``edge_attr`` (E, 1): weights, 0 on edges of families; ``edge_index`` (2, E); ``node_kind``
-    (N,), ``edge_kind`` (E,): see `wiring`; ``node_place`` (N, 2), ``edge_place`` (E, 4):
-    coordinates. Raises `SpecError` for weights that do not fit.
+    Several go into one batch with ``Batch.from_data_list``. ``edge_attr`` (E, 1): weights, 0 on
+    edges of families; ``edge_index`` (2, E); ``node_kind`` (N,), ``edge_kind`` (E,): see `wiring`;
+    ``node_place`` (N, 2), ``edge_place`` (E, 4): coordinates. Raises `SpecError` for weights that
+    do not fit.
     """
     if len(batch := spec.validate(params)):
         raise SpecError(
@@ -95,46 +97,37 @@ class GraphMetanetwork(Functional):
         self.spec, self.frequencies = spec, frequencies
         self.normalizer = InputNormalizer(spec, odd=odd) if spec is not None else None
         waves = 1 + 2 * frequencies
-        self.node_kinds, self.edge_kinds = (
-            nn.Embedding(len(NODE_KINDS), hidden),
-            nn.Embedding(len(EDGE_KINDS), hidden),
-        )
-        self.node_places, self.edge_places = (
-            nn.Linear(NODE_PLACES * waves, hidden),
-            nn.Linear(EDGE_PLACES * waves, hidden),
-        )
+        self.node_kinds = nn.Embedding(len(NODE_KINDS), hidden)
+        self.edge_kinds = nn.Embedding(len(EDGE_KINDS), hidden)
+        self.node_places = nn.Linear(NODE_PLACES * waves, hidden)
+        self.edge_places = nn.Linear(EDGE_PLACES * waves, hidden)
         self.values = nn.Linear(2, hidden, bias=False)
         self.layers = nn.ModuleList(Exchange(hidden, heads) for _ in range(layers))
         self._start()
-        self.head = head(
-            (len(NODE_KINDS) + len(EDGE_KINDS)) * hidden,
-            head_hidden,
-            head_hidden,
-            out_features,
-            dropout=dropout,
-        )
+        width = (len(NODE_KINDS) + len(EDGE_KINDS)) * hidden
+        self.head = head(width, head_hidden, head_hidden, out_features, dropout=dropout)
 
     def forward(self, weights: Mapping[str, Tensor] | Any) -> Tensor:
         """Raises `SpecError` for tensors that do not fit, or for weights if there is no
         specification.
         """
         graph = self._batch(weights) if isinstance(weights, Mapping) else self._graphs(weights)
-        x = graph.values
-        e, h = (
-            graph.edges + self.values(torch.cat([x, x.sign() * x.abs().log1p()], -1)),
-            graph.nodes,
-        )
+        h, e = graph.nodes, graph.edges + self.values(with_logarithm(graph.values))
         for layer in self.layers:
             h, e = layer(h, e, graph.ends)
-        nodes = _mean_by_kind(h, graph.node_kind, graph.node_graph, graph.count, len(NODE_KINDS))
-        edges = _mean_by_kind(
-            e, graph.edge_kind, graph.node_graph[graph.ends[1]], graph.count, len(EDGE_KINDS)
+        node_means = _mean_by_kind(
+            h, graph.node_kind, graph.node_graph, count=graph.count, kinds=len(NODE_KINDS)
         )
-        return self.head(torch.cat([nodes, edges], 1))
+        edge_graph = graph.node_graph[graph.ends[1]]
+        edge_means = _mean_by_kind(
+            e, graph.edge_kind, edge_graph, count=graph.count, kinds=len(EDGE_KINDS)
+        )
+        return self.head(torch.cat([node_means, edge_means], 1))
 
     def _start(self) -> None:
-        """Maps keep the variance, and what all units share starts small, or layer norm would hide
-        what tells them apart.
+        """Maps keep the variance; embeddings, which units share, start small.
+
+        Otherwise layer norm would hide what tells units apart.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -150,21 +143,20 @@ class GraphMetanetwork(Functional):
                 "to_graph(spec, params)"
             )
         validate(self.spec, params)
+        # One zero behind the weights is the value of edges without weight.
         values = F.pad(ravel(self.normalizer(params), 1), (0, 1))
-        count, device = len(values), values.device
-        graph = wiring_on(self.spec, device)
+        count, graph = len(values), wiring_on(self.spec, values.device)
+        own = torch.arange(count, device=values.device)
         size = len(graph.node_kind)
-        ends = graph.ends[:, None] + size * torch.arange(count, device=device)[:, None]
-        nodes = self._embed_nodes(graph.node_kind, graph.node_place)
-        edges = self._embed_edges(graph.edge_kind, graph.edge_place)
+        ends = graph.ends[:, None] + size * own[:, None]
         return _Graphs(
-            values[:, graph.entry].flatten().unsqueeze(1),
-            nodes.repeat(count, 1),
-            edges.repeat(count, 1),
-            ends.flatten(1),
+            rearrange(values[:, graph.entry], "graph edge -> (graph edge) 1"),
+            self._embed_nodes(graph.node_kind, graph.node_place).repeat(count, 1),
+            self._embed_edges(graph.edge_kind, graph.edge_place).repeat(count, 1),
+            rearrange(ends, "side graph edge -> side (graph edge)"),
             graph.node_kind.repeat(count),
             graph.edge_kind.repeat(count),
-            torch.arange(count, device=device).repeat_interleave(size),
+            own.repeat_interleave(size),
             count,
         )
 
@@ -189,8 +181,9 @@ class GraphMetanetwork(Functional):
 
 
 class _Graphs(NamedTuple):
-    """All graphs of a batch side by side: E edges with ``values`` (E, 1), N nodes, ``node_graph``
-    (N,) their graphs.
+    """All graphs of a batch side by side.
+
+    E edges have ``values`` (E, 1), N nodes belong to the graphs ``node_graph`` (N,).
     """
 
     values: Tensor
@@ -208,11 +201,8 @@ class Exchange(nn.Module):
 
     def __init__(self, hidden: int, heads: int):
         super().__init__()
-        self.norm_h, self.norm_e, self.edge = (
-            nn.LayerNorm(hidden),
-            nn.LayerNorm(hidden),
-            nn.Linear(hidden, hidden),
-        )
+        self.norm_h, self.norm_e = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.edge = nn.Linear(hidden, hidden)
         self.ends = nn.Linear(hidden, 2 * hidden, bias=False)
         self.sides = nn.ModuleList(Gather(hidden, heads) for _ in range(2))
         self.node = nn.Sequential(
@@ -225,23 +215,20 @@ class Exchange(nn.Module):
         at_source, at_target = self.ends(x).chunk(2, -1)
         e = e + F.gelu(self.edge(self.norm_e(e)) + at_source[ends[0]] + at_target[ends[1]])
         forward, backward = self.sides
-        return h + self.node(
-            torch.cat([x, forward(x, e, ends), backward(x, e, ends.flip(0))], -1)
-        ), e
+        heard = torch.cat([x, forward(x, e, ends), backward(x, e, ends.flip(0))], -1)
+        return h + self.node(heard), e
 
 
 class Gather(nn.Module):
-    """Mean, or attention, over the edges into a node of V e . h: the weight acts on what its source
-    says.
+    """Mean, or attention, over the edges into a node of V e . h.
+
+    The weight acts on what its source says.
     """
 
     def __init__(self, hidden: int, heads: int):
         super().__init__()
-        self.heads, self.gate, self.say = (
-            heads,
-            nn.Linear(hidden, hidden),
-            nn.Linear(hidden, hidden),
-        )
+        self.heads = heads
+        self.gate, self.say = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.key, self.query = (
             nn.Linear(hidden, hidden, bias=False) if heads else None for _ in range(2)
         )
@@ -255,15 +242,16 @@ class Gather(nn.Module):
         scale = math.sqrt(self.heads / x.shape[-1])
         score = scale * self._split(self.query(x)[target] * self.key(e)).sum(-1)
         share = _geometric().utils.softmax(score, target, num_nodes=len(x))
-        return _scatter(
-            (self._split(message) * share.unsqueeze(-1)).flatten(1), target, len(x), "sum"
-        )
+        weighed = self._split(message) * share.unsqueeze(-1)
+        joined = rearrange(weighed, "edge head d -> edge (head d)")
+        return _scatter(joined, target, len(x), "sum")
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1))
+        return rearrange(x, "edge (head d) -> edge head d", head=self.heads)
 
 
-def _mean_by_kind(x: Tensor, kind: Tensor, graph: Tensor, count: int, kinds: int) -> Tensor:
+def _mean_by_kind(x: Tensor, kind: Tensor, graph: Tensor, *, count: int, kinds: int) -> Tensor:
+    """Means (graphs, kinds * d) over the nodes, or edges, of each kind in each graph."""
     return _scatter(x, graph * kinds + kind, count * kinds, "mean").view(count, -1)
 
 
@@ -272,8 +260,9 @@ def _scatter(x: Tensor, index: Tensor, size: int, reduce: str) -> Tensor:
 
 
 def _geometric() -> Any:
-    """PyTorch Geometric, loaded on first use: it costs seconds, and warns that it uses a deprecated
-    part of torch.
+    """PyTorch Geometric, loaded on first use: it costs seconds.
+
+    It also warns that it uses a deprecated part of torch.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

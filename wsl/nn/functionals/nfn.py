@@ -1,14 +1,14 @@
 """`NFN`: neural functional network, the NP and HNP layers of Zhou et al. as a choice of basis.
 
-    h = phi(x);   h <- relu(H_l(h))  for l = 1..L;   f(theta) = MLP(pool(h))
+    h = phi(x);      h <- relu(H_l(h))  for l = 1..L;      f(theta) = MLP(pool(h))
 
 NP (``fixed="encoded"``): inputs, outputs and kernel positions count as permutable and are told
 apart by learned tables in every layer; 4 L^2 + 10 L - 4 maps (and 2 L constants) for an MLP of L
 layers. HNP (``fixed="exact"``): hidden permutations only, 75 (+7) for [2, 32, 32, 1]. phi: Gaussian
-Fourier features and positions (see `fourier`). Zhou et al. (2023), Permutation Equivariant Neural
-Functionals, arXiv 2302.14040. Unlike the released code: any architecture, and HNP is complete; with
-``rank`` it is not. No layer norm, and no symmetry but permutations, or signs of the groups named in
-``odd``.
+Fourier features and positions (see `inputs.fourier`). Zhou et al. (2023), Permutation Equivariant
+Neural Functionals, arXiv 2302.14040. Unlike the released code: any architecture, and HNP is
+complete; with ``rank`` it is not. No layer norm, and no symmetry but permutations, or signs of the
+groups named in ``odd``.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ from torch import Tensor, nn
 from wsl.nn.engine import (
     BlockPool,
     EquivariantLinear,
-    Layout,
-    WeightFeatures,
     check_size,
     relu,
     validate,
 )
 from wsl.nn.functional import Functional
-from wsl.nn.inputs import InputNormalizer, head
+from wsl.nn.inputs import InputNormalizer, WeightFeatures, head
 from wsl.symmetry import PermutationSpec
 
 
@@ -67,9 +65,7 @@ class NFN(Functional):
         )
         steps = [(self.features.channels, hidden), *[(hidden, hidden)] * (layers - 1)]
         if fixed == "exact":
-            narrow = [min(block.fixed, rank or block.fixed) for block in Layout(spec).blocks]
-            wide = [([n * a for n in narrow], [n * b for n in narrow]) for a, b in steps]
-            check_size("NFN", Layout(spec).spaces, wide, limit=max_parameters)
+            check_size("NFN", spec, steps, rank=rank, limit=max_parameters)
         maps = [EquivariantLinear(spec, a, b, fixed=fixed, rank=rank) for a, b in steps]
         self.layers, self.layout = nn.ModuleList(maps), maps[0].layout
         self.pool = BlockPool(self.layout.spaces, self.layout.widths(hidden))

@@ -1,8 +1,9 @@
 """`NFT`: neural functional transformer, weights attend to the weights of the same units.
 
-    h <- h + sum_k O_k A_k(norm(h)) + O A(norm(h));    h <- h + MLP(norm(h))
-    A_k(x)_w = phi(q_w) . S_u / phi(q_w) . z_u,   S_u = sum_{w' at u} phi(k_w') v_w'^T,   z_u = sum
-        phi(k_w'),   phi = elu + 1
+    h <- h + sum_k O_k A_k(norm(h)) + O A(norm(h));      h <- h + MLP(norm(h))
+
+    A_k(x)_w = phi(q_w) . S_u / phi(q_w) . z_u,          phi = elu + 1
+    S_u = sum_{w' at u} phi(k_w') v_w'^T,                z_u = sum_{w' at u} phi(k_w')
 
 with u the unit at which weight w stands on its k-th permutable axis, w' all weights of all tensors
 at that unit, and A the same over all weights of the network. Zhou et al. (2023), Neural Functional
@@ -17,19 +18,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsl.nn.engine import BlockPool, Layout, Lift, Space, pack, unpack, validate
+from wsl.nn.engine import BlockLayout, BlockPool, Space, validate
 from wsl.nn.functional import Functional
+from wsl.nn.functionals.trunk import Lift, pack, unpack
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
 
-State = tuple[Tensor, Tensor]
-"""S (units, batch, heads, d, d) and z (units, batch, heads, d)."""
+
+class _Sums(NamedTuple):
+    """What weights leave at units: S (units, batch, heads, d, d) and z (units, batch, heads, d)."""
+
+    matrix: Tensor
+    mass: Tensor
 
 
 class NFT(Functional):
@@ -56,7 +63,7 @@ class NFT(Functional):
         super().__init__()
         if hidden % heads:
             raise ValueError(f"NFT: hidden={hidden} is not a multiple of heads={heads}")
-        self.spec, self.normalizer, layout = spec, InputNormalizer(spec, odd=odd), Layout(spec)
+        self.spec, self.normalizer, layout = spec, InputNormalizer(spec, odd=odd), BlockLayout(spec)
         self.spaces, self.lift = layout.spaces, Lift(layout, hidden)
         self.layers = nn.Sequential(
             *(AttentionBlock(self.spaces, hidden, heads) for _ in range(layers))
@@ -78,11 +85,9 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, spaces: Sequence[Space], channels: int, heads: int):
         super().__init__()
-        self.spaces, self.norm, self.norm_mlp = (
-            spaces,
-            nn.LayerNorm(channels),
-            nn.LayerNorm(channels),
-        )
+        self.spaces = spaces
+        self.norm, self.norm_mlp = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.places = [(b, k) for b, space in enumerate(spaces) for k in range(len(space))]
         slots = max(len(space) for space in spaces)
         self.axes = nn.ModuleList(Projection(channels, heads) for _ in range(slots))
         self.all = Projection(channels, heads)
@@ -94,63 +99,67 @@ class AttentionBlock(nn.Module):
         """Attend, then act on each weight alone."""
         x = self.norm(h)
         whole = self.all(x.unsqueeze(0))
-        h = h + self.along_axes(x) + self.all.leave(_read(whole, _state(whole))[0])
+        h = h + self.along_axes(x) + self.all.leave(_read(whole, _sums(whole)))[0]
         return h + self.mlp(self.norm_mlp(h))
 
     def along_axes(self, x: Tensor) -> Tensor:
         """What each weight reads at the units it stands on, summed over its axes."""
-        pieces = unpack(x, self.spaces)
-        own = cast("Sequence[Projection]", self.axes)
-        roles = [(b, k) for b, space in enumerate(self.spaces) for k in range(len(space))]
-        parts = [own[k](_units_first(pieces[b], self.spaces[b], k)) for b, k in roles]
-        states: dict[str, State] = {}
-        for (b, k), part in zip(roles, parts, strict=True):
-            group, (matrix, mass) = self.spaces[b][k].group, _state(part)
-            states[group] = (
-                (states[group][0] + matrix, states[group][1] + mass)
-                if group in states
-                else (matrix, mass)
-            )
-        sums = [torch.zeros_like(piece) for piece in pieces]
-        for (b, k), part in zip(roles, parts, strict=True):
-            y = own[k].leave(_read(part, states[self.spaces[b][k].group]))
-            sums[b] = sums[b] + _units_back(y, self.spaces[b], k)
-        return pack(sums)
+        pieces, axes = unpack(x, self.spaces), cast("Sequence[Projection]", self.axes)
+        parts = [axes[k](_units_first(pieces[b], self.spaces[b], k)) for b, k in self.places]
+        sums = self._sums_by_group(parts)
+        found = [torch.zeros_like(piece) for piece in pieces]
+        for (b, k), part in zip(self.places, parts, strict=True):
+            y = axes[k].leave(_read(part, sums[self.spaces[b][k].group]))
+            found[b] = found[b] + _units_back(y, self.spaces[b], k)
+        return pack(found)
+
+    def _sums_by_group(self, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> dict[str, _Sums]:
+        """All weights at a unit, of whatever tensor and axis, into one pair of sums."""
+        sums: dict[str, _Sums] = {}
+        for (b, k), part in zip(self.places, parts, strict=True):
+            group, own = self.spaces[b][k].group, _sums(part)
+            if group in sums:
+                before = sums[group]
+                own = _Sums(before.matrix + own.matrix, before.mass + own.mass)
+            sums[group] = own
+        return sums
 
 
 class Projection(nn.Module):
-    """Queries and keys, positive, and values (units, rest, batch, heads, d); ``leave`` is the map
-    after attention.
+    """Positive queries and keys, and values: each (units, rest, batch, heads, d).
+
+    ``leave`` is the map after attention.
     """
 
     def __init__(self, channels: int, heads: int):
         super().__init__()
-        self.heads, self.enter, self.out = (
-            heads,
-            nn.Linear(channels, 3 * channels),
-            nn.Linear(channels, channels),
-        )
+        self.heads = heads
+        self.enter, self.out = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """From (units, rest, batch, channels)."""
-        q, k, v = self.enter(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        q, k, v = rearrange(
+            self.enter(x),
+            "unit rest batch (role head d) -> role unit rest batch head d",
+            role=3,
+            head=self.heads,
+        )
         return F.elu(q) + 1, F.elu(k) + 1, v
 
     def leave(self, y: Tensor) -> Tensor:
         """Heads side by side into the output map."""
-        return self.out(y.flatten(-2))
+        return self.out(rearrange(y, "unit rest batch head d -> unit rest batch (head d)"))
 
 
-def _state(part: tuple[Tensor, Tensor, Tensor]) -> State:
+def _sums(part: tuple[Tensor, Tensor, Tensor]) -> _Sums:
     _, k, v = part
-    return torch.einsum("urbhd,urbhe->ubhde", k, v), k.sum(1)
+    return _Sums(torch.einsum("urbhd,urbhe->ubhde", k, v), k.sum(1))
 
 
-def _read(part: tuple[Tensor, Tensor, Tensor], state: State) -> Tensor:
-    q, (matrix, mass) = part[0], state
-    return torch.einsum("urbhd,ubhde->urbhe", q, matrix) / torch.einsum(
-        "urbhd,ubhd->urbh", q, mass
-    ).unsqueeze(-1)
+def _read(part: tuple[Tensor, Tensor, Tensor], sums: _Sums) -> Tensor:
+    q = part[0]
+    weighed = torch.einsum("urbhd,ubhde->urbhe", q, sums.matrix)
+    return weighed / torch.einsum("urbhd,ubhd->urbh", q, sums.mass).unsqueeze(-1)
 
 
 def _unit_axes(space: Space, axis: int) -> list[int]:
@@ -166,8 +175,8 @@ def _units_first(piece: Tensor, space: Space, axis: int) -> Tensor:
 
 
 def _units_back(y: Tensor, space: Space, axis: int) -> Tensor:
+    """Inverse of `_units_first`."""
     front = _unit_axes(space, axis)
     order = front + [k for k in range(len(space)) if k not in front]
-    return y.reshape(*[space[k].size for k in order], *y.shape[-2:]).movedim(
-        list(range(len(front))), front
-    )
+    whole = y.reshape(*[space[k].size for k in order], *y.shape[-2:])
+    return whole.movedim(list(range(len(front))), front)

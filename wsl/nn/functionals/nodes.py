@@ -1,45 +1,46 @@
 """Units as nodes and tensors as arrays between them, with the parity that each end has under sign
 flips of units.
 
-    block (batch, units a, units b, K):   theta_ij -> s_i^p s_j^q theta_ij,     p, q in {0, 1} for
-        each sign line of the groups
+    block (batch, units a, units b, K):      theta_ij -> s_i^p s_j^q theta_ij
 
-A `Slot` is a group with one parity: its nodes carry features that flip so. Fixed axes (inputs,
-outputs, kernels, gates) are the K channels. With no axis of units a block is global, with one it
-belongs to nodes, with two it carries messages; more are refused. A tensor with both axes on one
-group gives its diagonal to the nodes as well. A family (head, dk) is one row of head * dk nodes.
-Nothing here computes but `Blocks.split`, which cuts weights into those arrays.
+with p, q in {0, 1} for each sign line of the groups. A `Slot` is a group with one parity: its nodes
+carry features that flip so. Fixed axes (inputs, outputs, kernels, gates) are the K channels. With
+no axis of units a block is global, with one it belongs to nodes, with two it carries messages; more
+are refused. A tensor with both axes on one group gives its diagonal to the nodes as well. A family
+(head, dk) is one row of head * dk nodes. Nothing here computes but `NodeBlocks.split`, which cuts
+weights into those arrays.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
-from wsl.nn.engine import Block, Layout
-from wsl.symmetry import PermutationSpec, SpecError
+from wsl.nn.engine import BlockLayout, TensorBlock
+from wsl.symmetry import PermutationSpec, Piece, SpecError, windows
 
 Parity = tuple[int, ...]
-"""Which sign lines of its group act at a place: numbers of lines, ascending; empty is even."""
+"""Which sign lines of its group act on an axis: numbers of lines, ascending; empty is even."""
 
 
 class Slot(NamedTuple):
-    """Nodes of a group whose signed features flip under the lines of ``parity``; none if it is
-    empty.
+    """Nodes of a group whose signed features flip under the lines of ``parity``.
+
+    They have none if it is empty.
     """
 
     group: str
     parity: Parity
 
 
-class Piece(NamedTuple):
-    """A block: its ends, first the axis of outputs; ``channels`` K of them; ``diagonal`` of the
-    block at number ``source``.
+class NodeBlock(NamedTuple):
+    """A block by its ends, first the axis of outputs, with ``channels`` K.
+
+    ``source`` is the number of the block in the layout; ``diagonal`` says that it is its diagonal.
     """
 
     ends: tuple[Slot, ...]
@@ -49,35 +50,23 @@ class Piece(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Blocks:
-    """All pieces of a specification, ``slots`` with signed ones first, ``sizes`` their numbers of
-    nodes.
-    """
+class NodeBlocks:
+    """All blocks of a specification, and ``slots``, signed ones first."""
 
     spec: PermutationSpec
-    layout: Layout = dataclasses.field(init=False, compare=False, repr=False)
-    pieces: tuple[Piece, ...] = dataclasses.field(init=False, compare=False, repr=False)
+    layout: BlockLayout = dataclasses.field(init=False, compare=False, repr=False)
+    pieces: tuple[NodeBlock, ...] = dataclasses.field(init=False, compare=False, repr=False)
     slots: tuple[Slot, ...] = dataclasses.field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_signs(self.spec)
-        layout = Layout(self.spec)
+        layout = BlockLayout(self.spec)
+        whole = [_node_block(self.spec, block, i) for i, block in enumerate(layout.blocks)]
+        tied = [own for own in whole if _tied(own, layout.blocks[own.source])]
+        pieces = (*whole, *map(_diagonal, tied))
         object.__setattr__(self, "layout", layout)
-        pieces = list(_pieces(self.spec))
-        pieces += [
-            _diagonal(piece)
-            for piece in pieces
-            if len(piece.ends) == 2
-            and len({end.group for end in piece.ends}) == 1
-            and layout.blocks[piece.source].space[0].parent is None
-        ]
-        found = dict.fromkeys(end for piece in pieces for end in piece.ends)
-        signed = [slot for slot in found if slot.parity]
-        covered = {slot.group for slot in signed}
-        groups = dict.fromkeys(group.name for group in self.spec.declared if group.size > 1)
-        plain = [Slot(group, ()) for group in groups if group not in covered]
-        object.__setattr__(self, "pieces", tuple(pieces))
-        object.__setattr__(self, "slots", (*signed, *plain))
+        object.__setattr__(self, "pieces", pieces)
+        object.__setattr__(self, "slots", _slots(self.spec, pieces))
 
     @property
     def signed(self) -> int:
@@ -86,7 +75,7 @@ class Blocks:
 
     @property
     def sizes(self) -> list[int]:
-        """Nodes of each slot."""
+        """Nodes of each slot; a family has those of all its parents."""
         sizes = {
             g.name: g.size * (self.spec.groups[g.per] if g.per else 1) for g in self.spec.declared
         }
@@ -109,8 +98,8 @@ class Blocks:
         ]
 
     def split(self, params: Mapping[str, Tensor]) -> list[Tensor]:
-        """Each piece as (batch, units of its ends, K)."""
-        parts = self.layout.split({name: tensor.unsqueeze(-1) for name, tensor in params.items()})
+        """Each of ``pieces`` as (batch, units of its ends, K)."""
+        parts = self.layout.split_weights(params)
         whole = [_rows(part, block) for part, block in zip(parts, self.layout.blocks, strict=True)]
         return [
             whole[piece.source].diagonal(dim1=1, dim2=2).movedim(-1, 1)
@@ -120,13 +109,23 @@ class Blocks:
         ]
 
 
-def alive(block: Block) -> list[int]:
-    """Axes of a block that carry nodes: not those that a family hangs on."""
+def _slots(spec: PermutationSpec, pieces: Iterable[NodeBlock]) -> tuple[Slot, ...]:
+    """One for each parity other than even that a group's ends have; one for each other group."""
+    found = dict.fromkeys(end for piece in pieces for end in piece.ends)
+    signed = [slot for slot in found if slot.parity]
+    covered = {slot.group for slot in signed}
+    groups = dict.fromkeys(group.name for group in spec.declared if group.size > 1)
+    return (*signed, *(Slot(group, ()) for group in groups if group not in covered))
+
+
+def alive(block: TensorBlock) -> list[int]:
+    """Axes of a block that carry nodes: not the parents of families."""
     parents = {axis.parent for axis in block.space}
     return [k for k in range(len(block.space)) if k not in parents]
 
 
-def _rows(part: Tensor, block: Block) -> Tensor:
+def _rows(part: Tensor, block: TensorBlock) -> Tensor:
+    """(*axes, batch, K) to (batch, nodes of each end, K); a family and its parent are one end."""
     order, sizes = [], []
     for k in alive(block):
         parent = block.space[k].parent
@@ -137,43 +136,50 @@ def _rows(part: Tensor, block: Block) -> Tensor:
     return part.permute(moving, *order, moving + 1).reshape(part.shape[-2], *sizes, part.shape[-1])
 
 
-def _pieces(spec: PermutationSpec):
-    """Blocks in the order of `Layout`, with the place of every axis in its tensor."""
-    numbers = itertools.count()
-    found = iter(Layout(spec).blocks)
-    for name, axes in spec.annotations:
-        for choice in itertools.product(*(range(len(axis)) for axis in axes)):
-            block, source = next(found), next(numbers)
-            places = [(i, j, k) for i, j in enumerate(choice) for k in range(len(axes[i][j]))]
-            live = alive(block)
-            _check(name, block, live)
-            ends = [
-                Slot(block.space[k].group, _parity(spec, (name, *places[block.order[k]])))
-                for k in live
-            ]
-            yield Piece(tuple(ends), block.fixed, source)
+def _node_block(spec: PermutationSpec, block: TensorBlock, source: int) -> NodeBlock:
+    live, places = alive(block), _places(spec, block.piece)
+    _check(block, live)
+    ends = [Slot(block.space[k].group, _parity(spec, places[block.order[k]])) for k in live]
+    return NodeBlock(tuple(ends), block.fixed, source)
+
+
+def _places(spec: PermutationSpec, piece: Piece) -> list[tuple[str, int, int, int]]:
+    """Where each axis of a piece stands: tensor, axis, segment, factor."""
+    return [
+        (piece.tensor, axis, segment, factor)
+        for axis, (start, _) in enumerate(piece.window)
+        for segment, window in enumerate(windows(spec, spec.axes[piece.tensor][axis]))
+        if window.start == start
+        for factor in range(len(window.atoms))
+    ]
 
 
 def _parity(spec: PermutationSpec, place: tuple[str, int, int, int]) -> Parity:
-    group = spec.axes[place[0]][place[1]][place[2]][place[3]]
+    tensor, axis, segment, factor = place
+    group = spec.axes[tensor][axis][segment][factor]
     lines = [unit for unit in spec.units if unit.kind == "sign" and unit.group == group]
     return tuple(i for i, unit in enumerate(lines) if any(p[:4] == place for p in unit.places))
 
 
-def _diagonal(piece: Piece) -> Piece:
+def _tied(own: NodeBlock, block: TensorBlock) -> bool:
+    """Whether both ends are one group, and it is no family."""
+    groups = [end.group for end in own.ends]
+    return len(groups) == 2 and groups[0] == groups[1] and block.space[0].parent is None
+
+
+def _diagonal(piece: NodeBlock) -> NodeBlock:
+    """Its one end flips where exactly one of the two ends flips."""
     (group, first), (_, second) = piece.ends
-    return piece._replace(
-        ends=(Slot(group, tuple(sorted(set(first) ^ set(second)))),), diagonal=True
-    )
+    both = tuple(sorted(set(first) ^ set(second)))
+    return piece._replace(ends=(Slot(group, both),), diagonal=True)
 
 
-def _check(name: str, block: Block, live: list[int]) -> None:
+def _check(block: TensorBlock, live: list[int]) -> None:
     parents = [block.space[k].parent for k in live if block.space[k].parent is not None]
     if len(live) > 2 or len(set(parents)) < len(parents):
         raise SpecError(
-            f"{name}: has {len(live)} permutable axes, but a message goes from one row of units "
-            "to another; "
-            "use a functional on the equivariant engine, such as UNF"
+            f"{block.piece.tensor}: has {len(live)} permutable axes, but a message goes from one "
+            "row of units to another; use a functional on the equivariant engine, such as UNF"
         )
 
 
@@ -181,9 +187,8 @@ def _check_signs(spec: PermutationSpec) -> None:
     parents = {group.per for group in spec.declared}
     for unit in spec.units:
         if unit.kind == "sign" and (unit.group in parents or spec.groups[unit.group] == 1):
-            what = (
-                "a single unit" if spec.groups[unit.group] == 1 else "units that a family hangs on"
-            )
+            alone = spec.groups[unit.group] == 1
+            what = "a single unit" if alone else "units that a family hangs on"
             raise SpecError(
                 f"{unit.head}: signs of {what} are not supported; leave this line out, or use UNF "
                 "with odd groups"

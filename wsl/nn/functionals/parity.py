@@ -1,8 +1,8 @@
 """What keeps parity: maps of features that flip with their units, o -> s o, and of features that do
 not, e -> e.
 
-    u = G (m + S [o, o_0]),    e <- e + E_3 gelu(E_1 norm(e) + E_2 cos u + m_e + c),    o <- o + O
-        (sin u * (1 + E_4 t))
+    u = G (m + S [o, o_0]),      t = gelu(E_1 norm(e) + E_2 cos u + m_e + c)
+    e <- e + E_3 t,              o <- o + O (sin u * (1 + E_4 t))
 
 sin of a linear map without bias is odd and cos is even, so a sign of a unit passes through exactly;
 with messages m = W o and o_0 the unit's own weights, u can be the pre-activation of a sine network
@@ -26,42 +26,41 @@ def linear(enter: int, leave: int, *, bias: bool = False, gain: float = 1.0) -> 
     return layer
 
 
-class Update(nn.Module):
-    """One step of all nodes: even features (batch, nodes, d) of every node, signed ones (batch,
-    signed nodes, d).
+class NodeUpdate(nn.Module):
+    """One step of all nodes.
+
+    Every node has even features (batch, nodes, d), signed ones have more (batch, signed nodes, d).
     """
 
     def __init__(self, hidden: int, sizes: list[int], signed: int):
         super().__init__()
         self.sizes, self.rows = sizes, sum(sizes[:signed])
         self.norm, self.own = nn.LayerNorm(hidden), linear(hidden, hidden)
-        self.shift, self.leave = (
-            nn.Parameter(0.1 * torch.randn(len(sizes), hidden)),
-            linear(hidden, hidden, bias=True, gain=0.5),
-        )
+        self.shift = nn.Parameter(0.1 * torch.randn(len(sizes), hidden))
+        self.leave = linear(hidden, hidden, bias=True, gain=0.5)
         if signed:
             self.gain = nn.Parameter(torch.ones(signed, hidden))
             self.self, self.cosine = linear(2 * hidden, hidden, gain=0.7), linear(hidden, hidden)
-            self.gate, self.out = (
-                linear(hidden, hidden, bias=True, gain=0.5),
-                linear(hidden, hidden, gain=0.5),
-            )
+            self.gate = linear(hidden, hidden, bias=True, gain=0.5)
+            self.out = linear(hidden, hidden, gain=0.5)
 
     def forward(
         self, e: Tensor, o: Tensor, start: Tensor, *, even: Tensor, odd: Tensor, context: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """``even`` and ``odd`` are messages, ``start`` the first signed features, ``context``
-        (batch, d).
+        """``even`` and ``odd`` are messages, ``start`` the first signed features.
+
+        ``context`` (batch, d) is the same for all nodes.
         """
         z = self.own(self.norm(e)) + even + context.unsqueeze(1) + self._by_slot(self.shift)
         if not self.rows:
             return e + self.leave(F.gelu(z)), o
         u = self._by_slot(self.gain) * (odd + self.self(torch.cat([o, start], -1)))
-        z = z + padded(self.cosine(u.cos()), z.shape[1])
-        t = F.gelu(z)
-        return e + self.leave(t), o + self.out(u.sin() * (1 + self.gate(t[:, : self.rows])))
+        t = F.gelu(z + padded(self.cosine(u.cos()), z.shape[1]))
+        gate = 1 + self.gate(t[:, : self.rows])
+        return e + self.leave(t), o + self.out(u.sin() * gate)
 
     def _by_slot(self, table: Tensor) -> Tensor:
+        """A row for each slot to a row for each node of it."""
         return torch.cat(
             [row.expand(size, -1) for row, size in zip(table, self.sizes, strict=False)]
         )

@@ -1,21 +1,23 @@
 """`ScaleGMN`: a graph metanetwork that does not see permutations, signs, positive scales and phases
 of units.
 
-    m_i = sum_j sum_k W_ij[k] A_k h_j,     h_i <- update(h_i, m_i, context),     f(theta) = MLP(mean
-        h, max h, sum_i V_i h_i)
+    m_i = sum_j sum_k W_ij[k] A_k h_j,      h_i <- update(h_i, m_i, context)
+    f(theta) = MLP(mean h, max h, sum_i V_i h_i)
 
 Kalogeropoulos, Bouritsas, Panagakis (2024), Scale Equivariant Graph Metanetworks, arXiv 2406.10685.
 Messages are products of the weights themselves with node features, one matrix product for each
 tensor: E d + N d^2, not a perceptron on each edge.
+
 Signs: nodes carry features that flip with their units and features that do not (see `nodes`,
-`parity`).
-Scales: weights are first divided by the covariant sizes of their two ends (`canonical_scales`), so
-that an edge and its reverse are both invariant and nothing overflows; the published code's backward
-edge of a positive scale is not equivariant. Phases are made canonical too (`canonical_phases`),
-which jumps where a bias is half way between two of them. What is read up to which symmetry is
-decided by the unit lines of the specification, and by ``odd``, ``positive``, ``phases``. It does
-not use linear symmetries (attention) and refuses tensors with three permutable axes. It does not
-run the network that it reads, but its signed features can imitate a sine network at learned inputs.
+`parity`). Scales: weights are first divided by the covariant sizes of their two ends
+(`canonical_scales`), so that an edge and its reverse are both invariant and nothing overflows; the
+published code's backward edge of a positive scale is not equivariant. Phases are made canonical too
+(`canonical_phases`), which jumps where a bias is half way between two of them.
+
+What is read up to which symmetry is decided by the unit lines of the specification, and by ``odd``,
+``positive``, ``phases``. It does not use linear symmetries (attention) and refuses tensors with
+three permutable axes. It does not run the network that it reads, but its signed features can
+imitate a sine network at learned inputs.
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ from torch import Tensor, nn
 from wsl.nn.baselines import STATISTICS, weight_statistics
 from wsl.nn.engine import validate
 from wsl.nn.functional import Functional
-from wsl.nn.functionals.nodes import Blocks
-from wsl.nn.functionals.parity import Update, linear
-from wsl.nn.functionals.passing import Lift, Messages, Reader
+from wsl.nn.functionals.nodes import NodeBlocks
+from wsl.nn.functionals.parity import NodeUpdate, linear
+from wsl.nn.functionals.passing import Messages, NodeLift, Reader
 from wsl.nn.inputs import UnitNormalizer, head
 from wsl.symmetry import PermutationSpec, with_units
 
@@ -65,19 +67,18 @@ class ScaleGMN(Functional):
     ):
         super().__init__()
         self.spec, self.units = spec, with_units(spec, odd=odd, positive=positive, phases=phases)
-        self.blocks = Blocks(self.units)
+        self.blocks = NodeBlocks(self.units)
         self.normalizer = UnitNormalizer(self.units)
-        self.lift = Lift(self.blocks, hidden)
+        self.lift = NodeLift(self.blocks, hidden)
         self.messages = nn.ModuleList(
             Messages(self.blocks, hidden, bidirectional=bidirectional) for _ in range(layers)
         )
-        self.updates = nn.ModuleList(
-            Update(hidden, self.blocks.sizes, self.blocks.signed) for _ in range(layers)
-        )
+        sizes, signed = self.blocks.sizes, self.blocks.signed
+        self.updates = nn.ModuleList(NodeUpdate(hidden, sizes, signed) for _ in range(layers))
         readers = [Reader(self.blocks, hidden, maximum=i == layers) for i in range(layers + 1)]
-        self.readers, width = nn.ModuleList(readers), readers[0].features
+        self.readers = nn.ModuleList(readers)
         self.contexts = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), linear(width, hidden)) for _ in range(layers)
+            _context(reader.features, hidden) for reader in readers[:layers]
         )
         width = readers[-1].features + STATISTICS * len(spec.axes)
         self.head = head(width, head_hidden, head_hidden, out_features, dropout=dropout)
@@ -87,6 +88,15 @@ class ScaleGMN(Functional):
         validate(self.spec, params)
         x = self.normalizer(params)
         pieces = self.blocks.split(x)
+        e, o = self._features(pieces)
+        # A sign of a unit must not reach the head: statistics are those of magnitudes there.
+        signed = self.normalizer.signed
+        magnitudes = {name: t.abs() if name in signed else t for name, t in x.items()}
+        read = self.readers[-1](pieces, e, o)
+        return self.head(torch.cat([read, weight_statistics(magnitudes)], 1))
+
+    def _features(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Even and signed features of all nodes after all rounds of messages."""
         e, o = self.lift(pieces)
         start = o
         for messages, update, reader, context in zip(
@@ -94,9 +104,8 @@ class ScaleGMN(Functional):
         ):
             even, odd = messages(pieces, e, o)
             e, o = update(e, o, start, even=even, odd=odd, context=context(reader(pieces, e, o)))
-        magnitudes = {
-            name: t.abs() if name in self.normalizer.signed else t for name, t in x.items()
-        }
-        return self.head(
-            torch.cat([self.readers[-1](pieces, e, o), weight_statistics(magnitudes)], 1)
-        )
+        return e, o
+
+
+def _context(width: int, hidden: int) -> nn.Module:
+    return nn.Sequential(nn.LayerNorm(width), linear(width, hidden))

@@ -1,8 +1,8 @@
 """`WeightTokens`: a transformer on pieces of weights, for networks that are too large to give every
 weight features.
 
-    t_n = E x[piece n] + e(tensor) + p(row, column);    f(theta) = MLP(mean_n Transformer(t_1, ...,
-                                                        t_N)_n)
+    t_n = E x[piece n] + e(tensor) + p(row, column)
+    f(theta) = MLP(mean_n Transformer(t_1, ..., t_N)_n)
 
 Tensors are cut into rows (the weights into one unit) and rows into pieces of ``token`` weights,
 each weight as its value and signed logarithm. Schuerholt et al. (2024), Towards Scalable and
@@ -14,16 +14,17 @@ memory.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsl.nn.engine import positional_waves, validate
+from wsl.nn.engine import validate
 from wsl.nn.functional import Functional
-from wsl.nn.inputs import InputNormalizer, head
+from wsl.nn.functionals.trunk import with_logarithm
+from wsl.nn.inputs import InputNormalizer, head, positional_waves
 from wsl.params import ravel
 from wsl.symmetry import PermutationSpec
 
@@ -56,18 +57,14 @@ class WeightTokens(Functional):
         super().__init__()
         if hidden % heads:
             raise ValueError(f"WeightTokens: hidden={hidden} is not a multiple of heads={heads}")
-        entries, tensors, places = _pieces(spec, token)
+        entries, tensors, places = _tokens(spec, token)
         if len(entries) > max_tokens:
             raise ValueError(
                 f"WeightTokens: token={token} cuts the weights into {len(entries):,} tokens, more "
-                "than "
-                f"max_tokens={max_tokens:,}; take longer tokens"
+                f"than max_tokens={max_tokens:,}; take longer tokens"
             )
-        self.spec, self.normalizer, self.frequencies = (
-            spec,
-            InputNormalizer(spec, odd=odd),
-            frequencies,
-        )
+        self.spec, self.normalizer = spec, InputNormalizer(spec, odd=odd)
+        self.frequencies = frequencies
         self.entries: Tensor
         self.tensors: Tensor
         self.places: Tensor
@@ -82,11 +79,13 @@ class WeightTokens(Functional):
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
         validate(self.spec, params)
+        # One zero behind the weights fills up the last piece of a row.
         x = F.pad(ravel(self.normalizer(params), 1), (0, 1))[:, self.entries]
+        waves = positional_waves(self.places, self.frequencies)
         where = self.tensor(self.tensors) + self.place(
-            positional_waves(self.places, self.frequencies).flatten(1)
+            rearrange(waves, "n side wave -> n (side wave)")
         )
-        h = self.embed(torch.cat([x, x.sign() * x.abs().log1p()], -1)) + where
+        h = self.embed(with_logarithm(x)) + where
         for layer in self.layers:
             h = layer(h)
         return self.head(h.mean(1))
@@ -101,23 +100,21 @@ def _layer(hidden: int, heads: int, dropout: float) -> nn.TransformerEncoderLaye
     return layer
 
 
-def _pieces(spec: PermutationSpec, token: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Places in the raveled weights (N, token), their number where a piece is short; tensor (N,);
-    row and column (N, 2).
+def _tokens(spec: PermutationSpec, token: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of N tokens: what they hold (N, token), of which tensor (N,), in which row and column (N, 2).
+
+    What they hold are positions in the raveled weights, or their number where a piece is short.
     """
     entries, tensors, places, start = [], [], [], 0
     total = sum(shape.numel() for shape in spec.shapes.values())
     for i, shape in enumerate(spec.shapes.values()):
         rows = shape[0] if len(shape) > 1 else 1
-        width = math.prod(shape) // rows
-        index = F.pad(
-            start + torch.arange(rows * width).view(rows, width), (0, -width % token), value=total
-        )
-        columns = index.shape[1] // token
-        entries.append(index.view(rows * columns, token))
-        tensors.append(torch.full((rows * columns,), i))
-        places.append(torch.cartesian_prod(_line(rows), _line(columns)))
-        start += rows * width
+        index = start + rearrange(torch.arange(shape.numel()), "(row entry) -> row entry", row=rows)
+        padded = F.pad(index, (0, -index.shape[1] % token), value=total)
+        entries.append(rearrange(padded, "row (column n) -> (row column) n", n=token))
+        tensors.append(torch.full((len(entries[-1]),), i))
+        places.append(torch.cartesian_prod(_line(rows), _line(padded.shape[1] // token)))
+        start += shape.numel()
     return torch.cat(entries), torch.cat(tensors), torch.cat(places)
 
 

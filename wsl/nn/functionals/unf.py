@@ -1,7 +1,7 @@
 """`UNF`: universal neural functional, a network on the weights of any architecture.
 
-    h = lift(x);   h <- h + gelu(H_l(norm(h)))  for l = 1..L;   f(theta) = MLP(pool(h),
-                                                                statistics(x))
+    h = lift(x);      h <- h + gelu(H_l(norm(h)))  for l = 1..L
+    f(theta) = MLP(pool(h), statistics(x))
 
 with H_l all equivariant affine maps on the permutable axes and ``hidden`` channels. Zhou et al.
 (2024), Universal Neural Functionals, arXiv 2402.05232. Fixed axes (kernels, inputs, outputs, gates)
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from wsl.nn.baselines import STATISTICS, weight_statistics
-from wsl.nn.engine import BlockPool, Layout, Lift, Residual, unpack, validate
+from wsl.nn.engine import BlockLayout, BlockPool, validate
 from wsl.nn.functional import Functional
+from wsl.nn.functionals.trunk import Lift, Residual, unpack
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
 
@@ -59,7 +60,7 @@ class UNF(Functional):
                 "UNF: odd groups are made canonical by the normaliser; leave normalize=True"
             )
         self.normalizer = InputNormalizer(spec, odd=odd) if normalize else None
-        self.spec, layout = spec, Layout(spec)
+        self.spec, layout = spec, BlockLayout(spec)
         self.spaces = layout.spaces
         self.lift = Lift(layout, hidden)
         self.layers = nn.Sequential(

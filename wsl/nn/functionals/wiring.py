@@ -1,8 +1,8 @@
 """The wiring of an architecture as a graph: units are nodes, weights are edges; read from the
 specification alone.
 
-    unit of a group, position of a fixed axis, tensor  ->  node;        entry of a tensor  ->  edge
-        source -> target
+    unit of a group, position of a fixed axis, tensor  ->  node
+    entry of a tensor  ->  edge source -> target
 
 An entry joins the units on two of its axes: permutable axes first, then fixed axes on the tensor
 axes that are left; the later axis is the source, as in a weight (out, in). With one such axis the
@@ -23,8 +23,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wsl.nn.engine import Block, Layout, encoded
-from wsl.symmetry import PermutationSpec, SpecError
+from wsl.nn.engine import BlockLayout, TensorBlock, encoded
+from wsl.symmetry import PermutationSpec, SpecError, windows
 
 NODE_KINDS = ("unit", "fixed", "tensor")
 EDGE_KINDS = (
@@ -37,18 +37,21 @@ EDGE_KINDS = (
     "family",
 )
 NODE_PLACES, EDGE_PLACES = 2, 4
-"""Coordinates of a node: on its fixed axis, among the blocks; of an edge: among the blocks, on
-three remaining axes.
+"""Numbers of coordinates.
+
+A node has one on its fixed axis and one among the blocks, an edge one among the blocks and three on
+remaining axes.
 """
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Wiring:
-    """``entry`` (E,) is an edge's place in the raveled weights, their number for an edge without
-    weight; others as named.
+    """N nodes and E edges.
 
-    ``ends`` (2, E): source and target; ``node_kind`` (N,), ``edge_kind`` (E,): places in the tables
-    of kinds; ``node_place`` (N, 2), ``edge_place`` (E, 4): coordinates in [-1, 1].
+    ``entry`` (E,) is an edge's position in the raveled weights, or their number for an edge without
+    weight; ``ends`` (2, E) are source and target; ``node_kind`` (N,) and ``edge_kind`` (E,) are
+    positions in the tables of kinds; ``node_place`` (N, 2) and ``edge_place`` (E, 4) are
+    coordinates in [-1, 1].
     """
 
     node_kind: Tensor
@@ -69,43 +72,48 @@ class _Edges(NamedTuple):
 
 @lru_cache(maxsize=64)
 def wiring(spec: PermutationSpec) -> Wiring:
-    """The graph of all weights of a specification. Raises `SpecError` for a tensor with three
-    permutable axes.
+    """The graph of all weights of a specification.
+
+    Raises `SpecError` for a tensor with three permutable axes.
     """
-    grower = _Grower(spec)
-    layout, count = Layout(encoded(spec)), sum(shape.numel() for shape in spec.shapes.values())
-    flat = torch.arange(count).split([shape.numel() for shape in spec.shapes.values()])
-    entries = {
-        name: part.view(1, *shape, 1)
-        for part, (name, shape) in zip(flat, spec.shapes.items(), strict=True)
-    }
+    grower, layout = _Grower(spec), BlockLayout(encoded(spec))
+    entries = _entries(spec)
     edges = [
         grower.block(block, piece[..., 0, 0])
         for block, piece in zip(layout.blocks, layout.split(entries), strict=True)
     ]
+    count = sum(part.numel() for part in entries.values())
     edges += [
         grower.family(group.name, group.per, count)
         for group in spec.declared
         if group.per and grower.has(group.name)
     ]
-    source, target, kind, place, entry = (torch.cat(parts) for parts in zip(*edges, strict=True))
+    joined = _Edges(*(torch.cat(parts) for parts in zip(*edges, strict=True)))
     return Wiring(
         torch.cat(grower.kinds),
         torch.cat(grower.places),
-        torch.stack([source, target]),
-        kind,
-        place,
-        entry,
+        torch.stack([joined.source, joined.target]),
+        joined.kind,
+        joined.place,
+        joined.entry,
     )
+
+
+def _entries(spec: PermutationSpec) -> dict[str, Tensor]:
+    """Positions in the raveled weights, as tensors (1, *shape, 1) of one member and channel."""
+    sizes = [shape.numel() for shape in spec.shapes.values()]
+    flat = torch.arange(sum(sizes)).split(sizes)
+    return {
+        name: part.view(1, *shape, 1)
+        for part, (name, shape) in zip(flat, spec.shapes.items(), strict=True)
+    }
 
 
 @lru_cache(maxsize=64)
 def wiring_on(spec: PermutationSpec, device: torch.device) -> Wiring:
     """The same graph on ``device``, copied there once."""
     graph = wiring(spec)
-    return Wiring(
-        **{field.name: getattr(graph, field.name).to(device) for field in dataclasses.fields(graph)}
-    )
+    return Wiring(**{name: tensor.to(device) for name, tensor in vars(graph).items()})
 
 
 class _Grower:
@@ -113,14 +121,14 @@ class _Grower:
 
     def __init__(self, spec: PermutationSpec):
         self.spec, self.starts, self.kinds, self.places, self.count = spec, {}, [], [], 0
-        found = Layout(encoded(spec)).blocks
+        found = BlockLayout(encoded(spec)).blocks
         self.depth = dict(zip(found, _line(len(found)).tolist(), strict=True))
         self.sizes = {g.name: g.size * (spec.groups[g.per] if g.per else 1) for g in spec.declared}
 
     def has(self, group: str) -> bool:
         return group in self.starts
 
-    def nodes(self, key: str, kind: str, size: int, *, block: Block | None = None) -> int:
+    def nodes(self, key: str, kind: str, size: int, *, block: TensorBlock | None = None) -> int:
         """Number of the first node of a set."""
         if key not in self.starts:
             own = _line(size) if kind == "fixed" else torch.zeros(size)
@@ -130,25 +138,32 @@ class _Grower:
             self.places.append(torch.stack([own, torch.full((size,), depth)], 1))
         return self.starts[key]
 
-    def block(self, block: Block, entry: Tensor) -> _Edges:
+    def block(self, block: TensorBlock, entry: Tensor) -> _Edges:
+        """An edge for each weight of a block, from its later end to its earlier one."""
         chosen, rest = self._choose(block)
-        ends = [self._ends(block, axis, entry.shape) for axis in chosen]
-        own = torch.zeros((), dtype=torch.long)
-        if len(ends) < 2:
-            start = self.nodes(f"tensor {block.tensor}", "tensor", 1, block=block)
-            ends += [own + start] * (2 - len(ends))
-        kinds = sorted(
-            [self._kind(block, axis) for axis in chosen] + ["tensor"] * (2 - len(chosen)),
-            key=NODE_KINDS.index,
-        )
+        target, source = self._both_ends(block, chosen, entry.shape)
         places = [torch.tensor(self.depth[block]), *self._coordinates(block, rest)]
         return _Edges(
-            ends[1].expand(entry.shape).flatten(),
-            ends[0].expand(entry.shape).flatten(),
-            torch.full((entry.numel(),), EDGE_KINDS.index("-".join(kinds))),
+            source.expand(entry.shape).flatten(),
+            target.expand(entry.shape).flatten(),
+            torch.full((entry.numel(),), EDGE_KINDS.index(self._edge_kind(block, chosen))),
             torch.stack([place.expand(entry.shape).flatten() for place in places], 1),
             entry.flatten(),
         )
+
+    def _both_ends(
+        self, block: TensorBlock, chosen: list[int], shape: torch.Size
+    ) -> tuple[Tensor, Tensor]:
+        """Numbers of nodes; the node of the tensor stands in for ends that it has not."""
+        ends = [self._ends(block, axis, shape) for axis in chosen]
+        if len(ends) < 2:
+            start = self.nodes(f"tensor {block.piece.tensor}", "tensor", 1, block=block)
+            ends += [torch.zeros((), dtype=torch.long) + start] * (2 - len(ends))
+        return ends[0], ends[1]
+
+    def _edge_kind(self, block: TensorBlock, chosen: list[int]) -> str:
+        kinds = [self._kind(block, axis) for axis in chosen] + ["tensor"] * (2 - len(chosen))
+        return "-".join(sorted(kinds, key=NODE_KINDS.index))
 
     def family(self, group: str, parent: str, count: int) -> _Edges:
         """Each unit of a family to the unit it belongs to."""
@@ -162,40 +177,44 @@ class _Grower:
             torch.full_like(units, count),
         )
 
-    def _choose(self, block: Block) -> tuple[list[int], list[int]]:
+    def _choose(self, block: TensorBlock) -> tuple[list[int], list[int]]:
         """The axes whose units are joined, at most two, and the fixed axes that remain."""
         parents = [axis.parent for axis in block.space]
         alive = [k for k in range(len(block.space)) if k not in parents]
         units = [k for k in alive if self._kind(block, k) == "unit"]
         if len(units) > 2:
             raise SpecError(
-                f"{block.tensor}: has {len(units)} permutable axes, but an edge of a graph joins "
-                "two units; "
-                "use a functional on the equivariant engine, such as UNF"
+                f"{block.piece.tensor}: has {len(units)} permutable axes, but an edge of a graph "
+                "joins two units; use a functional on the equivariant engine, such as UNF"
             )
-        owner = _tensor_axes(self.spec, block)
         fixed = [k for k in alive if k not in units]
-        taken = {owner[k] for k in units}
-        for k in sorted(fixed, key=lambda k: (owner[k] in taken, k)):
-            units += [k] if len(units) < 2 and owner[k] not in taken else []
-            taken |= {owner[k]} if k in units else set()
-        return sorted(units), [k for k in fixed if k not in units]
+        chosen = units + self._fixed_ends(block, units, fixed)
+        return sorted(chosen), [k for k in fixed if k not in chosen]
 
-    def _kind(self, block: Block, axis: int) -> str:
+    def _fixed_ends(self, block: TensorBlock, units: list[int], fixed: list[int]) -> list[int]:
+        """Fixed axes that become ends beside ``units``, each on a tensor axis of its own."""
+        owner = _tensor_axes(self.spec, block)
+        found, taken = [], {owner[k] for k in units}
+        for k in fixed:
+            if len(units) + len(found) < 2 and owner[k] not in taken:
+                found.append(k)
+                taken.add(owner[k])
+        return found
+
+    def _kind(self, block: TensorBlock, axis: int) -> str:
         return "unit" if block.space[axis].group in self.spec.groups else "fixed"
 
-    def _ends(self, block: Block, axis: int, shape: torch.Size) -> Tensor:
+    def _ends(self, block: TensorBlock, axis: int, shape: torch.Size) -> Tensor:
         group, size, parent = block.space[axis]
         kind = self._kind(block, axis)
         start = self.nodes(group, kind, self.sizes.get(group, size), block=block)
         index = _along(torch.arange(size), axis, len(shape)) + start
-        return (
-            index
-            if parent is None
-            else index + size * _along(torch.arange(block.space[parent].size), parent, len(shape))
-        )
+        if parent is None:
+            return index
+        parents = torch.arange(block.space[parent].size)
+        return index + size * _along(parents, parent, len(shape))
 
-    def _coordinates(self, block: Block, rest: list[int]) -> list[Tensor]:
+    def _coordinates(self, block: TensorBlock, rest: list[int]) -> list[Tensor]:
         """One coordinate for each remaining axis; those beyond the third share the last one."""
         dims, slots = len(block.space), EDGE_PLACES - 1
         own = [_along(_line(block.space[k].size), k, dims) for k in rest[:slots]]
@@ -205,18 +224,19 @@ class _Grower:
         return own + [torch.zeros(())] * (slots - len(own))
 
 
-def _tensor_axes(spec: PermutationSpec, block: Block) -> list[int]:
-    """On which axis of the tensor each permutable axis of a block of the encoded specification
-    lies.
+def _tensor_axes(spec: PermutationSpec, block: TensorBlock) -> list[int]:
+    """The axis of the tensor on which each permutable axis of a block lies.
+
+    ``spec`` is the specification itself, the block one of the encoded specification.
     """
-    owners = []
-    for axis, ((start, _), cuts) in enumerate(
-        zip(block.spans, encoded(spec).axes[block.tensor], strict=True)
-    ):
-        place = 0
-        for segment in cuts:
-            owners += [axis] * len(segment) if place == start else []
-            place += encoded(spec).segment_size(segment)
+    axes = encoded(spec).axes[block.piece.tensor]
+    owners = [
+        axis
+        for axis, (start, _) in enumerate(block.piece.window)
+        for window in windows(encoded(spec), axes[axis])
+        if window.start == start
+        for _ in window.atoms
+    ]
     return [owners[k] for k in block.order[: len(block.space)]]
 
 

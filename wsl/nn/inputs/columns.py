@@ -1,7 +1,7 @@
 """`Columns`: columns of metadata as numbers that a functional can read beside weights.
 
-    code(row) = ([v = u_1], ..., [v = u_k])  for texts u_1, ..., u_k;      (v - mean) / deviation
-        for numbers
+    code(row) = ([v = u_1], ..., [v = u_k])      for texts u_1, ..., u_k
+    code(row) = (v - mean) / deviation           for numbers
 
 What is known of a column, its texts or its mean and deviation, is taken from the rows given to
 `learn` and from no others; a linear map of the code is then one learned vector for each text.
@@ -46,8 +46,9 @@ class Column:
         return len(self.known) or 1
 
     def codes(self, values: np.ndarray) -> np.ndarray:
-        """Codes (N, width) of values (N,). Raises ValueError for a text that is not known, or for
-        the other kind of column.
+        """Codes (N, width) of values (N,).
+
+        Raises ValueError for a text that is not known, or for the other kind of column.
         """
         if _numeric(values) == bool(self.known):
             now, then = ("numbers", "text") if self.known else ("text", "numbers")
@@ -58,8 +59,7 @@ class Column:
         if len(others := np.setdiff1d(values, known)):
             raise ValueError(
                 f"column '{self.name}' holds '{others[0]}', which no training member has; known "
-                "are "
-                f"{', '.join(self.known)}"
+                f"are {', '.join(self.known)}"
             )
         return values[:, None] == known
 
@@ -72,8 +72,9 @@ class Columns:
 
     @classmethod
     def learn(cls, names: Sequence[str], table: np.ndarray) -> Columns:
-        """From training rows, such as ``zoo.split("train").table``. Raises ValueError for a column
-        that there is not.
+        """From training rows, such as ``zoo.split("train").table``.
+
+        Raises ValueError for a column that there is not.
         """
         return cls(tuple(Column.learn(name, _values(table, name)) for name in names))
 
@@ -94,25 +95,24 @@ class Columns:
         return sum(column.width for column in self.columns)
 
     def __call__(self, table: np.ndarray) -> Tensor:
-        """Codes (N, width), float32, of the N rows of a structured array. Raises ValueError naming
-        a column and its value.
+        """Codes (N, width), float32, of the N rows of a structured array.
+
+        Raises ValueError naming a column and its value.
         """
         codes = [column.codes(_values(table, column.name)) for column in self.columns]
         return torch.from_numpy(np.concatenate(codes, 1).astype(np.float32))
 
     def check(self, codes: Tensor | None, count: int) -> Tensor:
-        """The codes of a batch of ``count`` networks; raises ValueError unless they are there and
-        (count, width).
+        """The codes of a batch of ``count`` networks.
+
+        Raises ValueError unless they are there and (count, width).
         """
         if codes is None or codes.shape != (count, self.width):
-            names, came = (
-                ", ".join(column.name for column in self.columns),
-                None if codes is None else tuple(codes.shape),
-            )
+            names = ", ".join(column.name for column in self.columns)
+            came = None if codes is None else tuple(codes.shape)
             raise ValueError(
                 f"this network reads the columns {names} beside weights: give codes "
-                f"{(count, self.width)} as "
-                f"columns(table) makes them, not {came}"
+                f"{(count, self.width)} as columns(table) makes them, not {came}"
             )
         return codes
 

@@ -1,11 +1,10 @@
-"""`UnitNormalizer`: weights on a common scale that keeps the signs of units and forgets their
-positive scales and phases.
+"""`UnitNormalizer`: weights on a common scale, up to positive scales and phases of units.
 
-    x = canonical(theta) / r_t;     a tensor on which nothing of this acts is standardised as in
-                                    `InputNormalizer`
+    x = canonical(theta) / r_t
 
-r_t is one number for each tensor of the population, its typical rms once scales are canonical. No
-mean is subtracted where signs flip. Before `fit` the r are those of weights with rms 1.
+A tensor on which nothing of this acts is standardised as in `InputNormalizer`. r_t is one number
+for each tensor of the population, its typical rms once scales are canonical. No mean is subtracted
+where signs flip. Before `fit` the r are those of weights with rms 1.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from wsl.symmetry import CanonicalPhases, CanonicalScales, PermutationSpec, typi
 
 
 class UnitNormalizer(nn.Module):
-    """Casts tensors to the type of its buffers, makes phases and scales canonical, divides;
-    ``spec`` names the symmetries.
+    """Casts tensors to the type of its buffers, makes phases and scales canonical, divides.
+
+    The unit lines of ``spec`` name the symmetries.
     """
 
     equivariance = "equivariant"
@@ -42,7 +42,8 @@ class UnitNormalizer(nn.Module):
         self, statistics: Mapping[str, tuple[Tensor | float, Tensor | float]]
     ) -> UnitNormalizer:
         """Take (mean, std) of every tensor, as `Zoo.statistics` gives them; returns itself.
-        ValueError if one is missing.
+
+        Raises ValueError if one is missing.
         """
         self.plain.fit(statistics)
         sizes = {

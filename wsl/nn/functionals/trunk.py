@@ -1,12 +1,11 @@
-"""The trunk that several functionals share: lift every weight to channels, then equivariant
-residual layers.
+"""The trunk that several networks share: lift every weight to channels, then equivariant residual
+layers.
 
-    h = lift(x);   h <- h + gelu(H_l(norm(h)))  for l = 1..L        H_l all equivariant affine maps
-                                                                    on the permutable axes
+    h = lift(x);      h <- h + gelu(H_l(norm(h)))  for l = 1..L
 
-Fixed axes are inputs of the lift, one linear map for each block, and cost nothing afterwards.
-Features are packed along their positions, (positions, batch, channels), so that what acts on
-channels alone is one call for the whole network.
+with H_l all equivariant affine maps on the permutable axes. Fixed axes are inputs of the lift, one
+linear map for each block, and cost nothing afterwards. Features are packed along their positions,
+(positions, batch, channels), so that what acts on channels alone is one call for the whole network.
 """
 
 from __future__ import annotations
@@ -18,9 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsl.nn.engine.basis import Space
-from wsl.nn.engine.layout import Layout
-from wsl.nn.engine.linear import BlockLinear
+from wsl.nn.engine import BlockLayout, BlockLinear, Space
 
 
 def pack(pieces: Sequence[Tensor]) -> Tensor:
@@ -36,8 +33,9 @@ def unpack(h: Tensor, spaces: Sequence[Space]) -> list[Tensor]:
 
 
 class Residual(nn.Module):
-    """h + gelu(H(norm(h))) on packed features (positions, batch, channels); ``gated``: h + gelu(H)
-    * H'.
+    """h + gelu(H(norm(h))) on packed features (positions, batch, channels).
+
+    With ``gated`` it is h + gelu(H) * H', both maps of norm(h).
     """
 
     def __init__(self, spaces: Sequence[Space], channels: int, *, gated: bool = False):
@@ -61,20 +59,23 @@ class Residual(nn.Module):
 
 
 class Lift(nn.Module):
-    """Each block on its own to ``channels`` features per position; fixed axes are inputs of the
-    linear map.
+    """Each block on its own to ``channels`` features per position.
+
+    A weight enters as its value and its signed logarithm; fixed axes are inputs of the linear map.
     """
 
-    def __init__(self, layout: Layout, channels: int):
+    def __init__(self, layout: BlockLayout, channels: int):
         super().__init__()
         self.layout = layout
         self.maps = nn.ModuleList(nn.Linear(2 * block.fixed, channels) for block in layout.blocks)
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Normalised weights (batch, *shape) to packed features (positions, batch, channels)."""
-        pieces = self.layout.split({name: t.unsqueeze(-1) for name, t in params.items()})
-        lifted = [
-            lift(torch.cat([x, x.sign() * x.abs().log1p()], -1))
-            for lift, x in zip(self.maps, pieces, strict=True)
-        ]
+        pieces = self.layout.split_weights(params)
+        lifted = [lift(with_logarithm(x)) for lift, x in zip(self.maps, pieces, strict=True)]
         return pack(lifted)
+
+
+def with_logarithm(x: Tensor) -> Tensor:
+    """Values and signed logarithms on the last axis: weights span orders of magnitude."""
+    return torch.cat([x, x.sign() * x.abs().log1p()], -1)
