@@ -88,6 +88,16 @@ def converted(address: str | None, folder: str | Path) -> Params | None:
     return from_module(loaded)
 
 
+def saved_by_package(address: str, params: Params, folder: Path) -> bool:
+    """Whether transformers has written ``params`` into ``folder``, under the names of its files."""
+    if not address.startswith("hf:"):
+        return False
+    model: Any = resolve(address).model
+    model.load_state_dict(params)
+    model.save_pretrained(folder)
+    return True
+
+
 def _timm(name: str) -> nn.Module:
     timm = _package("timm", "timm")
     try:

@@ -146,11 +146,24 @@ def load(options: argparse.Namespace) -> Loaded:
     spec = _spec(options, network, abouts[0])
     model = network.model if network else None
     expected = Expected.of(spec, model)
+    _note_unused(spec)
     members = tuple(
         _fitted(path, each, expected, options=options, address=address)
         for path, each in zip(paths, found, strict=True)
     )
     return Loaded(paths, members, abouts, spec, model, address, options.data_root)
+
+
+def _note_unused(spec: PermutationSpec) -> None:
+    """Weights that the call did not use stand still: what reads moved units with them is broken."""
+    if spec.unused and spec.groups:
+        shown = ", ".join(list(spec.unused)[:3]) + (" and more" if len(spec.unused) > 3 else "")
+        say(
+            f"note: {shown} ({sum(spec.unused.values()):.1%} of the weights) are not used by this "
+            "call of the network, so they stay as they are: a head that only training uses no "
+            "longer fits its permuted trunk",
+            error=True,
+        )
 
 
 def described(about: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

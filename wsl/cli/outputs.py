@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wsl.cli.addresses import saved_by_package
 from wsl.cli.results import write_with
 from wsl.cli.targets import ConfigError
 from wsl.params import Params
@@ -57,9 +58,17 @@ def beside(path: Path, kind: str) -> Path:
 
 
 def write_result(
-    path: Path, params: Params, about: Mapping[str, Any], *, like: str | None = None
+    path: Path,
+    params: Params,
+    about: Mapping[str, Any],
+    *,
+    like: str | None = None,
+    address: str | None = None,
 ) -> None:
-    """Write weights to ``path``; a folder gets what lies beside the weights in ``like`` as well."""
+    """Write weights to ``path``; a folder gets what lies beside the weights in ``like`` as well.
+
+    A transformers model at ``address`` writes a folder itself, under the names of its files.
+    """
     text = as_text(about)
     if path.suffix:
         write_with(path, lambda temporary: write_checkpoint(temporary, params, text))
@@ -67,6 +76,8 @@ def write_result(
     path.mkdir(parents=True, exist_ok=True)
     if like is not None and Path(like).is_dir():
         _copy_companions(Path(like), path)
+    if address is not None and saved_by_package(address, params, path):
+        return
     target = path / "model.safetensors"
     write_with(
         target, lambda temporary: write_checkpoint(temporary, params, {**text, "format": "pt"})

@@ -21,11 +21,16 @@ from wsl.plots import write_csv
 
 
 def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file's content."""
+    """SHA-256 of a file's content; of a folder, of its files' names and contents."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    path = Path(path)
+    inside = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else ()
+    for file in inside:
+        digest.update(f"{file.name}\0{file_hash(file)}\n".encode())
+    if not path.is_dir():
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 

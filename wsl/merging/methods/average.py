@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from wsl.connectivity import check_alike
@@ -65,9 +66,10 @@ def average(
 
 def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     first = tensors[0]
-    if not first.is_floating_point():
+    if not (first.is_floating_point() or first.is_complex()):
         return first.clone()
-    total = first.double() * shares[0]
+    wide = torch.complex128 if first.is_complex() else torch.float64
+    total = first.to(wide) * shares[0]
     for tensor, share in zip(tensors[1:], shares[1:], strict=True):
         total += tensor.to(total) * share
     return total.to(first)

@@ -169,7 +169,7 @@ def _filled(theta: Params, expected: Expected, where: str, notes: list[str]) -> 
     if still := [name for name in expected.spec.axes if name not in theta]:
         report = expected.spec.compare(theta)
         raise ZooError(
-            f"{where}: {report}; {_hint(still, theta)}"
+            f"{where} does not fit the network: {report}; {_hint(still, theta)}"
             "the file and the network must be of one architecture"
         )
     return theta
