@@ -6,10 +6,10 @@ import importlib
 import pytest
 from paths import ROOT
 
-PUBLIC = ["", "params"] + sorted(
-    path.parent.name for path in (ROOT / "wsl").glob("*/__init__.py") if path.parent.name != "cli"
-)
-"""Top-level rooms, and weights themselves; the command line shows itself in the README."""
+import wsl
+
+PUBLIC = ["", *(name for name in wsl.__all__ if name == "params" or (ROOT / "wsl" / name).is_dir())]
+"""The package, its rooms, and weights themselves; the command line shows itself in the README."""
 DOORS = sorted(
     {
         *(".".join(p.relative_to(ROOT).parts[:-1]) for p in (ROOT / "wsl").rglob("__init__.py")),

@@ -37,9 +37,9 @@ class Row:
 
 def members(conditions: int = 1) -> TrainingMembers:
     condition = torch.linspace(0, 1, COUNT)[:, None].expand(-1, conditions)
-    with torch.random.fork_rng():
-        model = NETWORK.make()
-    return TrainingMembers(NETWORK.weights(COUNT), condition if conditions else None, model=model)
+    with torch.random.fork_rng():  # networks are made with torch's own generator
+        model, params = NETWORK.make(), NETWORK.weights(COUNT)
+    return TrainingMembers(params, condition if conditions else None, model=model)
 
 
 def rng(seed: int = 0) -> torch.Generator:
