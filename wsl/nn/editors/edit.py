@@ -1,15 +1,13 @@
-"""`Edit`: the last step of every network from weights to weights, a small change of the weights it
-was given.
+"""`Edit`: the last step of every network from weights to weights, a small change of them.
 
-    f(theta) = theta + sigma . (s_t std_t c_t),     c = what the network says of the canonical
-                                                    weights sigma . theta
+    f(theta) = theta + sigma . (s_t std_t c_t)
 
-s is learned, one number for each tensor t, 0.01 at first: Zhou et al. (2023), Permutation
-Equivariant Neural Functionals, arXiv 2302.14040, for editing; times the tensor's own deviation.
-With odd groups (sin, tanh) the change is found for the weights with canonical signs sigma and
-carried back, so that f(sigma' . theta) = sigma' . f(theta) bit for bit, except where a bias is zero
-(see `signs`). Counters (integer tensors) are handed through. It does not check that an edit is
-sensible.
+with c what the network says of the canonical weights sigma . theta. s is learned, one number for
+each tensor t, 0.01 at first: Zhou et al. (2023), Permutation Equivariant Neural Functionals, arXiv
+2302.14040, for editing; times the tensor's own deviation. With odd groups (sin, tanh) the change is
+found for the weights with canonical signs sigma and carried back, so that f(sigma' . theta) =
+sigma' . f(theta) bit for bit, except where a bias is zero (see `bias_signs`). Counters (integer
+tensors) are handed through. It does not check that an edit is sensible.
 """
 
 from __future__ import annotations
@@ -25,11 +23,10 @@ from wsl.symmetry import PermutationSpec, bias_signs, flip_signs
 
 
 class Edit(nn.Module):
-    """Changes (batch, *shape) on the scale of normalised weights, and the weights themselves, to
-    edited weights.
+    """Weights and changes of them (batch, *shape) to edited weights.
 
-    The caller's normaliser, which says deviations and odd groups, is given at each call, so that
-    its owner alone saves it.
+    Changes are on the scale of normalised weights. The caller's normaliser, which says deviations
+    and odd groups, is given at each call, so that its owner alone saves it.
     """
 
     equivariance = "equivariant"

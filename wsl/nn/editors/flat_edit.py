@@ -1,5 +1,4 @@
-"""`FlatEdit`: all weights as one vector through a multilayer perceptron to a change of them, the
-baseline without symmetry.
+"""`FlatEdit`: all weights as one vector to a change of them, the baseline without symmetry.
 
     f(theta) = theta + s . std . unravel(MLP(ravel(x))),     x the normalised weights
 
@@ -23,8 +22,9 @@ from wsl.symmetry import PermutationSpec
 
 
 class FlatEdit(Functional):
-    """Weights (batch, *shape) to weights of the same names, shapes and types; three layers of
-    ``hidden``.
+    """Weights (batch, *shape) to weights of the same names, shapes and types.
+
+    The perceptron has three layers of ``hidden`` units.
     """
 
     equivariance = "none"

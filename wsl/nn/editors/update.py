@@ -1,17 +1,16 @@
-"""`UpdateNet`: the functional of a learned optimiser, from features of every weight to one number
-for every weight.
+"""`UpdateNet`: the functional of a learned optimiser, from features to a number for every weight.
 
-    h <- relu(W_l (h - mean_t h) + b_l),  l = 1..L, shared by all tensors t, not centred for l = 1;
-        f = H(h) or W h + b
+    h <- relu(W_l (h - mean_t h) + b_l)  for l = 1..L;      f = H(h)  or  W h + b
 
-H is every equivariant affine map: Zhou, Finn, Harrison (2024), Universal Neural Functionals, arXiv
-2402.05232, section 4. With ``mixing=False`` the last map is one matrix for all weights, and tensors
-never meet: their DeepSets rule, after Zaheer et al. (2017), arXiv 1703.06114. Fixed axes count as
-permutable, as in the paper, so that weights fit networks of any width and the numbers of parameters
-are the paper's. Its code for optimisers is not published: the counts fix the widths and one matrix
-for each layer; the first layer is not centred here because that would erase what is equal in a
-whole tensor. The last map starts at zero, hence f = 0. It does not tell inputs, or outputs, of the
-network apart by position.
+W_l and b_l are shared by all tensors t, and h is not centred for l = 1. H is every equivariant
+affine map: Zhou, Finn, Harrison (2024), Universal Neural Functionals, arXiv 2402.05232, section 4.
+With ``mixing=False`` the last map is one matrix for all weights, and tensors never meet: their
+DeepSets rule, after Zaheer et al. (2017), arXiv 1703.06114. Fixed axes count as permutable, as in
+the paper, so that weights fit networks of any width and the numbers of parameters are the paper's.
+Its code for optimisers is not published: the counts fix the widths and one matrix for each layer;
+the first layer is not centred here because that would erase what is equal in a whole tensor. The
+last map starts at zero, hence f = 0. It does not tell inputs, or outputs, of the network apart by
+position.
 """
 
 from __future__ import annotations
@@ -78,9 +77,7 @@ class UpdateNet(Functional):
 
 
 class _Shared(nn.Linear):
-    """relu(W (x - mean x) + b), or relu(W x + b), with the mean over all positions of the
-    tensor.
-    """
+    """relu(W (x - mean x) + b), or relu(W x + b); the mean is over all positions of a tensor."""
 
     def __init__(self, in_channels: int, out_channels: int, *, centred: bool):
         super().__init__(in_channels, out_channels)

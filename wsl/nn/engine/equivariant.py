@@ -1,5 +1,4 @@
-"""`EquivariantLinear`: every affine map of weights to weights that commutes with the permutations
-of a specification.
+"""`EquivariantLinear`: every affine map of weights that commutes with a specification's group.
 
     H(g.x) = g.H(x) for all g;      H = sum over basis elements (see `basis`, `linear`)
 

@@ -1,8 +1,8 @@
-"""Private axes: those of a group that stands nowhere else, such as the rows and columns of a kernel
-with encoded positions.
+"""Private axes: those of a group that stands nowhere else.
 
-On a private axis every equivariant map is a combination of the identity and the mean. Let T be the
-product of the Householder reflections that take the first coordinate of each axis to its mean:
+Such are the rows and columns of a kernel with encoded positions. On a private axis every
+equivariant map is a combination of the identity and the mean. Let T be the product of the
+Householder reflections that take the first coordinate of each axis to its mean:
 
     T^2 = 1,     T x = (mean, what remains)
     T (sum_S A_S prod_{p not in S} 1 1^T / n_p) T   is block diagonal,   S the axes that are kept

@@ -108,9 +108,7 @@ class GraphMetanetwork(Functional):
         self.head = head(width, head_hidden, head_hidden, out_features, dropout=dropout)
 
     def forward(self, weights: Mapping[str, Tensor] | Any) -> Tensor:
-        """Raises `SpecError` for tensors that do not fit, or for weights if there is no
-        specification.
-        """
+        """Raises `SpecError` for tensors that do not fit, and for weights without a ``spec``."""
         graph = self._batch(weights) if isinstance(weights, Mapping) else self._graphs(weights)
         h, e = graph.nodes, graph.edges + self.values(with_logarithm(graph.values))
         for layer in self.layers:

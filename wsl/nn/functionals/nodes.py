@@ -1,5 +1,4 @@
-"""Units as nodes and tensors as arrays between them, with the parity that each end has under sign
-flips of units.
+"""Units as nodes and tensors as arrays between them, with a parity under sign flips at each end.
 
     block (batch, units a, units b, K):      theta_ij -> s_i^p s_j^q theta_ij
 

@@ -1,5 +1,4 @@
-"""What keeps parity: maps of features that flip with their units, o -> s o, and of features that do
-not, e -> e.
+"""Maps that keep parity: some features flip with their units, o -> s o, others do not, e -> e.
 
     u = G (m + S [o, o_0]),      t = gelu(E_1 norm(e) + E_2 cos u + m_e + c)
     e <- e + E_3 t,              o <- o + O (sin u * (1 + E_4 t))

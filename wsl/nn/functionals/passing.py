@@ -1,5 +1,4 @@
-"""Between weights and nodes: weights that belong to one unit, messages along the others, and
-readings of the whole.
+"""Between weights and nodes: weights of single units, messages along the others, and readings.
 
     lift     h_i = sum_k v_i[k] L_k            for tensors v with one axis of units
     message  m_i = sum_jk W_ij[k] A_k h_j      for tensors W with two; backwards with W transposed

@@ -1,15 +1,14 @@
 """`ProbeNet`: read a network by what it answers to learned questions.
 
-    f(theta) = MLP(F_theta(u_1), ..., F_theta(u_N)),      u = free parameters, or u = D_3 D_2 D_1 z
-                                                          from learned codes z
+    f(theta) = MLP(F_theta(u_1), ..., F_theta(u_N))
 
-F is the base network, run for all members at once by vmap; the D are matrices without nonlinearity,
-the regulariser of Kahana et al. (2024), Deep Linear Probe Generators for Weight Space Learning,
-arXiv 2410.10811 (theirs are convolutions). Invariant to whatever leaves the function as it is,
-permutations, signs, scales and phases alike, known to the specification or not, because weights are
-seen through F only; for the same reason it cannot tell apart two weights of one function. Gradients
-reach the probes, not the weights' training. Layers that vmap cannot batch need
-``vectorized=False``.
+with u free parameters, or u = D_3 D_2 D_1 z from learned codes z. F is the base network, run for
+all members at once by vmap; the D are matrices without nonlinearity, the regulariser of Kahana et
+al. (2024), Deep Linear Probe Generators for Weight Space Learning, arXiv 2410.10811 (theirs are
+convolutions). Invariant to whatever leaves the function as it is, permutations, signs, scales and
+phases alike, known to the specification or not, because weights are seen through F only; for the
+same reason it cannot tell apart two weights of one function. Gradients reach the probes, not the
+weights' training. Layers that vmap cannot batch need ``vectorized=False``.
 """
 
 from __future__ import annotations
@@ -100,14 +99,14 @@ class ProbeNet(Functional):
                 raise
             raise ValueError(
                 "ProbeNet: torch.vmap cannot run this network for many weights at once "
-                f"({error}); set "
-                "vectorized=False, which runs them one by one"
+                f"({error}); set vectorized=False, which runs them one by one"
             ) from None
 
 
 class _Frozen:
-    """F(theta, x) of a module; not a submodule, so that the module's own weights are neither
-    trained nor saved.
+    """F(theta, x) of a module.
+
+    Not a submodule, so that the module's own weights are neither trained nor saved.
     """
 
     def __init__(self, base: nn.Module):

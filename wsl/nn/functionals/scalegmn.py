@@ -1,5 +1,4 @@
-"""`ScaleGMN`: a graph metanetwork that does not see permutations, signs, positive scales and phases
-of units.
+"""`ScaleGMN`: a graph metanetwork blind to permutations, signs, scales and phases of units.
 
     m_i = sum_j sum_k W_ij[k] A_k h_j,      h_i <- update(h_i, m_i, context)
     f(theta) = MLP(mean h, max h, sum_i V_i h_i)

@@ -1,5 +1,4 @@
-"""`WeightTokens`: a transformer on pieces of weights, for networks that are too large to give every
-weight features.
+"""`WeightTokens`: a transformer on pieces of weights, for networks too large for anything finer.
 
     t_n = E x[piece n] + e(tensor) + p(row, column)
     f(theta) = MLP(mean_n Transformer(t_1, ..., t_N)_n)

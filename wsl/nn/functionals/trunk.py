@@ -1,5 +1,4 @@
-"""The trunk that several networks share: lift every weight to channels, then equivariant residual
-layers.
+"""The trunk that several networks share: lift weights to channels, then residual layers.
 
     h = lift(x);      h <- h + gelu(H_l(norm(h)))  for l = 1..L
 

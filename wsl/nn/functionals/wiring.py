@@ -1,17 +1,17 @@
-"""The wiring of an architecture as a graph: units are nodes, weights are edges; read from the
-specification alone.
+"""The wiring of an architecture as a graph: units are nodes and weights are edges.
 
     unit of a group, position of a fixed axis, tensor  ->  node
     entry of a tensor  ->  edge source -> target
 
-An entry joins the units on two of its axes: permutable axes first, then fixed axes on the tensor
-axes that are left; the later axis is the source, as in a weight (out, in). With one such axis the
-other end is the node of the tensor (a bias node), with none both ends are. Positions on the
-remaining fixed axes (kernels, gates) and the parts of a concatenation (queries, keys) are told by
-coordinates: parallel edges. A unit of a family is joined to its parent by an edge without weight.
-Lim et al. (2023), Graph Metanetworks, arXiv 2312.04501; Kofinas et al. (2024), arXiv 2403.12143.
-Groups of size one have no node. A tensor with three permutable axes is refused. Permuting weights
-by an element of the group renumbers the nodes, no more.
+It is read from the specification alone. An entry joins the units on two of its axes: permutable
+axes first, then fixed axes on the tensor axes that are left; the later axis is the source, as in a
+weight (out, in). With one such axis the other end is the node of the tensor (a bias node), with
+none both ends are. Positions on the remaining fixed axes (kernels, gates) and the parts of a
+concatenation (queries, keys) are told by coordinates: parallel edges. A unit of a family is joined
+to its parent by an edge without weight. Lim et al. (2023), Graph Metanetworks, arXiv 2312.04501;
+Kofinas et al. (2024), arXiv 2403.12143. Groups of size one have no node. A tensor with three
+permutable axes is refused. Permuting weights by an element of the group renumbers the nodes, no
+more.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""`Conditioned`: a functional that is also told columns of metadata, such as the activation that
-weights cannot show.
+"""`Conditioned`: a functional that is also told columns of metadata, which weights cannot show.
 
     f(theta, c) = A gelu((1 + gamma(c)) * g(theta) + beta(c)) + a
     gamma, beta linear in the code c
