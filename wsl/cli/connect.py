@@ -24,23 +24,6 @@ from wsl.params import Params
 
 def run(arguments: Sequence[str]) -> None:
     """Write ``path.csv``, ``path.png`` and ``result.json``."""
-    options = _parser().parse_args(arguments)
-    folder = Path(options.output)
-    kept = {
-        name: getattr(options, name) for name in ("points", "split", "reset_batch_norm", "seed")
-    }
-    kept |= described(options, "matcher")
-    head = result("connect", kept, {"a": options.a, "b": options.b})
-    done = finished(folder, head) or _connect(options, chosen_matcher(options), head)
-    for name, scores in done["paths"].items():
-        say(
-            f"{folder}: {name:<8} loss barrier {scores['loss_barrier']:.4f}, midpoint loss "
-            f"{scores['midpoint_loss']:.4f}, "
-            f"midpoint accuracy {scores['midpoint_accuracy']:.4f}"
-        )
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsl connect", description="Loss along the straight line between two checkpoints."
     )
@@ -56,7 +39,20 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="recompute batch-norm statistics on training data at every point",
     )
-    return parser
+    options = parser.parse_args(arguments)
+    folder = Path(options.output)
+    kept = {
+        name: getattr(options, name) for name in ("points", "split", "reset_batch_norm", "seed")
+    }
+    kept |= described(options, "matcher")
+    head = result("connect", kept, {"a": options.a, "b": options.b})
+    done = finished(folder, head) or _connect(options, chosen_matcher(options), head)
+    for name, scores in done["paths"].items():
+        say(
+            f"{folder}: {name:<8} loss barrier {scores['loss_barrier']:.4f}, midpoint loss "
+            f"{scores['midpoint_loss']:.4f}, "
+            f"midpoint accuracy {scores['midpoint_accuracy']:.4f}"
+        )
 
 
 def resetter(pair: checkpoints.Pair) -> Callable[[Params], Params]:

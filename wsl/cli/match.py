@@ -21,31 +21,6 @@ from wsl.zoo import write_checkpoint
 
 def run(arguments: Sequence[str]) -> None:
     """Match, write the aligned checkpoint, the permutation and the evidence."""
-    options = _parser().parse_args(arguments)
-    matcher = chosen_matcher(options)
-    pair = checkpoints.load(options)
-    found = match(pair.spec, pair.a, pair.b, matcher)
-    aligned, out = found(pair.b), Path(options.output)
-    config = {"seed": options.seed, **described(options, "matcher")}
-    evidence = {
-        **result("match", config, {"a": options.a, "b": options.b}),
-        "objective": found.objective,
-        "sweeps": found.sweeps,
-        "converged": found.converged,
-        "distance_before": distance(pair.a, pair.b),
-        "distance_after": distance(pair.a, aligned),
-    }
-    write_with(out, lambda path: write_checkpoint(path, aligned, pair.metadata))
-    permutation = cast("Permutation", found.permutation)
-    write_with(out.with_suffix(".permutation.json"), permutation.save)
-    write_json(out.with_suffix(".result.json"), evidence)
-    say(
-        f"{out}: distance {evidence['distance_before']:.4f} -> {evidence['distance_after']:.4f} "
-        f"in {found.sweeps} sweeps" + ("" if found.converged else ", NOT converged")
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsl match", description="Bring checkpoint B to checkpoint A by permuting its units."
     )
@@ -57,7 +32,33 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="aligned B as .safetensors; OUT.permutation.json and OUT.result.json beside it",
     )
-    return parser
+    options = parser.parse_args(arguments)
+    matcher = chosen_matcher(options)
+    pair = checkpoints.load(options)
+    found = match(pair.spec, pair.a, pair.b, matcher)
+    aligned = found(pair.b)
+    out = Path(options.output)
+    before, after = distance(pair.a, pair.b), distance(pair.a, aligned)
+    config = {"seed": options.seed, **described(options, "matcher")}
+    head = result("match", config, {"a": options.a, "b": options.b})
+    write_with(out, lambda path: write_checkpoint(path, aligned, pair.metadata))
+    permutation = cast("Permutation", found.permutation)
+    write_with(out.with_suffix(".permutation.json"), permutation.save)
+    write_json(
+        out.with_suffix(".result.json"),
+        {
+            **head,
+            "objective": found.objective,
+            "sweeps": found.sweeps,
+            "converged": found.converged,
+            "distance_before": before,
+            "distance_after": after,
+        },
+    )
+    say(
+        f"{out}: distance {before:.4f} -> {after:.4f} in {found.sweeps} sweeps"
+        + ("" if found.converged else ", NOT converged")
+    )
 
 
 def add_matcher_arguments(parser: argparse.ArgumentParser) -> None:

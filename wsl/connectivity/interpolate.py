@@ -20,11 +20,10 @@ from wsl.params import Params
 
 
 def lerp(a: Mapping[str, Tensor], b: Mapping[str, Tensor], t: float) -> Params:
-    """Weights at ``t`` on the line from ``a`` to ``b``, in the order, dtype and device of ``a``;
-    leading axes may be batch.
+    """Weights at ``t`` on the line from ``a`` to ``b``, in the order, dtype and device of ``a``.
 
-    ``t`` may lie outside [0, 1]. Raises ValueError naming the first tensor that only one of them
-    has or whose shapes differ.
+    ``t`` may lie outside [0, 1]; leading axes may be batch.
+    Raises ValueError naming the first tensor that only one of them has or whose shapes differ.
     """
     check_alike(a, b)
     return {
