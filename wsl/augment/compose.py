@@ -12,12 +12,10 @@ from wsl.params import Params
 
 
 class Augmentation(Protocol):
-    """Stacked weights, every tensor (batch, *shape), to weights of the same shapes; a random choice
-    for each row.
-    """
+    """A function of stacked weights, every tensor (batch, *shape), that draws for each row."""
 
     def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator, /) -> Params:
-        """Augment; the input stays as it is."""
+        """Weights of the same shapes; the input stays as it is."""
         ...
 
 

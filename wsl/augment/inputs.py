@@ -24,8 +24,9 @@ from wsl.symmetry import PermutationSpec, SpecError
 
 
 def first_layer(spec: PermutationSpec) -> tuple[str, str]:
-    """Names of the first matrix (units, fixed coordinates) and of the bias of its units, or
-    `SpecError`.
+    """Names of the first matrix (units, fixed coordinates) and of the bias of its units.
+
+    Raises `SpecError` if there is none.
     """
     for name, axes in spec.annotations:
         if len(axes) == 2 and not _is_fixed(axes[0]) and _is_fixed(axes[1]):
@@ -40,8 +41,9 @@ def first_layer(spec: PermutationSpec) -> tuple[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Rotate:
-    """Rotate the plane by an angle drawn from +-``degrees``; the first layer must read two
-    coordinates.
+    """Rotate the plane by an angle drawn from +-``degrees``.
+
+    The first layer must read two coordinates.
     """
 
     weight: str

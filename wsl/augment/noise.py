@@ -1,12 +1,11 @@
-"""Augmentations that know nothing of the network: noise, dropped weights, and dropped small
-weights.
+"""Augmentations that know nothing of the network: noise, and weights that are set to zero.
 
     noise      w + e,  e ~ N(0, (scale * std(w))^2),  std over one tensor of one checkpoint
     dropout    w * m,  m ~ Bernoulli(1 - p);  divided by 1 - p if asked to
     quantile   0 where |w| is below the q-quantile of one checkpoint's weights,  q ~ U(0, most)
 
-Shamsian et al. (2024), arXiv 2402.04081, with their defaults. They change the function, so they are
-labels' noise too.
+Shamsian et al. (2024), arXiv 2402.04081, with their defaults. They change the function, and so
+what a label says of it.
 """
 
 from __future__ import annotations
@@ -74,15 +73,17 @@ class QuantileDropout:
     def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator) -> Params:
         """Weights (batch, *shape), the smallest of them zero."""
         names = floating(params)
-        sizes = (
-            torch.cat([params[name].abs().flatten(1).float() for name in names], 1).sort(1).values
-        )
-        share = (
-            torch.rand(rows(params), generator=generator).to(sizes, non_blocking=True) * self.most
-        )
-        cut = sizes.gather(1, (share * (sizes.shape[1] - 1)).long()[:, None])[:, 0]
+        sizes = torch.cat([params[name].abs().flatten(1).float() for name in names], 1)
+        drawn = torch.rand(rows(params), generator=generator)
+        cut = _quantile(sizes, drawn.to(sizes, non_blocking=True) * self.most)
         small = {name: params[name].abs() < per_row(cut, params[name]) for name in names}
         return {**params, **{name: params[name].masked_fill(small[name], 0) for name in names}}
+
+
+def _quantile(values: Tensor, share: Tensor) -> Tensor:
+    """In each row (batch, n) the entry below which a share (batch,) of them lies."""
+    place = (share * (values.shape[1] - 1)).long()
+    return values.sort(1).values.gather(1, place[:, None])[:, 0]
 
 
 def _normal(tensor: Tensor, generator: torch.Generator) -> Tensor:

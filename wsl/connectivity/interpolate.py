@@ -22,11 +22,10 @@ __all__ = ["check_alike", "lerp"]
 
 
 def lerp(a: Mapping[str, Tensor], b: Mapping[str, Tensor], t: float) -> Params:
-    """Weights at ``t`` on the line from ``a`` to ``b``, in the order, dtype and device of ``a``;
-    leading axes may be batch.
+    """Weights at ``t`` on the line from ``a`` to ``b``, in the order, dtype and device of ``a``.
 
-    ``t`` may lie outside [0, 1]. Raises ValueError naming the first tensor that only one of them
-    has or whose shapes differ.
+    ``t`` may lie outside [0, 1]; leading axes may be batch.
+    Raises ValueError naming the first tensor that only one of them has or whose shapes differ.
     """
     check_alike(a, b)
     return {

@@ -1,5 +1,4 @@
-"""Linear mode connectivity: loss and accuracy along the line between two networks, and the barrier
-on it.
+"""Linear mode connectivity: losses along the line between two networks, and the barrier on it.
 
     barrier = max_t L(lerp(a, b, t)) - [(1 - t) L(a) + t L(b)]
 
@@ -26,8 +25,9 @@ Evaluate = Callable[[Params], tuple[float | Tensor, float | Tensor]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PathLosses:
-    """Loss and accuracy at the points ``t`` of a path from 0 to 1; three float64 tensors of one
-    length, on the CPU.
+    """Loss and accuracy at the points ``t`` of a path from 0 to 1.
+
+    Three float64 tensors of one length, on the CPU.
     """
 
     t: Tensor
@@ -62,15 +62,17 @@ def path_losses(
 
 
 def loss_barrier(path: PathLosses) -> float:
-    """Largest excess of the loss over the line between the losses of the ends; 0 for a path that
-    lies on or below it.
+    """Largest excess of the loss over the line between the losses of the ends.
+
+    0 for a path that lies on or below that line.
     """
     return float((path.loss - torch.lerp(path.loss[0], path.loss[-1], path.t)).max())
 
 
 def mean_barrier(path: PathLosses) -> float:
-    """Largest loss on the path minus the mean of the two ends, the convention of Git Re-Basin;
-    unequal ends raise it.
+    """Largest loss on the path minus the mean of the two ends, the convention of Git Re-Basin.
+
+    Unequal ends raise it.
     """
     return float(path.loss.max() - (path.loss[0] + path.loss[-1]) / 2)
 

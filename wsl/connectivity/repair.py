@@ -1,13 +1,13 @@
-"""Batch-norm reset: measure the running statistics of merged weights anew, since they are not the
-mean of the members'.
+"""Batch-norm reset: measure the running statistics of merged weights anew on data.
 
     mu <- mean over batches of E_batch[x],   var <- mean over batches of Var_batch[x]
 
-One pass over some training data without gradients, with a cumulative average, as in Izmailov et al.
-(2018), arXiv 1803.05407, and section 4 of Jordan et al., REPAIR (2023), arXiv 2211.08403. Needs
-inputs, no labels. Equal to what `nn.BatchNorm` itself accumulates from reset statistics with
-``momentum=None``. Only batch norm runs in training mode: dropout stays off. Networks without batch
-norm come back unchanged. It does not rescale networks that have no batch norm (REPAIR proper does).
+They are not the mean of the members' statistics. One pass over some training data without
+gradients, with a cumulative average, as in Izmailov et al. (2018), arXiv 1803.05407, and section 4
+of Jordan et al., REPAIR (2023), arXiv 2211.08403. Needs inputs, no labels. Equal to what
+`nn.BatchNorm` itself accumulates from reset statistics with ``momentum=None``. Only batch norm runs
+in training mode: dropout stays off. Networks without batch norm come back unchanged. It does not
+rescale networks that have no batch norm (REPAIR proper does).
 """
 
 from __future__ import annotations
@@ -25,23 +25,18 @@ from wsl.params import Params, call
 def reset_batch_norm(
     model: nn.Module, params: Mapping[str, Tensor], batches: Iterable[Tensor | tuple[Tensor, ...]]
 ) -> Params:
-    """``params`` of one checkpoint with batch-norm statistics measured on ``batches``; nothing is
-    changed in place.
+    """``params`` of one checkpoint with batch-norm statistics measured on ``batches``.
 
-    A batch is a tensor of inputs, or a tuple or list that starts with it, as data loaders yield.
-    Raises ValueError when there is batch norm and no batch.
+    Nothing is changed in place. A batch is a tensor of inputs, or a tuple or list that starts with
+    it, as data loaders yield. Raises ValueError when there is batch norm and no batch.
     """
     fresh = {name: tensor.detach().clone() for name, tensor in params.items()}
     network = copy.deepcopy(model).eval()
-    norms = {
-        name: m
-        for name, m in network.named_modules()
-        if isinstance(m, _BatchNorm) and m.running_mean is not None
-    }
+    norms = _batch_norms(network)
     if not norms:
         return fresh
     for name, norm in norms.items():
-        norm.momentum = None
+        norm.momentum = None  # a cumulative average: every batch counts alike
         norm.train()
         _restart(fresh, f"{name}." if name else "")
     seen = 0
@@ -55,6 +50,15 @@ def reset_batch_norm(
             "iterator used up?"
         )
     return fresh
+
+
+def _batch_norms(network: nn.Module) -> dict[str, _BatchNorm]:
+    """The modules that keep running statistics, by name."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    }
 
 
 def _restart(params: Params, prefix: str) -> None:

@@ -69,10 +69,7 @@ def merge(
         "method": repr(method),
         "members": len(members),
         "matcher": None if spec is None else repr(matcher or matching.WeightMatching()),
-        **{
-            key: [getattr(m, key) for m in found if m]
-            for key in ("objective", "sweeps", "converged")
-        },
+        **_evidence([m for m in found if m]),
         "repaired": repair is not None,
     }
     return Merged(_repaired(merged, repair, data), report)
@@ -117,6 +114,10 @@ def _matches(
     if base is not None:
         return [match(spec, base, member, matcher) for member in members]
     return [None, *(match(spec, members[0], member, matcher) for member in members[1:])]
+
+
+def _evidence(found: Sequence[Match]) -> dict[str, list[Any]]:
+    return {key: [getattr(m, key) for m in found] for key in ("objective", "sweeps", "converged")}
 
 
 def _repaired(merged: Params, repair: Repair | None, data: Batches | None) -> Params:

@@ -85,14 +85,7 @@ class Ascent:
         The rest of a block's weight is ignored, since it is tied to axes that are still unknown.
         """
         found, b = self.found.copy(), self.weights.b.copy()
-        solved: dict[str, None] = {}
-        for name in order:
-            block = self.plan.blocks[name]
-            known = block.known(solved)
-            if len(known) == len(block.terms):
-                self.open[name][:] = False
-            self._take(block, self._best(block, self._scores(block, known, ALL), ALL))
-            solved[name] = None
+        self._solve_known(order)
         everything = range(len(b))
         now = self.weights.inner(everything, self.weights.b)
         worse = now < self.weights.inner(everything, b)
@@ -102,6 +95,16 @@ class Ascent:
             self.kept = {}
             for waiting in self.open.values():
                 waiting |= worse
+
+    def _solve_known(self, order: Sequence[str]) -> None:
+        solved: dict[str, None] = {}
+        for name in order:
+            block = self.plan.blocks[name]
+            known = block.known(solved)
+            if len(known) == len(block.terms):
+                self.open[name][:] = False
+            self._take(block, self._best(block, self._scores(block, known, ALL), ALL))
+            solved[name] = None
 
     def sweep(self, order: Sequence[str]) -> None:
         """Visit every block once, in this order, in the rows where it is open."""
@@ -140,15 +143,8 @@ class Ascent:
         """The assignments of largest linear score; None if no row gains over standing still."""
         if not scores:
             return None
-        odd = block.group in self.found.signs
         with self._timed("assignment"):
-            total, inner = _paired(block, scores)
-            group = assign(total.abs() if odd else total)
-        chosen = total.gather(2, group[..., None])[..., 0]
-        still = sum(m.diagonal(dim1=1, dim2=2).double().sum(1) for m in scores.values())
-        gain = (chosen.abs() if odd else chosen).double().sum(1) - still
-        flip = torch.where(chosen < 0, -1.0, 1.0).to(chosen) if odd else None
-        step = BlockStep(rows, group, _of_chosen(inner, group), flip, gain.cpu())
+            step = _assigned(block, scores, rows, odd=block.group in self.found.signs)
         good = step.gain > self.weights.noise(block)[rows]
         return step.where(good) if bool(good.any()) else None
 
@@ -216,6 +212,16 @@ def _total(terms: Iterable[Scores]) -> Scores:
         for name, matrix in term.items():
             total[name] = total[name] + matrix if name in total else matrix
     return total
+
+
+def _assigned(block: GroupBlock, scores: Scores, rows: Rows, *, odd: bool) -> BlockStep:
+    total, inner = _paired(block, scores)
+    group = assign(total.abs() if odd else total)
+    chosen = total.gather(2, group[..., None])[..., 0]
+    still = sum(m.diagonal(dim1=1, dim2=2).double().sum(1) for m in scores.values())
+    gain = (chosen.abs() if odd else chosen).double().sum(1) - still
+    flip = torch.where(chosen < 0, -1.0, 1.0).to(chosen) if odd else None
+    return BlockStep(rows, group, _of_chosen(inner, group), flip, gain.cpu())
 
 
 def _paired(block: GroupBlock, scores: Scores) -> tuple[Tensor, Scores]:

@@ -97,6 +97,7 @@ class WeightMatching:
             row = {name: tensor[None] for name, tensor in b.items()}
             done = self._ascended(cut, a, row, valued=False)
             found = self._one(spec, done)
+            # One row can afford float64 products; they cost a pass over the weights.
             objective = inner_product(a, found(b), names)
             trace = done.trace(torch.tensor([objective], dtype=torch.float64))[0]
             found = dataclasses.replace(found, objective=objective, trace=trace)
@@ -137,25 +138,25 @@ class WeightMatching:
     def _run(self, ascent: Ascent, order: tuple[str, ...], rows: Tensor) -> Ascended:
         """Sweep until no row improves any more or the limit is reached."""
         sweeps = torch.zeros(ascent.count, dtype=torch.long)
+        nothing = torch.zeros(ascent.count, dtype=torch.float64)
         gains: list[Tensor] = []
         if self.anchored:
             ascent.anchor(order)
-            gains.append(torch.zeros(ascent.count, dtype=torch.float64))
+            gains.append(nothing)
             sweeps += 1
         visits = self._visits(list(ascent.plan.blocks))
         while bool(ascent.active.any()) and len(gains) < self.max_sweeps:
             sweeps += ascent.active
             ascent.sweep(next(visits))
             gains.append(ascent.gained)
-        nothing = torch.zeros(ascent.count, 0, dtype=torch.float64)
         return Ascended(
             rows,
             ascent.found.indices,
             ascent.found.signs,
-            nothing[:, 0:0].sum(1),
+            nothing,
             sweeps,
             ~ascent.active,
-            torch.stack(gains, 1) if gains else nothing,
+            torch.stack(gains, 1) if gains else nothing[:, None][:, :0],
             ascent.seconds,
         )
 
