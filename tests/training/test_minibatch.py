@@ -43,7 +43,7 @@ def test_its_steps_are_those_of_a_loop_written_out():
         norm = torch.nn.utils.clip_grad_norm_(two.parameters(), 0.3)
         optimizer.step()
         schedule.step()
-        expected.append((float(loss), float(norm)))
+        expected.append((float(loss.detach()), float(norm)))
     assert list(zip(losses.tolist(), norms.tolist(), strict=True)) == expected
     assert seen == [(step + 1, loss) for step, (loss, _) in enumerate(expected)]
     assert after == list(range(8))
