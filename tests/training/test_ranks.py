@@ -14,7 +14,17 @@ import torch
 from networks import BY_NAME
 from safetensors.torch import load_file
 
-from wsl.training import Hardware, RandomRows, Ranks, is_first
+from wsl.nn import StatBoost, StatNet
+from wsl.training import (
+    Hardware,
+    RandomRows,
+    Ranks,
+    ScoreRegression,
+    Settings,
+    alongside,
+    fit,
+    is_first,
+)
 from wsl.zoo import Zoo
 
 NETWORK = BY_NAME["mlp"]
@@ -147,25 +157,33 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on_when_started_again(
     assert history(tmp_path)[: len(more)] == [row["train_loss"] for row in more]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["settings.compile=true"], "compiled and captured steps are for one process"),
-        (["settings.nodes=2"], "settings.nodes=2: start the command on every machine by torchrun"),
-    ],
-)
-def test_what_several_processes_cannot_do_is_said_once(zoo, tmp_path, words, message):
-    run = subprocess.run(
-        command(zoo, tmp_path / "out", "settings.devices=2", *words),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=ENVIRONMENT,
-        check=False,
-    )
-    assert run.returncode == 2
-    assert message in run.stderr
-    assert run.stderr.count("\n") == 1
+def test_what_several_processes_cannot_do_is_refused_before_anything_is_done(zoo, tmp_path):
+    spec, objective = NETWORK.spec, ScoreRegression()
+    for how in ({"compile": True}, {"capture": True}):
+        settings = Settings(devices=2, accelerator="cpu", **how)
+        with pytest.raises(ValueError, match="compiled and captured steps are for one process"):
+            fit(StatNet(spec), Zoo(zoo), objective, settings=settings, folder=tmp_path)
+    settings = Settings(devices=2, accelerator="cpu")
+    with pytest.raises(ValueError, match="StatBoost is for one process"):
+        fit(StatBoost(spec), Zoo(zoo), objective, settings=settings, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_machines_need_an_address_to_meet_at(monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    beside = alongside(Hardware("cpu", nodes=2), print, [])
+    with pytest.raises(ValueError, match=r"settings.nodes=2: start the command .* by torchrun"):
+        beside.__enter__()
+
+
+def test_torchrun_says_how_many_processes_there_are(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "6")
+    found = Hardware("cpu", devices=2, nodes=3)
+    assert Hardware("cpu").resolved() == found.resolved() == found
+    with pytest.raises(ValueError, match="devices=2 and nodes=1, but torchrun started 2 of 6"):
+        Hardware("cpu", devices=2).resolved()
 
 
 def test_shares_are_in_order_and_complete():
