@@ -69,13 +69,7 @@ def blocks(spec: PermutationSpec) -> tuple[TensorBlock, ...]:
 
 
 def _block(piece: Piece, per: dict[str, str | None]) -> TensorBlock:
-    for atom, parent in zip(piece.atoms, piece.parents, strict=True):
-        owner = None if parent is None else str(piece.atoms[parent])
-        if owner is not None and per[owner] is not None:
-            raise SpecError(
-                f"{piece.tensor}: '{atom}' is a family per '{owner}', itself a family; only one "
-                "level is supported"
-            )
+    _refuse_nested(piece, per)
     # A group of one element permutes nothing, so its axis is as good as a fixed one.
     moving = [
         axis
@@ -85,6 +79,16 @@ def _block(piece: Piece, per: dict[str, str | None]) -> TensorBlock:
     still = [axis for axis in range(len(piece.atoms)) if axis not in moving]
     fixed = math.prod(piece.shape[axis] for axis in still)
     return TensorBlock(piece, (*moving, *still), _space(piece, moving), fixed)
+
+
+def _refuse_nested(piece: Piece, per: dict[str, str | None]) -> None:
+    for atom, parent in zip(piece.atoms, piece.parents, strict=True):
+        owner = None if parent is None else str(piece.atoms[parent])
+        if owner is not None and per[owner] is not None:
+            raise SpecError(
+                f"{piece.tensor}: '{atom}' is a family per '{owner}', itself a family; only one "
+                "level is supported"
+            )
 
 
 def _space(piece: Piece, moving: Sequence[int]) -> Space:

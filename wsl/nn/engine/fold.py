@@ -106,9 +106,8 @@ def _private(sources: Sequence[Space], targets: Sequence[Space], block: int) -> 
     counts = [
         Counter(axis.group for other in side for axis in other) for side in (sources, targets)
     ]
-    found = tuple(
-        i for i, axis in enumerate(space) if all(count[axis.group] == 1 for count in counts)
-    )
+    alone = {axis.group for axis in space if all(count[axis.group] == 1 for count in counts)}
+    found = tuple(i for i, axis in enumerate(space) if axis.group in alone)
     positions = math.prod(space[i].size for i in found)
     return found if len(found) > 1 and positions <= LARGEST else ()
 
@@ -129,19 +128,23 @@ def _without(spaces: Sequence[Space], private: Mapping[int, tuple[int, ...]]) ->
 def _fold(block: int, space: Space, private: tuple[int, ...], *, lanes: Sequence[Lane]) -> Fold:
     sizes = tuple(space[i].size for i in private)
     rest = tuple(i for i in range(len(space)) if i not in private)
-    chosen = [
-        kept for k in range(1, len(private) + 1) for kept in itertools.combinations(private, k)
-    ]
-    position = {frozenset(label for label, _ in lane.signature): i for i, lane in enumerate(lanes)}
     # In the tree of the folded block axis 0 is all private axes at once, axis k is rest[k - 1].
-    tree, nodes = subsets_tree((GroupAxis("", math.prod(sizes)), *(space[i] for i in rest)))
-    kept_rest = [[rest[k - 1] for k in keep if k] for keep in nodes]
+    tree, by_set = subsets_tree((GroupAxis("", math.prod(sizes)), *(space[i] for i in rest)))
+    kept_rest = [[rest[k - 1] for k in keep if k] for keep in by_set]
+    sets = [kept for k in range(1, len(private) + 1) for kept in itertools.combinations(private, k)]
+    positions = _positions(lanes)
     found = tuple(
-        tuple(position[frozenset(space[i].group for i in (*own, *kept))] for kept in chosen)
+        tuple(positions[frozenset(space[i].group for i in (*own, *kept))] for kept in sets)
         for own in kept_rest
     )
-    mix = _mix(sizes, [[private.index(i) for i in kept] for kept in chosen])
-    return Fold(block, private, rest, sizes, tree, tuple(nodes.values()), found, _basis(sizes), mix)
+    mix = _mix(sizes, [[private.index(i) for i in kept] for kept in sets])
+    nodes = tuple(by_set.values())
+    return Fold(block, private, rest, sizes, tree, nodes, found, _basis(sizes), mix)
+
+
+def _positions(lanes: Sequence[Lane]) -> dict[frozenset[str], int]:
+    """The lane of each set of labels; a simple block has every label once."""
+    return {frozenset(label for label, _ in lane.signature): i for i, lane in enumerate(lanes)}
 
 
 def _basis(sizes: Sequence[int]) -> Matrix:

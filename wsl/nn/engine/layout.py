@@ -98,8 +98,8 @@ def _cut(tensor: Tensor, block: TensorBlock) -> Tensor:
             tensor = tensor.narrow(dim, start, length)
     batch, channels, moving = tensor.shape[0], tensor.shape[-1], len(block.space)
     tensor = tensor.reshape(batch, *block.piece.shape, channels)
-    order = [axis + 1 for axis in block.order]
-    tensor = tensor.permute(*order[:moving], 0, *order[moving:], tensor.dim() - 1)
+    *order, last = (axis + 1 for axis in (*block.order, len(block.order)))
+    tensor = tensor.permute(*order[:moving], 0, *order[moving:], last)
     return tensor.reshape(*tensor.shape[: moving + 1], block.fixed * channels)
 
 

@@ -116,10 +116,9 @@ class _LaneLinear(nn.Module):
         self.shape = dense.shape
         self.where: Tensor
         if lane.fits is not None:
-            mask = _repeated(_repeated(torch.tensor(lane.fits), self.widths, 0), columns, 1)
-            mask = mask.flatten()
-            self.register_buffer("where", mask.nonzero().squeeze(1), persistent=False)
-            dense = dense.flatten()[mask]
+            where = _entries(lane.fits, self.widths, columns)
+            self.register_buffer("where", where, persistent=False)
+            dense = dense.flatten()[where]
         self.weight = nn.Parameter(dense)
         constant = bias and not lane.signature
         self.bias = nn.Parameter(torch.zeros(sum(self.widths))) if constant else None
@@ -146,6 +145,12 @@ class _LaneLinear(nn.Module):
             return self.weight
         zeros = self.weight.new_zeros(self.shape.numel())
         return zeros.index_copy(0, self.where, self.weight).view(self.shape)
+
+
+def _entries(fits: Sequence[Sequence[bool]], rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+    """Which entries of the flat matrix belong to pairs that fit."""
+    mask = _repeated(_repeated(torch.tensor(fits), rows, 0), columns, 1)
+    return mask.flatten().nonzero().squeeze(1)
 
 
 def _repeated(values: Tensor, counts: Sequence[int], dim: int) -> Tensor:

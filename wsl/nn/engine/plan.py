@@ -99,12 +99,16 @@ def compile_plan(sources: tuple[Space, ...], targets: tuple[Space, ...]) -> Laye
     shared = sorted(enter.keys() & leave.keys(), key=lambda s: (len(s), s))
     pools = grow(sources, itertools.chain(*(enter[s] for s in shared)))
     spreads = grow(targets, itertools.chain(*(leave[s] for s in shared)))
-    lanes = tuple(
-        Lane(s, _ports(pools, enter[s]), _ports(spreads, leave[s]), fits)
-        for s in shared
-        for fits in [_fits(_placed(sources, enter[s]), _placed(targets, leave[s]))]
-    )
-    return LayerPlan(tuple(t.freeze() for t in pools), tuple(t.freeze() for t in spreads), lanes)
+    lanes = []
+    for signature in shared:
+        ports = _ports(pools, enter[signature]), _ports(spreads, leave[signature])
+        fits = _fits(_placed(sources, enter[signature]), _placed(targets, leave[signature]))
+        lanes.append(Lane(signature, *ports, fits))
+    return LayerPlan(_frozen(pools), _frozen(spreads), tuple(lanes))
+
+
+def _frozen(trees: Iterable[TreeGrower]) -> tuple[ReductionTree, ...]:
+    return tuple(tree.freeze() for tree in trees)
 
 
 def _uses(spaces: Sequence[Space], *, every_order: bool) -> Mapping[Signature, list[Use]]:

@@ -144,9 +144,8 @@ class GraphMetanetwork(Functional):
         # One zero behind the weights is the value of edges without weight.
         values = F.pad(ravel(self.normalizer(params), 1), (0, 1))
         count, graph = len(values), wiring_on(self.spec, values.device)
-        own = torch.arange(count, device=values.device)
-        size = len(graph.node_kind)
-        ends = graph.ends[:, None] + size * own[:, None]
+        first = len(graph.node_kind) * torch.arange(count, device=values.device)
+        ends = graph.ends[:, None] + first[:, None]
         return _Graphs(
             rearrange(values[:, graph.entry], "graph edge -> (graph edge) 1"),
             self._embed_nodes(graph.node_kind, graph.node_place).repeat(count, 1),
@@ -154,7 +153,7 @@ class GraphMetanetwork(Functional):
             rearrange(ends, "side graph edge -> side (graph edge)"),
             graph.node_kind.repeat(count),
             graph.edge_kind.repeat(count),
-            own.repeat_interleave(size),
+            _numbers(count, like=graph.node_kind),
             count,
         )
 
@@ -246,6 +245,11 @@ class Gather(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return rearrange(x, "edge (head d) -> edge head d", head=self.heads)
+
+
+def _numbers(count: int, *, like: Tensor) -> Tensor:
+    """The number of the graph of each node, for ``count`` graphs with as many nodes as ``like``."""
+    return torch.arange(count, device=like.device).repeat_interleave(len(like))
 
 
 def _mean_by_kind(x: Tensor, kind: Tensor, graph: Tensor, *, count: int, kinds: int) -> Tensor:

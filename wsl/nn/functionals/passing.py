@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.functionals.nodes import NodeBlocks, Slot
-from wsl.nn.functionals.parity import linear, padded
+from wsl.nn.functionals.parity import by_slot, linear, padded
 from wsl.nn.functionals.trunk import with_logarithm
 
 RANK = 9
@@ -89,9 +89,7 @@ class NodeLift(nn.Module):
         ]
         even, odd = self.nodes.pack(found, pieces[0], 2 * self.start.shape[1])
         (a, b), (c, d) = even.chunk(2, -1), odd.chunk(2, -1)
-        start = torch.cat(
-            [row.expand(size, -1) for row, size in zip(self.start, self.nodes.sizes, strict=True)]
-        )
+        start = by_slot(self.start, self.nodes.sizes)
         return a + F.gelu(b) + start + padded(d.cos(), start.shape[0]), c + d.sin()
 
 

@@ -67,9 +67,9 @@ class WeightTokens(Functional):
         self.entries: Tensor
         self.tensors: Tensor
         self.places: Tensor
-        self.register_buffer("entries", entries, persistent=False)
-        self.register_buffer("tensors", tensors, persistent=False)
-        self.register_buffer("places", places, persistent=False)
+        buffers = {"entries": entries, "tensors": tensors, "places": places}
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=False)
         self.embed, self.tensor = nn.Linear(2 * token, hidden), nn.Embedding(len(spec.axes), hidden)
         self.place = nn.Linear(2 * (1 + 2 * frequencies), hidden, bias=False)
         self.layers = nn.ModuleList(_layer(hidden, heads, dropout) for _ in range(layers))
@@ -108,13 +108,21 @@ def _tokens(spec: PermutationSpec, token: int) -> tuple[Tensor, Tensor, Tensor]:
     total = sum(shape.numel() for shape in spec.shapes.values())
     for i, shape in enumerate(spec.shapes.values()):
         rows = shape[0] if len(shape) > 1 else 1
-        index = start + rearrange(torch.arange(shape.numel()), "(row entry) -> row entry", row=rows)
-        padded = F.pad(index, (0, -index.shape[1] % token), value=total)
-        entries.append(rearrange(padded, "row (column n) -> (row column) n", n=token))
-        tensors.append(torch.full((len(entries[-1]),), i))
-        places.append(torch.cartesian_prod(_line(rows), _line(padded.shape[1] // token)))
+        index = torch.arange(start, start + shape.numel())
+        pieces = _rows_in_pieces(index, rows, token, filler=total)
+        columns = len(pieces) // rows
+        entries.append(pieces)
+        tensors.append(torch.full((len(pieces),), i))
+        places.append(torch.cartesian_prod(_line(rows), _line(columns)))
         start += shape.numel()
     return torch.cat(entries), torch.cat(tensors), torch.cat(places)
+
+
+def _rows_in_pieces(index: Tensor, rows: int, token: int, *, filler: int) -> Tensor:
+    """Pieces of ``token`` entries, row after row; the last of each row is filled up."""
+    matrix = rearrange(index, "(row entry) -> row entry", row=rows)
+    padded = F.pad(matrix, (0, -matrix.shape[1] % token), value=filler)
+    return rearrange(padded, "row (column n) -> (row column) n", n=token)
 
 
 def _line(size: int) -> Tensor:

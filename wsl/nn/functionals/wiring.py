@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from wsl.nn.engine import BlockLayout, TensorBlock, encoded
+from wsl.nn.functionals.nodes import alive
 from wsl.symmetry import PermutationSpec, SpecError, windows
 
 NODE_KINDS = ("unit", "fixed", "tensor")
@@ -89,14 +90,9 @@ def wiring(spec: PermutationSpec) -> Wiring:
         if group.per and grower.has(group.name)
     ]
     joined = _Edges(*(torch.cat(parts) for parts in zip(*edges, strict=True)))
-    return Wiring(
-        torch.cat(grower.kinds),
-        torch.cat(grower.places),
-        torch.stack([joined.source, joined.target]),
-        joined.kind,
-        joined.place,
-        joined.entry,
-    )
+    ends = torch.stack([joined.source, joined.target])
+    nodes = torch.cat(grower.kinds), torch.cat(grower.places)
+    return Wiring(*nodes, ends, joined.kind, joined.place, joined.entry)
 
 
 def _entries(spec: PermutationSpec) -> dict[str, Tensor]:
@@ -143,13 +139,12 @@ class _Grower:
         chosen, rest = self._choose(block)
         target, source = self._both_ends(block, chosen, entry.shape)
         places = [torch.tensor(self.depth[block]), *self._coordinates(block, rest)]
-        return _Edges(
-            source.expand(entry.shape).flatten(),
-            target.expand(entry.shape).flatten(),
-            torch.full((entry.numel(),), EDGE_KINDS.index(self._edge_kind(block, chosen))),
-            torch.stack([place.expand(entry.shape).flatten() for place in places], 1),
-            entry.flatten(),
+        kind = EDGE_KINDS.index(self._edge_kind(block, chosen))
+        source, target, *places = (
+            values.expand(entry.shape).flatten() for values in (source, target, *places)
         )
+        place, entry = torch.stack(places, 1), entry.flatten()
+        return _Edges(source, target, torch.full_like(entry, kind), place, entry)
 
     def _both_ends(
         self, block: TensorBlock, chosen: list[int], shape: torch.Size
@@ -179,15 +174,14 @@ class _Grower:
 
     def _choose(self, block: TensorBlock) -> tuple[list[int], list[int]]:
         """The axes whose units are joined, at most two, and the fixed axes that remain."""
-        parents = [axis.parent for axis in block.space]
-        alive = [k for k in range(len(block.space)) if k not in parents]
-        units = [k for k in alive if self._kind(block, k) == "unit"]
+        live = alive(block)
+        units = [k for k in live if self._kind(block, k) == "unit"]
         if len(units) > 2:
             raise SpecError(
                 f"{block.piece.tensor}: has {len(units)} permutable axes, but an edge of a graph "
                 "joins two units; use a functional on the equivariant engine, such as UNF"
             )
-        fixed = [k for k in alive if k not in units]
+        fixed = [k for k in live if k not in units]
         chosen = units + self._fixed_ends(block, units, fixed)
         return sorted(chosen), [k for k in fixed if k not in chosen]
 

@@ -59,16 +59,18 @@ class WeightFeatures(nn.Module):
         """p of the tensor and of each fixed axis, zeros for the axes that others have more."""
         dims, full = self._fixed_dims(block), x.shape[:-1]
         tensor = _line(len(self.tensors), x)[self.tensors.index(block.piece.tensor)]
-        indices = [_line(x.shape[dim], x).view(-1, *[1] * (x.dim() - dim - 2)) for dim in dims]
-        found = [self._wave(u).expand(*full, -1) for u in (tensor, *indices)]
+        places = [tensor, *(_along(x, dim) for dim in dims)]
+        found = [positional_waves(u, self.positions).expand(*full, -1) for u in places]
         missing = self.slots - len(dims)
         return [*found, x.new_zeros(*full, missing * (1 + 2 * self.positions))]
 
-    def _wave(self, u: Tensor) -> Tensor:
-        return positional_waves(u, self.positions)
-
     def _fixed_dims(self, block: TensorBlock) -> list[int]:
         return [dim for dim, axis in enumerate(block.space) if axis.group in self.fixed]
+
+
+def _along(x: Tensor, dim: int) -> Tensor:
+    """Places on one axis of a block (*axes, batch, channels), broadcast along the axes after it."""
+    return _line(x.shape[dim], x).view(-1, *[1] * (x.dim() - dim - 2))
 
 
 def _line(size: int, like: Tensor) -> Tensor:
