@@ -83,12 +83,7 @@ def wiring(spec: PermutationSpec) -> Wiring:
         grower.block(block, piece[..., 0, 0])
         for block, piece in zip(layout.blocks, layout.split(entries), strict=True)
     ]
-    count = sum(part.numel() for part in entries.values())
-    edges += [
-        grower.family(group.name, group.per, count)
-        for group in spec.declared
-        if group.per and grower.has(group.name)
-    ]
+    edges += grower.families(count=sum(part.numel() for part in entries.values()))
     joined = _Edges(*(torch.cat(parts) for parts in zip(*edges, strict=True)))
     ends = torch.stack([joined.source, joined.target])
     nodes = torch.cat(grower.kinds), torch.cat(grower.places)
@@ -120,9 +115,6 @@ class _Grower:
         found = BlockLayout(encoded(spec)).blocks
         self.depth = dict(zip(found, _line(len(found)).tolist(), strict=True))
         self.sizes = {g.name: g.size * (spec.groups[g.per] if g.per else 1) for g in spec.declared}
-
-    def has(self, group: str) -> bool:
-        return group in self.starts
 
     def nodes(self, key: str, kind: str, size: int, *, block: TensorBlock | None = None) -> int:
         """Number of the first node of a set."""
@@ -160,7 +152,15 @@ class _Grower:
         kinds = [self._kind(block, axis) for axis in chosen] + ["tensor"] * (2 - len(chosen))
         return "-".join(sorted(kinds, key=NODE_KINDS.index))
 
-    def family(self, group: str, parent: str, count: int) -> _Edges:
+    def families(self, *, count: int) -> list[_Edges]:
+        """Those of all families that some weight stands on; ``count`` is the number of weights."""
+        return [
+            self._family(group.name, group.per, count)
+            for group in self.spec.declared
+            if group.per and group.name in self.starts
+        ]
+
+    def _family(self, group: str, parent: str, count: int) -> _Edges:
         """Each unit of a family to the unit it belongs to."""
         size, parents = self.spec.groups[group], self.spec.groups[parent]
         units = torch.arange(size * parents)
