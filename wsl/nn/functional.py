@@ -54,3 +54,9 @@ class Functional(nn.Module):
         super().__init__()
         # Not a class attribute: it would hide the module of that name that a network registers.
         self.normalizer = None
+
+
+def check_heads(who: str, hidden: int, heads: int) -> None:
+    """Raise ValueError unless ``heads`` of attention can share out ``hidden`` channels."""
+    if hidden % heads:
+        raise ValueError(f"{who}: hidden={hidden} is not a multiple of heads={heads}")

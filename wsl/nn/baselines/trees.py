@@ -39,14 +39,13 @@ class Trees(nn.Module):
     def __init__(self, count: int, outputs: int, leaves: int) -> None:
         super().__init__()
         self.outputs = outputs
-        nodes = (count * outputs, 2 * leaves - 1)
+        nodes = count * outputs, 2 * leaves - 1
         itself = torch.arange(math.prod(nodes)).view(nodes)
         self.register_buffer("baseline", torch.zeros(outputs).double())
-        self.register_buffer("value", torch.zeros(nodes).double())
-        self.register_buffer("threshold", torch.zeros(nodes).double())
-        self.register_buffer("feature", torch.zeros_like(itself))
-        self.register_buffer("left", itself)
-        self.register_buffer("right", itself.clone())
+        for name in ("value", "threshold"):
+            self.register_buffer(name, torch.zeros(nodes).double())
+        for name, start in (("feature", 0), ("left", 1), ("right", 1)):
+            self.register_buffer(name, start * itself)
 
     def forward(self, x: Tensor) -> Tensor:
         """Sums (batch, outputs) of leaves."""
@@ -90,11 +89,15 @@ class Trees(nn.Module):
 
     def _copy(self, tree: int, nodes: np.ndarray) -> None:
         """The nodes of one tree as scikit-learn keeps them, a record array."""
-        leaf, size = torch.from_numpy(nodes["is_leaf"]).bool(), len(nodes)
-        first = tree * self.value.shape[1]
-        self.value[tree, :size] = torch.from_numpy(nodes["value"] * nodes["is_leaf"]).to(self.value)
-        self.threshold[tree, :size] = torch.from_numpy(nodes["num_threshold"]).to(self.value)
-        self.feature[tree, :size] = torch.from_numpy(nodes["feature_idx"]).to(self.feature)
-        for side, name in ((self.left, "left"), (self.right, "right")):
-            child = torch.from_numpy(nodes[name].astype("int64"))
-            side[tree, :size] = (first + child.where(~leaf, torch.arange(size))).to(side)
+        leaf, own = torch.from_numpy(nodes["is_leaf"]).bool(), torch.arange(len(nodes))
+        self._put("value", tree, nodes["value"] * nodes["is_leaf"])
+        self._put("threshold", tree, nodes["num_threshold"])
+        self._put("feature", tree, nodes["feature_idx"])
+        for side in ("left", "right"):
+            child = torch.from_numpy(nodes[side].astype("int64")).where(~leaf, own)
+            self._put(side, tree, (tree * self.value.shape[1] + child).numpy())
+
+    def _put(self, name: str, tree: int, values: np.ndarray) -> None:
+        """The first entries of a tree's row in one of the buffers."""
+        buffer: Tensor = getattr(self, name)
+        buffer[tree, : len(values)] = torch.from_numpy(values).to(buffer)

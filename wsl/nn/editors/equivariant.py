@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from wsl.nn.editors.edit import Edit
-from wsl.nn.engine import BlockLayout, Space, validate
+from wsl.nn.engine import BlockLayout, validate
 from wsl.nn.functional import Functional
-from wsl.nn.functionals import AttentionBlock, Lift, Residual, unpack
+from wsl.nn.functionals import Lift, attention_blocks, residuals, unpack
 from wsl.nn.inputs import InputNormalizer
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
@@ -59,8 +59,10 @@ class EquivariantNet(Functional):
         self.spec, self.layout = spec, BlockLayout(spec)
         self.normalizer = InputNormalizer(spec, odd=odd)
         self.lift, spaces = Lift(self.layout, hidden), self.layout.spaces
-        self.layers = nn.Sequential(
-            *(_layer(spaces, hidden, heads=heads, gated=gated) for _ in range(layers))
+        self.layers = (
+            attention_blocks(spaces, hidden, layers, heads=heads)
+            if heads
+            else residuals(spaces, hidden, layers, gated=gated)
         )
         widths = self.layout.widths(out_channels)
         self.lower = nn.ModuleList(nn.Linear(hidden, width) for width in widths)
@@ -78,12 +80,6 @@ class EquivariantNet(Functional):
         return self.edit(
             self.normalizer, params, {name: t.squeeze(-1) for name, t in outputs.items()}
         )
-
-
-def _layer(spaces: Sequence[Space], hidden: int, *, heads: int, gated: bool) -> nn.Module:
-    if heads:
-        return AttentionBlock(spaces, hidden, heads)
-    return Residual(spaces, hidden, gated=gated)
 
 
 def _check_outputs(out_channels: int, *, residual: bool, odd: Sequence[str]) -> None:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsl.nn.engine import BlockLayout, BlockLinear, GroupAxis, Space, validate
 from wsl.nn.functional import Functional
-from wsl.nn.functionals import Lift, Residual, unpack
+from wsl.nn.functionals import Lift, residuals, unpack
 from wsl.nn.inputs import InputNormalizer
 from wsl.symmetry import Group, PermutationSpec
 
@@ -43,12 +43,14 @@ class UnitFeatures(Functional):
         self.spec, self.normalizer, layout = spec, InputNormalizer(spec), BlockLayout(spec)
         self.spaces = layout.spaces
         self.lift = Lift(layout, hidden)
-        self.layers = nn.Sequential(
-            *(Residual(self.spaces, hidden, gated=gated) for _ in range(layers))
-        )
+        self.layers = residuals(self.spaces, hidden, layers, gated=gated)
         targets = [_units(spec, group) for group in spec.declared]
-        enter, leave = [hidden] * len(self.spaces), [features] * len(targets)
-        self.map = BlockLinear(self.spaces, targets, in_channels=enter, out_channels=leave)
+        self.map = BlockLinear(
+            self.spaces,
+            targets,
+            in_channels=[hidden] * len(self.spaces),
+            out_channels=[features] * len(targets),
+        )
 
     def forward(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Raises `SpecError` for tensors that do not fit."""

@@ -59,13 +59,11 @@ class UpdateNet(Functional):
         pairs = enumerate(itertools.pairwise(widths))
         self.layers = nn.Sequential(*(_Shared(a, b, centred=depth > 0) for depth, (a, b) in pairs))
         self.mixing = mixing
-        self.last = (
+        self.last = _zero(
             EquivariantLinear(encoded(spec), hidden, out_channels)
             if mixing
             else nn.Linear(hidden, out_channels)
         )
-        for parameter in self.last.parameters():
-            nn.init.zeros_(parameter)
 
     def forward(self, params: Mapping[str, Tensor]) -> Params:
         """All tensors on their own, then together."""
@@ -74,6 +72,12 @@ class UpdateNet(Functional):
         return (
             self.last(h) if self.mixing else {name: self.last(tensor) for name, tensor in h.items()}
         )
+
+
+def _zero(layer: nn.Module) -> nn.Module:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 class _Shared(nn.Linear):

@@ -49,13 +49,16 @@ class TensorBlock:
     """A piece of a tensor whose fixed axes count as channels.
 
     ``space`` are its permutable axes, ``fixed`` is the product of its other sizes, and ``order``
-    are the axes of the piece with the permutable ones first.
+    are the axes of the piece with the permutable ones first. ``into`` permutes (batch, *axes,
+    channels) to (*permutable axes, batch, *fixed axes, channels), ``back`` is its inverse.
     """
 
     piece: Piece
     order: tuple[int, ...]
     space: Space
     fixed: int
+    into: tuple[int, ...]
+    back: tuple[int, ...]
 
 
 @lru_cache(maxsize=256)
@@ -69,6 +72,18 @@ def blocks(spec: PermutationSpec) -> tuple[TensorBlock, ...]:
 
 
 def _block(piece: Piece, per: dict[str, str | None]) -> TensorBlock:
+    _refuse_nested(piece, per)
+    # A group of one element permutes nothing, so its axis is as good as a fixed one.
+    permutes = [isinstance(atom, str) for atom in piece.atoms]
+    moving = [axis for axis, size in enumerate(piece.shape) if permutes[axis] and size > 1]
+    still = [axis for axis in range(len(piece.shape)) if axis not in moving]
+    fixed = math.prod(piece.shape[axis] for axis in still)
+    into = (*(a + 1 for a in moving), 0, *(a + 1 for a in still), len(piece.shape) + 1)
+    back = tuple(into.index(dim) for dim in range(len(into)))
+    return TensorBlock(piece, (*moving, *still), _space(piece, moving), fixed, into, back)
+
+
+def _refuse_nested(piece: Piece, per: dict[str, str | None]) -> None:
     for atom, parent in zip(piece.atoms, piece.parents, strict=True):
         owner = None if parent is None else str(piece.atoms[parent])
         if owner is not None and per[owner] is not None:
@@ -76,15 +91,6 @@ def _block(piece: Piece, per: dict[str, str | None]) -> TensorBlock:
                 f"{piece.tensor}: '{atom}' is a family per '{owner}', itself a family; only one "
                 "level is supported"
             )
-    # A group of one element permutes nothing, so its axis is as good as a fixed one.
-    moving = [
-        axis
-        for axis, (atom, size) in enumerate(zip(piece.atoms, piece.shape, strict=True))
-        if isinstance(atom, str) and size > 1
-    ]
-    still = [axis for axis in range(len(piece.atoms)) if axis not in moving]
-    fixed = math.prod(piece.shape[axis] for axis in still)
-    return TensorBlock(piece, (*moving, *still), _space(piece, moving), fixed)
 
 
 def _space(piece: Piece, moving: Sequence[int]) -> Space:
@@ -117,12 +123,17 @@ def _extend(space: Space, axis: int, parts: tuple[Part, ...]) -> Iterator[tuple[
     if axis == len(space):
         yield parts
         return
-    own = _kind(space, parts, (axis,))
-    alike = [i for i, part in enumerate(parts) if _kind(space, parts, part) == own]
+    alike = _alike(space, parts, axis)
     for i in alike:
         yield from _extend(space, axis + 1, (*parts[:i], (*parts[i], axis), *parts[i + 1 :]))
     if len(alike) < space[axis].size:
         yield from _extend(space, axis + 1, (*parts, (axis,)))
+
+
+def _alike(space: Space, parts: tuple[Part, ...], axis: int) -> list[int]:
+    """Parts of the label of ``axis`` and of the part of its parent."""
+    own = _kind(space, parts, (axis,))
+    return [i for i, part in enumerate(parts) if _kind(space, parts, part) == own]
 
 
 def parent_part(space: Space, parts: Sequence[Part], part: Part) -> int | None:

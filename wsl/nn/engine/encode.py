@@ -40,23 +40,23 @@ def encoded(spec: PermutationSpec) -> PermutationSpec:
 
 def _rename(tensor: str, axes: Axes, groups: dict[str, Group]) -> Axes:
     """The axes of a tensor with a group, added to ``groups``, in place of each fixed factor."""
-
-    def renamed(atom: Atom, key: str) -> Atom:
-        if isinstance(atom, str) or atom == 1:
-            return atom
-        name = f"fixed.{key}.{atom}"
-        groups[name] = Group(name, atom)
-        return name
-
     # Only first axes are shared within a module: they are its outputs.
     owners = [tensor.rpartition(".")[0] if axis == 0 else tensor for axis in range(len(axes))]
     return tuple(
         tuple(
-            tuple(renamed(atom, f"{owner}.{i}.{cut}.{k}") for k, atom in enumerate(segment))
-            for cut, segment in enumerate(axis)
+            tuple(_renamed(atom, f"{owner}.{i}.{c}.{k}", groups) for k, atom in enumerate(segment))
+            for c, segment in enumerate(axis)
         )
         for i, (owner, axis) in enumerate(zip(owners, axes, strict=True))
     )
+
+
+def _renamed(atom: Atom, key: str, groups: dict[str, Group]) -> Atom:
+    if isinstance(atom, str) or atom == 1:
+        return atom
+    name = f"fixed.{key}.{atom}"
+    groups[name] = Group(name, atom)
+    return name
 
 
 class FixedAxes(nn.Module):

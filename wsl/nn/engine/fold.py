@@ -90,12 +90,17 @@ def fold_plan(
     Between the two stands, for each lane of what is left, the lane of the whole plan that it is.
     """
     whole = compile_plan(sources, targets)
-    both = range(min(len(sources), len(targets)))
-    private = {b: axes for b in both if (axes := _private(sources, targets, b))}
+    private = _foldable(sources, targets)
     core = compile_plan(_without(sources, private), _without(targets, private))
     position = {lane.signature: i for i, lane in enumerate(whole.lanes)}
     folds = tuple(_fold(b, sources[b], axes, lanes=whole.lanes) for b, axes in private.items())
     return core, tuple(position[lane.signature] for lane in core.lanes), folds
+
+
+def _foldable(sources: Sequence[Space], targets: Sequence[Space]) -> dict[int, tuple[int, ...]]:
+    """The private axes of every block that is folded."""
+    both = range(min(len(sources), len(targets)))
+    return {block: axes for block in both if (axes := _private(sources, targets, block))}
 
 
 def _private(sources: Sequence[Space], targets: Sequence[Space], block: int) -> tuple[int, ...]:
@@ -103,14 +108,16 @@ def _private(sources: Sequence[Space], targets: Sequence[Space], block: int) -> 
     space = sources[block]
     if space != targets[block] or not _simple(space):
         return ()
-    counts = [
-        Counter(axis.group for other in side for axis in other) for side in (sources, targets)
-    ]
-    found = tuple(
-        i for i, axis in enumerate(space) if all(count[axis.group] == 1 for count in counts)
-    )
+    alone = _alone(sources) & _alone(targets)
+    found = tuple(i for i, axis in enumerate(space) if axis.group in alone)
     positions = math.prod(space[i].size for i in found)
     return found if len(found) > 1 and positions <= LARGEST else ()
+
+
+def _alone(spaces: Sequence[Space]) -> set[str]:
+    """Groups that stand on one axis of one block."""
+    counts = Counter(axis.group for space in spaces for axis in space)
+    return {group for group, count in counts.items() if count == 1}
 
 
 def _simple(space: Space) -> bool:
@@ -129,19 +136,22 @@ def _without(spaces: Sequence[Space], private: Mapping[int, tuple[int, ...]]) ->
 def _fold(block: int, space: Space, private: tuple[int, ...], *, lanes: Sequence[Lane]) -> Fold:
     sizes = tuple(space[i].size for i in private)
     rest = tuple(i for i in range(len(space)) if i not in private)
-    chosen = [
-        kept for k in range(1, len(private) + 1) for kept in itertools.combinations(private, k)
-    ]
-    position = {frozenset(label for label, _ in lane.signature): i for i, lane in enumerate(lanes)}
     # In the tree of the folded block axis 0 is all private axes at once, axis k is rest[k - 1].
-    tree, nodes = subsets_tree((GroupAxis("", math.prod(sizes)), *(space[i] for i in rest)))
-    kept_rest = [[rest[k - 1] for k in keep if k] for keep in nodes]
-    found = tuple(
-        tuple(position[frozenset(space[i].group for i in (*own, *kept))] for kept in chosen)
-        for own in kept_rest
-    )
-    mix = _mix(sizes, [[private.index(i) for i in kept] for kept in chosen])
-    return Fold(block, private, rest, sizes, tree, tuple(nodes.values()), found, _basis(sizes), mix)
+    tree, by_set = subsets_tree((GroupAxis("", math.prod(sizes)), *(space[i] for i in rest)))
+    kept_rest = [[rest[k - 1] for k in keep if k] for keep in by_set]
+    sets = [kept for k in range(1, len(private) + 1) for kept in itertools.combinations(private, k)]
+    labels = [[{space[i].group for i in (*own, *kept)} for kept in sets] for own in kept_rest]
+    mix = _mix(sizes, [[private.index(i) for i in kept] for kept in sets])
+    nodes, found = tuple(by_set.values()), _numbers(labels, lanes)
+    return Fold(block, private, rest, sizes, tree, nodes, found, _basis(sizes), mix)
+
+
+def _numbers(
+    labels: Sequence[Sequence[set[str]]], lanes: Sequence[Lane]
+) -> tuple[tuple[int, ...], ...]:
+    """The lane of each set of labels; a simple block has every label once."""
+    position = {frozenset(label for label, _ in lane.signature): i for i, lane in enumerate(lanes)}
+    return tuple(tuple(position[frozenset(own)] for own in row) for row in labels)
 
 
 def _basis(sizes: Sequence[int]) -> Matrix:

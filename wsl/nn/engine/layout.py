@@ -97,9 +97,7 @@ def _cut(tensor: Tensor, block: TensorBlock) -> Tensor:
         if length != tensor.shape[dim]:
             tensor = tensor.narrow(dim, start, length)
     batch, channels, moving = tensor.shape[0], tensor.shape[-1], len(block.space)
-    tensor = tensor.reshape(batch, *block.piece.shape, channels)
-    order = [axis + 1 for axis in block.order]
-    tensor = tensor.permute(*order[:moving], 0, *order[moving:], tensor.dim() - 1)
+    tensor = tensor.reshape(batch, *block.piece.shape, channels).permute(block.into)
     return tensor.reshape(*tensor.shape[: moving + 1], block.fixed * channels)
 
 
@@ -108,10 +106,7 @@ def _uncut(part: Tensor, block: TensorBlock) -> Tensor:
     shape, moving = block.piece.shape, len(block.space)
     batch, channels = part.shape[-2], part.shape[-1] // block.fixed
     still = [shape[axis] for axis in block.order[moving:]]
-    part = part.reshape(*part.shape[:-1], *still, channels)
-    # the batch axis stands between permutable and fixed axes, so fixed ones come one later
-    places = [block.order.index(axis) for axis in range(len(shape))]
-    part = part.permute(moving, *(k + (k >= moving) for k in places), part.dim() - 1)
+    part = part.reshape(*part.shape[:-1], *still, channels).permute(block.back)
     return part.reshape(batch, *(length for _, length in block.piece.window), channels)
 
 

@@ -11,7 +11,7 @@ Nothing here is nonlinear.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from wsl.nn.engine.basis import Space
 from wsl.nn.engine.fold import Fold, fold_plan
 from wsl.nn.engine.plan import Lane, Port, compile_plan
-from wsl.nn.engine.reduce import Order, pool, spread
+from wsl.nn.engine.reduce import Order, pool, pool_all, spread, spread_all
 
 
 class BlockLinear(nn.Module):
@@ -44,35 +44,39 @@ class BlockLinear(nn.Module):
         super().__init__()
         self.plan = compile_plan(tuple(sources), tuple(targets))
         self.core, self.places, self.folds = fold_plan(tuple(sources), tuple(targets))
-        shares = Counter(port.block for lane in self.plan.lanes for port in lane.outputs)
-        lanes = [
+        counts = Counter(port.block for lane in self.plan.lanes for port in lane.outputs)
+        shares = [counts[block] for block in range(len(targets))]
+        self.lanes = nn.ModuleList(
             _LaneLinear(lane, in_channels, out_channels, shares=shares, bias=bias)
             for lane in self.plan.lanes
-        ]
-        self.lanes = nn.ModuleList(lanes)
+        )
 
     def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Pool, multiply, spread.
 
         The private axes of a block are folded, averaged for the rest, and come back at the end.
         """
-        parts, folded = list(inputs), [fold.enter(inputs[fold.block]) for fold in self.folds]
-        for fold, x in zip(self.folds, folded, strict=True):
+        parts = list(inputs)
+        folded = [(fold, fold.enter(inputs[fold.block])) for fold in self.folds]
+        for fold, x in folded:
+            # All that the other blocks can see of a private axis is its mean.
             parts[fold.block] = x.sum(0) * (1 / fold.slots)
         outputs = self._core(parts)
-        for fold, x in zip(self.folds, folded, strict=True):
+        for fold, x in folded:
             outputs[fold.block] = fold.leave(self._private(fold, x), outputs[fold.block])
         return outputs
 
     def _core(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """The lanes in which no private axis survives."""
+        # Lanes of the core know their ports in its smaller trees, but weights are the whole plan's,
+        # so that a state dict does not depend on what is folded.
         core = self.core
-        pooled = [pool(tree, x) for tree, x in zip(core.inputs, parts, strict=True)]
+        pooled = pool_all(core.inputs, parts)
         sums: list[list[Tensor | None]] = [[None] * len(tree.steps) for tree in core.outputs]
         for place, lane in zip(self.places, core.lanes, strict=True):
             for port, y in self._lane(place)(lane, pooled):
                 sums[port.block][port.node] = y
-        return [spread(tree, values) for tree, values in zip(core.outputs, sums, strict=True)]
+        return spread_all(core.outputs, sums)
 
     def _private(self, fold: Fold, x: Tensor) -> Tensor:
         """The lanes that keep private axes: (slots, *rest, batch, channels)."""
@@ -80,8 +84,7 @@ class BlockLinear(nn.Module):
         sums: list[Tensor | None] = [None] * len(fold.tree.steps)
         weights = self._slot_weights(fold, x)
         for node, weight in zip(fold.nodes, weights.transpose(-1, -2), strict=True):
-            z = pooled[node]
-            sums[node] = torch.bmm(z.flatten(1, -2), weight).view(*z.shape[:-1], -1)
+            sums[node] = _slot_product(pooled[node], weight)
         return spread(fold.tree, sums)
 
     def _slot_weights(self, fold: Fold, like: Tensor) -> Tensor:
@@ -105,22 +108,22 @@ class _LaneLinear(nn.Module):
         in_channels: Sequence[int],
         out_channels: Sequence[int],
         *,
-        shares: Mapping[int, int],
+        shares: Sequence[int],
         bias: bool,
     ):
         super().__init__()
-        self.lane = lane
-        self.widths = [out_channels[port.block] for port in lane.outputs]
-        columns = [in_channels[port.block] for port in lane.inputs]
-        dense = self._dense([shares[port.block] for port in lane.outputs], sum(columns))
+        self.lane, self.widths = lane, lane.rows(out_channels)
+        columns = lane.columns(in_channels)
+        dense = self._dense(lane.rows(shares), sum(columns))
         self.shape = dense.shape
         self.where: Tensor
         if lane.fits is not None:
-            mask = _repeated(_repeated(torch.tensor(lane.fits), self.widths, 0), columns, 1)
-            mask = mask.flatten()
-            self.register_buffer("where", mask.nonzero().squeeze(1), persistent=False)
-            dense = dense.flatten()[mask]
+            # Weights of pairs that fit are one vector: none of them is a zero that never learns.
+            where = _entries(lane.fits, self.widths, columns)
+            self.register_buffer("where", where, persistent=False)
+            dense = dense.flatten()[where]
         self.weight = nn.Parameter(dense)
+        # Only the empty signature reaches outputs that no input moves: the invariant vectors.
         constant = bias and not lane.signature
         self.bias = nn.Parameter(torch.zeros(sum(self.widths))) if constant else None
 
@@ -132,8 +135,7 @@ class _LaneLinear(nn.Module):
     def forward(self, lane: Lane, pooled: Sequence[Sequence[Tensor]]) -> list[tuple[Port, Tensor]]:
         """``lane``: the same signature, with ports in the trees that ``pooled`` comes from."""
         features = [_permute(pooled[port.block][port.node], port.order) for port in lane.inputs]
-        joined = features[0] if len(features) == 1 else torch.cat(features, -1)
-        y = _linear(joined, self.matrix(), self.bias)
+        y = _linear(_joined(features), self.matrix(), self.bias)
         parts = [y] if len(self.widths) == 1 else y.split(self.widths, -1)
         return [
             (port, _permute(part, _inverse(port.order)))
@@ -148,9 +150,24 @@ class _LaneLinear(nn.Module):
         return zeros.index_copy(0, self.where, self.weight).view(self.shape)
 
 
+def _slot_product(z: Tensor, weight: Tensor) -> Tensor:
+    """(slots, ..., channels) times a matrix for each slot."""
+    return torch.bmm(z.flatten(1, -2), weight).view(*z.shape[:-1], -1)
+
+
+def _entries(fits: Sequence[Sequence[bool]], rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+    """Which entries of the flat matrix belong to pairs that fit."""
+    mask = _repeated(_repeated(torch.tensor(fits), rows, 0), columns, 1)
+    return mask.flatten().nonzero().squeeze(1)
+
+
 def _repeated(values: Tensor, counts: Sequence[int], dim: int) -> Tensor:
     """Each entry along ``dim`` as often as its block has channels."""
     return values.repeat_interleave(torch.tensor(counts), dim)
+
+
+def _joined(features: list[Tensor]) -> Tensor:
+    return features[0] if len(features) == 1 else torch.cat(features, -1)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

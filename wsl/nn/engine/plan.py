@@ -60,8 +60,16 @@ class Lane:
     outputs: tuple[Port, ...]
     fits: tuple[tuple[bool, ...], ...] | None
 
+    def rows(self, out_channels: Sequence[int]) -> list[int]:
+        """Channels of each output, from those of each block."""
+        return [out_channels[port.block] for port in self.outputs]
+
+    def columns(self, in_channels: Sequence[int]) -> list[int]:
+        """Channels of each input, from those of each block."""
+        return [in_channels[port.block] for port in self.inputs]
+
     def count(self, rows: Sequence[int], columns: Sequence[int]) -> int:
-        """Weights of the matrix whose outputs and inputs have so many channels."""
+        """Weights of the matrix with so many channels for its outputs and inputs."""
         if self.fits is None:
             return sum(rows) * sum(columns)
         return sum(
@@ -82,8 +90,8 @@ class LayerPlan:
         """Numbers of weights and of biases for the given channels of every block."""
         weights, biases = 0, 0
         for lane in self.lanes:
-            rows = [out_channels[port.block] for port in lane.outputs]
-            weights += lane.count(rows, [in_channels[port.block] for port in lane.inputs])
+            rows = lane.rows(out_channels)
+            weights += lane.count(rows, lane.columns(in_channels))
             biases += 0 if lane.signature else sum(rows)
         return weights, biases
 
@@ -96,15 +104,20 @@ Use = tuple[int, Reduction, Order]
 def compile_plan(sources: tuple[Space, ...], targets: tuple[Space, ...]) -> LayerPlan:
     """The plan of all equivariant maps from blocks ``sources`` to blocks ``targets``."""
     enter, leave = _uses(sources, every_order=True), _uses(targets, every_order=False)
+    # Sorted, because the order of lanes is that of the weights in a state dict and of their seed.
     shared = sorted(enter.keys() & leave.keys(), key=lambda s: (len(s), s))
     pools = grow(sources, itertools.chain(*(enter[s] for s in shared)))
     spreads = grow(targets, itertools.chain(*(leave[s] for s in shared)))
-    lanes = tuple(
-        Lane(s, _ports(pools, enter[s]), _ports(spreads, leave[s]), fits)
-        for s in shared
-        for fits in [_fits(_placed(sources, enter[s]), _placed(targets, leave[s]))]
-    )
-    return LayerPlan(tuple(t.freeze() for t in pools), tuple(t.freeze() for t in spreads), lanes)
+    lanes = []
+    for signature in shared:
+        ports = _ports(pools, enter[signature]), _ports(spreads, leave[signature])
+        fits = _fits(_placed(sources, enter[signature]), _placed(targets, leave[signature]))
+        lanes.append(Lane(signature, *ports, fits))
+    return LayerPlan(_frozen(pools), _frozen(spreads), tuple(lanes))
+
+
+def _frozen(trees: Iterable[TreeGrower]) -> tuple[ReductionTree, ...]:
+    return tuple(tree.freeze() for tree in trees)
 
 
 def _uses(spaces: Sequence[Space], *, every_order: bool) -> Mapping[Signature, list[Use]]:
@@ -113,6 +126,7 @@ def _uses(spaces: Sequence[Space], *, every_order: bool) -> Mapping[Signature, l
     for block, space in enumerate(spaces):
         for reduction in reductions(space):
             signature, orders = orderings(space, reduction)
+            # An output in another order would be the same map: the orders of inputs say it all.
             chosen = orders if every_order else orders[:1]
             found[signature] += [(block, reduction, order) for order in chosen]
     return found
@@ -152,12 +166,15 @@ def _fits(
     if for some group the largest of them could need more than it has elements.
     """
     sizes = {axis.group: axis.size for use in (*enter, *leave) for axis in use.space}
-    through = enter[0].through()
-    needed = {g: _most(g, enter) + _most(g, leave) - through[g] for g in sizes}
-    if all(needed[g] <= size for g, size in sizes.items()):
+    if all(_needed(g, enter, leave) <= size for g, size in sizes.items()):
         return None
     fits = tuple(tuple(_pair_fits(i, o) for i in enter) for o in leave)
     return None if all(map(all, fits)) else fits
+
+
+def _needed(group: str, enter: Sequence[_Placed], leave: Sequence[_Placed]) -> int:
+    """The most different indices that a pair can need; what goes through counts once."""
+    return _most(group, enter) + _most(group, leave) - enter[0].through()[group]
 
 
 def _most(group: str, uses: Sequence[_Placed]) -> int:
@@ -173,6 +190,7 @@ def _pair_fits(enter: _Placed, leave: _Placed) -> bool:
         for name, part in zip(names, parts, strict=True):
             parent = parent_part(use.space, parts, part)
             group, size, _ = use.space[part[0]]
+            # Parts of one label in one family (or in none) must have indices of their own.
             crowds[group, None if parent is None else names[parent], size].add(name)
     return all(len(crowd) <= size for (_, _, size), crowd in crowds.items())
 

@@ -18,7 +18,7 @@ from wsl.nn.engine.basis import Space
 from wsl.nn.engine.layout import BlockLayout
 from wsl.nn.engine.maskless import peak
 from wsl.nn.engine.plan import compile_plan
-from wsl.nn.engine.reduce import pool
+from wsl.nn.engine.reduce import pool_all
 from wsl.symmetry import PermutationSpec
 
 
@@ -27,6 +27,7 @@ class BlockPool(nn.Module):
 
     def __init__(self, spaces: Sequence[Space], channels: Sequence[int], *, maximum: bool = True):
         super().__init__()
+        # Maps into a scalar have one lane; its inputs are all linear invariants.
         self.plan = compile_plan(tuple(spaces), ((),))
         self.ports = self.plan.lanes[0].inputs
         self.peaks = [i for i, space in enumerate(spaces) if maximum and space]
@@ -36,7 +37,7 @@ class BlockPool(nn.Module):
 
     def forward(self, pieces: Sequence[Tensor]) -> Tensor:
         """Concatenate means, then maxima."""
-        pooled = [pool(tree, x) for tree, x in zip(self.plan.inputs, pieces, strict=True)]
+        pooled = pool_all(self.plan.inputs, pieces)
         means = [pooled[port.block][port.node] for port in self.ports]
         return torch.cat(means + [peak(pieces[i].flatten(0, -3)) for i in self.peaks], -1)
 

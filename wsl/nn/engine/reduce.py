@@ -184,6 +184,11 @@ def pool(tree: ReductionTree, x: Tensor) -> list[Tensor]:
     return values
 
 
+def pool_all(trees: Sequence[ReductionTree], blocks: Sequence[Tensor]) -> list[list[Tensor]]:
+    """All reductions of all blocks."""
+    return [pool(tree, x) for tree, x in zip(trees, blocks, strict=True)]
+
+
 def spread(tree: ReductionTree, values: list[Tensor | None]) -> Tensor:
     """The transpose of `pool`: the sum of all values that are there, carried back to node 0."""
     fresh = [False] * len(values)  # sums made here, to which more may be added in place
@@ -201,6 +206,13 @@ def spread(tree: ReductionTree, values: list[Tensor | None]) -> Tensor:
     if values[0] is None:
         raise ValueError("a block has no equivariant map into it; give at least one input block")
     return _full(values[0], tree.shapes[0])
+
+
+def spread_all(
+    trees: Sequence[ReductionTree], values: Sequence[list[Tensor | None]]
+) -> list[Tensor]:
+    """One block for each tree."""
+    return [spread(tree, own) for tree, own in zip(trees, values, strict=True)]
 
 
 def _back(tree: ReductionTree, node: int, value: Tensor) -> Tensor:

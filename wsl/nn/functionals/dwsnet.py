@@ -64,10 +64,9 @@ class DWSNet(Functional):
         self.maps = nn.ModuleList(
             BlockLinear(spaces, spaces, in_channels=a, out_channels=b) for a, b in steps
         )
+        attending = steps if blocks == "attention" else []
         self.attentions = nn.ModuleList(
-            UnitAttention(spaces, a, b, hidden=hidden, heads=block_heads)
-            for a, b in steps
-            if blocks == "attention"
+            UnitAttention(spaces, a, b, hidden=hidden, heads=block_heads) for a, b in attending
         )
         self.pool = BlockPool(spaces, widths[-1])
         self.attend = AttentionPool(spaces, widths[-1], heads=heads) if heads else None
@@ -83,5 +82,9 @@ class DWSNet(Functional):
             if attention is not None:
                 found = [own + heard for own, heard in zip(found, attention(pieces), strict=True)]
             pieces = [relu(piece) for piece in found]
-        pooled = [self.pool(pieces)] + ([self.attend(pieces)] if self.attend is not None else [])
-        return self.head(torch.cat(pooled, -1))
+        return self.head(self._pooled(pieces))
+
+    def _pooled(self, pieces: Sequence[Tensor]) -> Tensor:
+        if self.attend is None:
+            return self.pool(pieces)
+        return torch.cat([self.pool(pieces), self.attend(pieces)], -1)

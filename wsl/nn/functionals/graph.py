@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.engine import validate
-from wsl.nn.functional import Functional
+from wsl.nn.functional import Functional, check_heads
 from wsl.nn.functionals.trunk import with_logarithm
 from wsl.nn.functionals.wiring import EDGE_KINDS, EDGE_PLACES, NODE_KINDS, NODE_PLACES, wiring_on
 from wsl.nn.inputs import InputNormalizer, head, positional_waves
@@ -89,10 +89,7 @@ class GraphMetanetwork(Functional):
         odd: Sequence[str] = (),
     ):
         super().__init__()
-        if heads and hidden % heads:
-            raise ValueError(
-                f"GraphMetanetwork: hidden={hidden} is not a multiple of heads={heads}"
-            )
+        check_heads("GraphMetanetwork", hidden, heads or 1)
         _geometric()
         self.spec, self.frequencies = spec, frequencies
         self.normalizer = InputNormalizer(spec, odd=odd) if spec is not None else None
@@ -113,14 +110,7 @@ class GraphMetanetwork(Functional):
         h, e = graph.nodes, graph.edges + self.values(with_logarithm(graph.values))
         for layer in self.layers:
             h, e = layer(h, e, graph.ends)
-        node_means = _mean_by_kind(
-            h, graph.node_kind, graph.node_graph, count=graph.count, kinds=len(NODE_KINDS)
-        )
-        edge_graph = graph.node_graph[graph.ends[1]]
-        edge_means = _mean_by_kind(
-            e, graph.edge_kind, edge_graph, count=graph.count, kinds=len(EDGE_KINDS)
-        )
-        return self.head(torch.cat([node_means, edge_means], 1))
+        return self.head(graph.means(h, e))
 
     def _start(self) -> None:
         """Maps keep the variance; embeddings, which units share, start small.
@@ -144,9 +134,8 @@ class GraphMetanetwork(Functional):
         # One zero behind the weights is the value of edges without weight.
         values = F.pad(ravel(self.normalizer(params), 1), (0, 1))
         count, graph = len(values), wiring_on(self.spec, values.device)
-        own = torch.arange(count, device=values.device)
-        size = len(graph.node_kind)
-        ends = graph.ends[:, None] + size * own[:, None]
+        first = len(graph.node_kind) * torch.arange(count, device=values.device)
+        ends = graph.ends[:, None] + first[:, None]
         return _Graphs(
             rearrange(values[:, graph.entry], "graph edge -> (graph edge) 1"),
             self._embed_nodes(graph.node_kind, graph.node_place).repeat(count, 1),
@@ -154,7 +143,7 @@ class GraphMetanetwork(Functional):
             rearrange(ends, "side graph edge -> side (graph edge)"),
             graph.node_kind.repeat(count),
             graph.edge_kind.repeat(count),
-            own.repeat_interleave(size),
+            _numbers(count, like=graph.node_kind),
             count,
         )
 
@@ -192,6 +181,16 @@ class _Graphs(NamedTuple):
     edge_kind: Tensor
     node_graph: Tensor
     count: int
+
+    def means(self, h: Tensor, e: Tensor) -> Tensor:
+        """Features of nodes and of edges, averaged over those of each kind: (graphs, features)."""
+        nodes = self.node_graph * len(NODE_KINDS) + self.node_kind
+        edges = self.node_graph[self.ends[1]] * len(EDGE_KINDS) + self.edge_kind
+        found = (
+            _scatter(h, nodes, self.count * len(NODE_KINDS), reduce="mean"),
+            _scatter(e, edges, self.count * len(EDGE_KINDS), reduce="mean"),
+        )
+        return torch.cat([x.view(self.count, -1) for x in found], 1)
 
 
 class Exchange(nn.Module):
@@ -233,27 +232,31 @@ class Gather(nn.Module):
 
     def forward(self, x: Tensor, e: Tensor, ends: Tensor) -> Tensor:
         """(N, hidden)."""
-        source, target = ends
+        (source, target), nodes = ends, len(x)
         message = self.gate(e) * self.say(x)[source]
         if self.key is None or self.query is None:
-            return _scatter(message, target, len(x), "mean")
-        scale = math.sqrt(self.heads / x.shape[-1])
-        score = scale * self._split(self.query(x)[target] * self.key(e)).sum(-1)
-        share = _geometric().utils.softmax(score, target, num_nodes=len(x))
+            return _scatter(message, target, nodes, reduce="mean")
+        share = self._shares(self.query(x)[target] * self.key(e), target, nodes)
         weighed = self._split(message) * share.unsqueeze(-1)
-        joined = rearrange(weighed, "edge head d -> edge (head d)")
-        return _scatter(joined, target, len(x), "sum")
+        heard = rearrange(weighed, "edge head d -> edge (head d)")
+        return _scatter(heard, target, nodes, reduce="sum")
+
+    def _shares(self, products: Tensor, target: Tensor, nodes: int) -> Tensor:
+        """Softmax over the edges of each node: (edges, heads)."""
+        scale = math.sqrt(self.heads / products.shape[-1])
+        score = scale * self._split(products).sum(-1)
+        return _geometric().utils.softmax(score, target, num_nodes=nodes)
 
     def _split(self, x: Tensor) -> Tensor:
         return rearrange(x, "edge (head d) -> edge head d", head=self.heads)
 
 
-def _mean_by_kind(x: Tensor, kind: Tensor, graph: Tensor, *, count: int, kinds: int) -> Tensor:
-    """Means (graphs, kinds * d) over the nodes, or edges, of each kind in each graph."""
-    return _scatter(x, graph * kinds + kind, count * kinds, "mean").view(count, -1)
+def _numbers(count: int, *, like: Tensor) -> Tensor:
+    """The number of the graph of each node, for ``count`` graphs with as many nodes as ``like``."""
+    return torch.arange(count, device=like.device).repeat_interleave(len(like))
 
 
-def _scatter(x: Tensor, index: Tensor, size: int, reduce: str) -> Tensor:
+def _scatter(x: Tensor, index: Tensor, size: int, *, reduce: str) -> Tensor:
     return _geometric().utils.scatter(x, index, dim=0, dim_size=size, reduce=reduce)
 
 

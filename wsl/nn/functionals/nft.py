@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.engine import BlockLayout, BlockPool, Space, validate
-from wsl.nn.functional import Functional
+from wsl.nn.functional import Functional, check_heads
 from wsl.nn.functionals.trunk import Lift, pack, unpack
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
@@ -61,13 +61,10 @@ class NFT(Functional):
         odd: Sequence[str] = (),
     ):
         super().__init__()
-        if hidden % heads:
-            raise ValueError(f"NFT: hidden={hidden} is not a multiple of heads={heads}")
+        check_heads("NFT", hidden, heads)
         self.spec, self.normalizer, layout = spec, InputNormalizer(spec, odd=odd), BlockLayout(spec)
         self.spaces, self.lift = layout.spaces, Lift(layout, hidden)
-        self.layers = nn.Sequential(
-            *(AttentionBlock(self.spaces, hidden, heads) for _ in range(layers))
-        )
+        self.layers = attention_blocks(self.spaces, hidden, layers, heads=heads)
         self.pool = BlockPool(self.spaces, [hidden] * len(self.spaces))
         self.head = head(
             self.pool.features, head_hidden, head_hidden, out_features, dropout=dropout
@@ -115,7 +112,7 @@ class AttentionBlock(nn.Module):
 
     def _sums_by_group(self, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> dict[str, _Sums]:
         """All weights at a unit, of whatever tensor and axis, into one pair of sums."""
-        sums: dict[str, _Sums] = {}
+        sums: dict[str, _Sums] = {}  # added, not concatenated: S and z are sums over weights
         for (b, k), part in zip(self.places, parts, strict=True):
             group, own = self.spaces[b][k].group, _sums(part)
             if group in sums:
@@ -123,6 +120,13 @@ class AttentionBlock(nn.Module):
                 own = _Sums(before.matrix + own.matrix, before.mass + own.mass)
             sums[group] = own
         return sums
+
+
+def attention_blocks(
+    spaces: Sequence[Space], channels: int, layers: int, *, heads: int
+) -> nn.Sequential:
+    """So many layers, one after another."""
+    return nn.Sequential(*(AttentionBlock(spaces, channels, heads) for _ in range(layers)))
 
 
 class Projection(nn.Module):

@@ -88,6 +88,10 @@ class NodeBlocks:
             if slot == end or (not end.parity and slot.group == end.group)
         ]
 
+    def with_ends(self, count: int) -> list[tuple[int, NodeBlock]]:
+        """Those of ``pieces`` with so many ends, and their numbers."""
+        return [(i, piece) for i, piece in enumerate(self.pieces) if len(piece.ends) == count]
+
     def families(self) -> list[tuple[str, str]]:
         """Pairs of a family and its parent."""
         return [

@@ -13,6 +13,8 @@ signs first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,19 +52,18 @@ class NodeUpdate(nn.Module):
 
         ``context`` (batch, d) is the same for all nodes.
         """
-        z = self.own(self.norm(e)) + even + context.unsqueeze(1) + self._by_slot(self.shift)
+        z = self.own(self.norm(e)) + even + context.unsqueeze(1) + by_slot(self.shift, self.sizes)
         if not self.rows:
             return e + self.leave(F.gelu(z)), o
-        u = self._by_slot(self.gain) * (odd + self.self(torch.cat([o, start], -1)))
+        u = by_slot(self.gain, self.sizes) * (odd + self.self(torch.cat([o, start], -1)))
         t = F.gelu(z + padded(self.cosine(u.cos()), z.shape[1]))
         gate = 1 + self.gate(t[:, : self.rows])
         return e + self.leave(t), o + self.out(u.sin() * gate)
 
-    def _by_slot(self, table: Tensor) -> Tensor:
-        """A row for each slot to a row for each node of it."""
-        return torch.cat(
-            [row.expand(size, -1) for row, size in zip(table, self.sizes, strict=False)]
-        )
+
+def by_slot(table: Tensor, sizes: Sequence[int]) -> Tensor:
+    """A row for each slot to a row for each of its nodes."""
+    return torch.cat([row.expand(size, -1) for row, size in zip(table, sizes, strict=False)])
 
 
 def padded(x: Tensor, rows: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.functionals.nodes import NodeBlocks, Slot
-from wsl.nn.functionals.parity import linear, padded
+from wsl.nn.functionals.parity import by_slot, linear, padded
 from wsl.nn.functionals.trunk import with_logarithm
 
 RANK = 9
@@ -89,9 +89,7 @@ class NodeLift(nn.Module):
         ]
         even, odd = self.nodes.pack(found, pieces[0], 2 * self.start.shape[1])
         (a, b), (c, d) = even.chunk(2, -1), odd.chunk(2, -1)
-        start = torch.cat(
-            [row.expand(size, -1) for row, size in zip(self.start, self.nodes.sizes, strict=True)]
-        )
+        start = by_slot(self.start, self.nodes.sizes)
         return a + F.gelu(b) + start + padded(d.cos(), start.shape[0]), c + d.sin()
 
 
@@ -101,7 +99,7 @@ class Messages(nn.Module):
     def __init__(self, blocks: NodeBlocks, hidden: int, *, bidirectional: bool):
         super().__init__()
         self.nodes, self.hidden, self.bidirectional = Nodes(blocks), hidden, bidirectional
-        self.pieces = [(i, piece) for i, piece in enumerate(blocks.pieces) if len(piece.ends) == 2]
+        self.pieces = blocks.with_ends(2)
         channels, ways = [piece.channels for _, piece in self.pieces], 1 + bidirectional
         self.ranks = nn.ModuleList(_mixing(count) for count in channels)
         self.maps = nn.ParameterList(_maps(hidden, ways, _rank(count)) for count in channels)
@@ -113,6 +111,7 @@ class Messages(nn.Module):
     def forward(self, pieces: Sequence[Tensor], e: Tensor, o: Tensor) -> tuple[Tensor, Tensor]:
         """Even and signed messages."""
         at = functools.partial(self.nodes.at, e=e, o=o)
+        # A signed feature flips with its unit alone, so only even ones may go without a weight.
         found = [*self._along_families(at), *self._within_groups(at)]
         for (i, piece), mixing, weight in zip(self.pieces, self.ranks, self.maps, strict=True):
             w, (target, source) = mixing(pieces[i]), piece.ends
@@ -147,11 +146,11 @@ class Reader(nn.Module):
         super().__init__()
         self.maximum = maximum
         self.nodes = Nodes(blocks)
-        self.own = [(i, piece) for i, piece in enumerate(blocks.pieces) if len(piece.ends) == 1]
-        self.alone = [i for i, piece in enumerate(blocks.pieces) if not piece.ends]
+        self.own, alone = blocks.with_ends(1), blocks.with_ends(0)
+        self.alone = [i for i, _ in alone]
         self.ranks = nn.ModuleList(_mixing(piece.channels) for _, piece in self.own)
         products = sum(_rank(piece.channels) for _, piece in self.own)
-        scalars = sum(blocks.pieces[i].channels for i in self.alone)
+        scalars = sum(piece.channels for _, piece in alone)
         self.features = hidden * (len(blocks.slots) * (1 + maximum) + products) + scalars
 
     def forward(self, pieces: Sequence[Tensor], e: Tensor, o: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.engine import BlockLinear, Space
+from wsl.nn.functional import check_heads
 
 
 class UnitAttention(nn.Module):
@@ -53,8 +54,7 @@ class UnitAttention(nn.Module):
         heads: int,
     ):
         super().__init__()
-        if hidden % heads:
-            raise ValueError(f"UnitAttention: hidden={hidden} is not a multiple of heads={heads}")
+        check_heads("UnitAttention", hidden, heads)
         self.units, self.heads = units(spaces), heads
         count = len(self.units)
         self.enter = BlockLinear(

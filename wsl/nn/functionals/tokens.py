@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.nn.engine import validate
-from wsl.nn.functional import Functional
+from wsl.nn.functional import Functional, check_heads
 from wsl.nn.functionals.trunk import with_logarithm
 from wsl.nn.inputs import InputNormalizer, head, positional_waves
 from wsl.params import ravel
@@ -54,22 +54,15 @@ class WeightTokens(Functional):
         max_tokens: int = 16_384,
     ):
         super().__init__()
-        if hidden % heads:
-            raise ValueError(f"WeightTokens: hidden={hidden} is not a multiple of heads={heads}")
-        entries, tensors, places = _tokens(spec, token)
-        if len(entries) > max_tokens:
-            raise ValueError(
-                f"WeightTokens: token={token} cuts the weights into {len(entries):,} tokens, more "
-                f"than max_tokens={max_tokens:,}; take longer tokens"
-            )
+        check_heads("WeightTokens", hidden, heads)
+        held = _tokens(spec, token, most=max_tokens)
         self.spec, self.normalizer = spec, InputNormalizer(spec, odd=odd)
         self.frequencies = frequencies
         self.entries: Tensor
         self.tensors: Tensor
         self.places: Tensor
-        self.register_buffer("entries", entries, persistent=False)
-        self.register_buffer("tensors", tensors, persistent=False)
-        self.register_buffer("places", places, persistent=False)
+        for name, buffer in zip(("entries", "tensors", "places"), held, strict=True):
+            self.register_buffer(name, buffer, persistent=False)
         self.embed, self.tensor = nn.Linear(2 * token, hidden), nn.Embedding(len(spec.axes), hidden)
         self.place = nn.Linear(2 * (1 + 2 * frequencies), hidden, bias=False)
         self.layers = nn.ModuleList(_layer(hidden, heads, dropout) for _ in range(layers))
@@ -99,22 +92,34 @@ def _layer(hidden: int, heads: int, dropout: float) -> nn.TransformerEncoderLaye
     return layer
 
 
-def _tokens(spec: PermutationSpec, token: int) -> tuple[Tensor, Tensor, Tensor]:
+def _tokens(spec: PermutationSpec, token: int, *, most: int) -> tuple[Tensor, Tensor, Tensor]:
     """Of N tokens: what they hold (N, token), of which tensor (N,), in which row and column (N, 2).
 
     What they hold are positions in the raveled weights, or their number where a piece is short.
+    Raises ValueError if there are more than ``most`` tokens.
     """
-    entries, tensors, places, start = [], [], [], 0
-    total = sum(shape.numel() for shape in spec.shapes.values())
-    for i, shape in enumerate(spec.shapes.values()):
+    sizes = [shape.numel() for shape in spec.shapes.values()]
+    entries, tensors, places = [], [], []
+    flat = torch.arange(sum(sizes)).split(sizes)
+    for i, (index, shape) in enumerate(zip(flat, spec.shapes.values(), strict=True)):
         rows = shape[0] if len(shape) > 1 else 1
-        index = start + rearrange(torch.arange(shape.numel()), "(row entry) -> row entry", row=rows)
-        padded = F.pad(index, (0, -index.shape[1] % token), value=total)
-        entries.append(rearrange(padded, "row (column n) -> (row column) n", n=token))
-        tensors.append(torch.full((len(entries[-1]),), i))
-        places.append(torch.cartesian_prod(_line(rows), _line(padded.shape[1] // token)))
-        start += shape.numel()
+        entries.append(_rows_in_pieces(index, rows, token, filler=sum(sizes)))
+        count = len(entries[-1])
+        tensors.append(torch.full((count,), i))
+        places.append(torch.cartesian_prod(_line(rows), _line(count // rows)))
+    if (count := sum(map(len, entries))) > most:
+        raise ValueError(
+            f"WeightTokens: token={token} cuts the weights into {count:,} tokens, more than "
+            f"max_tokens={most:,}; take longer tokens"
+        )
     return torch.cat(entries), torch.cat(tensors), torch.cat(places)
+
+
+def _rows_in_pieces(index: Tensor, rows: int, token: int, *, filler: int) -> Tensor:
+    """Pieces of ``token`` entries, row after row; the last of each row is filled up."""
+    matrix = rearrange(index, "(row entry) -> row entry", row=rows)
+    padded = F.pad(matrix, (0, -matrix.shape[1] % token), value=filler)
+    return rearrange(padded, "row (column n) -> (row column) n", n=token)
 
 
 def _line(size: int) -> Tensor:

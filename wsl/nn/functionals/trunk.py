@@ -57,6 +57,13 @@ class Residual(nn.Module):
         return h + F.gelu(gate) * value
 
 
+def residuals(
+    spaces: Sequence[Space], channels: int, layers: int, *, gated: bool = False
+) -> nn.Sequential:
+    """So many layers, one after another."""
+    return nn.Sequential(*(Residual(spaces, channels, gated=gated) for _ in range(layers)))
+
+
 class Lift(nn.Module):
     """Each block on its own to ``channels`` features per position.
 

@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsl.nn.baselines import STATISTICS, weight_statistics
 from wsl.nn.engine import BlockLayout, BlockPool, validate
 from wsl.nn.functional import Functional
-from wsl.nn.functionals.trunk import Lift, Residual, unpack
+from wsl.nn.functionals.trunk import Lift, residuals, unpack
 from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
 
@@ -63,9 +63,7 @@ class UNF(Functional):
         self.spec, layout = spec, BlockLayout(spec)
         self.spaces = layout.spaces
         self.lift = Lift(layout, hidden)
-        self.layers = nn.Sequential(
-            *(Residual(self.spaces, hidden, gated=gated) for _ in range(layers))
-        )
+        self.layers = residuals(self.spaces, hidden, layers, gated=gated)
         self.pool = BlockPool(self.spaces, [hidden] * len(self.spaces))
         width = self.pool.features + STATISTICS * len(spec.axes)
         self.head = head(width, head_hidden, head_hidden, out_features, dropout=dropout)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from wsl.nn.engine import BlockLayout, TensorBlock, encoded
+from wsl.nn.functionals.nodes import alive
 from wsl.symmetry import PermutationSpec, SpecError, windows
 
 NODE_KINDS = ("unit", "fixed", "tensor")
@@ -82,21 +83,11 @@ def wiring(spec: PermutationSpec) -> Wiring:
         grower.block(block, piece[..., 0, 0])
         for block, piece in zip(layout.blocks, layout.split(entries), strict=True)
     ]
-    count = sum(part.numel() for part in entries.values())
-    edges += [
-        grower.family(group.name, group.per, count)
-        for group in spec.declared
-        if group.per and grower.has(group.name)
-    ]
+    edges += grower.families(count=sum(part.numel() for part in entries.values()))
     joined = _Edges(*(torch.cat(parts) for parts in zip(*edges, strict=True)))
-    return Wiring(
-        torch.cat(grower.kinds),
-        torch.cat(grower.places),
-        torch.stack([joined.source, joined.target]),
-        joined.kind,
-        joined.place,
-        joined.entry,
-    )
+    ends = torch.stack([joined.source, joined.target])
+    nodes = torch.cat(grower.kinds), torch.cat(grower.places)
+    return Wiring(*nodes, ends, joined.kind, joined.place, joined.entry)
 
 
 def _entries(spec: PermutationSpec) -> dict[str, Tensor]:
@@ -125,9 +116,6 @@ class _Grower:
         self.depth = dict(zip(found, _line(len(found)).tolist(), strict=True))
         self.sizes = {g.name: g.size * (spec.groups[g.per] if g.per else 1) for g in spec.declared}
 
-    def has(self, group: str) -> bool:
-        return group in self.starts
-
     def nodes(self, key: str, kind: str, size: int, *, block: TensorBlock | None = None) -> int:
         """Number of the first node of a set."""
         if key not in self.starts:
@@ -143,13 +131,12 @@ class _Grower:
         chosen, rest = self._choose(block)
         target, source = self._both_ends(block, chosen, entry.shape)
         places = [torch.tensor(self.depth[block]), *self._coordinates(block, rest)]
-        return _Edges(
-            source.expand(entry.shape).flatten(),
-            target.expand(entry.shape).flatten(),
-            torch.full((entry.numel(),), EDGE_KINDS.index(self._edge_kind(block, chosen))),
-            torch.stack([place.expand(entry.shape).flatten() for place in places], 1),
-            entry.flatten(),
+        kind = EDGE_KINDS.index(self._edge_kind(block, chosen))
+        source, target, *places = (
+            values.expand(entry.shape).flatten() for values in (source, target, *places)
         )
+        place, entry = torch.stack(places, 1), entry.flatten()
+        return _Edges(source, target, torch.full_like(entry, kind), place, entry)
 
     def _both_ends(
         self, block: TensorBlock, chosen: list[int], shape: torch.Size
@@ -165,7 +152,15 @@ class _Grower:
         kinds = [self._kind(block, axis) for axis in chosen] + ["tensor"] * (2 - len(chosen))
         return "-".join(sorted(kinds, key=NODE_KINDS.index))
 
-    def family(self, group: str, parent: str, count: int) -> _Edges:
+    def families(self, *, count: int) -> list[_Edges]:
+        """Those of all families that some weight stands on; ``count`` is the number of weights."""
+        return [
+            self._family(group.name, group.per, count)
+            for group in self.spec.declared
+            if group.per and group.name in self.starts
+        ]
+
+    def _family(self, group: str, parent: str, count: int) -> _Edges:
         """Each unit of a family to the unit it belongs to."""
         size, parents = self.spec.groups[group], self.spec.groups[parent]
         units = torch.arange(size * parents)
@@ -179,15 +174,14 @@ class _Grower:
 
     def _choose(self, block: TensorBlock) -> tuple[list[int], list[int]]:
         """The axes whose units are joined, at most two, and the fixed axes that remain."""
-        parents = [axis.parent for axis in block.space]
-        alive = [k for k in range(len(block.space)) if k not in parents]
-        units = [k for k in alive if self._kind(block, k) == "unit"]
+        live = alive(block)
+        units = [k for k in live if self._kind(block, k) == "unit"]
         if len(units) > 2:
             raise SpecError(
                 f"{block.piece.tensor}: has {len(units)} permutable axes, but an edge of a graph "
                 "joins two units; use a functional on the equivariant engine, such as UNF"
             )
-        fixed = [k for k in alive if k not in units]
+        fixed = [k for k in live if k not in units]
         chosen = units + self._fixed_ends(block, units, fixed)
         return sorted(chosen), [k for k in fixed if k not in chosen]
 

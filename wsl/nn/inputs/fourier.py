@@ -36,14 +36,13 @@ class WeightFeatures(nn.Module):
     ):
         super().__init__()
         self.layout = BlockLayout(encoded(spec))
-        self.fixed = frozenset(self.layout.spec.groups) - frozenset(spec.groups)
-        self.tensors = list(spec.axes)
-        self.positions = positions
-        self.slots = max(len(self._fixed_dims(block)) for block in self.layout.blocks)
+        self.fixed = self.layout.spec.groups.keys() - spec.groups.keys()
+        self.tensors = {name: i for i, name in enumerate(spec.axes)}
+        self.positions, self.waves = positions, 1 + 2 * positions
+        self.slots = max(map(len, map(self._fixed_dims, self.layout.blocks)))
         self.frequencies: Tensor
         self.register_buffer("frequencies", scale * torch.randn(fourier))
-        places = 1 + self.slots if positions else 0
-        self.channels = 1 + 2 * fourier + places * (1 + 2 * positions)
+        self.channels = 1 + 2 * fourier + self.waves * (1 + self.slots) * (positions > 0)
 
     def forward(self, params: Mapping[str, Tensor]) -> Params:
         """Append the features on a new last axis."""
@@ -57,18 +56,19 @@ class WeightFeatures(nn.Module):
 
     def _places(self, x: Tensor, block: TensorBlock) -> list[Tensor]:
         """p of the tensor and of each fixed axis, zeros for the axes that others have more."""
-        dims, full = self._fixed_dims(block), x.shape[:-1]
-        tensor = _line(len(self.tensors), x)[self.tensors.index(block.piece.tensor)]
-        indices = [_line(x.shape[dim], x).view(-1, *[1] * (x.dim() - dim - 2)) for dim in dims]
-        found = [self._wave(u).expand(*full, -1) for u in (tensor, *indices)]
-        missing = self.slots - len(dims)
-        return [*found, x.new_zeros(*full, missing * (1 + 2 * self.positions))]
-
-    def _wave(self, u: Tensor) -> Tensor:
-        return positional_waves(u, self.positions)
+        tensor = _line(len(self.tensors), x)[self.tensors[block.piece.tensor]]
+        places = [tensor, *(_along(x, dim) for dim in self._fixed_dims(block))]
+        found = [positional_waves(u, self.positions).expand(*x.shape[:-1], -1) for u in places]
+        missing = 1 + self.slots - len(places)
+        return [*found, x.new_zeros(*x.shape[:-1], missing * self.waves)]
 
     def _fixed_dims(self, block: TensorBlock) -> list[int]:
         return [dim for dim, axis in enumerate(block.space) if axis.group in self.fixed]
+
+
+def _along(x: Tensor, dim: int) -> Tensor:
+    """Places on one axis of a block (*axes, batch, channels), broadcast along the axes after it."""
+    return _line(x.shape[dim], x).view(-1, *[1] * (x.dim() - dim - 2))
 
 
 def _line(size: int, like: Tensor) -> Tensor:

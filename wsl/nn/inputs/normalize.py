@@ -66,16 +66,20 @@ class InputNormalizer(nn.Module):
 
         Raises ValueError if one is missing.
         """
-        pairs = self._pairs(statistics)
+        pairs = self._canonical(self._pairs(statistics))
+        self.mean.copy_(pairs[:, 0])
+        self.std.copy_(torch.where(pairs[:, 1] > 1e-12, pairs[:, 1], 1.0))
+        return self
+
+    def _canonical(self, pairs: Tensor) -> Tensor:
+        """Means and deviations to expect once scales and signs are canonical."""
         for i, size in self._after_scales(pairs.square().sum(1).sqrt().tolist()):
             pairs[i] = torch.tensor([0.0, size])
         flipped = {o.tensor for group in self.odd for o in self.spec.occurrences(group)}
         for i, name in enumerate(self.names):
             if name in flipped:
                 pairs[i] = self._after_signs(name, float(pairs[i].square().sum().sqrt()))
-        self.mean.copy_(pairs[:, 0])
-        self.std.copy_(torch.where(pairs[:, 1] > 1e-12, pairs[:, 1], 1.0))
-        return self
+        return pairs
 
     def _pairs(self, statistics: Mapping[str, tuple[Tensor | float, Tensor | float]]) -> Tensor:
         """Mean and deviation of every tensor, float64; ValueError if one is missing or infinite."""
