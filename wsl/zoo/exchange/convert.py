@@ -29,9 +29,11 @@ from wsl.params import Params
 from wsl.zoo.file import ZooError, to_json
 from wsl.zoo.rows import Checkpoints
 
-_NESTINGS = ("state_dict", "model_state_dict", "model")
+_NESTINGS = ("state_dict", "model_state_dict", "model", "model_state")
+_SETTINGS = "hyper_parameters"
+"""Where Lightning keeps the settings of a run."""
 _DEPTH = 3
-PICKLED = (".pt", ".pth", ".ckpt", ".bin")
+PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".pth.tar")
 """Suffixes of files that the weights-only unpickler reads."""
 _DAMAGED = (
     RuntimeError,
@@ -117,7 +119,7 @@ def read_checkpoint(path: str | Path) -> tuple[Params, dict[str, Any]]:
         raise ZooError(f"{path}: no such file")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if path.suffix in PICKLED:
+    if path.name.endswith(PICKLED):
         return read_pickled(path)
     raise ZooError(f"{path}: unknown kind of checkpoint; use .safetensors, {', '.join(PICKLED)}")
 
@@ -244,7 +246,11 @@ def _nested(content: Any) -> Mapping[Any, Any] | None:
 
 
 def _plain(content: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(k): value for k, value in content.items() if isinstance(value, (str, int, float))}
+    """The plain values of ``content``, and those of Lightning's settings in it."""
+    settings = content.get(_SETTINGS)
+    own = dict(settings) if isinstance(settings, Mapping) else {}
+    values = {**content, **{f"{_SETTINGS}.{name}": value for name, value in own.items()}}
+    return {str(k): value for k, value in values.items() if isinstance(value, (str, int, float))}
 
 
 def _check_tensor(path: Path, name: Any, value: Any) -> None:

@@ -40,7 +40,7 @@ from wsl.zoo.file import (
 )
 from wsl.zoo.opening import Zoo
 from wsl.zoo.rows import split_members
-from wsl.zoo.sources.checkpoint import Checkpoint, Refused
+from wsl.zoo.sources.checkpoint import Checkpoint, Refused, Skipped
 from wsl.zoo.write import FileOptions, check_finite
 
 _BLOCK = 16 << 20
@@ -77,18 +77,19 @@ class ImportOptions(FileOptions):
 class Imported:
     """What came of an import.
 
-    The file, the checkpoints ``refused``, the columns ``left_out`` with the reason, and where the
-    specification is from.
+    The file, the checkpoints ``refused``, the columns ``left_out`` with the reason, where the
+    specification is from, and the files ``skipped`` as no checkpoints of their own.
     """
 
     zoo: Zoo
     refused: tuple[Refused, ...]
     left_out: Mapping[str, str]
     specification: str
+    skipped: tuple[Skipped, ...] = ()
 
 
 def import_checkpoints(
-    source: Iterable[Checkpoint | Refused],
+    source: Iterable[Checkpoint | Refused | Skipped],
     path: str | Path,
     *,
     progress: Callable[[int], None] | None = None,
@@ -165,10 +166,13 @@ class _Gathered:
         self.places: dict[tuple[int, int], str] = {}
         self.columns: dict[str, list[Any]] = {}
         self.refused: list[Refused] = []
+        self.skipped: list[Skipped] = []
         self._texts: dict[str, str] = {}
 
-    def take(self, item: Checkpoint | Refused, file: BinaryIO) -> None:
+    def take(self, item: Checkpoint | Refused | Skipped, file: BinaryIO) -> None:
         """Write one checkpoint's row to ``file``, or refuse it."""
+        if isinstance(item, Skipped):
+            self.skipped.append(item)
         if isinstance(item, Checkpoint):
             try:
                 self._add(item, file)
@@ -225,7 +229,8 @@ class _Gathered:
         order = np.lexsort((records["epoch"], records["member"]))
         records = {name: values[order] for name, values in records.items()} | {"split": codes}
         create(path, header, records, blocks=_blocks(weights, np.argsort(order)))
-        return Imported(Zoo(path), tuple(self.refused), left_out, form.specification)
+        refused, skipped = tuple(self.refused), tuple(self.skipped)
+        return Imported(Zoo(path), refused, left_out, form.specification, skipped)
 
     def _nothing(self, path: Path) -> ZooError:
         first = ""
