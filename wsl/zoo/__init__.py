@@ -27,7 +27,7 @@ from wsl.zoo import sources
 from wsl.zoo.exchange import export, read_checkpoint, save, write_checkpoint
 from wsl.zoo.file import ZooError
 from wsl.zoo.opening import Collection, Concatenation, Resident, Zoo, concatenate, open
-from wsl.zoo.rows import Checkpoints, Loader, View, split_last
+from wsl.zoo.rows import Checkpoints, Loader, Split, View, split_last
 from wsl.zoo.sources import Imported, ImportOptions, import_checkpoints
 from wsl.zoo.write import FileOptions, ZooWriter
 
@@ -40,6 +40,7 @@ __all__ = [
     "Imported",
     "Loader",
     "Resident",
+    "Split",
     "View",
     "Zoo",
     "ZooError",

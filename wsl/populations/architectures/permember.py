@@ -10,6 +10,7 @@ One forward pass for each ``with PerMember(...)``.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -48,7 +49,8 @@ class PerMember(TorchFunctionMode):
 
     def __init__(self, seed: Tensor, step: Tensor, rate: Tensor | None) -> None:
         super().__init__()
-        self._key, self._rate, self._calls = counter.key(seed, _DROPOUT, step), rate, 0
+        self._key, self._rate = counter.key(seed, _DROPOUT, step), rate
+        self._calls = itertools.count()
 
     def __torch_function__(
         self,
@@ -65,8 +67,7 @@ class PerMember(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def _dropout(self, drawn_shape: _DrawnShape, given: _Dropout) -> Tensor:
-        x, call = given.input, self._calls
-        self._calls += 1
+        x, call = given.input, next(self._calls)
         if not given.training or (self._rate is None and given.p == 0):
             return x
         own = torch.as_tensor(given.p, dtype=x.dtype, device=x.device)

@@ -14,7 +14,7 @@ import json
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,16 @@ def export(zoo: Checkpoints, rows: Iterable[int] | np.ndarray, folder: str | Pat
     folder.mkdir(parents=True, exist_ok=True)
     origin = _origin(zoo)
     records = [_export_row(zoo, int(row) % len(zoo), folder, origin=origin) for row in rows]
-    with replacing(folder / "table.csv") as temporary, temporary.open("w", newline="") as file:
-        table = csv.DictWriter(file, ["file", "row", "member", "epoch", "split", *zoo.columns])
+    names = ["file", "row", "member", "epoch", "split", *zoo.columns]
+    _write_table(folder / "table.csv", names, records)
+    return [folder / record["file"] for record in records]
+
+
+def _write_table(path: Path, names: Sequence[str], records: Iterable[Mapping[str, Any]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        table = csv.DictWriter(file, names)
         table.writeheader()
         table.writerows(records)
-    return [folder / record["file"] for record in records]
 
 
 def _export_row(
@@ -156,11 +161,10 @@ def _read_safetensors(path: Path) -> tuple[Params, dict[str, Any]]:
     except (safetensors.SafetensorError, OSError, RuntimeError) as error:
         raise ZooError(f"{path}: is not a readable safetensors file ({error})") from None
     order = _names(metadata.get("order", ""))
-    if sorted(order) != sorted(params):
-        return params, metadata
-    return {name: params[name] for name in order}, {
-        name: text for name, text in metadata.items() if name != "order"
-    }
+    if sorted(order) == sorted(params):
+        del metadata["order"]
+        params = {name: params[name] for name in order}
+    return params, metadata
 
 
 def _names(text: str) -> list[str]:

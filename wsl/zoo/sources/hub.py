@@ -48,14 +48,18 @@ def hub(path: str | Path) -> Source:
     """
     named = str(path).startswith(ADDRESS)
     root = snapshot(str(path).removeprefix(ADDRESS)) if named else Path(path)
-    files = (file for file in walk(root) if file.name in NAMES)
-    folders = natural({file.parent for file in files if not is_hidden(file, root)})
+    folders = _folders(root)
     if not folders:
         raise ZooError(f"{root}: is no snapshot; none of {', '.join(NAMES)} was found")
     runs = list(dict.fromkeys(_run(folder) for folder in folders))
     for folder in folders:
         member, origin = runs.index(_run(folder)), folder.relative_to(root).as_posix()
         yield attempt(origin, functools.partial(_read, folder, member, origin))
+
+
+def _folders(root: Path) -> list[Path]:
+    files = (file for file in walk(root) if file.name in NAMES)
+    return natural({file.parent for file in files if not is_hidden(file, root)})
 
 
 def snapshot(repository: str) -> Path:

@@ -150,8 +150,7 @@ class _Form:
 
     def row(self, params: Mapping[str, Tensor], item: Checkpoint, *, nonfinite: bool) -> np.ndarray:
         """The row (1, P) of one checkpoint as the file stores it."""
-        one = {name: tensor.unsqueeze(0) for name, tensor in params.items()}
-        row = self.layout.pack(one, rounding=self.stored != "float32")
+        row = self.layout.pack_one(params, rounding=self.stored != "float32")
         if not nonfinite:
             check_finite(self.layout, row, member=item.member, epoch=item.epoch)
         return to_stored(row, self.layout, self.stored)
@@ -224,13 +223,19 @@ class _Gathered:
         header = self._header(form, columns)
         shape = (len(self.places), form.layout.size)
         weights = np.memmap(rows, STORED[form.stored], "r", shape=shape)
-        numbers = {name: self._numbers(name) for name in ("member", "epoch")}
-        records = {**numbers, "crc32": _checksums(weights), **columns}
-        order = np.lexsort((records["epoch"], records["member"]))
-        records = {name: values[order] for name, values in records.items()} | {"split": codes}
-        create(path, header, records, blocks=_blocks(weights, np.argsort(order)))
+        order, records = self._sorted({"crc32": _checksums(weights), **columns})
+        blocks = _blocks(weights, np.argsort(order))
+        create(path, header, records | {"split": codes}, blocks=blocks)
         refused, skipped = tuple(self.refused), tuple(self.skipped)
         return Imported(Zoo(path), refused, left_out, form.specification, skipped)
+
+    def _sorted(
+        self, columns: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The rows in the order of the file, and all that is known of them in that order."""
+        records = {**{name: self._numbers(name) for name in ("member", "epoch")}, **columns}
+        order = np.lexsort((records["epoch"], records["member"]))
+        return order, {name: values[order] for name, values in records.items()}
 
     def _nothing(self, path: Path) -> ZooError:
         first = ""
