@@ -73,7 +73,7 @@ class PerMember(TorchFunctionMode):
         own = torch.as_tensor(given.p, dtype=x.dtype, device=x.device)
         rate = own if self._rate is None else self._rate
         kept = self._draws(call, drawn_shape(x), x.device) >= rate * _LEVELS
-        return torch.where(kept, x / (1 - rate).clamp(min=torch.finfo(x.dtype).eps), 0.0)
+        return _scaled(x, kept, 1 - rate)
 
     def _draws(self, call: int, shape: Sequence[int], device: torch.device) -> Tensor:
         """Uniform integers below `_LEVELS` for one call.
@@ -84,6 +84,11 @@ class PerMember(TorchFunctionMode):
         bits = counter.more(self._key, call, torch.arange(-(-count // 3), device=device))
         parts = torch.stack([(bits >> by) & (_LEVELS - 1) for by in (0, 17, 34)])
         return parts.flatten()[:count].view(torch.Size(shape))
+
+
+def _scaled(x: Tensor, kept: Tensor, share: Tensor) -> Tensor:
+    """What is kept, divided by the share that is kept on average."""
+    return torch.where(kept, x / share.clamp(min=torch.finfo(x.dtype).eps), 0.0)
 
 
 def _channels(x: Tensor) -> list[int]:

@@ -40,14 +40,15 @@ def save(
     torch.bfloat16 or torch.float16; None: as they are. Raises `ZooError` naming the tensor that a
     2-byte type cannot hold, or when a row occurs twice.
     """
-    path, header = Path(path).absolute(), _header(zoo, dtype)
+    path = Path(path).absolute()
+    header = _header(zoo, dtype)
     order = np.lexsort([zoo.table[name] for name in ("epoch", "member")])
     table = zoo.table[order]
     _check_unique(path, table)
     # twice through the weights: the checksums stand before them in the file
-    crc32 = [row_checksums(rows) for _, rows in _blocks(zoo, order, header)]
-    records = _records(table, header) | {"crc32": np.concatenate(crc32)}
-    create(path, header, records, blocks=_blocks(zoo, order, header), archive=archive)
+    crc32 = np.concatenate([row_checksums(rows) for _, rows in _blocks(zoo, order, header)])
+    blocks = _blocks(zoo, order, header)
+    create(path, header, _records(table, header, crc32), blocks=blocks, archive=archive)
     return Zoo(path)
 
 
@@ -60,7 +61,7 @@ def _check_unique(path: Path, table: np.ndarray) -> None:
         )
 
 
-def _records(table: np.ndarray, header: Header) -> dict[str, np.ndarray]:
+def _records(table: np.ndarray, header: Header, crc32: np.ndarray) -> dict[str, np.ndarray]:
     """Member, epoch and columns of each row, and the split of each member, which all rows share."""
     _, first = np.unique(table["member"], return_index=True)
     codes = [SPLITS.index(name) for name in table["split"][first].tolist()]
@@ -68,6 +69,7 @@ def _records(table: np.ndarray, header: Header) -> dict[str, np.ndarray]:
     return {
         **{name: np.ascontiguousarray(values) for name, values in records.items()},
         "split": np.array(codes, dtype=np.uint8),
+        "crc32": crc32,
     }
 
 
