@@ -25,10 +25,11 @@ def kendall_tau(predicted: Tensor, true: Tensor) -> float:
     _check(predicted, true)
     x, y = (values.unique(return_inverse=True)[1] for values in (predicted, true))
     pairs, joint = len(x) * (len(x) - 1) // 2, _joint_ranks(x, y)
-    tied_x, tied_y, tied_both = map(_tied_pairs, (x, y, joint))
+    untied_x, untied_y = pairs - _tied_pairs(x), pairs - _tied_pairs(y)
     # sorted by x, and within ties by y, the discordant pairs are the inversions of y
-    difference = pairs - tied_x - tied_y + tied_both - 2 * _inversions(y[joint.argsort()])
-    scale = math.sqrt((pairs - tied_x) * (pairs - tied_y))
+    discordant = _inversions(y[joint.argsort()])
+    difference = untied_x + untied_y - pairs + _tied_pairs(joint) - 2 * discordant
+    scale = math.sqrt(untied_x * untied_y)
     return difference / scale if scale else math.nan
 
 

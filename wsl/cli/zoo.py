@@ -190,8 +190,8 @@ def _import(options: argparse.Namespace) -> None:
         allow_nonfinite=options.allow_nonfinite,
         provenance={"kind": kind, "source": Path(options.source).name, "model": options.model},
     )
-    for refused in result.refused:
-        say(f"left out: {refused.reason}", error=True)
+    for item in (*result.refused, *result.skipped):
+        say(f"left out: {item.reason}", error=True)
     for name, reason in result.left_out.items():
         say(f"column left out: {name}: {reason}", error=True)
     zoo, origin = (
@@ -201,7 +201,7 @@ def _import(options: argparse.Namespace) -> None:
     say(
         f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members from {options.source} "
         f"({kind}); "
-        f"{len(result.refused)} left out\nspecification: {origin}"
+        f"{len(result.refused) + len(result.skipped)} left out\nspecification: {origin}"
     )
 
 

@@ -32,7 +32,7 @@ from wsl.populations.executors import Executor, Serial
 from wsl.populations.stacked import Trained, finite_members
 from wsl.populations.tasks import task
 from wsl.symmetry import permutation_spec
-from wsl.zoo import Zoo, ZooError, ZooWriter, split_last
+from wsl.zoo import Split, Zoo, ZooError, ZooWriter, split_last
 
 Column = Tensor | list[str]
 Trainer = Callable[[Tensor], "Rows"]
@@ -169,8 +169,7 @@ class Recipe(abc.ABC):
         writer = self._writer(path, self._task(data_root))
         prepare = self._prepare(engine, data_root=data_root, device=executor.device)
         self._train_missing(writer, executor.run, prepare, progress=progress)
-        split = (0.8, 0.1, 0.1) if self.splits is None else self._split
-        return Zoo(writer.finalize(split, self.seed, notes=self._diverged))
+        return Zoo(writer.finalize(self._split, self.seed, notes=self._diverged))
 
     def trainer(
         self,
@@ -213,9 +212,12 @@ class Recipe(abc.ABC):
             if progress is not None:
                 progress(done, self.members)
 
-    def _split(self, members: np.ndarray) -> np.ndarray:
-        """Codes of the splits that the recipe fixes."""
-        return split_last(members, counts=self.splits or (), seed=self.seed)
+    @property
+    def _split(self) -> Split:
+        """What draws the splits, or says those that the recipe fixes."""
+        if self.splits is None:
+            return (0.8, 0.1, 0.1)
+        return functools.partial(split_last, counts=self.splits, seed=self.seed)
 
     def _diverged(self, members: np.ndarray) -> dict[str, Any]:
         """Which members a finished build left out."""

@@ -28,7 +28,7 @@ from wsl.zoo.exchange import export, save, write_checkpoint
 from wsl.zoo.file import ZooError
 from wsl.zoo.opening import Collection, Concatenation, Resident, Zoo, concatenate, open
 from wsl.zoo.reading import Expected, FoundCheckpoint, fit, open_checkpoint, read_checkpoint
-from wsl.zoo.rows import Checkpoints, Loader, View, split_last
+from wsl.zoo.rows import Checkpoints, Loader, Split, View, split_last
 from wsl.zoo.sources import Imported, ImportOptions, import_checkpoints
 from wsl.zoo.write import FileOptions, ZooWriter
 
@@ -43,6 +43,7 @@ __all__ = [
     "Imported",
     "Loader",
     "Resident",
+    "Split",
     "View",
     "Zoo",
     "ZooError",

@@ -10,6 +10,7 @@ One forward pass for each ``with PerMember(...)``.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -48,7 +49,8 @@ class PerMember(TorchFunctionMode):
 
     def __init__(self, seed: Tensor, step: Tensor, rate: Tensor | None) -> None:
         super().__init__()
-        self._key, self._rate, self._calls = counter.key(seed, _DROPOUT, step), rate, 0
+        self._key, self._rate = counter.key(seed, _DROPOUT, step), rate
+        self._calls = itertools.count()
 
     def __torch_function__(
         self,
@@ -65,14 +67,13 @@ class PerMember(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def _dropout(self, drawn_shape: _DrawnShape, given: _Dropout) -> Tensor:
-        x, call = given.input, self._calls
-        self._calls += 1
+        x, call = given.input, next(self._calls)
         if not given.training or (self._rate is None and given.p == 0):
             return x
         own = torch.as_tensor(given.p, dtype=x.dtype, device=x.device)
         rate = own if self._rate is None else self._rate
         kept = self._draws(call, drawn_shape(x), x.device) >= rate * _LEVELS
-        return torch.where(kept, x / (1 - rate).clamp(min=torch.finfo(x.dtype).eps), 0.0)
+        return _scaled(x, kept, 1 - rate)
 
     def _draws(self, call: int, shape: Sequence[int], device: torch.device) -> Tensor:
         """Uniform integers below `_LEVELS` for one call.
@@ -83,6 +84,11 @@ class PerMember(TorchFunctionMode):
         bits = counter.more(self._key, call, torch.arange(-(-count // 3), device=device))
         parts = torch.stack([(bits >> by) & (_LEVELS - 1) for by in (0, 17, 34)])
         return parts.flatten()[:count].view(torch.Size(shape))
+
+
+def _scaled(x: Tensor, kept: Tensor, share: Tensor) -> Tensor:
+    """What is kept, divided by the share that is kept on average."""
+    return torch.where(kept, x / share.clamp(min=torch.finfo(x.dtype).eps), 0.0)
 
 
 def _channels(x: Tensor) -> list[int]:

@@ -206,13 +206,14 @@ class _Job:
         members, batches = self._start(params, which), _select(self.batches, which)
         keep, kept = self.shared.kept, list[Params]()
         update = None
-        for step in range(self.shared.steps + 1):
+        for step in range(self.shared.steps):
             if step in keep:
                 kept.append(self._snapshot(members, params))
-            if step < self.shared.steps:
-                arguments = members, self._conditions(members, which, step), batches(step)
-                update = prepare(self.update, *arguments) if update is None else update
-                members = update(*arguments)
+            arguments = members, self._conditions(members, which, step), batches(step)
+            update = prepare(self.update, *arguments) if update is None else update
+            members = update(*arguments)
+        if self.shared.steps in keep:
+            kept.append(self._snapshot(members, params))
         return kept, members.diverged
 
     def _snapshot(self, members: Members, names: Iterable[str]) -> Params:
@@ -234,15 +235,18 @@ class _Job:
         never = torch.full((len(which),), -1, device=weights.device)
         return Members(weights, own, self.update.optimizer.initial_state(weights), never)
 
+    def _factor(self, step: int) -> Tensor:
+        """(N,) that the learning rates are multiplied with."""
+        shared, total = self.shared, len(self.seeds)
+        return factors(shared.schedule, step, steps=shared.steps, members=total)
+
     def _conditions(self, members: Members, which: Tensor, step: int) -> Conditions:
-        shared, device = self.shared, members.weights.device
-        factor = factors(shared.schedule, step, steps=shared.steps, members=len(self.seeds))
-        hyper = {
-            name: value.cpu()[which, None].to(members.weights)
-            for name, value in (self.hyper | {"lr": self.hyper["lr"].cpu() * factor}).items()
-        }
-        seeds = self.seeds.cpu()[which].to(device)
-        return Conditions(torch.tensor(step, device=device), seeds, hyper)
+        device = members.weights.device
+        factor = self._factor(step)
+        own = self.hyper | {"lr": self.hyper["lr"].cpu() * factor}
+        hyper = {name: _column(value, which, members.weights) for name, value in own.items()}
+        number, seeds = torch.tensor(step, device=device), self.seeds.cpu()[which]
+        return Conditions(number, seeds.to(device), hyper)
 
 
 def _members_at_once(elements: int, device: torch.device) -> int:
@@ -267,6 +271,11 @@ def _select(batches: Batches, which: Tensor) -> Batches:
         return _rows(inputs, which), _rows(targets, which)
 
     return selected
+
+
+def _column(value: Tensor, which: Tensor, like: Tensor) -> Tensor:
+    """(n, 1) of the members ``which``, of type and device of ``like``."""
+    return value.cpu()[which, None].to(like)
 
 
 def _rows(tensor: Tensor, which: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,16 @@ def export(zoo: Checkpoints, rows: Iterable[int] | np.ndarray, folder: str | Pat
     folder.mkdir(parents=True, exist_ok=True)
     origin = _origin(zoo)
     records = [_export_row(zoo, int(row) % len(zoo), folder, origin=origin) for row in rows]
-    with replacing(folder / "table.csv") as temporary, temporary.open("w", newline="") as file:
-        table = csv.DictWriter(file, ["file", "row", "member", "epoch", "split", *zoo.columns])
+    names = ["file", "row", "member", "epoch", "split", *zoo.columns]
+    _write_table(folder / "table.csv", names, records)
+    return [folder / record["file"] for record in records]
+
+
+def _write_table(path: Path, names: Sequence[str], records: Iterable[Mapping[str, Any]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        table = csv.DictWriter(file, names)
         table.writeheader()
         table.writerows(records)
-    return [folder / record["file"] for record in records]
 
 
 def _export_row(

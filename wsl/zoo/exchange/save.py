@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wsl.zoo.file import (
     SPLITS,
+    STORED,
     Block,
     Header,
     ZooError,
@@ -38,13 +40,15 @@ def save(
     torch.bfloat16 or torch.float16; None: as they are. Raises `ZooError` naming the tensor that a
     2-byte type cannot hold, or when a row occurs twice.
     """
-    path, header = Path(path).absolute(), _header(zoo, dtype)
-    order = np.lexsort((zoo.table["epoch"], zoo.table["member"]))
-    _check_unique(path, zoo.table[order])
+    path = Path(path).absolute()
+    header = _header(zoo, dtype)
+    order = np.lexsort([zoo.table[name] for name in ("epoch", "member")])
+    table = zoo.table[order]
+    _check_unique(path, table)
     # twice through the weights: the checksums stand before them in the file
     crc32 = np.concatenate([row_checksums(rows) for _, rows in _blocks(zoo, order, header)])
-    records = _records(zoo.table[order], header) | {"crc32": crc32}
-    create(path, header, records, blocks=_blocks(zoo, order, header), archive=archive)
+    blocks = _blocks(zoo, order, header)
+    create(path, header, _records(table, header, crc32), blocks=blocks, archive=archive)
     return Zoo(path)
 
 
@@ -57,7 +61,7 @@ def _check_unique(path: Path, table: np.ndarray) -> None:
         )
 
 
-def _records(table: np.ndarray, header: Header) -> dict[str, np.ndarray]:
+def _records(table: np.ndarray, header: Header, crc32: np.ndarray) -> dict[str, np.ndarray]:
     """Member, epoch and columns of each row, and the split of each member, which all rows share."""
     _, first = np.unique(table["member"], return_index=True)
     codes = [SPLITS.index(name) for name in table["split"][first].tolist()]
@@ -65,6 +69,7 @@ def _records(table: np.ndarray, header: Header) -> dict[str, np.ndarray]:
     return {
         **{name: np.ascontiguousarray(values) for name, values in records.items()},
         "split": np.array(codes, dtype=np.uint8),
+        "crc32": crc32,
     }
 
 
@@ -83,8 +88,11 @@ def _blocks(zoo: Checkpoints, order: np.ndarray, header: Header) -> Iterator[Blo
     step = chunk_rows(header, len(order))
     for start in range(0, len(order), step):
         rows = zoo.gather(order[start : start + step]).cpu()
-        if rows.dtype == torch.float32 or storage_name(rows.dtype) != header.dtype:
-            stored = to_stored(rows.float().numpy(), header.layout, header.dtype)
-        else:  # the same 2-byte type: its bits are kept
-            stored = carried(rows).numpy().view("<u2" if header.dtype == "bfloat16" else "<f2")
-        yield np.arange(start, start + len(rows)), stored
+        yield np.arange(start, start + len(rows)), _stored(rows, header)
+
+
+def _stored(rows: Tensor, header: Header) -> np.ndarray:
+    """Rounded as the header says; the bits of rows of the same 2-byte type are kept."""
+    if rows.dtype == torch.float32 or storage_name(rows.dtype) != header.dtype:
+        return to_stored(rows.float().numpy(), header.layout, header.dtype)
+    return carried(rows).numpy().view(STORED[header.dtype])

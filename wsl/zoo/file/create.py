@@ -179,16 +179,21 @@ def _write_chunks(file: h5py.File, blocks: Iterable[Block]) -> None:
 
 def _open(path: Path, aligned: int, *, new: bool) -> h5py.File:
     """Arrays from ``aligned`` bytes on, or of a page, begin at a page; 0: none does."""
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
+    access, name = _access(), bytes(path)
     if aligned:
         access.set_alignment(min(_PAGE, aligned), _PAGE)
-    name = bytes(path)
     if not new:
         return h5py.File(h5py.h5f.open(name, h5py.h5f.ACC_RDWR, fapl=access))
     creation = _untimed(h5py.h5p.FILE_CREATE)
     return h5py.File(h5py.h5f.create(name, h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))
+
+
+def _access() -> h5py.h5p.PropFAID:
+    """As version 1.8 writes; closing the file closes all that is open in it."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
+    return access
 
 
 def _untimed(kind: h5py.h5p.PropClassID) -> h5py.h5p.PropOCID:

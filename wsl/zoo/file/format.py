@@ -85,11 +85,7 @@ class Header:
     def from_texts(cls, texts: Mapping[str, str]) -> Header:
         """Read untrusted text attributes; raises `ZooError` naming the one that is wrong."""
         layout = RowLayout.from_json(from_json("layout", texts["layout"]))
-        architecture, provenance = (
-            from_json(name, texts[name]) for name in ("architecture", "provenance")
-        )
-        if not isinstance(architecture, (dict, type(None))) or not isinstance(provenance, dict):
-            raise ZooError("architecture, provenance: must be JSON objects")
+        architecture, provenance = _read_origin(texts)
         columns = _read_columns(from_json("columns", texts["columns"]))
         return cls(
             read_spec(texts["spec"]),
@@ -195,6 +191,15 @@ def from_json(name: str, text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ZooError(f"{name}: is not readable JSON ({type(error).__name__}: {error})") from None
+
+
+def _read_origin(texts: Mapping[str, str]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    architecture, provenance = (
+        from_json(name, texts[name]) for name in ("architecture", "provenance")
+    )
+    if not isinstance(architecture, (dict, type(None))) or not isinstance(provenance, dict):
+        raise ZooError("architecture, provenance: must be JSON objects")
+    return architecture, provenance
 
 
 def _read_checksums(content: Any, columns: Mapping[str, str]) -> dict[str, int]:

@@ -196,6 +196,10 @@ class RowLayout:
             rows[:, entry.start : entry.end] = values.reshape(count, entry.end - entry.start)
         return rows.numpy()
 
+    def pack_one(self, params: Mapping[str, Tensor], *, rounding: bool = False) -> np.ndarray:
+        """As `pack`, for the tensors of one checkpoint: a row (1, P)."""
+        return self.pack({name: t.unsqueeze(0) for name, t in params.items()}, rounding=rounding)
+
     def unpack(self, rows: Tensor) -> Params:
         """Inverse of `pack`: tensors (B, *shape) of ``rows`` (B, P).
 
@@ -256,7 +260,7 @@ def _as_float32(entry: Entry, tensor: Tensor, count: int, *, rounding: bool) -> 
             "first"
         )
     values = tensor.detach().cpu().to(torch.float32)
-    if not _exact(values, tensor.detach().cpu()):
+    if not _exact(values, tensor):
         raise ZooError(
             f"{entry.name}: holds {tensor.dtype} values that float32 cannot represent exactly; "
             "cast it to float32 yourself, or leave it out"
@@ -268,5 +272,5 @@ def _exact(values: Tensor, tensor: Tensor) -> bool:
     """Whether all float32 ``values`` are those of ``tensor``, NaN for NaN."""
     if tensor.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool):
         return True  # float32 holds every value of these
-    back = values.to(tensor.dtype)
+    back, tensor = values.to(tensor.dtype), tensor.detach().cpu()
     return bool(((back == tensor) | ((back != back) & (tensor != tensor))).all())

@@ -209,12 +209,7 @@ def _object(file: h5py.File, name: str, kind: type) -> h5py.h5g.GroupID | h5py.h
 
 def _extent(file: h5py.File, name: str, file_size: int) -> Extent:
     dataset = _object(file, name, h5py.h5d.DatasetID)
-    plan = dataset.get_create_plist()
-    if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_external_count() or plan.get_nfilters():
-        raise ZooError(
-            f"/{name} must be stored contiguously in this file, without filters; convert it, or "
-            "build the zoo again"
-        )
+    _check_contiguous(name, dataset.get_create_plist())
     dtype, shape = _dtype(name, dataset.get_type()), _shape(name, dataset)
     extent, offset = Extent(dataset.get_offset() or 0, dtype, shape), dataset.get_offset()
     end = extent.offset + extent.nbytes
@@ -226,11 +221,24 @@ def _extent(file: h5py.File, name: str, file_size: int) -> Extent:
     return extent
 
 
+def _check_contiguous(name: str, plan: h5py.h5p.PropDCID) -> None:
+    if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_external_count() or plan.get_nfilters():
+        raise ZooError(
+            f"/{name} must be stored contiguously in this file, without filters; convert it, or "
+            "build the zoo again"
+        )
+
+
 def _weights(file: h5py.File, file_size: int, *, older: bool) -> Extent | Chunks:
     dataset = _object(file, "weights", h5py.h5d.DatasetID)
     plan = dataset.get_create_plist()
     if older or plan.get_layout() != h5py.h5d.CHUNKED:
         return _extent(file, "weights", file_size)
+    return _chunks(dataset, plan, file_size)
+
+
+def _chunks(dataset: h5py.h5d.DatasetID, plan: h5py.h5p.PropDCID, file_size: int) -> Chunks:
+    """Where the blocks of an archive lie."""
     filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
     if filters != [_SHUFFLE, _DEFLATE, _FLETCHER32]:
         raise ZooError(

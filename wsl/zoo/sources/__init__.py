@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsl.zoo.file import ZooError
-from wsl.zoo.sources.checkpoint import Checkpoint, Refused, Source
+from wsl.zoo.sources.checkpoint import Checkpoint, Refused, Skipped, Source
+from wsl.zoo.sources.files import walk
 from wsl.zoo.sources.flat_hdf5 import SUFFIXES as _HDF5
 from wsl.zoo.sources.flat_hdf5 import flat_hdf5
-from wsl.zoo.sources.folder import folder
+from wsl.zoo.sources.folder import SUFFIXES, folder
 from wsl.zoo.sources.hub import ADDRESS, NAMES, hub, snapshot
 from wsl.zoo.sources.importer import Imported, ImportOptions, import_checkpoints
 from wsl.zoo.sources.ray_tune import ray_tune
@@ -33,15 +34,19 @@ def detect(path: str | Path) -> Callable[[str | Path], Source]:
         raise ZooError(f"{root}: no such file or folder")
     if all((root / name).is_file() for name in ("weights.npy", "layout.csv")):
         return small_cnn_zoo
-    if _holds(root, "params.json") and _holds(root, "checkpoint_*"):
+    if any(_is_trial(file.parent) for file in walk(root) if file.name == "params.json"):
         return ray_tune
-    if any(_holds(root, name) for name in NAMES):
+    if any(file.name in NAMES for file in walk(root)):
         return hub
-    return flat_hdf5 if any(file.suffix in _HDF5 for file in root.iterdir()) else folder
+    names = [file.name for file in walk(root)]
+    if any(name.endswith(SUFFIXES) for name in names):
+        return folder
+    return flat_hdf5 if any(name.endswith(_HDF5) for name in names) else folder
 
 
-def _holds(root: Path, pattern: str) -> bool:
-    return next(root.rglob(pattern), None) is not None
+def _is_trial(folder: Path) -> bool:
+    """Whether there are checkpoints as folders; beside files of this name it is another kind."""
+    return any(path.is_dir() for path in folder.glob("checkpoint_*"))
 
 
 __all__ = [
@@ -49,6 +54,7 @@ __all__ = [
     "ImportOptions",
     "Imported",
     "Refused",
+    "Skipped",
     "Source",
     "detect",
     "flat_hdf5",

@@ -1,9 +1,9 @@
-"""The common form of every importer: an iterator of `Checkpoint` and `Refused`.
+"""The common form of every importer: an iterator of `Checkpoint`, `Refused` and `Skipped`.
 
     source(path) -> iterator of (member, epoch, state dict, metadata)
 
 A file that is damaged or would run code does not end the iteration: it comes out as `Refused`, and
-who asked decides.
+who asked decides. What is no checkpoint of its own, such as a hidden copy, comes out as `Skipped`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,14 @@ class Refused(NamedTuple):
     reason: str
 
 
-Source = Iterator[Checkpoint | Refused]
+class Skipped(NamedTuple):
+    """What was left out because it is no checkpoint of its own, and why; never an error."""
+
+    origin: str
+    reason: str
+
+
+Source = Iterator[Checkpoint | Refused | Skipped]
 
 
 def attempt(origin: str, read: Callable[[], Checkpoint]) -> Checkpoint | Refused:

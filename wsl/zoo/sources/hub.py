@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from wsl.zoo.file import ZooError
 from wsl.zoo.reading import read_checkpoint, read_json
 from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural
+from wsl.zoo.sources.files import is_hidden, walk
 
 NAMES = (
     "model.safetensors",
@@ -46,13 +47,18 @@ def hub(path: str | Path) -> Source:
     """
     named = str(path).startswith(ADDRESS)
     root = snapshot(str(path).removeprefix(ADDRESS)) if named else Path(path)
-    folders = natural({file.parent for name in NAMES for file in root.rglob(name)})
+    folders = _folders(root)
     if not folders:
         raise ZooError(f"{root}: is no snapshot; none of {', '.join(NAMES)} was found")
     runs = list(dict.fromkeys(_run(folder) for folder in folders))
     for folder in folders:
         member, origin = runs.index(_run(folder)), folder.relative_to(root).as_posix()
         yield attempt(origin, functools.partial(_read, folder, member, origin))
+
+
+def _folders(root: Path) -> list[Path]:
+    files = (file for file in walk(root) if file.name in NAMES)
+    return natural({file.parent for file in files if not is_hidden(file, root)})
 
 
 def snapshot(repository: str) -> Path:
@@ -88,10 +94,26 @@ def _run(folder: Path) -> Path:
 def _read(folder: Path, member: int, origin: str) -> Checkpoint:
     file = next(folder / name for name in NAMES if (folder / name).is_file())
     params = read_checkpoint(file)[0]
-    step = _STEP.match(folder.name)
-    return Checkpoint(
-        member, int(step[1]) if step else 0, params, _about([folder, _run(folder)]), origin
-    )
+    about = _about([folder, _run(folder)])
+    return Checkpoint(member, _step(folder, about), params, about, origin)
+
+
+def _step(folder: Path, about: Mapping[str, Any]) -> int:
+    """The number in the name, else, of a final model beside checkpoints, what the Trainer noted.
+
+    A model without checkpoints beside it is epoch 0.
+    """
+    if step := _STEP.match(folder.name):
+        return int(step[1])
+    if not any(_STEP.match(beside.name) for beside in folder.glob("checkpoint-*")):
+        return 0
+    step = about.get("trainer.global_step")
+    if type(step) is not int:
+        raise ZooError(
+            f"{folder}: lies beside checkpoints, but no trainer_state.json says the step of it; "
+            "rename it to checkpoint-STEP, or move it away"
+        )
+    return step
 
 
 def _about(folders: Iterable[Path]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from wsl.zoo.file import (
 )
 from wsl.zoo.opening import Zoo
 from wsl.zoo.rows import split_members
-from wsl.zoo.sources.checkpoint import Checkpoint, Refused
+from wsl.zoo.sources.checkpoint import Checkpoint, Refused, Skipped
 from wsl.zoo.write import FileOptions, check_finite
 
 _BLOCK = 16 << 20
@@ -77,18 +77,19 @@ class ImportOptions(FileOptions):
 class Imported:
     """What came of an import.
 
-    The file, the checkpoints ``refused``, the columns ``left_out`` with the reason, and where the
-    specification is from.
+    The file, the checkpoints ``refused``, the columns ``left_out`` with the reason, where the
+    specification is from, and the files ``skipped`` as no checkpoints of their own.
     """
 
     zoo: Zoo
     refused: tuple[Refused, ...]
     left_out: Mapping[str, str]
     specification: str
+    skipped: tuple[Skipped, ...] = ()
 
 
 def import_checkpoints(
-    source: Iterable[Checkpoint | Refused],
+    source: Iterable[Checkpoint | Refused | Skipped],
     path: str | Path,
     *,
     progress: Callable[[int], None] | None = None,
@@ -149,8 +150,7 @@ class _Form:
 
     def row(self, params: Mapping[str, Tensor], item: Checkpoint, *, nonfinite: bool) -> np.ndarray:
         """The row (1, P) of one checkpoint as the file stores it."""
-        one = {name: tensor.unsqueeze(0) for name, tensor in params.items()}
-        row = self.layout.pack(one, rounding=self.stored != "float32")
+        row = self.layout.pack_one(params, rounding=self.stored != "float32")
         if not nonfinite:
             check_finite(self.layout, row, member=item.member, epoch=item.epoch)
         return to_stored(row, self.layout, self.stored)
@@ -165,10 +165,13 @@ class _Gathered:
         self.places: dict[tuple[int, int], str] = {}
         self.columns: dict[str, list[Any]] = {}
         self.refused: list[Refused] = []
+        self.skipped: list[Skipped] = []
         self._texts: dict[str, str] = {}
 
-    def take(self, item: Checkpoint | Refused, file: BinaryIO) -> None:
+    def take(self, item: Checkpoint | Refused | Skipped, file: BinaryIO) -> None:
         """Write one checkpoint's row to ``file``, or refuse it."""
+        if isinstance(item, Skipped):
+            self.skipped.append(item)
         if isinstance(item, Checkpoint):
             try:
                 self._add(item, file)
@@ -220,12 +223,19 @@ class _Gathered:
         header = self._header(form, columns)
         shape = (len(self.places), form.layout.size)
         weights = np.memmap(rows, STORED[form.stored], "r", shape=shape)
-        numbers = {name: self._numbers(name) for name in ("member", "epoch")}
-        records = {**numbers, "crc32": _checksums(weights), **columns}
+        order, records = self._sorted({"crc32": _checksums(weights), **columns})
+        blocks = _blocks(weights, np.argsort(order))
+        create(path, header, records | {"split": codes}, blocks=blocks)
+        refused, skipped = tuple(self.refused), tuple(self.skipped)
+        return Imported(Zoo(path), refused, left_out, form.specification, skipped)
+
+    def _sorted(
+        self, columns: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The rows in the order of the file, and all that is known of them in that order."""
+        records = {**{name: self._numbers(name) for name in ("member", "epoch")}, **columns}
         order = np.lexsort((records["epoch"], records["member"]))
-        records = {name: values[order] for name, values in records.items()} | {"split": codes}
-        create(path, header, records, blocks=_blocks(weights, np.argsort(order)))
-        return Imported(Zoo(path), tuple(self.refused), left_out, form.specification)
+        return order, {name: values[order] for name, values in records.items()}
 
     def _nothing(self, path: Path) -> ZooError:
         first = ""

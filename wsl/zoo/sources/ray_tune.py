@@ -16,13 +16,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from wsl.zoo.file import ZooError
 from wsl.zoo.reading import read_checkpoint, read_json
 from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural
+from wsl.zoo.sources.files import walk
 from wsl.zoo.sources.folder import SUFFIXES
 
 _FOLDER = re.compile(r"checkpoint_(\d{1,9})\Z")
@@ -56,31 +57,38 @@ def ray_tune(path: str | Path) -> Source:
     Members are in natural order of the trials' folders.
     """
     root = Path(path)
-    trials = natural(file.parent for file in root.rglob("params.json"))
+    trials = natural(file.parent for file in walk(root) if file.name == "params.json")
     if not trials:
         raise ZooError(
             f"{root}: has no trials; folders with params.json and checkpoint_* are looked for"
         )
+    results = functools.cache(_results)
+    about = functools.cache(lambda file: flatten(read_json(file), "config"))
     for member, trial in enumerate(trials):
-        about = flatten(read_json(trial / "params.json"), "config")
-        results = _results(trial / "result.json")
         for folder in natural(trial.glob("checkpoint_*")):
             if _FOLDER.match(folder.name):
                 origin = folder.relative_to(root).as_posix()
-                yield attempt(
-                    origin, functools.partial(_read, member, folder, origin, about, results)
+                read = functools.partial(
+                    _read, member, folder, origin, about=about, results=results
                 )
+                yield attempt(origin, read)
 
 
 def _read(
-    member: int, folder: Path, origin: str, about: Mapping[str, Any], results: Results
+    member: int,
+    folder: Path,
+    origin: str,
+    *,
+    about: Callable[[Path], Mapping[str, Any]],
+    results: Callable[[Path], Results],
 ) -> Checkpoint:
-    line = _line(folder, results)
+    settings = about(folder.parent / "params.json")
+    line = _line(folder, results(folder.parent / "result.json"))
     epoch = line.get("training_iteration", _number(folder))
     if type(epoch) is not int or epoch < 0:
         raise ZooError(f"{origin}: training_iteration is {epoch!r}; a whole number is required")
     found = flatten({name: value for name, value in line.items() if name not in _NOISE})
-    return Checkpoint(member, epoch, _params(folder), {**about, **found}, origin)
+    return Checkpoint(member, epoch, _params(folder), {**settings, **found}, origin)
 
 
 def _line(folder: Path, results: Results) -> dict[str, Any]:

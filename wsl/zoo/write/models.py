@@ -33,14 +33,9 @@ def write_models(
     dtype = storage_name(options.dtype or torch.float32)
     layout, rows = _pack(models, None if dtype == "float32" else options.dtype)
     columns = _columns(metadata, len(rows))
-    header = Header(
-        spec,
-        layout,
-        {name: kind_of(name, type(values[0].item())) for name, values in columns.items()},
-        options.architecture,
-        options.provenance or {},
-        dtype=dtype,
-    ).checked()
+    kinds = {name: kind_of(name, type(values[0].item())) for name, values in columns.items()}
+    architecture, provenance = options.architecture, options.provenance or {}
+    header = Header(spec, layout, kinds, architecture, provenance, dtype=dtype).checked()
     member = np.arange(len(rows))
     if not options.allow_nonfinite:
         check_finite(header.layout, rows, member=member, epoch=0)
@@ -68,8 +63,7 @@ def _pack(models: Iterable[Model], dtype: torch.dtype | None) -> tuple[RowLayout
         state = model.state_dict() if isinstance(model, nn.Module) else model
         try:
             layout = layout or RowLayout.of(state, _buffers(model)).cast(dtype)
-            one = {name: tensor.unsqueeze(0) for name, tensor in state.items()}
-            rows.append(layout.pack(one, rounding=dtype is not None))
+            rows.append(layout.pack_one(state, rounding=dtype is not None))
         except ZooError as error:
             raise ZooError(f"model {i}: {error}") from None
     if layout is None:

@@ -178,15 +178,15 @@ class ZooWriter:
         return merged
 
     def _write(self, merged: _Merged, split: Split, seed: int, *, notes: Notes | None) -> None:
-        said = dict(notes(merged.records["member"])) if notes else {}
-        said |= {"notes": sorted(said)} if said else {}
-        provenance = {**self.header.provenance, **said}
-        header = dataclasses.replace(self.header, provenance=provenance).checked()
+        header = self.header
+        if notes and (said := notes(merged.records["member"])):
+            provenance = {**header.provenance, **said, "notes": sorted(said)}
+            header = dataclasses.replace(header, provenance=provenance)
         blocks = (
             (where, self._load(shard, ["weights"])["weights"])
             for shard, where in zip(merged.shards, merged.positions, strict=True)
         )
-        write(self.path, header, merged.ordered, blocks=blocks, split=split, seed=seed)
+        write(self.path, header.checked(), merged.ordered, blocks=blocks, split=split, seed=seed)
 
     @property
     def _removed(self) -> Path:
