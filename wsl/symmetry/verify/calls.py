@@ -51,7 +51,7 @@ class Example:
         )
 
 
-class Run(NamedTuple):
+class ForwardPass(NamedTuple):
     """What one forward pass gave; ``random`` names the first operation that drew random numbers."""
 
     output: Tensor

@@ -1,6 +1,6 @@
 """`Function`: a float64 copy of a network as a function of its weights, moved in place.
 
-    f(example) -> Run    the output as one vector, and what must move along with the weights:
+    f(example) -> ForwardPass    the output as one vector, and what must move along with the weights:
                          their gradients, and the buffers that the pass updates
 
 The copy is the only one: an element is applied tensor by tensor and undone by its inverse, so that
@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_map_only
 
 from wsl.params import Params
 from wsl.symmetry.spec import SpecError
-from wsl.symmetry.verify.calls import Example, Run, alike, put_back, tensors_of
+from wsl.symmetry.verify.calls import Example, ForwardPass, alike, put_back, tensors_of
 from wsl.symmetry.verify.copies import copied, materialized, refuse_meta
 from wsl.symmetry.verify.double import Double, widened
 from wsl.symmetry.verify.draw import Watch, calibrating, draw, is_matrix
@@ -85,7 +85,7 @@ class Function:
                         "moves them differently"
                     )
 
-    def reference(self, example: Example) -> Run:
+    def reference(self, example: Example) -> ForwardPass:
         """A run to compare with. Raises `SpecError` if nothing can be told from it."""
         run = self(example)
         norm = float(run.output.norm())
@@ -101,13 +101,13 @@ class Function:
             )
         return run
 
-    def error(self, example: Example, moves: Moves, reference: Run) -> float:
+    def error(self, example: Example, moves: Moves, reference: ForwardPass) -> float:
         """Relative error of the moved network: of its output, and of what should have moved too."""
         with self.moved(moves):
             run = self(example)
         return _error(run, moves, reference)
 
-    def refuse_if_no_function(self, example: Example, reference: Run, tolerance: float) -> None:
+    def refuse_if_no_function(self, example: Example, reference: ForwardPass, tolerance: float) -> None:
         """Raise `SpecError` if the network is no function of its input and weights.
 
         To be asked after a move changed the output: then this, not the move, is the reason.
@@ -120,8 +120,8 @@ class Function:
                 )
 
     def _second_calls(
-        self, example: Example, reference: Run
-    ) -> Iterator[tuple[Callable[[Function], str], Run, Run]]:
+        self, example: Example, reference: ForwardPass
+    ) -> Iterator[tuple[Callable[[Function], str], ForwardPass, ForwardPass]]:
         """Runs that are equal if the network is a function, and why they are not if it is none."""
         with self._smaller():  # what was computed from other weights and kept does not fit these
             kept = self(example)
@@ -164,7 +164,7 @@ class Function:
         seed: int | None = None,
         all_buffers: bool = True,
         watch: contextlib.AbstractContextManager[Any] | None = None,
-    ) -> Run:
+    ) -> ForwardPass:
         """One forward pass, and one backward pass where gradients are asked for.
 
         ``watch`` sees the operations as the network writes them; without ``all_buffers`` those
@@ -182,7 +182,7 @@ class Function:
             vector = self._output(example)
             tensors = self._gradients(vector) if example.gradients else {}
             tensors |= self._buffers() if example.training else {}
-        return Run(vector.detach(), tensors, mode.random)
+        return ForwardPass(vector.detach(), tensors, mode.random)
 
     def _prepare(self, example: Example) -> None:
         self.model.train(example.training)
@@ -270,7 +270,7 @@ def _real(tensor: Tensor) -> Tensor:
     return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).double().flatten()
 
 
-def _error(run: Run, moves: Moves, reference: Run) -> float:
+def _error(run: ForwardPass, moves: Moves, reference: ForwardPass) -> float:
     """The largest of the relative errors of the output and of each tensor that moves along.
 
     A tensor that is all but zero is compared relatively to the largest one.
