@@ -198,11 +198,13 @@ def test_shares_are_in_order_and_complete():
 def test_the_first_process_is_told_by_its_environment(monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
-    assert is_first()
+    many = Hardware("cpu", devices=2)
+    assert is_first(many)
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert is_first()
+    assert is_first(many)
     monkeypatch.setenv("NODE_RANK", "1")
-    assert not is_first()
+    assert not is_first(many)
+    assert is_first(Hardware("cpu"))  # one of many that a scheduler has started side by side
 
 
 def test_a_module_that_draws_its_own_rows_trains_in_one_process():

@@ -25,6 +25,7 @@ from wsl.plots import bar_figure, histogram_figure, scatter_figure
 from wsl.populations import build_architecture
 from wsl.training import (
     Fit,
+    Hardware,
     Objective,
     Ranks,
     alongside,
@@ -53,17 +54,17 @@ def run(arguments: Sequence[str]) -> None:
         )
         return
     config = _config(arguments)
-    zoo = _zoo(config)
+    hardware = instantiate(config["settings"]).hardware
+    zoo = _zoo(config, hardware)
     folder = Path(
         config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}"
     )
     head = result("train", _kept(config), {"zoo": zoo.path})
     done = finished(folder, head)
     if done is None:
-        hardware = instantiate(config["settings"]).hardware
         with alongside(hardware, wsl.cli.main, ["train", *arguments]):
             done = _train(config, zoo, folder, head=head)
-    if is_first():
+    if is_first(hardware):
         say(
             f"{folder}: test {numbers(done['test'])} (best of {done['epochs']} epochs: "
             f"{done['best_epoch']}, seed {config['seed']})"
@@ -81,10 +82,11 @@ def _config(arguments: Sequence[str]) -> dict[str, Any]:
     return config
 
 
-def _zoo(config: Mapping[str, Any]) -> Zoo:
+def _zoo(config: Mapping[str, Any], hardware: Hardware) -> Zoo:
     """The zoo to train on; of processes that were started together, the first builds it."""
-    while not is_first() and not config["zoo"] and not default_path(config).exists():
-        time.sleep(1.0)
+    if not is_first(hardware) and not config["zoo"]:
+        while not default_path(config).exists():
+            time.sleep(1.0)
     return open_or_build(config)
 
 

@@ -42,9 +42,11 @@ Program = Callable[[Sequence[str]], int]
 """A command line: words to exit code."""
 
 
-def is_first() -> bool:
-    """Whether this process writes and speaks, asked before the processes have met."""
-    return all(int(os.environ.get(name, 0)) == 0 for name in RANKS)
+def is_first(hardware: Hardware) -> bool:
+    """Whether this process of ``hardware`` writes and speaks, asked before they have met."""
+    found = hardware.resolved()
+    alone = found.processes * found.nodes == 1  # one of many that a scheduler started side by side
+    return alone or all(int(os.environ.get(name, 0)) == 0 for name in RANKS)
 
 
 @contextlib.contextmanager
