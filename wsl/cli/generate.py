@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> None:
     name = f"{config['datasets']}-{config['models']}-{config['seed']}"
     folder = Path(config["output"] or f"runs/generate/{name}")
     head = result("generate", _kept(config), {"zoo": zoo.path})
-    done = finished(folder, head) or _generate(config, zoo, folder, head)
+    done = finished(folder, head) or _generate(config, zoo, folder, head=head)
     for name, score in done["scores"].items():
         say(f"{name.replace('_', ' ')}: {score if isinstance(score, int) else f'{score:.4f}'}")
 
@@ -71,7 +71,7 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _generate(
-    config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]
+    config: Mapping[str, Any], zoo: Zoo, folder: Path, *, head: Mapping[str, Any]
 ) -> dict[str, Any]:
     data = _task(config, zoo)
     members = _members(zoo, data)

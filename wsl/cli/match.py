@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from wsl.cli import checkpoints
 from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described
@@ -12,7 +12,7 @@ from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.cli.outputs import beside, check_output, write_result
 from wsl.cli.results import result, write_json, write_with
 from wsl.cli.terminal import numbers, say
-from wsl.matching import match
+from wsl.matching import Match, match
 from wsl.params import Params
 from wsl.symmetry import Permutation
 
@@ -25,26 +25,32 @@ def run(arguments: Sequence[str]) -> None:
     evaluate = scorer(options, loaded) if options.evaluate or options.data else None
     found = match(loaded.spec, loaded.a, loaded.b, matcher)
     aligned = found(loaded.b)
+    told = _evidence(options, loaded, found)
+    members = {"a": loaded.a, "b": loaded.b, "aligned": aligned}
+    scores = {name: dict(evaluate(theta)) for name, theta in members.items()} if evaluate else {}
+    write_result(out, aligned, loaded.abouts[1], like=options.b, address=loaded.address)
+    write_with(beside(out, "permutation"), cast("Permutation", found.permutation).save)
+    write_json(beside(out, "result"), {**told, **({"scores": scores} if scores else {})})
+    for name, numbers_of in scores.items():
+        say(f"{out}: {name:<8} {numbers(numbers_of)}")
+    say(
+        f"{out}: distance {told['distance_before']:.4f} -> {told['distance_after']:.4f} "
+        f"in {found.sweeps} sweeps" + ("" if found.converged else ", NOT converged")
+    )
+
+
+def _evidence(
+    options: argparse.Namespace, loaded: checkpoints.Loaded, found: Match
+) -> dict[str, Any]:
     config = {"seed": options.seed, **described(options, "matcher")}
-    evidence = {
+    return {
         **result("match", config, {"a": options.a, "b": options.b}),
         "objective": found.objective,
         "sweeps": found.sweeps,
         "converged": found.converged,
         "distance_before": distance(loaded.a, loaded.b),
-        "distance_after": distance(loaded.a, aligned),
+        "distance_after": distance(loaded.a, found(loaded.b)),
     }
-    members = {"a": loaded.a, "b": loaded.b, "aligned": aligned}
-    scores = {name: dict(evaluate(theta)) for name, theta in members.items()} if evaluate else {}
-    write_result(out, aligned, loaded.abouts[1], like=options.b, address=loaded.address)
-    write_with(beside(out, "permutation"), cast("Permutation", found.permutation).save)
-    write_json(beside(out, "result"), {**evidence, **({"scores": scores} if scores else {})})
-    for name, told in scores.items():
-        say(f"{out}: {name:<8} {numbers(told)}")
-    say(
-        f"{out}: distance {evidence['distance_before']:.4f} -> {evidence['distance_after']:.4f} "
-        f"in {found.sweeps} sweeps" + ("" if found.converged else ", NOT converged")
-    )
 
 
 def _parser() -> argparse.ArgumentParser:

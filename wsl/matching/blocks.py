@@ -106,7 +106,7 @@ def plan(spec: PermutationSpec, names: tuple[str, ...]) -> MatchingPlan:
     moved = tuple(piece for piece in cut if any(isinstance(atom, str) for atom in piece.atoms))
     fixed = tuple(piece for piece in cut if all(isinstance(atom, int) for atom in piece.atoms))
     blocks = {
-        name: _block(spec, name, moved, per) for name, parent in per.items() if parent is None
+        name: _block(spec, name, moved, per=per) for name, parent in per.items() if parent is None
     }
     return MatchingPlan(moved, fixed, blocks)
 
@@ -127,21 +127,21 @@ def unfold(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _block(
-    spec: PermutationSpec, name: str, cut: tuple[Piece, ...], per: Mapping[str, str | None]
+    spec: PermutationSpec, name: str, cut: tuple[Piece, ...], *, per: Mapping[str, str | None]
 ) -> GroupBlock:
     families = tuple((group.name, group.size) for group in spec.declared if group.per == name)
     terms: dict[tuple[str, ...], tuple[Site, ...]] = {}
     for p, piece in enumerate(cut):
         for axis in (i for i, atom in enumerate(piece.atoms) if atom == name):
             inside = [i for i, parent in enumerate(piece.parents) if parent == axis]
-            others = _others(piece, axis, inside, per)
+            others = _others(piece, axis, inside, per=per)
             site = Site(p, axis, tuple((str(piece.atoms[i]), i) for i in inside))
             terms[others] = (*terms.get(others, ()), site)
     return GroupBlock(name, spec.groups[name], families, terms)
 
 
 def _others(
-    piece: Piece, axis: int, inside: list[int], per: Mapping[str, str | None]
+    piece: Piece, axis: int, inside: list[int], *, per: Mapping[str, str | None]
 ) -> tuple[str, ...]:
     """The groups that a site depends on; two families in one product make it depend on itself."""
     rest = [

@@ -58,7 +58,7 @@ def nearest(
     one leading axis, of at least one member.
     """
     matcher = matcher or WeightMatching()
-    check_rows(spec, candidates, "candidates", "member")
+    check_rows(spec, candidates, "candidates", one="member")
     if lead := spec.validate(a):
         raise SpecError(
             f"a: has batch axes {tuple(lead)}, but nearest takes one checkpoint; index or unstack "

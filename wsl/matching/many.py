@@ -41,7 +41,7 @@ def match_many(
         raise SpecError(
             "reference: has batch axes, but one checkpoint is needed; index or unstack it first"
         )
-    check_rows(spec, checkpoints, "checkpoints", "row")
+    check_rows(spec, checkpoints, "checkpoints", one="row")
     check_finite(reference, "reference")
     check_finite(checkpoints, "checkpoints")
     chosen = _with_signs(spec, matcher or WeightMatching(seed=None), odd)
@@ -86,7 +86,7 @@ def mean_of(members: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Params
     return {name: t.mean(0) if t.is_floating_point() else like[name] for name, t in members.items()}
 
 
-def check_rows(spec: PermutationSpec, params: Mapping[str, Tensor], which: str, one: str) -> int:
+def check_rows(spec: PermutationSpec, params: Mapping[str, Tensor], which: str, *, one: str) -> int:
     """The number of stacked checkpoints; raises `SpecError` unless there is one axis of them."""
     if len(batch := spec.validate(params)) != 1 or not batch[0]:
         raise SpecError(

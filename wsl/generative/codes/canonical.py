@@ -59,7 +59,7 @@ class Canonicalizer(nn.Module):
 
         At most ``limit`` members take part. Integer tensors stay those of the row.
         """
-        every = -(-check_rows(self.spec, params, "params", "member") // limit)
+        every = -(-check_rows(self.spec, params, "params", one="member") // limit)
         some = {name: tensor[::every] for name, tensor in params.items()}
         self._set({name: tensor[start] for name, tensor in params.items()})
         for _ in range(rounds):
@@ -76,7 +76,7 @@ class Canonicalizer(nn.Module):
         That is for checkpoints of one run: ``sum_i <ref, g.theta_i> = <ref, g.sum_i theta_i>``, so
         their sum is matched.
         """
-        count = check_rows(self.spec, params, "params", "member")
+        count = check_rows(self.spec, params, "params", one="member")
         if member is None:
             return align(self.spec, params, self.reference, matcher=self.matcher)
         if member.shape != (count,):

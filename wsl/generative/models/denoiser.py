@@ -33,7 +33,7 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor, known: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor, *, known: Tensor) -> Tensor:
         """``condition`` (n, K) counts where ``known`` (n,) is 1 and is ignored where it is 0."""
         given = torch.cat([condition * known[:, None], known[:, None]], 1)
         context = self.time(sinusoids(t, self.hidden).to(x)) + self.condition(given)

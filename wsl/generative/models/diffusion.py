@@ -101,7 +101,7 @@ class LatentDiffusion(nn.Module):
         noise = torch.randn(x.shape, generator=generator).to(x)
         known = (torch.rand(len(x), generator=generator) >= self.dropout).to(x)
         abar = alpha_bars(self.betas)[t, None].to(x)
-        v = self.denoiser(noised(x, noise, abar), t, self._standard(condition), known)
+        v = self.denoiser(noised(x, noise, abar), t, self._standard(condition), known=known)
         return (v - velocity(x, noise, abar)).square().mean()
 
     @torch.no_grad()
@@ -124,10 +124,10 @@ class LatentDiffusion(nn.Module):
         guided = guidance if condition is not None else 1.0
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
-            v = self.denoiser(x, t, given, known)
+            v = self.denoiser(x, t, given, known=known)
             if guided == 1.0:
                 return v
-            free = self.denoiser(x, t, given, torch.zeros_like(known))
+            free = self.denoiser(x, t, given, known=torch.zeros_like(known))
             return free + guided * (v - free)
 
         noise = torch.randn(n, self.features, generator=generator).to(like)

@@ -132,7 +132,7 @@ class Ascent:
             kept = self.kept[block.group, others]
             return {name: matrix[rows] for name, matrix in kept.items()}
         sites, a, b = block.terms[others], self.weights.a, self.weights.b
-        term = _total(_gram(block, site, a[site.piece], b[site.piece][rows]) for site in sites)
+        term = _total(_gram(block, site, (a[site.piece], b[site.piece][rows])) for site in sites)
         # Only what was computed for all rows can serve all of them later.
         size = self.count * sum(a[site.piece].numel() for site in sites)
         if isinstance(rows, slice) and sum(matrix.numel() for matrix in term.values()) <= size:
@@ -191,8 +191,9 @@ class Ascent:
         self.seconds[what] += time.perf_counter() - start
 
 
-def _gram(block: GroupBlock, site: Site, a: Tensor, b: Tensor) -> Scores:
-    """Units of the reference against units of each row."""
+def _gram(block: GroupBlock, site: Site, pair: tuple[Tensor, Tensor]) -> Scores:
+    """Units of the reference against units of each row; ``pair`` is the reference and the rows."""
+    a, b = pair
     if not site.families:
         return {block.group: _against(unfold(a[None], (site.axis,)), unfold(b, (site.axis,)))}
     return _total(

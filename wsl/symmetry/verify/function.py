@@ -1,6 +1,6 @@
 """`Function`: a float64 copy of a network as a function of its weights, moved in place.
 
-    f(example) -> ForwardPass    the output as one vector, and what must move along with the weights:
+    f(example) -> ForwardPass    the output as a vector, and what must move with the weights:
                          their gradients, and the buffers that the pass updates
 
 The copy is the only one: an element is applied tensor by tensor and undone by its inverse, so that
@@ -107,7 +107,9 @@ class Function:
             run = self(example)
         return _error(run, moves, reference)
 
-    def refuse_if_no_function(self, example: Example, reference: ForwardPass, tolerance: float) -> None:
+    def refuse_if_no_function(
+        self, example: Example, reference: ForwardPass, tolerance: float
+    ) -> None:
         """Raise `SpecError` if the network is no function of its input and weights.
 
         To be asked after a move changed the output: then this, not the move, is the reason.

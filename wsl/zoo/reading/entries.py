@@ -113,57 +113,64 @@ class Content:
 
 def find_sets(content: Any) -> Content:
     """Every set of weights in ``content``, the preferred names first."""
-    sets: list[WeightSet] = []
-    metadata: dict[str, Any] = {}
-    others: list[str] = []
-    _walk(content, (), sets, metadata=metadata, others=others)
+    found = _Sorted([], {}, [])
+    found.sort(content, ())
     order = {name: i for i, name in enumerate(_PREFERRED)}
-    sets.sort(key=lambda found: order.get(found.name.rpartition("/")[2], len(order)))
-    return Content(tuple(sets), metadata, tuple(others))
+    found.sets.sort(key=lambda each: order.get(each.name.rpartition("/")[2], len(order)))
+    return Content(tuple(found.sets), found.metadata, tuple(found.others))
 
 
-def _walk(
-    content: Any,
-    path: tuple[str, ...],
-    sets: list[WeightSet],
-    *,
-    metadata: dict[str, Any],
-    others: list[str],
-) -> None:
-    """Sort one level of the nest into weights, plain values, deeper levels and the rest."""
-    name = "/".join(path)
-    if isinstance(content, list | tuple) and len(path) < _DEPTH:
-        content = {str(i): item for i, item in enumerate(content)}
-    if not isinstance(content, Mapping) or len(path) >= _DEPTH:
-        others.append(name or type(content).__name__)
-        return
-    items = {str(key): value for key, value in content.items()}
-    tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
-    if _is_weights(items, tensors):
-        sets.append(_weight_set(name, items, metadata))
-        return
-    for key, value in items.items():
-        if isinstance(value, Mapping | list | tuple) and len(value):
-            if _is_optimizer(key, value):
-                others.append("/".join((*path, key)))
-            elif key in _SETTINGS and isinstance(value, Mapping):
-                metadata |= _plain(value, key)
+@dataclasses.dataclass(frozen=True)
+class _Sorted:
+    """What was found so far."""
+
+    sets: list[WeightSet]
+    metadata: dict[str, Any]
+    others: list[str]
+
+    def sort(self, content: Any, path: tuple[str, ...]) -> None:
+        """Sort one level of the nest into weights, plain values, deeper levels and the rest."""
+        if isinstance(content, list | tuple) and len(path) < _DEPTH:
+            content = {str(i): item for i, item in enumerate(content)}
+        if not isinstance(content, Mapping) or len(path) >= _DEPTH:
+            self.others.append("/".join(path) or type(content).__name__)
+            return
+        items = {str(key): value for key, value in content.items()}
+        if _is_weights(items):
+            self.sets.append(_weight_set("/".join(path), items, self.metadata))
+            return
+        for key, value in items.items():
+            if isinstance(value, Mapping | list | tuple):
+                self._nested(key, value, (*path, key))
             else:
-                _walk(value, (*path, key), sets, metadata=metadata, others=others)
-        elif isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
-            metadata[key] = value.item()
+                self._plain(key, value, (*path, key))
+
+    def _nested(self, key: str, value: Any, path: tuple[str, ...]) -> None:
+        if not len(value):
+            return
+        if _is_optimizer(key, value):
+            self.others.append("/".join(path))
+        elif key in _SETTINGS and isinstance(value, Mapping):
+            self.metadata.update(_settings(value, key))
+        else:
+            self.sort(value, path)
+
+    def _plain(self, key: str, value: Any, path: tuple[str, ...]) -> None:
+        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+            self.metadata[key] = value.item()
         elif isinstance(value, bool | int | float | str):
-            metadata[key] = value
-        elif value is not None and not isinstance(value, Mapping | list | tuple):
-            others.append("/".join((*path, key)))
+            self.metadata[key] = value
+        elif value is not None:
+            self.others.append("/".join(path))
 
 
-def _is_weights(items: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+def _is_weights(items: Mapping[str, Any]) -> bool:
     """Tensors with axes, and no mapping beside them: a nest with a few tensors is still a nest."""
+    tensors = [value for value in items.values() if isinstance(value, Tensor)]
     nested = [
         k for k, v in items.items() if isinstance(v, Mapping) and not k.endswith(_EXTRA_STATE)
     ]
-    return bool(tensors) and not nested and any(tensor.dim() for tensor in tensors.values())
+    return bool(tensors) and not nested and any(tensor.dim() for tensor in tensors)
 
 
 def _weight_set(name: str, items: Mapping[str, Any], metadata: dict[str, Any]) -> WeightSet:
@@ -187,13 +194,13 @@ def _is_optimizer(key: str, value: Any) -> bool:
     return False
 
 
-def _plain(value: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
+def _settings(value: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
     """Plain values below ``value`` under dotted names."""
     found: dict[str, Any] = {}
     for key, item in value.items():
         name = f"{prefix}.{key}"
         if isinstance(item, Mapping):
-            found |= _plain(item, name)
+            found |= _settings(item, name)
         elif isinstance(item, bool | int | float | str):
             found[name] = item
     return found

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -75,15 +76,27 @@ def fit(
     ``prefix`` is removed from every name, or added where no name has it; ``drop`` names tensors to
     leave out. Raises `ZooError` for what is missing, unknown or of another shape.
     """
-    notes: list[str] = []
+    said = _Notes(where, [])
     theta = _dropped(dict(params), drop, where)
     theta = _with_prefix(theta, prefix, where) if prefix else theta
-    theta = _renamed(theta, expected.spec, where, notes)
-    theta = _filled(theta, expected, where, notes)
-    theta = _without_strangers(theta, expected.spec, where, notes)
+    theta = _renamed(theta, expected.spec, said)
+    theta = _with_counters(theta, expected.spec, said)
+    theta = _with_tied(theta, expected, said)
+    _check_complete(theta, expected.spec, where)
+    theta = _without_strangers(theta, expected.spec, said)
     _check_shapes(theta, expected.spec, where)
     theta = {name: theta[name] for name in expected.spec.axes}
-    return Fitted(_computable(theta, where, notes), tuple(notes))
+    return Fitted(_computable(theta, said), tuple(said.notes))
+
+
+class _Notes(NamedTuple):
+    """What has to be said of the file ``where``."""
+
+    where: str
+    notes: list[str]
+
+    def add(self, note: str) -> None:
+        self.notes.append(f"{self.where}: {note}")
 
 
 def _dropped(theta: Params, drop: Iterable[str], where: str) -> Params:
@@ -109,23 +122,20 @@ def _with_prefix(theta: Params, prefix: str, where: str) -> Params:
     )
 
 
-def _renamed(theta: Params, spec: PermutationSpec, where: str, notes: list[str]) -> Params:
+def _renamed(theta: Params, spec: PermutationSpec, said: _Notes) -> Params:
     """Without wrappers' components, and with or without a common prefix where that makes it fit."""
     aligned = spec.align_keys(theta)
     changed = [(a, b) for a, b in zip(theta, aligned, strict=True) if a != b]
     if changed:
         old, new = changed[0]
-        notes.append(
-            f"{where}: {len(changed)} names carry a wrapper's prefix and are read without it, "
-            f"{old} as {new}"
+        said.add(
+            f"{len(changed)} names carry a wrapper's prefix and are read without it, {old} as {new}"
         )
     better = _common_prefix(aligned, spec)
     if better is None:
         return aligned
     sign, prefix = better
-    notes.append(
-        f"{where}: names are read {'without' if sign < 0 else 'with'} the prefix '{prefix}'"
-    )
+    said.add(f"names are read {'without' if sign < 0 else 'with'} the prefix '{prefix}'")
     return {
         (name.removeprefix(prefix) if sign < 0 else prefix + name): tensor
         for name, tensor in aligned.items()
@@ -150,29 +160,34 @@ def _common_prefix(theta: Params, spec: PermutationSpec) -> tuple[int, str] | No
     return None
 
 
-def _filled(theta: Params, expected: Expected, where: str, notes: list[str]) -> Params:
-    """Counters that older files lack, and the other names of a tied tensor."""
-    missing = [name for name in expected.spec.axes if name not in theta]
-    counters = [name for name in missing if name.rpartition(".")[2] == COUNTER]
-    if counters:
-        theta = theta | {name: torch.zeros((), dtype=torch.long) for name in counters}
-        notes.append(f"{where}: {len(counters)} counters {COUNTER} are missing and start at 0")
-    tied = []
-    for name in missing:
-        names = next((group for group in expected.tied if name in group), ())
-        source = next((other for other in names if other in theta), None)
-        if source is not None and name not in theta:
-            theta = theta | {name: theta[source]}
-            tied.append(f"{name} from {source}")
-    if tied:
-        notes.append(f"{where}: tied weights were saved once, {', '.join(tied)}")
-    if still := [name for name in expected.spec.axes if name not in theta]:
-        report = expected.spec.compare(theta)
+def _with_counters(theta: Params, spec: PermutationSpec, said: _Notes) -> Params:
+    """Files of older versions of torch lack the counters of batch norms."""
+    missing = [n for n in spec.axes if n not in theta and n.rpartition(".")[2] == COUNTER]
+    if missing:
+        said.add(f"{len(missing)} counters {COUNTER} are missing and start at 0")
+    return theta | {name: torch.zeros((), dtype=torch.long) for name in missing}
+
+
+def _with_tied(theta: Params, expected: Expected, said: _Notes) -> Params:
+    """A tensor that the network knows by several names is often saved under one of them."""
+    theta, told = dict(theta), []
+    for names in expected.tied:
+        source = next((name for name in names if name in theta), None)
+        for name in names if source is not None else ():
+            if name in expected.spec.axes and name not in theta:
+                theta[name] = theta[source]
+                told.append(f"{name} from {source}")
+    if told:
+        said.add(f"tied weights were saved once, {', '.join(told)}")
+    return theta
+
+
+def _check_complete(theta: Params, spec: PermutationSpec, where: str) -> None:
+    if missing := [name for name in spec.axes if name not in theta]:
         raise ZooError(
-            f"{where} does not fit the network: {report}; {_hint(still, theta)}"
+            f"{where} does not fit the network: {spec.compare(theta)}; {_hint(missing, theta)}"
             "the file and the network must be of one architecture"
         )
-    return theta
 
 
 def _hint(missing: Sequence[str], theta: Params) -> str:
@@ -185,27 +200,23 @@ def _hint(missing: Sequence[str], theta: Params) -> str:
     return "" if theta else "it holds no tensors; "
 
 
-def _without_strangers(
-    theta: Params, spec: PermutationSpec, where: str, notes: list[str]
-) -> Params:
-    """Without tensors that the network lacks: named if they are no parameters, refused if they may
-    be.
-    """
+def _without_strangers(theta: Params, spec: PermutationSpec, said: _Notes) -> Params:
+    """Without what the network lacks: named if it is no parameter, refused if it may be one."""
     unknown = [name for name in theta if name not in spec.axes]
     serious = [name for name in unknown if not _is_harmless(name, theta[name])]
     if serious:
-        shown = ", ".join(serious[:_SHOWN]) + (" and more" if len(serious) > _SHOWN else "")
         flags = " ".join(f"--drop {name}" for name in serious[:2])
         raise ZooError(
-            f"{where}: has tensors that the network lacks: {shown}; is it of another architecture? "
-            f"{flags} leaves them out"
+            f"{said.where}: has tensors that the network lacks: {_listed(serious)}; is it of "
+            f"another architecture? {flags} leaves them out"
         )
     if unknown:
-        notes.append(
-            f"{where}: left out {', '.join(unknown[:_SHOWN])}"
-            f"{' and more' if len(unknown) > _SHOWN else ''}: the network has no such parameters"
-        )
+        said.add(f"left out {_listed(unknown)}: the network has no such parameters")
     return {name: tensor for name, tensor in theta.items() if name in spec.axes}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" and more" if len(names) > _SHOWN else "")
 
 
 def _is_harmless(name: str, tensor: Tensor) -> bool:
@@ -226,9 +237,9 @@ def _check_shapes(theta: Params, spec: PermutationSpec, where: str) -> None:
             )
 
 
-def _computable(theta: Params, where: str, notes: list[str]) -> Params:
+def _computable(theta: Params, said: _Notes) -> Params:
     small = [name for name, t in theta.items() if t.is_floating_point() and t.element_size() == 1]
     if small:
         kind = str(theta[small[0]].dtype).removeprefix("torch.")
-        notes.append(f"{where}: {len(small)} tensors of type {kind} are read as float32")
+        said.add(f"{len(small)} tensors of type {kind} are read as float32")
     return {name: t.float() if name in small else t for name, t in theta.items()}
