@@ -211,3 +211,17 @@ def test_the_nearest_up_to_signs_is_that_of_matching_every_one():
     rows = {name: tensor[torch.arange(9) != 4] for name, tensor in rows.items()}
     distances = [aligned_distance(spec, a, row, matcher=matcher) for row in params.unstack(rows)]
     assert nearest(spec, a, rows, matcher=matcher)[1] == min(distances)
+
+
+def test_canonical_rows_lie_in_order_in_memory_so_that_means_are_the_same():
+    """A mean over rows adds in the order of memory; rows matched alone and stacked are in order."""
+    network = BY_NAME["cnn"]
+    a, rows = network.weights(seed=1), network.weights(6, seed=2)
+    canonicalizer = Canonicalizer(network.spec, a)
+    alone = params.stack([match(network.spec, a, row)(row) for row in params.unstack(rows)])
+    mean = {name: tensor.mean(0) for name, tensor in alone.items()}
+    assert all(torch.equal(t.mean(0), mean[n]) for n, t in canonicalizer(rows).items())
+    fitted = Canonicalizer(network.spec, a).fit({n: t.clone() for n, t in rows.items()}, rounds=1)
+    start = {name: tensor[0] for name, tensor in rows.items()}
+    near = params.stack([match(network.spec, start, row)(row) for row in params.unstack(rows)])
+    assert all(torch.equal(fitted.reference[n], t.mean(0)) for n, t in near.items())

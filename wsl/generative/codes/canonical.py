@@ -78,7 +78,7 @@ class Canonicalizer(nn.Module):
         """
         count = check_rows(self.spec, params, "params", one="member")
         if member is None:
-            return align(self.spec, params, self.reference, matcher=self.matcher)
+            return _laid_out(align(self.spec, params, self.reference, matcher=self.matcher))
         if member.shape != (count,):
             raise ValueError(
                 f"member: shape {tuple(member.shape)}, but one number for each of the {count} "
@@ -87,7 +87,7 @@ class Canonicalizer(nn.Module):
         runs, run = member.unique(return_inverse=True)
         total = stack([_sum(params, run == k) for k in range(len(runs))])
         found = match(self.spec, self.reference, total, self.matcher)
-        return found.element[run](params) if self.spec.groups else dict(params)
+        return _laid_out(found.element[run](params)) if self.spec.groups else dict(params)
 
 
 def _sum(params: Mapping[str, Tensor], rows: Tensor) -> Params:
@@ -95,6 +95,11 @@ def _sum(params: Mapping[str, Tensor], rows: Tensor) -> Params:
         name: tensor[rows].sum(0) if tensor.is_floating_point() else tensor[rows][0]
         for name, tensor in params.items()
     }
+
+
+def _laid_out(params: Mapping[str, Tensor]) -> Params:
+    """The same with rows in order in memory: sums over members are then added in one order."""
+    return {name: tensor.contiguous() for name, tensor in params.items()}
 
 
 def _key(name: str) -> str:
