@@ -188,39 +188,6 @@ def test_flat_networks_claim_nothing_and_are_not_invariant():
         )
 
 
-@pytest.mark.parametrize("cls", TYPES)
-def test_members_of_a_batch_do_not_see_each_other(cls):
-    network = BY_NAME["cnn"]
-    net, theta = build(cls, network), network.weights(3, dtype=torch.float64)
-    alone = torch.cat([net({n: t[i : i + 1] for n, t in theta.items()}) for i in range(3)])
-    torch.testing.assert_close(net(theta), alone)
-
-
-@pytest.mark.parametrize("cls", TYPES)
-def test_every_weight_of_a_network_gets_a_gradient(cls):
-    network = BY_NAME["gru"]
-    net = build(cls, network)
-    net(network.weights(4, dtype=torch.float64)).square().sum().backward()
-    assert all(
-        weight.grad is not None and weight.grad.abs().max() > 0 for weight in net.parameters()
-    )
-
-
-@pytest.mark.parametrize("cls", TYPES)
-def test_a_seed_fixes_the_network(cls):
-    network = BY_NAME["siren"]
-    theta = network.weights(2, dtype=torch.float64)
-    assert torch.equal(build(cls, network)(theta), build(cls, network)(theta))
-
-
-@pytest.mark.parametrize("cls", TYPES)
-def test_weights_that_do_not_fit_are_named(cls):
-    network = BY_NAME["mlp"]
-    theta = network.weights(2)
-    with pytest.raises(SpecError, match=r"2\.bias: axis 0 has size 9"):
-        build(cls, network, dtype=torch.float32)({**theta, "2.bias": torch.zeros(2, 9)})
-
-
 def test_unf_learns_what_the_statistics_of_tensors_cannot_show():
     """Sum over hidden units of incoming bias times outgoing weight: the coupling of two tensors
     along one axis.
