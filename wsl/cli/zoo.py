@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from wsl.cli.config import compose, recipes
+from wsl.cli.contents import describe, is_zoo
 from wsl.cli.networks import add_network_arguments, discover, examples, find, read_spec
 from wsl.cli.population import build
 from wsl.cli.targets import ConfigError
@@ -52,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument(
         "overrides", nargs=argparse.REMAINDER, help="datasets=NAME output=FILE key=value ..."
     )
-    info = verbs.add_parser("info", help="describe zoo files of one kind")
+    info = verbs.add_parser(
+        "info", help="describe zoo files of one kind, or what any checkpoint holds"
+    )
     verify = verbs.add_parser("verify", help="check every byte of zoo files")
     exporting = verbs.add_parser("export", help="rows to safetensors and a table")
     converting = verbs.add_parser(
@@ -129,6 +132,11 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
+    if not is_zoo(options.file[0]):
+        for path in options.file:
+            for line in describe(path):
+                say(line)
+        return
     zoo = _opened(options)
     table = zoo.table
     say(

@@ -173,10 +173,10 @@ def _with_tied(theta: Params, expected: Expected, said: _Notes) -> Params:
     theta, told = dict(theta), []
     for names in expected.tied:
         source = next((name for name in names if name in theta), None)
-        for name in names if source is not None else ():
-            if name in expected.spec.axes and name not in theta:
-                theta[name] = theta[source]
-                told.append(f"{name} from {source}")
+        absent = [name for name in names if name in expected.spec.axes and name not in theta]
+        if source is not None:
+            theta |= dict.fromkeys(absent, theta[source])
+            told += [f"{name} from {source}" for name in absent]
     if told:
         said.add(f"tied weights were saved once, {', '.join(told)}")
     return theta
