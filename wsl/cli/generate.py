@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> None:
     name = f"{config['datasets']}-{config['models']}-{config['seed']}"
     folder = Path(config["output"] or f"runs/generate/{name}")
     head = result("generate", _kept(config), {"zoo": zoo.path})
-    done = finished(folder, head) or _generate(config, zoo, folder, head)
+    done = finished(folder, head) or _generate(config, zoo, folder, head=head)
     for name, score in done["scores"].items():
         say(f"{name.replace('_', ' ')}: {score if isinstance(score, int) else f'{score:.4f}'}")
 
@@ -71,7 +71,7 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _generate(
-    config: Mapping[str, Any], zoo: Zoo, folder: Path, head: Mapping[str, Any]
+    config: Mapping[str, Any], zoo: Zoo, folder: Path, *, head: Mapping[str, Any]
 ) -> dict[str, Any]:
     data = _task(config, zoo)
     members = _members(zoo, data)
@@ -79,27 +79,23 @@ def _generate(
     quantile = config.get("fit", {}).get("quantile", QUANTILE)
     known = _start(zoo, data, members, quantile=quantile)
     start = dataclasses.replace(known, fitted=generator, seed=config["seed"])
-    judged = judge(
-        start,
-        {name: instantiate(arm) for name, arm in config["arms"].items()},
-        data,
-        n=config["samples"],
-        shortlist=SHORTLIST,
-        training=config.get("trial"),
-    )
-    for name, reason in judged.left_out.items():
-        say(f"arm left out: {name}: {reason}", error=True)
-    done = {
-        **head,
-        "wanted": start.condition,
-        "scores": judged.scores,
-        "arms": _arms(judged.trials),
-    }
+    judged = _judge(config, start, data)
     _write(folder, zoo, judged)
     write_with(folder / "generator.safetensors", generator.save)
     write_table(folder / "fit.csv", _losses(report))
+    scores = {"scores": judged.scores, "arms": _arms(judged.trials)}
+    done = {**head, "wanted": start.condition, **scores}
     write_json(folder / "result.json", done)
     return done
+
+
+def _judge(config: Mapping[str, Any], start: Start, data: Classification) -> Judgement:
+    arms = {name: instantiate(arm) for name, arm in config["arms"].items()}
+    how = {"n": config["samples"], "shortlist": SHORTLIST, "training": config.get("trial")}
+    judged = judge(start, arms, data, **how)
+    for name, reason in judged.left_out.items():
+        say(f"arm left out: {name}: {reason}", error=True)
+    return judged
 
 
 def _task(config: Mapping[str, Any], zoo: Zoo) -> Classification:

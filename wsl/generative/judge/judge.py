@@ -54,14 +54,7 @@ def judge(
     `aligned_nearest`. training: ``steps``, ``lrs``, ``batch_size`` of `trial`.
     Arms are drawn in their order from one generator, seeded by the start's seed.
     """
-    rng = torch.Generator().manual_seed(start.seed)
-    drawn = {GENERATED: starting_weights(GeneratedStart(), start, n, generator=rng)}
-    left_out = {}
-    for name, method in arms.items():
-        if lacking := [need for need in sorted(method.needs) if getattr(start, need) is None]:
-            left_out[name] = f"{type(method).__name__} needs {lacking[0]}"
-        else:
-            drawn[name] = starting_weights(method, start, n, generator=rng)
+    drawn, left_out = _drawn(start, {GENERATED: GeneratedStart(), **arms}, n)
     how = {"steps": STEPS, **(training or {})}
     trials = trial(start.model, drawn, data, seed=start.seed, **how)
     scores = {
@@ -71,6 +64,20 @@ def judge(
         **_novelty(start, drawn[GENERATED], shortlist=shortlist),
     }
     return Judgement(drawn[GENERATED], trials, scores, left_out)
+
+
+def _drawn(
+    start: Start, arms: Mapping[str, Initializer], n: int
+) -> tuple[dict[str, Params], dict[str, str]]:
+    """The weights of each arm; and of those that cannot be drawn, what they need."""
+    drawn, left_out, rng = {}, {}, torch.Generator().manual_seed(start.seed)
+    for name, method in arms.items():
+        lacking = [need for need in sorted(method.needs) if getattr(start, need) is None]
+        if lacking and name != GENERATED:
+            left_out[name] = f"{type(method).__name__} needs {lacking[0]}"
+        else:
+            drawn[name] = starting_weights(method, start, n, generator=rng)
+    return drawn, left_out
 
 
 def _worth(trials: Mapping[str, Trial]) -> dict[str, float]:
