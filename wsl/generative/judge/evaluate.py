@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from wsl.matching import WeightMatching, nearest
-from wsl.params import ravel, unstack
+from wsl.params import Params, ravel, unstack
 from wsl.symmetry import PermutationSpec
 
 
@@ -51,7 +51,7 @@ def aligned_nearest(
     """
     rows = _closest(samples, zoo, shortlist)
     found = [
-        nearest(spec, theta, {name: t[row] for name, t in zoo.items()}, matcher=matcher)
+        nearest(spec, theta, _rows(zoo, row), matcher=matcher)
         for theta, row in zip(unstack(samples), rows, strict=True)
     ]
     index = torch.stack([row[i] for row, (i, _) in zip(rows, found, strict=True)])
@@ -72,14 +72,15 @@ def leave_one_out(
     member: (N,), the run of each row; checkpoints of one run are near each other and would make
     everything look new.
     """
-    found = []
-    for i in rows.tolist():
+
+    def among_others(i: int) -> Nearest:
         others = (member != member[i]).nonzero()[:, 0]
-        one = {name: tensor[i : i + 1] for name, tensor in zoo.items()}
-        rest = {name: tensor[others] for name, tensor in zoo.items()}
+        one, rest = _rows(zoo, slice(i, i + 1)), _rows(zoo, others)
         near = aligned_nearest(spec, one, rest, shortlist=shortlist, matcher=matcher)
-        found.append((near.distance, others[near.index]))
-    return Nearest(torch.cat([d for d, _ in found]), torch.cat([i for _, i in found]))
+        return Nearest(near.distance, others[near.index])
+
+    found = [among_others(i) for i in rows.tolist()]
+    return Nearest(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def dispersion_ratio(samples: Mapping[str, Tensor], zoo: Mapping[str, Tensor]) -> float:
@@ -100,6 +101,10 @@ def max_iou(errors: Tensor, others: Tensor) -> Tensor:
     both = a @ b.T
     either = a.sum(1)[:, None] + b.sum(1) - both
     return torch.where(either > 0, both / either.clamp_min(1), 1.0).amax(1)
+
+
+def _rows(params: Mapping[str, Tensor], chosen: Tensor | slice) -> Params:
+    return {name: tensor[chosen] for name, tensor in params.items()}
 
 
 def _spread(params: Mapping[str, Tensor]) -> Tensor:

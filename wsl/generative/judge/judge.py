@@ -99,15 +99,17 @@ def _novelty(start: Start, samples: Params, *, shortlist: int | None) -> dict[st
     spec, members, align = start.spec, start.members, start.canonicalizer
     if spec is None or members is None or align is None:
         raise ValueError("judge: the start needs a specification, and training members")
-    drawn, real = align(samples), align(members.params, member=members.member)
-    near = aligned_nearest(spec, drawn, real, shortlist=shortlist).distance
+    drawn = align(samples)
+    real = dataclasses.replace(members, params=align(members.params, member=members.member))
+    near = aligned_nearest(spec, drawn, real.params, shortlist=shortlist).distance
     # As many of the best members as there are samples: what is asked for is to be as good as these.
     best = members.quality.argsort(descending=True)[: len(near)]
-    runs = torch.arange(len(members)) if members.member is None else members.member
-    own = leave_one_out(spec, real, rows=best, member=runs, shortlist=shortlist).distance
+    own = leave_one_out(
+        spec, real.params, rows=best, member=real.runs, shortlist=shortlist
+    ).distance
     return {
         "nearest_member_distance": float(near.median()),
         "nearest_member_distance_min": float(near.min()),
         "distance_between_good_members": float(own.median()),
-        "dispersion_ratio": dispersion_ratio(drawn, {n: t[best] for n, t in real.items()}),
+        "dispersion_ratio": dispersion_ratio(drawn, real.rows(best)),
     }
