@@ -20,7 +20,8 @@ DOORS = sorted(
 
 def examples(name):
     module = importlib.import_module(name)
-    return doctest.DocTestParser().get_doctest(module.__doc__, {}, name, module.__file__, 0)
+    names = dict(vars(module))
+    return doctest.DocTestParser().get_doctest(module.__doc__, names, name, module.__file__, 0)
 
 
 @pytest.mark.parametrize("name", DOORS)

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
+from wsl.base import Progress
 from wsl.cli.config import compose, defaults, recipes
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
@@ -27,7 +30,7 @@ from wsl.generative import (
     check_needs,
     judge,
 )
-from wsl.params import unstack
+from wsl.params import Params, unstack
 from wsl.plots import bar_figure
 from wsl.populations import Classification, build_architecture, task
 from wsl.zoo import Zoo, write_checkpoint
@@ -79,27 +82,23 @@ def _generate(
     quantile = config.get("fit", {}).get("quantile", QUANTILE)
     known = _start(zoo, data, members, quantile=quantile)
     start = dataclasses.replace(known, fitted=generator, seed=config["seed"])
-    judged = judge(
-        start,
-        {name: instantiate(arm) for name, arm in config["arms"].items()},
-        data,
-        n=config["samples"],
-        shortlist=SHORTLIST,
-        training=config.get("trial"),
-    )
-    for name, reason in judged.left_out.items():
-        say(f"arm left out: {name}: {reason}", error=True)
-    done = {
-        **head,
-        "wanted": start.condition,
-        "scores": judged.scores,
-        "arms": _arms(judged.trials),
-    }
+    judged = _judge(config, start, data)
     _write(folder, zoo, judged)
     write_with(folder / "generator.safetensors", generator.save)
     write_table(folder / "fit.csv", _losses(report))
+    scores = {"scores": judged.scores, "arms": _arms(judged.trials)}
+    done = {**head, "wanted": start.condition, **scores}
     write_json(folder / "result.json", done)
     return done
+
+
+def _judge(config: Mapping[str, Any], start: Start, data: Classification) -> Judgement:
+    arms = {name: instantiate(arm) for name, arm in config["arms"].items()}
+    how = {"n": config["samples"], "shortlist": SHORTLIST, "training": config.get("trial")}
+    judged = judge(start, arms, data, **how)
+    for name, reason in judged.left_out.items():
+        say(f"arm left out: {name}: {reason}", error=True)
+    return judged
 
 
 def _task(config: Mapping[str, Any], zoo: Zoo) -> Classification:
@@ -138,36 +137,45 @@ def _fit(
     config: Mapping[str, Any], zoo: Zoo, members: TrainingMembers
 ) -> tuple[Generator, FitReport]:
     """The recipe's generator, fitted with the recipe's options."""
-    generator = instantiate(config["generator"], spec=zoo.spec, seed=config["seed"])
-    options = {k: v for k, v in config.get("fit", {}).items() if k != "quantile"}
+    seed, options = config["seed"], {**config.get("fit", {})}
+    options.pop("quantile", None)
+    generator = instantiate(config["generator"], spec=zoo.spec, seed=seed)
     if not generator.conditions:
         members = dataclasses.replace(members, condition=None)
     check_needs(generator.needs, members, what=type(generator).__name__)
-    # A generator in parts says how long each takes: code_steps=600 steps=600 is one bar of 1,200.
+    return generator, generator.fit(members, seed=seed, progress=_bar(options), **options)
+
+
+def _bar(options: Mapping[str, Any]) -> Progress:
+    """One bar for a generator in parts: code_steps=600 steps=600 are 1,200 steps."""
     total = sum(value for name, value in options.items() if name.endswith("steps")) or 1
-    bar = progress("step")
-    report = generator.fit(
-        members, seed=config["seed"], progress=lambda step, _: bar(step, total), **options
-    )
-    return generator, report
+    show = progress("step")
+    return lambda step, _: show(step, total)
 
 
 def _start(zoo: Zoo, data: Classification, members: TrainingMembers, *, quantile: float) -> Start:
     """What the arms may know; good members are those that reach what the generator is asked for."""
-    architecture = zoo.architecture or {}
-    model, accuracy = build_architecture(architecture), members.quality
-    held_out, _ = zoo.__getitems__(zoo.indices("val"))
-    order = data.evaluate(model, held_out, "val")["accuracy"].argsort(descending=True)
-    wanted = accuracy.quantile(quantile)
+
+    def make() -> nn.Module:
+        return build_architecture(zoo.architecture or {})
+
+    wanted = members.quality.quantile(quantile)
     return Start(
-        model,
+        model := make(),
         spec=zoo.spec,
-        make=lambda: build_architecture(architecture),
+        make=make,
         members=members,
-        good=members.rows(accuracy >= wanted),
-        held_out={name: tensor[order] for name, tensor in held_out.items()},
+        good=members.rows(members.quality >= wanted),
+        held_out=_best_first(zoo, data, model),
         condition=float(wanted),
     )
+
+
+def _best_first(zoo: Zoo, data: Classification, model: nn.Module) -> Params:
+    """The validation members, in the order of their accuracy."""
+    held_out, _ = zoo.__getitems__(zoo.indices("val"))
+    order = data.evaluate(model, held_out, "val")["accuracy"].argsort(descending=True)
+    return {name: tensor[order] for name, tensor in held_out.items()}
 
 
 def _write(folder: Path, zoo: Zoo, judged: Judgement) -> None:

@@ -10,10 +10,18 @@ from wsl.cli.targets import ConfigError, instantiate
 from wsl.cli.terminal import progress, say
 from wsl.zoo import Zoo
 
+PARTS = {
+    "network": "wsl train",
+    "generator": "wsl generate",
+    "objective": "a population with a target to predict",
+}
+"""Parts of recipes, and what has them."""
+
 
 def build(config: Mapping[str, Any], path: str | Path | None = None) -> Zoo:
-    """Build the population of ``config`` into ``path``; a finished file of the same recipe is left
-    as it is.
+    """Build the population of ``config`` into ``path``.
+
+    A finished file of the same recipe is left as it is.
     """
     target = Path(path or default_path(config))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -25,9 +33,7 @@ def build(config: Mapping[str, Any], path: str | Path | None = None) -> Zoo:
 
 
 def open_or_build(config: Mapping[str, Any]) -> Zoo:
-    """The zoo named by ``zoo=FILE``, else the recipe's own in its default place, built first if
-    need be.
-    """
+    """The zoo named by ``zoo=FILE``, else the recipe's own, built first if need be."""
     if config["zoo"]:
         return Zoo(config["zoo"])
     if not default_path(config).exists():
@@ -41,24 +47,21 @@ def default_path(config: Mapping[str, Any]) -> Path:
 
 
 def part(config: Mapping[str, Any], name: str, *, verb: str) -> Mapping[str, Any]:
-    """A part that a verb needs from its recipes; raises `ConfigError` that says which verb they are
-    for.
+    """A part that a verb needs from its recipes.
+
+    Raises `ConfigError` that says which verb the recipes are for.
     """
-    if "_target_" not in (config.get(name) or {}):
-        kinds = {
-            "network": "wsl train",
-            "generator": "wsl generate",
-            "objective": "a population with a target to predict",
-        }
-        has = [
-            kinds[key] for key in ("network", "generator") if "_target_" in (config.get(key) or {})
-        ]
-        hint = (
-            f"models={config['models']} is for {has[0]}"
-            if has and name != "objective"
-            else f"{verb} needs {kinds[name]}"
-        )
-        raise ConfigError(
-            f"models={config['models']} datasets={config['datasets']} has no '{name}': {hint}"
-        )
-    return config[name]
+    if _is_there(config, name):
+        return config[name]
+    others = [PARTS[key] for key in ("network", "generator") if _is_there(config, key)]
+    if others and name != "objective":
+        hint = f"models={config['models']} is for {others[0]}"
+    else:
+        hint = f"{verb} needs {PARTS[name]}"
+    raise ConfigError(
+        f"models={config['models']} datasets={config['datasets']} has no '{name}': {hint}"
+    )
+
+
+def _is_there(config: Mapping[str, Any], name: str) -> bool:
+    return "_target_" in (config.get(name) or {})

@@ -28,11 +28,10 @@ class ConfigError(ValueError):
 
 
 def choose(text: str, table: Mapping[str, type], *, what: str, trusted: bool = False) -> Any:
-    """The object that ``text`` describes, one of ``table`` or any by ``_target_``; ``what`` names
-    the family in errors.
+    """The object that ``text`` describes, one of ``table`` or any by ``_target_``.
 
-    Raises `ConfigError` for a name that is not in the table, arguments that do not fit, and code
-    that may not be run.
+    ``what`` names the family in errors. Raises `ConfigError` for a name that is not in the table,
+    arguments that do not fit, and code that may not be run.
     """
     description = _described(text, what)
     if "_target_" in description:
@@ -48,8 +47,9 @@ def choose(text: str, table: Mapping[str, type], *, what: str, trusted: bool = F
 
 
 def instantiate(description: Mapping[str, Any], **more: Any) -> Any:
-    """Build the object that ``_target_`` names, nested descriptions untouched; raises `ConfigError`
-    naming the target.
+    """Build the object that ``_target_`` names; nested descriptions are left as they are.
+
+    Raises `ConfigError` naming the target.
     """
     target = description["_target_"]
     arguments = {key: value for key, value in description.items() if not key.startswith("_")}

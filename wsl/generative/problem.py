@@ -68,6 +68,11 @@ class TrainingMembers:
             raise ValueError("condition: none is known of these members, so none is the best")
         return self.condition[:, 0]
 
+    @property
+    def runs(self) -> Tensor:
+        """The run of each row, (N,); where it is not known, each row is a run of its own."""
+        return torch.arange(len(self)) if self.member is None else self.member
+
     def rows(self, chosen: Tensor) -> Params:
         """The weights of some members, by index or by a mask."""
         return {name: tensor[chosen] for name, tensor in self.params.items()}

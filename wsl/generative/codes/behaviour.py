@@ -1,5 +1,4 @@
-"""What a network does, as a term to train by: compare outputs of decoded and original weights on
-some inputs.
+"""What a network does, as a term to train by: outputs of decoded beside those of original weights.
 
     behaviour(theta', theta) = sum |f_theta'(x) - f_theta(x)|^2 / sum |f_theta(x) - mean f_theta|^2
 
@@ -19,11 +18,10 @@ from wsl.params import call
 
 
 class Behaviour:
-    """Distance of two stacks of weights (n, ...) in what ``model`` answers with them on rows drawn
-    from ``inputs``.
+    """Distance of two stacks of weights (n, ...) in what ``model`` answers with them.
 
-    inputs: (N, *shape), what the population was trained on or is like it. Test inputs do not belong
-    here.
+    inputs: (N, *shape), what the population was trained on or is like it; rows are drawn from it.
+    Test inputs do not belong here.
     weight: factor of the term against the mean squared error of standardised weights; more of it
     makes decoded networks better and more alike.
     """

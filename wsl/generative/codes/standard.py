@@ -34,8 +34,9 @@ class Standardizer(nn.Module):
         self.std: Tensor
 
     def fit(self, params: Mapping[str, Tensor]) -> Standardizer:
-        """Take mean and deviation from training members; a tensor that never varies keeps deviation
-        1.
+        """Take mean and deviation from training members.
+
+        A tensor that never varies keeps deviation 1.
         """
         raw = self._vector(params).double()
         mean = raw.mean(0)

@@ -1,12 +1,11 @@
-"""Are generated weights good, new and different from each other, and is that more than a simple
-baseline gives?
+"""Are generated weights new, and different from each other?
 
-    novelty     d(theta, zoo) = min_n ||theta - g.theta_n||, g by matching, against the same
-                distance inside the zoo
-    dispersion  rms pairwise distance of samples / of the zoo;                  below 0.8 samples
-        have collapsed
-    max IoU     max_n |E and E_n| / |E or E_n|, E the test items a network gets wrong;      1 means
-        it acts like a member
+    novelty     d(theta, zoo) = min_n ||theta - g.theta_n||,  g by matching
+    dispersion  rms pairwise distance of samples / the same of the zoo
+    max IoU     max_n |E and E_n| / |E or E_n|,  E the test items that a network gets wrong
+
+Novelty is to be compared with the same distance inside the zoo. Samples with a dispersion below 0.8
+have collapsed. A max IoU of 1 means that a network acts like a member.
 
 Zeng et al. (2025), arXiv 2506.07998, who find that generators of weights often do not beat noise
 added to a member; hence the baselines below, generators that learn nothing. A comparison is fair at
@@ -22,13 +21,14 @@ import torch
 from torch import Tensor
 
 from wsl.matching import WeightMatching, nearest
-from wsl.params import ravel, unstack
+from wsl.params import Params, ravel, unstack
 from wsl.symmetry import PermutationSpec
 
 
 class Nearest(NamedTuple):
-    """Distance of each network to its nearest neighbour after alignment, float64 (n,), and the
-    neighbour's row, int64 (n,).
+    """The nearest neighbour of each network after alignment.
+
+    distance: float64 (n,). index: the neighbour's row, int64 (n,).
     """
 
     distance: Tensor
@@ -43,8 +43,7 @@ def aligned_nearest(
     shortlist: int | None = None,
     matcher: WeightMatching | None = None,
 ) -> Nearest:
-    """Nearest member of ``zoo`` (N, ...) to each of ``samples`` (n, ...) over all orders of units
-    that matching finds.
+    """Nearest member of ``zoo`` (N, ...) to each of ``samples`` (n, ...), after matching.
 
     0 up to rounding for a permuted copy of a member. Costs up to n N matchings; ``shortlist``
     limits them to that many members per sample, the closest as given: only sound when both are
@@ -52,7 +51,7 @@ def aligned_nearest(
     """
     rows = _closest(samples, zoo, shortlist)
     found = [
-        nearest(spec, theta, {name: t[row] for name, t in zoo.items()}, matcher=matcher)
+        nearest(spec, theta, _rows(zoo, row), matcher=matcher)
         for theta, row in zip(unstack(samples), rows, strict=True)
     ]
     index = torch.stack([row[i] for row, (i, _) in zip(rows, found, strict=True)])
@@ -68,40 +67,44 @@ def leave_one_out(
     shortlist: int | None = None,
     matcher: WeightMatching | None = None,
 ) -> Nearest:
-    """The same for ``rows`` of the zoo itself, among members other than their own: how far real
-    networks are apart.
+    """How far real networks are apart: the nearest to ``rows`` of the zoo among other members.
 
     member: (N,), the run of each row; checkpoints of one run are near each other and would make
     everything look new.
     """
-    found = []
-    for i in rows.tolist():
+
+    def among_others(i: int) -> Nearest:
         others = (member != member[i]).nonzero()[:, 0]
-        one = {name: tensor[i : i + 1] for name, tensor in zoo.items()}
-        rest = {name: tensor[others] for name, tensor in zoo.items()}
+        one, rest = _rows(zoo, slice(i, i + 1)), _rows(zoo, others)
         near = aligned_nearest(spec, one, rest, shortlist=shortlist, matcher=matcher)
-        found.append((near.distance, others[near.index]))
-    return Nearest(torch.cat([d for d, _ in found]), torch.cat([i for _, i in found]))
+        return Nearest(near.distance, others[near.index])
+
+    found = [among_others(i) for i in rows.tolist()]
+    return Nearest(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def dispersion_ratio(samples: Mapping[str, Tensor], zoo: Mapping[str, Tensor]) -> float:
-    """Root mean square distance between samples, divided by that between members of the zoo; align
-    both first.
+    """Root mean square distance between samples, divided by that between members of the zoo.
+
+    Align both first.
     """
     return float(_spread(samples) / _spread(zoo))
 
 
 def max_iou(errors: Tensor, others: Tensor) -> Tensor:
-    """Largest intersection over union of each row's errors (n, items), bool, with those of any row
-    of ``others`` (N, items).
+    """Largest intersection over union of each row's errors with those of any other network.
 
-    Two networks without errors cannot be told apart by them: their ratio 0/0 counts as 1. Identical
-    rows give 1.
+    ``errors`` (n, items) and ``others`` (N, items) are boolean; the answer is (n,). Two networks
+    without errors cannot be told apart by them: their ratio 0/0 counts as 1. Identical rows give 1.
     """
     a, b = errors.double(), others.double()
     both = a @ b.T
     either = a.sum(1)[:, None] + b.sum(1) - both
     return torch.where(either > 0, both / either.clamp_min(1), 1.0).amax(1)
+
+
+def _rows(params: Mapping[str, Tensor], chosen: Tensor | slice) -> Params:
+    return {name: tensor[chosen] for name, tensor in params.items()}
 
 
 def _spread(params: Mapping[str, Tensor]) -> Tensor:

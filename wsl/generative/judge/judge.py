@@ -54,14 +54,7 @@ def judge(
     `aligned_nearest`. training: ``steps``, ``lrs``, ``batch_size`` of `trial`.
     Arms are drawn in their order from one generator, seeded by the start's seed.
     """
-    rng = torch.Generator().manual_seed(start.seed)
-    drawn = {GENERATED: starting_weights(GeneratedStart(), start, n, generator=rng)}
-    left_out = {}
-    for name, method in arms.items():
-        if lacking := [need for need in sorted(method.needs) if getattr(start, need) is None]:
-            left_out[name] = f"{type(method).__name__} needs {lacking[0]}"
-        else:
-            drawn[name] = starting_weights(method, start, n, generator=rng)
+    drawn, left_out = _drawn(start, {GENERATED: GeneratedStart(), **arms}, n)
     how = {"steps": STEPS, **(training or {})}
     trials = trial(start.model, drawn, data, seed=start.seed, **how)
     scores = {
@@ -71,6 +64,20 @@ def judge(
         **_novelty(start, drawn[GENERATED], shortlist=shortlist),
     }
     return Judgement(drawn[GENERATED], trials, scores, left_out)
+
+
+def _drawn(
+    start: Start, arms: Mapping[str, Initializer], n: int
+) -> tuple[dict[str, Params], dict[str, str]]:
+    """The weights of each arm; and of those that cannot be drawn, what they need."""
+    drawn, left_out, rng = {}, {}, torch.Generator().manual_seed(start.seed)
+    for name, method in arms.items():
+        lacking = [need for need in sorted(method.needs) if getattr(start, need) is None]
+        if lacking and name != GENERATED:
+            left_out[name] = f"{type(method).__name__} needs {lacking[0]}"
+        else:
+            drawn[name] = starting_weights(method, start, n, generator=rng)
+    return drawn, left_out
 
 
 def _worth(trials: Mapping[str, Trial]) -> dict[str, float]:
@@ -92,15 +99,17 @@ def _novelty(start: Start, samples: Params, *, shortlist: int | None) -> dict[st
     spec, members, align = start.spec, start.members, start.canonicalizer
     if spec is None or members is None or align is None:
         raise ValueError("judge: the start needs a specification, and training members")
-    drawn, real = align(samples), align(members.params, member=members.member)
-    near = aligned_nearest(spec, drawn, real, shortlist=shortlist).distance
+    drawn = align(samples)
+    real = dataclasses.replace(members, params=align(members.params, member=members.member))
+    near = aligned_nearest(spec, drawn, real.params, shortlist=shortlist).distance
     # As many of the best members as there are samples: what is asked for is to be as good as these.
     best = members.quality.argsort(descending=True)[: len(near)]
-    runs = torch.arange(len(members)) if members.member is None else members.member
-    own = leave_one_out(spec, real, rows=best, member=runs, shortlist=shortlist).distance
+    own = leave_one_out(
+        spec, real.params, rows=best, member=real.runs, shortlist=shortlist
+    ).distance
     return {
         "nearest_member_distance": float(near.median()),
         "nearest_member_distance_min": float(near.min()),
         "distance_between_good_members": float(own.median()),
-        "dispersion_ratio": dispersion_ratio(drawn, {n: t[best] for n, t in real.items()}),
+        "dispersion_ratio": dispersion_ratio(drawn, real.rows(best)),
     }

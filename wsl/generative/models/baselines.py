@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from wsl.base import Progress
 from wsl.generative.codes import Canonicalizer
-from wsl.generative.models.checks import check_members
+from wsl.generative.models.files import read_about, write_whole
+from wsl.generative.models.members import check_members
 from wsl.generative.problem import FitReport, TrainingMembers, aligner
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
@@ -36,8 +35,9 @@ from wsl.zoo import Checkpoints
 def noise_baseline(
     zoo: Mapping[str, Tensor], n: int, *, scale: float, generator: torch.Generator | None = None
 ) -> Params:
-    """Random members with Gaussian noise of ``scale`` times each tensor's own deviation; variances
-    stay non-negative.
+    """Random members with Gaussian noise of ``scale`` times each tensor's own deviation.
+
+    Variances stay non-negative.
     """
     members = retrieval_baseline(zoo, n, generator=generator)
 
@@ -53,8 +53,9 @@ def noise_baseline(
 def gaussian_baseline(
     zoo: Mapping[str, Tensor], n: int, *, generator: torch.Generator | None = None
 ) -> Params:
-    """Every weight drawn on its own from a normal fitted to the (aligned) zoo; variances stay
-    non-negative.
+    """Every weight drawn on its own from a normal fitted to the (aligned) zoo.
+
+    Variances stay non-negative.
     """
 
     def drawn(tensor: Tensor) -> Tensor:
@@ -156,37 +157,20 @@ class _Baseline(abc.ABC):
         if self.canonicalizer is not None:
             reference = self.canonicalizer.reference
             tensors |= {f"reference/{name}": tensor for name, tensor in reference.items()}
-        about = {"format": self._format(), "version": 1, "spec": str(self.spec)}
-        about["config"] = self._config()
-        whole = {n: t.contiguous() for n, t in {**tensors, "condition": self.condition}.items()}
-        safetensors.torch.save_file(whole, path, {"wsl": json.dumps(about)})
+        write_whole(self, {**tensors, "condition": self.condition}, path, config=self._config())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote; raises ValueError if the file is something else."""
-        with safetensors.safe_open(path, "pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {}).get("wsl", "{}"))
-        if (about.get("format"), about.get("version")) != (cls._format(), 1):
-            raise ValueError(
-                f"{path}: not a saved {cls.__name__} of version 1 (format "
-                f"{about.get('format')!r}, version {about.get('version')!r})"
-            )
+        about = read_about(path, cls.__name__)
         tensors = safetensors.torch.load_file(path)
         made = cls(PermutationSpec.parse(about["spec"]), **about["config"])
-        made.condition = tensors.pop("condition")
-        parts: dict[str, Params] = {"members": {}, "reference": {}}
-        for name in made.spec.axes:
-            for part in parts:
-                if f"{part}/{name}" in tensors:
-                    parts[part][name] = tensors[f"{part}/{name}"]
-        made.members = parts["members"]
-        if parts["reference"]:
-            made.canonicalizer = Canonicalizer(made.spec, parts["reference"])
+        made.condition = tensors["condition"]
+        made.members = {name: tensors[f"members/{name}"] for name in made.spec.axes}
+        if cls.aligns:
+            reference = {name: tensors[f"reference/{name}"] for name in made.spec.axes}
+            made.canonicalizer = Canonicalizer(made.spec, reference)
         return made
-
-    @classmethod
-    def _format(cls) -> str:
-        return f"wsl.{cls.__name__}"
 
     def _config(self) -> dict[str, Any]:
         return {

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 
 class Denoiser(nn.Module):
-    """Residual MLP v(x_t, t, c): every block is scaled and shifted by an embedding of time and
-    condition.
-    """
+    """Residual MLP v(x_t, t, c), its blocks scaled and shifted by time and condition."""
 
     def __init__(
         self, features: int, *, conditions: int = 0, hidden: int = 256, blocks: int = 3
@@ -58,9 +56,7 @@ class _Block(nn.Module):
 
 
 def sinusoids(t: Tensor, features: int) -> Tensor:
-    """Sine and cosine features (n, features) of times (n,), at wavelengths from 2 pi to 20,000
-    pi.
-    """
+    """Sine and cosine features (n, features) of times (n,), wavelengths 2 pi to 20,000 pi."""
     half = (features + 1) // 2
     rates = torch.exp(-math.log(1e4) * torch.arange(half, device=t.device) / half)
     angles = t[:, None] * rates

@@ -1,7 +1,7 @@
 """Adding noise to vectors step by step, and taking it away again.
 
-    q(x_t | x_0) = N(sqrt(abar_t) x_0, (1 - abar_t) I),  abar_t = prod_{s <= t} (1 - beta_s),  beta
-        = linspace(1e-4, 2e-2, 1000)
+    q(x_t | x_0) = N(sqrt(abar_t) x_0, (1 - abar_t) I)
+    abar_t = prod_{s <= t} (1 - beta_s),   beta = linspace(1e-4, 2e-2, 1000)
     v_t = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0
 
 DDPM: Ho et al. (2020), arXiv 2006.11239, with its schedule as p-diff uses it, Wang et al. (2024),
@@ -53,9 +53,9 @@ def reverse(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Carry ``noise`` (n, D) back to samples of x_0 in ``steps`` steps; ``predict(x_t, t)`` gives
-    v, t an int64 (n,).
+    """Carry ``noise`` (n, D) back to samples of x_0 in ``steps`` steps.
 
+    predict: v of x_t (n, D) and t, int64 (n,).
     eta = 0 is DDIM, deterministic; eta = 1 draws as much fresh noise as DDPM, from ``generator``.
     """
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler

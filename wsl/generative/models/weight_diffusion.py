@@ -1,12 +1,11 @@
 """`WeightDiffusion`: generate weights of an architecture from a population of trained ones.
 
-    theta -> canonical -> standardised x -> code z -> diffusion p(z | condition);     a sample goes
-        the same way back
+    theta -> canonical -> standardised x -> code z -> diffusion p(z | condition)
 
-Latent diffusion of weights as in D2NWG, Soro et al. (2024), arXiv 2402.18153, on weights aligned
-first as in Gupta et al. (2026), arXiv 2601.05052. Every part can be replaced; all that is fitted is
-in the state dict, so that the file of `save` is the whole generator. Only training members belong
-in `fit`: nothing here splits for you.
+A sample goes the same way back. Latent diffusion of weights as in D2NWG, Soro et al. (2024), arXiv
+2402.18153, on weights aligned first as in Gupta et al. (2026), arXiv 2601.05052. Every part can be
+replaced; all that is fitted is in the state dict, so that the file of `save` is the whole
+generator. Only training members belong in `fit`: nothing here splits for you.
 
 Not promised: that samples are new, or differ as much as the population does. `evaluate` measures
 both, beside baselines.
@@ -14,12 +13,10 @@ both, beside baselines.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -33,15 +30,15 @@ from wsl.generative.codes import (
     WeightAutoencoder,
     WeightPCA,
 )
-from wsl.generative.models.checks import check_members
 from wsl.generative.models.diffusion import LatentDiffusion
+from wsl.generative.models.files import read_about, write_whole
+from wsl.generative.models.members import check_members
 from wsl.generative.problem import FitReport, TrainingMembers
 from wsl.matching import Matcher
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import Checkpoints
 
-FORMAT = "wsl.WeightDiffusion"
 CODES = {code.__name__: code for code in (WeightAutoencoder, WeightPCA)}
 """The codes that a file can name."""
 
@@ -82,11 +79,7 @@ class WeightDiffusion(nn.Module):
             "copied": list(copied),
         }
         self.copied = tuple(name for name in spec.axes if name.rpartition(".")[2] in copied)
-        blank = {
-            name: torch.zeros(shape, dtype=torch.long if name in self.copied else torch.float32)
-            for name, shape in spec.shapes.items()
-        }
-        self.canonicalizer = Canonicalizer(spec, blank, matcher=matcher)
+        self.canonicalizer = Canonicalizer(spec, _blank(spec, self.copied), matcher=matcher)
         self.standardizer = Standardizer(spec, copied=self.copied)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -155,9 +148,9 @@ class WeightDiffusion(nn.Module):
         guidance: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Params:
-        """Draw ``n`` networks (n, ...); ``condition`` is one number, (K,) or (n, K), None leaves it
-        open.
+        """Draw ``n`` networks (n, ...).
 
+        condition: one number, (K,) or (n, K); None leaves it open.
         eta: 0 is DDIM, 1 draws fresh noise in each of ``steps``. guidance: above 1 insists on the
         condition.
         """
@@ -182,31 +175,17 @@ class WeightDiffusion(nn.Module):
         return self._weights(self.code.decode(z))
 
     def save(self, path: str | Path) -> None:
-        """Write everything that `load` needs as one safetensors file; the matcher is not kept, it
-        serves fitting only.
+        """Write everything that `load` needs as one safetensors file.
 
-        All metadata is one entry: the format keeps several in an order that changes from run to
-        run.
+        The matcher is not kept, since it serves fitting only.
         """
         config = {**self.config, "code": type(self.code).__name__, "code_config": self.code.config}
-        about = json.dumps(
-            {"format": FORMAT, "version": 1, "spec": str(self.spec), "config": config}
-        )
-        safetensors.torch.save_file(
-            {name: t.contiguous() for name, t in self.state_dict().items()}, path, {"wsl": about}
-        )
+        write_whole(self, self.state_dict(), path, config=config)
 
     @classmethod
     def load(cls, path: str | Path) -> WeightDiffusion:
         """Read what `save` wrote; raises ValueError if the file is something else."""
-        with safetensors.safe_open(path, "pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {}).get("wsl", "{}"))
-        if (about.get("format"), about.get("version")) != (FORMAT, 1):
-            raise ValueError(
-                f"{path}: not a saved WeightDiffusion of version 1 (format "
-                f"{about.get('format')!r}, "
-                f"version {about.get('version')!r}); write one with WeightDiffusion.save"
-            )
+        about = read_about(path, WeightDiffusion.__name__)
         config = about["config"]
         make, arguments = CODES[config.pop("code")], config.pop("code_config")
         model = cls(
@@ -237,6 +216,13 @@ class WeightDiffusion(nn.Module):
         return lambda decoded, target, rng: behaviour(
             self._weights(decoded), self._weights(target), rng
         )
+
+
+def _blank(spec: PermutationSpec, integers: tuple[str, ...]) -> Params:
+    return {
+        name: torch.zeros(shape, dtype=torch.long if name in integers else torch.float32)
+        for name, shape in spec.shapes.items()
+    }
 
 
 class _Losses:

@@ -37,14 +37,14 @@ def initialize(
     Raises `SpecError` when names or shapes of the model are not those that the generator was made
     for, ValueError when an initialiser lacks what it needs.
     """
-    own, rng = model.state_dict(), torch.Generator().manual_seed(seed)
     asked = dataclasses.replace(start or Start(model), model=model, seed=seed)
     if isinstance(method, Generator):
         asked = dataclasses.replace(asked, fitted=method, spec=method.spec, condition=condition)
+        method = GeneratedStart()
+    own = model.state_dict()
     if asked.spec is not None:
         asked.spec.validate(own)
-    way = GeneratedStart() if isinstance(method, Generator) else method
-    drawn = starting_weights(way, asked, 1, generator=rng)
+    drawn = starting_weights(method, asked, 1, generator=torch.Generator().manual_seed(seed))
     for name, tensor in own.items():
         tensor.copy_(drawn[name][0])
     return model
