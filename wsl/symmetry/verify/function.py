@@ -107,7 +107,9 @@ class Function:
             run = self(example)
         return _error(run, moves, reference)
 
-    def refuse_if_no_function(self, example: Example, reference: ForwardPass, tolerance: float) -> None:
+    def refuse_if_no_function(
+        self, example: Example, reference: ForwardPass, tolerance: float
+    ) -> None:
         """Raise `SpecError` if the network is no function of its input and weights.
 
         To be asked after a move changed the output: then this, not the move, is the reason.
