@@ -52,14 +52,7 @@ def constraints(
     have the buffers.
     """
     reader = _Reader()
-    unknowns: list[UnknownExponent] = []
-    first: dict[str, int] = {}
-    for name, value in weights.items():
-        first[name] = first[twins[name]] if name in twins else reader.count
-        found = reader.learn(value, value, _counted(first[name]))
-        if name not in twins:
-            reader.count += len(found)
-            unknowns += _unknowns(name, [axis for axis, _ in found])
+    unknowns = reader.learn_weights(weights, twins)
     calls = [record.call for record in records if record.call is not None]
     ops = [op for call in calls for op in reader.read(call)]
     return unknowns, [*ops, *map(reader.end, written)]
@@ -80,6 +73,20 @@ class _Reader:
         self.exponents: dict[Atom, int] = {}
         self.known: dict[int, set[int]] = {}
         self.count = 0
+
+    def learn_weights(
+        self, weights: Mapping[str, Value], twins: Mapping[str, str]
+    ) -> list[UnknownExponent]:
+        """Give every moving atom of the weights an exponent; twins have the same ones."""
+        unknowns: list[UnknownExponent] = []
+        first: dict[str, int] = {}
+        for name, value in weights.items():
+            first[name] = first[twins[name]] if name in twins else self.count
+            axes = [axis for axis, _ in self.learn(value, value, _counted(first[name]))]
+            if name not in twins:
+                self.count += len(axes)
+                unknowns += _unknowns(name, axes)
+        return unknowns
 
     def learn(
         self, recorded: Value, value: Value, exponent: Callable[[Atom], int | None]
@@ -106,24 +113,14 @@ class _Reader:
         # Operands whose factors the rule decides are decided before, as an operation of its own.
         if not is_lazy(call.target):
             yield from map(self.decide, filter(self.undecided, operands_of(call.arguments)))
-        context = dataclasses.replace(call.context, label=lambda *_: None, between=lambda _: None)
         copies = _Copies(self)
-        again = {name: copies.argument(name, given) for name, given in call.arguments.items()}
-        outputs = follow(call.target, again, context)
-        if decided := [old for old, new in copies.pairs if self.undecided(old) > _undecided(new)]:
-            yield from map(self.decide, {id(old): old for old in decided}.values())
+        outputs = copies.follow(call)
+        if decided := copies.decided():
+            yield from map(self.decide, decided)
             yield from self.read(call)
-            return
-        met = self.met(copies.terms, call.outputs, outputs)
-        known = rules_of(call.target)
-        yield OpConstraints(
-            VANISH if met is None or known is None else known.units,
-            call.arguments,
-            call.outputs,
-            call.floating,
-            met or _apart(copies.terms),
-            next(iter(call.arguments)) if mutates(call.target) else None,
-        )
+        else:
+            met = self.met(copies.terms, call.outputs, outputs)
+            yield _read_off(call, copies.terms, met)
 
     def undecided(self, recorded: Value) -> int:
         """How many axes of a value are factors that are not yet decided."""
@@ -156,20 +153,19 @@ class _Reader:
 
         None where the rule cut units apart, or could not be followed.
         """
-        classes: dict[Atom, list[ExponentTerm]] = {}
-        for atom, term in terms:
-            single = _single(atom)
-            if single is None or outputs is None:
-                for value in recorded:
-                    self.learn(value, value, lambda _: None)
-                return None
-            classes.setdefault(single, []).append(term)
+        classes = _classes(terms)
+        if classes is None or (terms and outputs is None):
+            self._learn_nothing(recorded)
+            return None
         results: dict[Atom, list[tuple[int, int]]] = {atom: [] for atom in classes}
-        for i, value in enumerate(recorded):
-            self._learn_output(
-                value, outputs[i] if outputs is not None else value, results, output=i
-            )
+        pairs = zip(recorded, recorded if outputs is None else outputs, strict=True)
+        for i, (old, new) in enumerate(pairs):
+            self._learn_output(old, new, results, output=i)
         return tuple(_constraint(classes[atom], results[atom]) for atom in classes)
+
+    def _learn_nothing(self, recorded: Sequence[Value]) -> None:
+        for value in recorded:
+            self.learn(value, value, lambda _: None)
 
     def _learn_output(
         self,
@@ -202,6 +198,18 @@ class _Copies:
         self.terms: list[tuple[Atom, ExponentTerm]] = []
         self.pairs: list[tuple[Value, Value]] = []
 
+    def follow(self, call: OpCall) -> list[Value] | None:
+        """Outputs of an operation by its axes rule, which is followed on copies."""
+        context = dataclasses.replace(call.context, label=lambda *_: None, between=lambda _: None)
+        again = {name: self.argument(name, given) for name, given in call.arguments.items()}
+        return follow(call.target, again, context)
+
+    def decided(self) -> list[Value]:
+        """Operands that held factors which the rule decided."""
+        undecided = self.reader.undecided
+        found = {id(old): old for old, new in self.pairs if undecided(old) > _undecided(new)}
+        return [*found.values()]
+
     def argument(self, name: str, argument: Any) -> Any:
         """An argument with its tensors copied, one by one in a list."""
 
@@ -218,7 +226,16 @@ class _Copies:
 
     def operand(self, recorded: Value, term: ExponentTerm) -> Operand:
         """A tensor's copy; ``term`` tells where it stands among the arguments."""
-        exponents, start = self.reader.exponents, len(self.terms)
+        start = len(self.terms)
+        value = self.reader.values.get(id(recorded), recorded)
+        result = Operand(copied(value, self._copier(term)))
+        found = {term.exponent for _, term in self.terms[start:]}
+        self.terms += self._lost(recorded, term, found)
+        return result
+
+    def _copier(self, term: ExponentTerm) -> Callable[[Atom, int, int], Atom]:
+        """Copies atoms one by one, and notes which exponent each copy stands for."""
+        exponents = self.reader.exponents
 
         def copy(atom: Atom, axis: int, segment: int) -> Atom:
             new = atom.like(atom.size)
@@ -227,23 +244,61 @@ class _Copies:
                 self.terms.append((new, here))
             return new
 
-        result = Operand(copied(self.reader.values.get(id(recorded), recorded), copy))
-        found = {term.exponent for _, term in self.terms[start:]}
+        return copy
+
+    def _lost(
+        self, recorded: Value, term: ExponentTerm, found: set[int]
+    ) -> Iterator[tuple[Atom, ExponentTerm]]:
+        """Exponents of a tensor that no atom of its copy stands for."""
         for number in sorted(self.reader.known.get(id(recorded), set()) - found):
-            self.terms.append((_broken(), term._replace(exponent=number)))
-        return result
+            yield _broken(), term._replace(exponent=number)
+
+
+def _read_off(
+    call: OpCall,
+    terms: Sequence[tuple[Atom, ExponentTerm]],
+    met: tuple[Constraint, ...] | None,
+) -> OpConstraints:
+    """The operation with the constraints that were ``met``, or with every exponent forced to 0."""
+    known = rules_of(call.target)
+    return OpConstraints(
+        VANISH if met is None or known is None else known.units,
+        call.arguments,
+        call.outputs,
+        call.floating,
+        met or _apart(terms),
+        next(iter(call.arguments)) if mutates(call.target) else None,
+    )
+
+
+def _classes(
+    terms: Sequence[tuple[Atom, ExponentTerm]],
+) -> dict[Atom, list[ExponentTerm]] | None:
+    """The exponents that meet in one atom; None where an atom was cut."""
+    classes: dict[Atom, list[ExponentTerm]] = {}
+    for atom, term in terms:
+        single = _single(atom)
+        if single is None:
+            return None
+        classes.setdefault(single, []).append(term)
+    return classes
 
 
 def _constraint(terms: Sequence[ExponentTerm], results: Sequence[tuple[int, int]]) -> Constraint:
     first: dict[tuple[str, int, int], ExponentTerm] = {}
     tied: list[tuple[int, int]] = []
-    places = {(term.argument, term.index, term.axis, term.segment) for term in terms}
     for term in terms:
         kept = first.setdefault(term[:3], term)
         if kept is not term:
             tied.append((kept.exponent, term.exponent))
-    folded = len({key[:2] for key in first}) < len(first) or len(places) < len(terms)
-    return Constraint(tuple(first.values()), tuple(results), tuple(tied), folded)
+    return Constraint(tuple(first.values()), tuple(results), tuple(tied), _folded(terms))
+
+
+def _folded(terms: Sequence[ExponentTerm]) -> bool:
+    """Whether units stand on several axes of one operand, or twice in one segment."""
+    axes = {term[:3] for term in terms}
+    segments = {(term.argument, term.index, term.axis, term.segment) for term in terms}
+    return len({axis[:2] for axis in axes}) < len(axes) or len(segments) < len(terms)
 
 
 def _apart(terms: Sequence[tuple[Atom, ExponentTerm]]) -> tuple[Constraint, ...]:
@@ -256,21 +311,22 @@ def copied(value: Value, copy: Callable[[Atom, int, int], Atom]) -> Value:
     """
     again: dict[int, dict[int, Any]] = {}
 
-    def inner(axis: Axis, i: int) -> Axis:
-        return tuple(
-            tuple(copy(atom, i, j) for atom in segment) for j, segment in enumerate(resolve(axis))
-        )
-
     def axis_of(i: int, axis: Axis) -> Axis:
         factor = undecided(axis)
         if factor is None:
-            return inner(axis, i)
-        if id(factor.siblings) not in again:
-            source = inner(factor.source, i)
-            again[id(factor.siblings)] = factor.again(source)
-        return ((again[id(factor.siblings)][factor.place],),)
+            return _copied_axis(axis, i, copy)
+        key = id(factor.siblings)
+        if key not in again:
+            again[key] = factor.again(_copied_axis(factor.source, i, copy))
+        return ((again[key][factor.place],),)
 
     return tuple(axis_of(i, axis) for i, axis in enumerate(value))
+
+
+def _copied_axis(axis: Axis, i: int, copy: Callable[[Atom, int, int], Atom]) -> Axis:
+    return tuple(
+        tuple(copy(atom, i, j) for atom in segment) for j, segment in enumerate(resolve(axis))
+    )
 
 
 def _single(atom: Atom) -> Atom | None:

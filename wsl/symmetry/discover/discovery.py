@@ -91,9 +91,8 @@ class Discovery(NamedTuple):
 def discover(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Discovery:
     """`permutation_spec`, with the evidence."""
     program = program_of(model, inputs, kwargs)
-    state = {
-        name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)
-    }
+    entries = model.state_dict(keep_vars=True).items()
+    state = {name: tensor for name, tensor in entries if isinstance(tensor, Tensor)}
     found, choice = _reading(program, state, Yielding(inside=False))
     if choice.met:
         inside, _ = _reading(program, state, Yielding(inside=True))
@@ -128,6 +127,13 @@ def _read(
     weights = weights_of(state)
     reading = Interpreter(constant)
     outputs = reading.run(program.graph_module, inputs_of(program, weights, constant))
+    written = _end(program, weights, outputs)
+    _pin_unused(program, weights)
+    return weights, reading, written
+
+
+def _end(program: Program, weights: Mapping[str, Value], outputs: Sequence[Any]) -> list[Value]:
+    """Outputs cannot move; what is written to a buffer moves as the buffer does, and is returned."""
     written: list[Value] = []
     for spec, value in zip(program.graph_signature.output_specs, outputs, strict=True):
         if spec.kind == OutputKind.BUFFER_MUTATION and spec.target in weights:
@@ -135,8 +141,7 @@ def _read(
             written += [weights[str(spec.target)], value]
         elif is_value(value):
             _pin(value, "output")
-    _pin_unused(program, weights)
-    return weights, reading, written
+    return written
 
 
 def _pin_unused(program: Program, weights: Mapping[str, Value]) -> None:
@@ -146,6 +151,7 @@ def _pin_unused(program: Program, weights: Mapping[str, Value]) -> None:
         for spec, node in placeholders(program)
         if node.users and spec.target in weights
     ]
+    # An unused axis that is tied to a used one is seen through it, and moves along.
     met = {atom for value in used for axis in value for atom in atoms(axis)}
     for axis in (axis for value in weights.values() for axis in value):
         if met.isdisjoint(atoms(axis)):

@@ -32,24 +32,22 @@ def families(weights: Sequence[Value], records: Sequence[OpRecord]) -> dict[Atom
     candidates = dict.fromkeys(_candidates(weights))
     if not candidates:
         return {}
-    tensors = _by_atom({b for _, b in candidates}, [(value, [value]) for value in weights])
+    inner = {b for _, b in candidates}
+    tensors = _by_atom(inner, [(value, [value]) for value in weights])
     decided = [OpRecord(_decided(record.operands), _decided(record.results)) for record in records]
-    reads = _by_atom(
-        {b for _, b in candidates},
-        [(record, [*record.operands, *record.results]) for record in decided],
-    )
+    reads = _by_atom(inner, [(each, [*each.operands, *each.results]) for each in decided])
     parents: dict[Atom, Atom] = {}
-    inside: set[Atom] = set()
     for a, b in candidates:
-        taken = b in parents or b in inside or a in parents
-        if (
-            not taken
-            and _written(a, b, tensors[b])
-            and all(_local(a, b, record) for record in reads[b])
-        ):
+        # A family inside a family is not declared: the nearest parent was taken, and is final.
+        taken = a in parents or b in parents or b in parents.values()
+        if not taken and _written(a, b, tensors[b]) and _stays_apart(a, b, reads[b]):
             parents[b] = a
-            inside.add(a)
     return parents
+
+
+def _stays_apart(a: Atom, b: Atom, records: Sequence[OpRecord]) -> bool:
+    """No operation lets entries of two different blocks meet."""
+    return all(_local(a, b, record) for record in records)
 
 
 def _by_atom(

@@ -25,6 +25,7 @@ from wsl.symmetry.discover.rules import LAZY, NAMED, RULES, OpContext, OpRules, 
 from wsl.symmetry.discover.unify import DoesNotFit, unite
 from wsl.symmetry.spec import SpecError
 
+_WHERE = torch.ops.aten.where.self
 _TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 
@@ -72,67 +73,98 @@ class Interpreter:
         """Values of the graph's outputs, in the structure of its output node."""
         values: dict[fx.Node, Any] = {}
         arguments = iter(inputs)
-        for node in module.graph.nodes:
+        *nodes, output = module.graph.nodes
+        for node in nodes:
             args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
-            if node.op == "output":
-                self.labels += attention_roles(module.graph, values)
-                return args[0]
             if node.op == "placeholder":
                 values[node] = next(arguments)
             elif node.op == "get_attr":
                 values[node] = operator.attrgetter(node.target)(module)
-            elif node.target is operator.getitem and isinstance(args[0], list):
-                values[node] = args[0][args[1]]
             else:
                 values[node] = self._call(node, args, kwargs)
-        raise AssertionError("an exported graph ends in an output node")
+        self.labels += attention_roles(module.graph, values)
+        return map_arg(output.args[0], values.__getitem__)
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         """An operation, or one that calls graphs of its own."""
+        if node.target is operator.getitem and isinstance(args[0], list):
+            return args[0][args[1]]
         name = node.target.name() if isinstance(node.target, HigherOrderOperator) else ""
         if name in _TRANSPARENT:
-            at = next(i for i, arg in enumerate(args) if isinstance(arg, fx.GraphModule))
-            return list(self.run(args[at], args[at + 1 :]))
+            return self._wrapped(args)
         if name == "cond" and is_value(args[0]):
-            condition, *branches, operands = args
-            one, other = (self.run(branch, operands) for branch in branches)
-            if is_value(one):
-                return self._either(condition, one, other)
-            return [self._either(condition, *pair) for pair in zip(one, other, strict=True)]
+            return self._cond(*args)
         return self._apply(node, args, kwargs)
+
+    def _wrapped(self, args: Sequence[Any]) -> list[Any]:
+        """A graph among the arguments, which those behind it are given to."""
+        at = next(i for i, arg in enumerate(args) if isinstance(arg, fx.GraphModule))
+        return list(self.run(args[at], args[at + 1 :]))
+
+    def _cond(self, condition: Value, *rest: Any) -> Any:
+        """Both branches are read, on the same operands."""
+        *branches, operands = rest
+        one, other = (self.run(branch, operands) for branch in branches)
+        if is_value(one):
+            return self._either(condition, one, other)
+        return [self._either(condition, *pair) for pair in zip(one, other, strict=True)]
 
     def _either(self, condition: Value, a: Any, b: Any) -> Any:
         """What one of two branches returns is read as ``torch.where`` of both."""
         if not is_value(a):
             return a
-        context = OpContext(
+        context = self._context_of_cond(a)
+
+        bound = {"condition": Operand(()), "self": a, "other": b}
+        for axis in condition:
+            pin(axis, "condition of cond")
+        results: list[Value] = [*map(Operand, follow(_WHERE, bound, context) or [])]
+        call = OpCall(_WHERE, bound, context, results, [True])
+        self.records.append(OpRecord([condition, a, b], results, call))
+        return results[0]
+
+    def _context_of_cond(self, result: Value) -> OpContext:
+        return OpContext(
             "cond",
-            [shape(a)],
+            [shape(result)],
             uniform=self.constant,
             label=lambda *_: None,
             between=lambda _: None,
             used=lambda _: True,
             masked=False,
         )
-        target = torch.ops.aten.where.self
-        bound = {"condition": Operand(()), "self": a, "other": b}
-        for axis in condition:
-            pin(axis, "condition of cond")
-        results: list[Value] = [*map(Operand, follow(target, bound, context) or [])]
-        call = OpCall(target, bound, context, results, [True])
-        self.records.append(OpRecord([condition, a, b], results, call))
-        return results[0]
 
     def _apply(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         operands, shapes = list(operands_of([*args, kwargs])), _shapes(node)
-        if mutates(node.target) and any(
-            atom.uniform for value in operands for axis in value for atom in atoms(axis)
-        ):
+        if mutates(node.target) and any(map(_is_constant, operands)):
             raise Overwritten
         if not shapes and isinstance(node.target, OpOverload) and not mutates(node.target):
             return None
+        bound = arguments_of(node.target, args, kwargs)
+        results = self._recorded(node, operands, bound=bound, shapes=shapes)
+        return results[0] if isinstance(node.meta.get("val"), torch.Tensor) else results
+
+    def _recorded(
+        self,
+        node: fx.Node,
+        operands: list[Value],
+        *,
+        bound: dict[str, Any],
+        shapes: list[tuple[int, ...]],
+    ) -> list[Value]:
+        """Results of an operation, by its rule or fixed; a record is kept."""
         between: list[Value] = []
-        call = OpContext(
+        call = self._context(node, shapes, between)
+        found = follow(node.target, bound, call)
+        results: list[Value] = [*map(Operand, found or _without_rule(node, operands, shapes))]
+        followed = OpCall(node.target, bound, call, results, _floating(node)) if found else None  # type: ignore[arg-type]
+        self.records.append(OpRecord(operands, [*between, *results], followed))
+        return results
+
+    def _context(
+        self, node: fx.Node, shapes: list[tuple[int, ...]], between: list[Value]
+    ) -> OpContext:
+        return OpContext(
             _packet(node),
             shapes,
             uniform=self.constant,
@@ -141,12 +173,11 @@ class Interpreter:
             used=partial(_used, node),
             masked=any(map(_is_mask, _listed(node))),
         )
-        bound = arguments_of(node.target, args, kwargs)
-        found = follow(node.target, bound, call)
-        results = [*map(Operand, found or _without_rule(node, operands, shapes))]
-        followed = OpCall(node.target, bound, call, results, _floating(node)) if found else None  # type: ignore[arg-type]
-        self.records.append(OpRecord(operands, [*between, *results], followed))
-        return results[0] if isinstance(node.meta.get("val"), torch.Tensor) else results
+
+
+def _is_constant(value: Value) -> bool:
+    """Whether a tensor is constant along one of its axes."""
+    return any(atom.uniform for axis in value for atom in atoms(axis))
 
 
 def _without_rule(
@@ -177,20 +208,23 @@ def follow(target: Any, arguments: dict[str, Any], at: OpContext) -> list[Value]
         for value in operands_of(arguments):
             settle(value)
     try:
-        result = known.axes(**arguments, at=at)
-        if result is NotImplemented:
-            return None
-        results = result if isinstance(result, list) else [result]
-        if [shape(value) for value in results] != list(at.shapes):
-            return None
-        if mutates(target) and torch.Tag.inplace_view not in target.tags:  # type: ignore[union-attr]
+        results = _results(known, arguments, at)
+        if results and mutates(target) and torch.Tag.inplace_view not in target.tags:  # type: ignore[union-attr]
+            # The result is the memory of the first operand, and so moves as that does.
             old = next(iter(arguments.values()))
-            results = [
-                tuple(unite(before, new) for before, new in zip(old, results[0], strict=True))
-            ]
+            return [tuple(unite(*pair) for pair in zip(old, results[0], strict=True))]
     except DoesNotFit:
         return None
     return results
+
+
+def _results(known: OpRules, arguments: dict[str, Any], at: OpContext) -> list[Value] | None:
+    """What a rule gives, or None where it declines or gives other shapes than the operation."""
+    result = known.axes(**arguments, at=at)
+    if result is NotImplemented:
+        return None
+    results = result if isinstance(result, list) else [result]
+    return results if [shape(value) for value in results] == list(at.shapes) else None
 
 
 def is_lazy(target: Any) -> bool:

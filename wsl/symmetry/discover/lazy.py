@@ -74,12 +74,17 @@ def take(value: Value, dim: int, position: int) -> Value:
     if first is None or first.place:
         narrow(value[dim], position % size(value[dim]), 1)
         return rest
+    others = _at_position(first, position % first.size)
+    return tuple(others.get(id(undecided(axis)), axis) for axis in rest)
+
+
+def _at_position(first: Undecided, position: int) -> dict[int, Axis]:
+    """What the siblings of an outermost factor become at one of its positions, by identity."""
     length = math.prod(first.sizes[1:])
-    inner = factor(narrow(first.source, (position % first.size) * length, length), first.sizes[1:])
-    others = {
+    inner = factor(narrow(first.source, position * length, length), first.sizes[1:])
+    return {
         id(sibling): inner[sibling.place - 1] for sibling in first.siblings if sibling is not first
     }
-    return tuple(others.get(id(undecided(axis)), axis) for axis in rest)
 
 
 def settle(value: Value) -> Value:

@@ -15,15 +15,20 @@ def write(
 ) -> PermutationSpec:
     """The specification of solved axes: names are given in the order of tensors and axes."""
     axes = {name: tuple(map(resolve, value)) for name, value in weights.items()}
+    # The first label of an atom counts, hence the reversal.
     names = _names(axes, {atom: role for axis, role in reversed(labels) for atom in atoms(axis)})
-    declared = [
-        Group(name, atom.size, names[parents[atom]] if atom in parents else None)
-        for atom, name in names.items()
-    ]
+    declared = _declared(names, parents)
     annotations = [
         (tensor, tuple(_axis(axis, names) for axis in value)) for tensor, value in axes.items()
     ]
-    return PermutationSpec(tuple(declared), tuple(annotations), _pinned(axes))
+    return PermutationSpec(declared, tuple(annotations), _pinned(axes))
+
+
+def _declared(names: Mapping[Atom, str], parents: Mapping[Atom, Atom]) -> tuple[Group, ...]:
+    return tuple(
+        Group(name, atom.size, names[parents[atom]] if atom in parents else None)
+        for atom, name in names.items()
+    )
 
 
 def _names(axes: Mapping[str, Value], roles: Mapping[Atom, str]) -> dict[Atom, str]:

@@ -38,7 +38,7 @@ def phases(unknowns: int, ops: Sequence[OpConstraints]) -> Phases:
         for i, constraint in enumerate(op.constraints):
             passed = paths.through(op, constraint)
             if op.rule.periodic:
-                paths.arrivals[number, i] = {w: c for w, c in passed.items() if c}
+                paths.arrive((number, i), passed)
             else:
                 paths.leave(op, constraint, passed)
     omegas = dict(_omegas(paths.arrivals, paths.barred))
@@ -67,6 +67,10 @@ class _Paths:
             for weight, coefficient in here.items():
                 passed[weight] = passed.get(weight, 0.0) + (factor or 0.0) * coefficient
         return passed
+
+    def arrive(self, at: tuple[int, int], passed: Shift) -> None:
+        """What the argument of a sine holds."""
+        self.arrivals[at] = {weight: c for weight, c in passed.items() if c}
 
     def leave(self, op: OpConstraints, constraint: Constraint, passed: Shift) -> None:
         """What the results of one constraint hold."""

@@ -65,21 +65,32 @@ def program_of(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]
     with evaluation_mode(model), evaluation_mode(bare):
         try:
             exported = _export(bare, inputs, kwargs)
-            return Program(
-                exported.graph_module, _renamed(exported, bare, model), exported.constants
-            )
+            signature = _renamed(exported, bare, model)
+            return Program(exported.graph_module, signature, exported.constants)
         except FAILURES as error:
             failure = told(error)
-        try:
-            followed = follow_call(bare, _names(model), inputs=inputs, kwargs=kwargs)
-        except FAILURES as error:
-            _check_call(bare, inputs, kwargs)
-            raise SpecError(
-                f"{type(model).__name__}: torch.export cannot read it ({failure}), nor can a "
-                "single call be followed "
-                f"({told(error)}). {BY_HAND}"
-            ) from None
-        return Program(*followed, failure=failure)
+        return _followed(model, bare, (inputs, kwargs), failure=failure)
+
+
+def _followed(
+    model: nn.Module,
+    bare: nn.Module,
+    call: tuple[tuple[Any, ...], dict[str, Any]],
+    *,
+    failure: str,
+) -> Program:
+    """The graph of one call, where an export ended in ``failure``."""
+    inputs, kwargs = call
+    try:
+        followed = follow_call(bare, _names(model), inputs=inputs, kwargs=kwargs)
+    except FAILURES as error:
+        _check_call(bare, inputs, kwargs)
+        raise SpecError(
+            f"{type(model).__name__}: torch.export cannot read it ({failure}), nor can a "
+            "single call be followed "
+            f"({told(error)}). {BY_HAND}"
+        ) from None
+    return Program(*followed, failure=failure)
 
 
 @contextlib.contextmanager
@@ -177,22 +188,18 @@ def _renamed(exported: ExportedProgram, bare: nn.Module, model: nn.Module) -> Ex
     if bare is model:
         return signature
     names = _names(model)
-    own = dict(
-        [
-            *bare.named_parameters(remove_duplicate=False),
-            *bare.named_buffers(remove_duplicate=False),
-        ]
+    own = [
+        *bare.named_parameters(remove_duplicate=False),
+        *bare.named_buffers(remove_duplicate=False),
+    ]
+    new = {old: names.get(id(tensor), old) for old, tensor in own}
+
+    def renamed(spec: Any) -> Any:
+        return dataclasses.replace(spec, target=new.get(str(spec.target), spec.target))
+
+    return ExportGraphSignature(
+        [*map(renamed, signature.input_specs)], [*map(renamed, signature.output_specs)]
     )
-    new = {old: names.get(id(tensor), old) for old, tensor in own.items()}
-    ins = [
-        dataclasses.replace(spec, target=new.get(str(spec.target), spec.target))
-        for spec in signature.input_specs
-    ]
-    outs = [
-        dataclasses.replace(spec, target=new.get(str(spec.target), spec.target))
-        for spec in signature.output_specs
-    ]
-    return ExportGraphSignature(ins, outs)
 
 
 def _check_call(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -57,17 +57,20 @@ def follow_call(
     model = copied(model, memo)
     weights = {id(memo[i]): (name, memo[i]) for i, name in names.items() if i in memo}
     known = {id(t): (name, t) for name, t in _constants(model) if id(t) not in weights}
+    # The call may write into constants, which are wanted as they were.
     constants = {name: tensor.clone() for name, tensor in known.values()}
     graph_module = _trace(model, inputs, kwargs)
     reads = [*_read_by_python(graph_module.graph)]
-    returned = _return_too(graph_module.graph, reads)
-    sources = _sources(graph_module, weights, known)
-    signature = ExportGraphSignature(
-        sources,
-        [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None) for node in returned],
-    )
-    told = tuple(str(node.target) for node in reads)
-    return Followed(graph_module, signature, constants, told)
+    outputs = _outputs(graph_module.graph, reads)
+    signature = ExportGraphSignature(_sources(graph_module, weights, known), outputs)
+    return Followed(graph_module, signature, constants, tuple(str(node.target) for node in reads))
+
+
+def _outputs(graph: fx.Graph, reads: list[fx.Node]) -> list[OutputSpec]:
+    return [
+        OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None)
+        for node in _return_too(graph, reads)
+    ]
 
 
 def _return_too(graph: fx.Graph, reads: list[fx.Node]) -> list[fx.Node]:
@@ -94,19 +97,20 @@ def _trace(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) ->
         args, named = tree_unflatten([*filled.values()], structure)
         return [*tensors_of(model(*args, **named), strict=True)]
 
-    devices = sorted(
-        {t.device for t in model.state_dict().values() if isinstance(t, Tensor) and t.is_cuda},
-        key=str,
-    )
     with (
         torch.no_grad(),
-        torch.random.fork_rng(devices=devices),
+        torch.random.fork_rng(devices=_cuda_devices(model)),
         torch.compiler.set_stance("force_eager"),
     ):
         follow = make_fx(
             call, tracing_mode="real", pre_dispatch=True, _error_on_data_dependent_ops=False
         )
         return follow(*(leaves[place].clone() for place in places))
+
+
+def _cuda_devices(model: nn.Module) -> list[torch.device]:
+    tensors = (t for t in model.state_dict().values() if isinstance(t, Tensor))
+    return sorted({t.device for t in tensors if t.is_cuda}, key=str)
 
 
 def _constants(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -129,17 +133,26 @@ def _sources(
     placeholders, after the inputs.
     """
     aliases = {_memory(tensor): name for name, tensor in weights.values()}
-    graph = graph_module.graph
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    inputs = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     specs = [InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None) for node in inputs]
     for source, tensor in [*_taken(graph_module)]:
-        kind, name = InputKind.USER_INPUT, None
-        if id(tensor) in known:
-            kind, name = InputKind.CONSTANT_TENSOR, known[id(tensor)][0]
-        elif own := weights.get(id(tensor), (aliases.get(_memory(tensor)),))[0]:
-            kind, name = InputKind.PARAMETER, own
+        kind, name = _kind(tensor, weights, known, aliases=aliases)
         specs.append(InputSpec(kind, TensorArgument(source.name), name))
     return specs
+
+
+def _kind(
+    tensor: Tensor,
+    weights: Mapping[int, tuple[str, Tensor]],
+    known: Mapping[int, tuple[str, Tensor]],
+    *,
+    aliases: Mapping[tuple[Any, ...], str],
+) -> tuple[InputKind, str | None]:
+    """What a tensor is and its name; one with the memory of a weight is that weight."""
+    if id(tensor) in known:
+        return InputKind.CONSTANT_TENSOR, known[id(tensor)][0]
+    own = weights.get(id(tensor), (aliases.get(_memory(tensor)),))[0]
+    return (InputKind.PARAMETER, own) if own else (InputKind.USER_INPUT, None)
 
 
 def _taken(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, Tensor]]:

@@ -36,8 +36,7 @@ def unite(a: Axis, b: Axis) -> Axis:
     """Make two axes of one length move alike; returns the axis of a tensor computed from both,
     position by position.
     """
-    if size(a) != size(b):
-        raise DoesNotFit(f"axes of sizes {size(a)} and {size(b)} cannot move alike")
+    _check_lengths(a, b)
     done: list[Segment] = []
     while a and b:
         a, b = _ready(a), _ready(b)
@@ -66,6 +65,11 @@ def narrow(axis: Axis, start: int, length: int) -> Axis:
     return split(axis, (start, length, size(axis) - start - length))[1]
 
 
+def _check_lengths(a: Axis, b: Axis) -> None:
+    if size(a) != size(b):
+        raise DoesNotFit(f"axes of sizes {size(a)} and {size(b)} cannot move alike")
+
+
 def _ready(axis: Axis) -> Axis:
     """The axis with its first segment resolved; the others wait, or a long concatenation would be
     read again at every step.
@@ -92,21 +96,34 @@ def _cut_first(axis: Axis, offset: int) -> Axis:
     """
     (outer, *rest), tail = axis[0], axis[1:]
     if not any(atom.free for atom in axis[0]):
-        still, length = _still(axis[0]), size(axis[:1])
-        return (*one(still.like(offset)), *one(still.like(length - offset)), *tail)
+        return (*_cut_still(axis[0], offset), *tail)
     inner: Axis = (tuple(rest),)
+    cut = _cut_inside if offset % size(inner) else _cut_between
+    return (*concat(cut(outer, inner, offset)), *tail)
+
+
+def _cut_still(segment: Segment, offset: int) -> Axis:
+    """Two atoms in place of a product in which nothing moves."""
+    still, length = _still(segment), size((segment,))
+    return (*one(still.like(offset)), *one(still.like(length - offset)))
+
+
+def _cut_inside(outer: Atom, inner: Axis, offset: int) -> list[Axis]:
+    """A boundary inside of a block, which tells the blocks apart and so fixes them."""
     whole, beyond = divmod(offset, size(inner))
-    if beyond:
-        pin(one(outer), BLOCKED)
-        block = _cut_first(inner, beyond)
-        before, after = (
-            multiply(one(outer.like(n)), inner) for n in (whole, outer.size - whole - 1)
-        )
-        return (*concat([before, block, after]), *tail)
+    pin(one(outer), BLOCKED)
+    block = _cut_first(inner, beyond)
+    before, after = (multiply(one(outer.like(n)), inner) for n in (whole, outer.size - whole - 1))
+    return [before, block, after]
+
+
+def _cut_between(outer: Atom, inner: Axis, offset: int) -> list[Axis]:
+    """A boundary between two blocks, on either side of which blocks may still move."""
+    whole = offset // size(inner)
     left, right = one(outer.like(whole)), one(outer.like(outer.size - whole))
     if outer.free:
         outer.bound = (*left, *right)
-    return (*concat([multiply(left, inner), multiply(right, inner)]), *tail)
+    return [multiply(left, inner), multiply(right, inner)]
 
 
 def _still(segment: Segment) -> Atom:
@@ -124,17 +141,26 @@ def _unite_segments(p: Segment, q: Segment) -> Axis:
         if f.size == g.size:
             done.append(_join(f, g))
             p, q = p[1:], q[1:]
-        elif g.size % f.size == 0:
-            g.bound = ((g.like(f.size), g.like(g.size // f.size)),)
-        elif f.size % g.size == 0:
-            f.bound = ((f.like(g.size), f.like(f.size // g.size)),)
-        else:
-            for rest in (p, q):
-                pin((rest,), BLOCKED)
-            done.append(Atom(math.prod(atom.size for atom in p), BLOCKED))
-            break
+        elif not _split_larger(f, g):
+            return ((*done, _blocked(p, q)),)
         (p,), (q,) = resolve((p,)), resolve((q,))
     return (tuple(done),)
+
+
+def _split_larger(f: Atom, g: Atom) -> bool:
+    """Split a factor of the smaller atom's size off the larger one; False if it has none."""
+    small, large = (f, g) if g.size % f.size == 0 else (g, f)
+    if large.size % small.size:
+        return False
+    large.bound = ((large.like(small.size), large.like(large.size // small.size)),)
+    return True
+
+
+def _blocked(p: Segment, q: Segment) -> Atom:
+    """The fixed atom in place of two products whose factors do not divide each other."""
+    for rest in (p, q):
+        pin((rest,), BLOCKED)
+    return Atom(math.prod(atom.size for atom in p), BLOCKED)
 
 
 def _join(f: Atom, g: Atom) -> Atom:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -49,21 +49,22 @@ def symmetry_spec(model: nn.Module, *inputs: Any, **kwargs: Any) -> PermutationS
 
 
 def _units(found: Discovery) -> tuple[UnitSymmetry, ...]:
+    order = {group: i for i, group in enumerate(found.spec.groups)}
+    units = sorted(_of_all_kinds(found), key=lambda unit: order[unit.group])
+    return tuple(
+        unit for unit in units if unit.kind != "phase" or next(clashes(unit, units), None) is None
+    )
+
+
+def _of_all_kinds(found: Discovery) -> Iterator[UnitSymmetry]:
+    """Scales, signs with phases, and linear maps, each kind from equations of its own."""
     names = twins(found.state)
     unknowns, ops = constraints(found.weights, found.records, twins=names, written=found.written)
     places = _Unknowns(found.spec, unknowns, names)
     known = all(record.call is not None for record in found.records)
-    shifts = phases(len(unknowns), ops)
-    units = [
-        *_real("scale", places, ops, known=known),
-        *_signs(places, ops, known=known, shifts=shifts),
-        *_real("linear", places, ops, known=known),
-    ]
-    order = {group: i for i, group in enumerate(found.spec.groups)}
-    units.sort(key=lambda unit: order[unit.group])
-    return tuple(
-        unit for unit in units if unit.kind != "phase" or next(clashes(unit, units), None) is None
-    )
+    yield from _real("scale", places, ops, known=known)
+    yield from _signs(places, ops, known=known, shifts=phases(len(unknowns), ops))
+    yield from _real("linear", places, ops, known=known)
 
 
 class _Unknowns:
@@ -114,15 +115,39 @@ class _Unknowns:
         induced: dict[str, list[LinearForm]] = {}
         for family in self.spec.declared:
             for row in rows.get(family.name, ()) if family.per else ():
-                block: LinearForm = {}
-                for number, value in row.items():
-                    o = self.occurrences[number][0]
-                    outer = o._replace(
-                        factor=self.spec.axes[o.tensor][o.axis][o.segment].index(str(family.per))
-                    )
-                    block[number_of[outer]] = value
-                induced.setdefault(str(family.per), []).append(block)
+                parent = str(family.per)
+                block = {number_of[self._outer(n, parent)]: value for n, value in row.items()}
+                induced.setdefault(parent, []).append(block)
         return induced
+
+    def _outer(self, number: int, parent: str) -> Occurrence:
+        """Where the blocks stand whose inside an unknown scales."""
+        o = self.occurrences[number][0]
+        return o._replace(factor=self.spec.axes[o.tensor][o.axis][o.segment].index(parent))
+
+
+class _Solutions(NamedTuple):
+    """Unknowns of each group, equations between them, and a basis of their solutions.
+
+    ``blocks`` are solutions that the inside of the group's blocks already gives.
+    """
+
+    columns: dict[str, list[int]]
+    equations: dict[str, list[LinearForm]]
+    rows: dict[str, list[LinearForm]]
+    blocks: dict[str, list[LinearForm]]
+
+    @classmethod
+    def of(cls, places: _Unknowns, exponents: Exponents, *, modulo: int = 0) -> _Solutions:
+        columns, equations = places.columns(exponents.order), places.equations(exponents.equations)
+        rows = {
+            group: kernel(map(_signs_only, equations[group]), columns[group], modulo=modulo)
+            for group in columns
+        }
+        return cls(columns, equations, rows, places.blocks(rows))
+
+    def new(self, group: str, *, modulo: int = 0) -> list[LinearForm]:
+        return independent(self.rows[group], self.blocks.get(group, ()), modulo=modulo)
 
 
 def _real(
@@ -130,11 +155,9 @@ def _real(
 ) -> Iterator[UnitSymmetry]:
     exponents = Exponents(kind, len(places.groups))
     read(exponents, ops, known=known)
-    columns, equations = places.columns(exponents.order), places.equations(exponents.equations)
-    rows = {group: kernel(equations[group], columns[group]) for group in columns}
-    blocks = places.blocks(rows)
-    for group in columns:
-        for row in independent(rows[group], blocks.get(group, ())):
+    solutions = _Solutions.of(places, exponents)
+    for group in solutions.columns:
+        for row in solutions.new(group):
             yield UnitSymmetry(
                 kind, group, places.written(_positive(integers(row)), exponents.offsets)
             )
@@ -150,22 +173,30 @@ def _signs(
 ) -> Iterator[UnitSymmetry]:
     exponents = Exponents("sign", len(places.groups), shifts.flips)
     read(exponents, ops, known=known)
-    columns, equations = places.columns(exponents.order), places.equations(exponents.equations)
-    rows = {
-        group: kernel(map(_signs_only, equations[group]), columns[group], modulo=2)
-        for group in columns
-    }
-    blocks = places.blocks(rows)
-    for group in columns:
-        for row in independent(rows[group], blocks.get(group, ()), modulo=2):
+    solutions = _Solutions.of(places, exponents, modulo=2)
+    for group in solutions.columns:
+        for row in solutions.new(group, modulo=2):
             signs = places.written(dict.fromkeys(row, 1), exponents.offsets)
             yield UnitSymmetry("sign", group, signs)
-        for number in filter(shifts.omegas.__contains__, columns[group]):
-            flips = _flips(number, columns[group], equations=equations[group], signs=rows[group])
-            # Where half a turn cannot be undone behind the sine, a whole turn needs no undoing.
-            omega = shifts.omegas[number] / (2 if flips is None else 1)
-            row = {number: 1} | dict.fromkeys(flips or (), -1)
+        for number in solutions.columns[group]:
+            if number not in shifts.omegas:
+                continue
+            row, omega = _phase(number, group, solutions, omega=shifts.omegas[number])
             yield UnitSymmetry("phase", group, places.written(row, exponents.offsets), omega)
+
+
+def _phase(
+    number: int, group: str, solutions: _Solutions, *, omega: float
+) -> tuple[dict[int, int], float]:
+    """Where a phase shifts and flips, and its frequency."""
+    flips = _flips(
+        number,
+        solutions.columns[group],
+        equations=solutions.equations[group],
+        signs=solutions.rows[group],
+    )
+    # Where half a turn cannot be undone behind the sine, a whole turn needs no undoing.
+    return {number: 1} | dict.fromkeys(flips or (), -1), omega / (2 if flips is None else 1)
 
 
 def _signs_only(row: LinearForm) -> LinearForm:
@@ -180,6 +211,8 @@ def _flips(
     signs: Sequence[LinearForm],
 ) -> LinearForm | None:
     """Places that flip where this one shifts by half a period, or None if nothing undoes that."""
+    # Half turns of other sines are left out, since those stay where they are. This one's is the
+    # first column, so that one row of the basis holds it if any solution does.
     half = -1 - number
     mine = [{n: value for n, value in row.items() if n >= 0 or n == half} for row in equations]
     first = [half, number, *(n for n in columns if n != number)]

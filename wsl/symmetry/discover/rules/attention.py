@@ -26,10 +26,7 @@ def attention(
     block of query heads.
     """
     if enable_gqa:
-        key, value = (
-            replace(kv, -3, multiply(kv[-3], at.uniform(size(query[-3]) // size(kv[-3]))))
-            for kv in (key, value)
-        )
+        key, value = (_for_each_query(at, kv, size(query[-3])) for kv in (key, value))
     inside, positions = unite(query[-1], key[-1]), unite(key[-2], value[-2])
     scores = (*broadcast(query[:-2], key[:-2], value[:-2]), query[-2], positions)
     if is_causal:
@@ -37,10 +34,15 @@ def attention(
     if attn_mask is not None:
         scores = broadcast(scores, attn_mask)
     at.between(scores)
-    for role, axes in (("head", scores[-3:-2]), ("dk", [inside]), ("dv", value[-1:])):
-        for axis in axes:
-            at.label(axis, role)
+    roles = [*((axis, "head") for axis in scores[-3:-2]), (inside, "dk"), (value[-1], "dv")]
+    for axis, role in roles:
+        at.label(axis, role)
     return (*scores[:-1], value[-1])
+
+
+def _for_each_query(at: OpContext, value: Value, heads: int) -> Value:
+    """Heads of keys or values, repeated for the block of query heads that each of them serves."""
+    return replace(value, -3, multiply(value[-3], at.uniform(heads // size(value[-3]))))
 
 
 def attention_units(e: Exponents, op: OpConstraints) -> None:

@@ -142,17 +142,19 @@ def einsum(equation: str, tensors: list[Value], **_: Any) -> Any:
     ]
     dots = {letter for term in terms for letter in term if letter.startswith("...")}
     result = _letters(output, len(output.replace("...", "")) + len(dots))
-    once = [letter for term in terms for letter in set(term)]
-    if not arrow or any(once.count(letter) == 1 and letter not in result for letter in once):
+    if not arrow or _summed_alone(terms, result):
         return NotImplemented
     axes: dict[str, Value] = {}
-    for letter, axis in (
-        (a, b)
-        for term, tensor in zip(terms, tensors, strict=True)
-        for a, b in zip(term, tensor, strict=True)
-    ):
-        axes[letter] = broadcast(axes.get(letter, ()), (axis,))
+    for term, tensor in zip(terms, tensors, strict=True):
+        for letter, axis in zip(term, tensor, strict=True):
+            axes[letter] = broadcast(axes.get(letter, ()), (axis,))
     return tuple(axes[letter][0] for letter in result)
+
+
+def _summed_alone(terms: list[list[str]], result: list[str]) -> bool:
+    """Whether an axis of one operand alone is summed."""
+    once = [letter for term in terms for letter in set(term)]
+    return any(once.count(letter) == 1 and letter not in result for letter in once)
 
 
 def distance_units(e: Exponents, op: OpConstraints) -> None:

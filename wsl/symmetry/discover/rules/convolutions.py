@@ -29,9 +29,8 @@ def convolution(
     """Weight (out, in / g, *kernel), or transposed (in, out / g, *kernel); the input may lack the
     batch axis.
     """
-    spatial = len(weight) - 2
-    lead, channels = input[: -spatial - 1], input[-spatial - 1]
-    space = _space(at, input[-spatial:], weight[2:], **steps)
+    *_, channels = lead = input[: 2 - len(weight)]
+    space = _space(at, input[2 - len(weight) :], weight[2:], **steps)
     for axis in weight[2:]:
         pin(axis, f"kernel of {at.name}")
     blocks = fresh(groups)
@@ -39,7 +38,7 @@ def convolution(
     parts = multiply(blocks, weight[1])
     unite(channels, whole if transposed else parts)
     out = parts if transposed else whole
-    return (*lead, out if bias is None else unite(out, bias[0]), *space)
+    return (*lead[:-1], out if bias is None else unite(out, bias[0]), *space)
 
 
 def _space(
@@ -48,10 +47,7 @@ def _space(
     """Where the kernel is one position that slides by ones, every position is treated alike, and
     may move.
     """
-    strides, paddings = (
-        [given] * len(space) if not isinstance(given, list) else given * (len(space) // len(given))
-        for given in (stride, padding)
-    )
+    strides, paddings = (_on_each_axis(given, len(space)) for given in (stride, padding))
     pointwise = [
         (size(k), s, p) == (1, 1, 0) for k, s, p in zip(kernel, strides, paddings, strict=True)
     ]
@@ -62,6 +58,10 @@ def _space(
     return tuple(
         axis if free else other for axis, other, free in zip(space, still, pointwise, strict=True)
     )
+
+
+def _on_each_axis(given: Any, axes: int) -> list[Any]:
+    return given * (axes // len(given)) if isinstance(given, list) else [given] * axes
 
 
 AFFINE = product("input weight", biased=True)

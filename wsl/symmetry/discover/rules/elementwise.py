@@ -74,20 +74,23 @@ def shifted(sign: int, *, reverse: bool = False) -> UnitRule:
         if not isinstance(number, (int, float)) or (reverse and alpha != 1):
             both.equations(e, op)
             return
-        offset = sign * float(number * alpha)
         for constraint in op.constraints:
-            if not offset:
-                e.carry(constraint)
-            elif len(constraint.terms) == 1 and e.kind != "linear":
-                e.give(constraint, e.use(constraint.terms[0].exponent, offset))
-            else:
-                e.forbid(constraint)
+            _shift(e, constraint, sign * float(number * alpha))
 
     def coefficients(op: OpConstraints, _: Constraint) -> dict[str, float | None]:
         alpha = float(op.arguments.get("alpha", 1))
         return {} if reverse else {"self": 1.0, "other": sign * alpha}
 
     return UnitRule(equations, coefficients)
+
+
+def _shift(e: Exponents, constraint: Constraint, offset: float) -> None:
+    if not offset:
+        e.carry(constraint)
+    elif len(constraint.terms) == 1 and e.kind != "linear":
+        e.give(constraint, e.use(constraint.terms[0].exponent, offset))
+    else:
+        e.forbid(constraint)
 
 
 def _times(op: OpConstraints, _: Constraint) -> dict[str, float | None]:

@@ -77,15 +77,14 @@ def slice_(
     first, last = slice(start, end).indices(size(self[dim]))[:2]
     length, count = last - first, at.shape[dim]
     if step == 1:
-        return replace(
-            self, dim, narrow(self[dim], first, length) if length > 0 else fixed(0, "empty")
-        )
-    if first < step and size(self[dim]) == count * step:
-        blocks = fresh(count)
-        unite(self[dim], multiply(blocks, fixed(step, f"step of {at.name}")))
-        return replace(self, dim, blocks)
-    pin(self[dim], f"step of {at.name}")
-    return replace(self, dim, *at.fixed("step", [count]))
+        part = narrow(self[dim], first, length) if length > 0 else fixed(0, "empty")
+    elif first < step and size(self[dim]) == count * step:
+        part = fresh(count)
+        unite(self[dim], multiply(part, *at.fixed("step", [step])))
+    else:
+        pin(self[dim], f"step of {at.name}")
+        (part,) = at.fixed("step", [count])
+    return replace(self, dim, part)
 
 
 def glu(at: OpContext, self: Value, dim: int = -1, **_: Any) -> Value:

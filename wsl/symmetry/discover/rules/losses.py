@@ -6,7 +6,7 @@ from typing import Any
 
 from wsl.symmetry.discover.axes import Value, is_value, pin
 from wsl.symmetry.discover.exponents import VANISH
-from wsl.symmetry.discover.rules.row import OpContext, OpTable, broadcast, row
+from wsl.symmetry.discover.rules.row import OpContext, OpTable, broadcast, replace, row
 from wsl.symmetry.discover.unify import unite
 
 
@@ -27,10 +27,9 @@ def classified(
         entries = broadcast(self, target)
     else:
         pin(self[axis], f"classes of {at.name}")
-        entries = (*self[:axis], ((),), *self[axis + 1 :])
-        pairs = zip((*self[:axis], *self[axis + 1 :]), target, strict=True)
-        tuple(unite(a, b) for a, b in pairs)
-    return (*entries[:axis], *entries[axis + 1 :]) if at.shape else ()
+        entries = replace(self, axis, ((),))
+        tuple(unite(a, b) for a, b in zip(replace(self, axis), target, strict=True))
+    return replace(entries, axis) if at.shape else ()
 
 
 RULES: OpTable = {

@@ -50,12 +50,17 @@ def power(self: Value, **_: Any) -> Value:
 def solve(A: Value, B: Value, left: bool = True, **_: Any) -> Any:
     """X in A X = B, or in X A = B; B may hold vectors."""
     rows, columns = (A[-2], A[-1]) if left else (A[-1], A[-2])
-    if len(B) == 1 or (len(B) == len(A) - 1 and [*map(size, B)] == [*map(size, A[:-1])]):
+    if _holds_vectors(B, A):
         unite(B[-1], rows)
         return (*broadcast(A[:-2], B[:-1]), columns) if left else NotImplemented
     unite(B[-2] if left else B[-1], rows)
     lead = broadcast(A[:-2], B[:-2])
     return (*lead, columns, B[-1]) if left else (*lead, B[-2], columns)
+
+
+def _holds_vectors(B: Value, A: Value) -> bool:
+    """Whether B is one vector, or one for each matrix of A."""
+    return len(B) == 1 or (len(B) == len(A) - 1 and [*map(size, B)] == [*map(size, A[:-1])])
 
 
 def trace(self: Value, **_: Any) -> Any:

@@ -145,14 +145,18 @@ def layer_norm_units(e: Exponents, op: OpConstraints, *, signs: bool) -> None:
         if e.kind == "linear" or not (inside or all(axis < first for axis in axes)):
             e.forbid(constraint)
             continue
-        form = e.total(constraint.of("input"))
-        if e.kind != "sign" or (inside and not signs):
-            e.vanish(form)
-            form = {}
-        if inside:
-            _affine(e, op, constraint, form)
-        else:
-            _outside(e, op, constraint, form)
+        passes = e.kind == "sign" and (signs or not inside)
+        form = _input_form(e, constraint, passes=passes)
+        (_affine if inside else _outside)(e, op, constraint, form)
+
+
+def _input_form(e: Exponents, constraint: Constraint, *, passes: bool) -> LinearForm:
+    """The exponent of a normalized input, which is that of the input or must vanish."""
+    form = e.total(constraint.of("input"))
+    if passes:
+        return form
+    e.vanish(form)
+    return {}
 
 
 def _outside(e: Exponents, op: OpConstraints, constraint: Constraint, form: LinearForm) -> None:

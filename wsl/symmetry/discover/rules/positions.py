@@ -32,7 +32,7 @@ def index(at: OpContext, self: Value, indices: list[Value | None], **_: Any) -> 
     if at.masked:
         return _kept(at, self, indices)
     dims = _indexed(at, self, indices)
-    first = dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
+    first = _first_place(dims)
     rest = [axis for i, axis in enumerate(self) if i not in dims]
     return (*rest[:first], *_places(indices), *rest[first:])
 
@@ -42,14 +42,9 @@ def index_put(
 ) -> Any:
     """Write at positions, or add; with one mask and one value, entry by entry."""
     if at.masked:
-        one = all(size(axis) == 1 for axis in values)
-        return (
-            _masked(self, indices)
-            if one and sum(value is not None for value in indices) == 1
-            else NotImplemented
-        )
+        return _masked(self, indices, values)
     dims = _indexed(at, self, indices)
-    first = dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
+    first = _first_place(dims)
     places = _places(indices)
     rest = [axis for i, axis in enumerate(self) if i not in dims]
     written = _meet((*rest[:first], *places, *rest[first:]), values)
@@ -83,10 +78,9 @@ def scatter(at: OpContext, self: Value, dim: int, index: Value, src: Any = None,
         return self
     _pin(at, self[dim])
     others = [other for other in (index, src) if is_value(other) and other]
-    for i in range(len(self)):
+    for i in (i for i in range(len(self)) if i != dim % len(self)):
         for other in others:
-            if i != dim % len(self):
-                self = replace(self, i, _longer(at, self[i], other[i]))
+            self = replace(self, i, _longer(at, self[i], other[i]))
     if is_value(src) and src:
         _row(at, src[dim], index[dim])
     return replace(self, dim, _fixed(at, self[dim]))
@@ -121,12 +115,20 @@ def _indexed(at: OpContext, self: Value, indices: Sequence[Value | None]) -> lis
     return dims
 
 
+def _first_place(dims: Sequence[int]) -> int:
+    """Where the axes of positions stand: in front, if the indexed axes are not neighbours."""
+    return dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
+
+
 def _places(indices: Sequence[Value | None]) -> Value:
     return broadcast(*(value for value in indices if value is not None))
 
 
-def _masked(self: Value, indices: Sequence[Value | None]) -> Value:
+def _masked(self: Value, indices: Sequence[Value | None], values: Value) -> Any:
     """Where a mask says so, one value: the mask's axes stand for as many of the tensor's."""
+    one = all(size(axis) == 1 for axis in values)
+    if not one or sum(value is not None for value in indices) != 1:
+        return NotImplemented
     first = next(i for i, value in enumerate(indices) if value is not None)
     mask = indices[first] or ()
     return (*self[:first], *map(unite, self[first:], mask), *self[first + len(mask) :])

@@ -53,20 +53,24 @@ def recurrent(
     sequence = data or input
     # The steps of packed sequences hold several members of the batch, ordered by length.
     members = [state[1] for state in initial] if data else []
-    for axis in (sequence[0 if data else int(batch_first)], *batch_sizes, *members):
-        unite(axis, *at.fixed("time", [size(axis)]))
-    lead = list(sequence[:-1])
-    if not data:
-        batch = reduce(unite, (state[1] for state in initial), input[1 - batch_first])
-        lead[1 - batch_first] = batch
+    _fix_time(at, sequence[0 if data else int(batch_first)], *batch_sizes, *members)
+    lead = sequence[:-1] if data else _with_batch(input[:-1], initial, 1 - batch_first)
     each = len(params) // (num_layers * (1 + bidirectional))
     cells = [params[i : i + each] for i in range(0, len(params), each)]
     outputs, states = _layers(at, sequence[-1], cells, directions=1 + bidirectional, gates=gates)
-    final = [
-        _state(given, given[1], list(axes))
-        for given, axes in zip(initial, zip(*states, strict=True), strict=False)
-    ]
-    return [(*lead, outputs), *final]
+    pairs = zip(initial, zip(*states, strict=True), strict=False)
+    return [(*lead, outputs), *(_state(given, given[1], list(axes)) for given, axes in pairs)]
+
+
+def _fix_time(at: OpContext, *axes: Axis) -> None:
+    for axis in axes:
+        unite(axis, *at.fixed("time", [size(axis)]))
+
+
+def _with_batch(lead: Value, initial: list[Value], place: int) -> Value:
+    """The axes of batch and time, of which the batch moves as in the first states."""
+    batch = reduce(unite, (state[1] for state in initial), lead[place])
+    return (*lead[:place], batch, *lead[place + 1 :])
 
 
 def pack(at: OpContext, input: Value, lengths: Value, **_: Any) -> list[Value]:
@@ -111,10 +115,10 @@ def _cell(at: OpContext, inputs: Axis, weights: list[Value], gates: int) -> tupl
     gated = multiply(fixed(gates, f"gates of {at.name}"), cell)
     for weight in (w_ih, w_hh, *(other for other in others if len(other) == 1)):
         unite(weight[0], gated)
-    projection = next((other for other in others if len(other) == 2), None)
-    state = cell if projection is None else projection[0]
-    if projection is not None:
+    state = cell
+    for projection in (other for other in others if len(other) == 2):
         unite(projection[1], cell)
+        state = projection[0]
     unite(w_ih[1], inputs)
     unite(w_hh[1], state)
     return state, cell
@@ -134,9 +138,8 @@ def single(
 ) -> Any:
     """One step of one layer, from one state or, in an LSTM, two."""
     given = hx if isinstance(hx, list) else [hx]
-    units = _cell(
-        at, input[-1], [w_ih, w_hh, *(bias for bias in (b_ih, b_hh) if bias is not None)], gates
-    )[0]
+    weights = [each for each in (w_ih, w_hh, b_ih, b_hh) if each is not None]
+    units, _ = _cell(at, input[-1], weights, gates)
     lead = reduce(lambda a, b: tuple(map(unite, a, b)), (state[:-1] for state in given), input[:-1])
     states = [(*lead, unite(state[-1], units)) for state in given]
     return states if isinstance(hx, list) else states[0]
@@ -155,18 +158,24 @@ def recurrent_units(e: Exponents, op: OpConstraints, function: ScalarFunction) -
     layer.
     """
     for constraint in op.constraints:
-        weights = [term for term in constraint.terms if term.argument in WEIGHTS]
-        rows = [e.use(term.exponent) for term in weights if term.axis == 0]
-        if not weights:
+        if any(term.argument in WEIGHTS for term in constraint.terms):
+            _recurrence(e, op, constraint, function=function)
+        else:
             e.forbid(constraint)
-            continue
-        state = e.through(function, rows[0]) if rows else e.total(constraint.of("input"))
-        for form in (*rows, *(_initial(e, op, constraint) if rows else ())):
-            e.equal(state, form)
-        for term in weights:
-            if term.axis == 1:
-                e.vanish(plus(state, e.use(term.exponent)))
-        e.give(constraint, state if rows else {})
+
+
+def _recurrence(
+    e: Exponents, op: OpConstraints, constraint: Constraint, *, function: ScalarFunction
+) -> None:
+    weights = [term for term in constraint.terms if term.argument in WEIGHTS]
+    rows = [e.use(term.exponent) for term in weights if term.axis == 0]
+    # Without rows these are the units of the input, which only the columns of weights read.
+    state = e.through(function, rows[0]) if rows else e.total(constraint.of("input"))
+    for form in (*rows, *(_initial(e, op, constraint) if rows else ())):
+        e.equal(state, form)
+    for term in (term for term in weights if term.axis == 1):
+        e.vanish(plus(state, e.use(term.exponent)))
+    e.give(constraint, state if rows else {})
 
 
 def _initial(e: Exponents, op: OpConstraints, constraint: Constraint) -> Iterator[LinearForm]:

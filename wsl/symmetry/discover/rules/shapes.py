@@ -28,13 +28,14 @@ def reshape(at: OpContext, self: Value, **_: Any) -> Any:
     old, new = [axis for axis in self if size(axis) > 1], [n for n in at.shape if n > 1]
     result: list[Axis] = []
     for before, after in _blocks([size(axis) for axis in old], new):
-        result += (
-            old[before]
-            if len(new[after]) == 1 == len(old[before])
-            else factor(multiply(*old[before]), new[after])
-        )
+        result += _refactored(old[before], new[after])
     longer = iter(result)
     return tuple(next(longer) if n > 1 else ((),) for n in at.shape)
+
+
+def _refactored(old: list[Axis], sizes: list[int]) -> list[Axis]:
+    """The product of axes in new factors."""
+    return old if len(sizes) == 1 == len(old) else factor(multiply(*old), sizes)
 
 
 def _blocks(old: list[int], new: list[int]) -> Iterator[tuple[slice, slice]]:

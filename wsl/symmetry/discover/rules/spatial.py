@@ -32,8 +32,7 @@ def window(at: OpContext, *, count: int, outputs: int = 1, **arguments: Any) -> 
     lead, result = len(value) - count, value
     for i, (old, new) in enumerate(zip(axes.shape(value)[lead:], at.shape[lead:], strict=True)):
         if outputs > 1 or not _by_entries(i, old, new, **arguments):
-            whole = "adaptive_avg" in at.name and new == 1
-            result = replace(result, lead + i, ((),) if whole else _space(at, value[lead + i], new))
+            result = replace(result, lead + i, _pooled(at, value[lead + i], new))
     return result if outputs == 1 else [result] * outputs
 
 
@@ -53,6 +52,12 @@ def _by_entries(
         for each in (kernel_size, stride, padding)
     ]
     return kernel_size is not None and sides == [1, 1, 0] and old == new
+
+
+def _pooled(at: OpContext, axis: Axis, length: int) -> Axis:
+    """Windows of an axis; the mean of a whole axis is blind to its order."""
+    whole = "adaptive_avg" in at.name and length == 1
+    return ((),) if whole else _space(at, axis, length)
 
 
 def _space(at: OpContext, axis: Axis, length: int) -> Axis:
@@ -116,18 +121,21 @@ def pad(at: OpContext, self: Value, pad: list[int], mode: str = "constant", **_:
     """
     result = self
     for i, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
-        if not before and not after:
-            continue
         axis = self[-1 - i]
-        if mode == "constant":
-            length = axes.size(axis) + min(before, 0) + min(after, 0)
-            kept = narrow(axis, max(-before, 0), length)
-            border = [at.uniform(max(n, 0)) for n in (before, after)]
-            result = replace(result, -1 - i, concat([border[0], kept, border[1]]))
-        else:
+        if mode == "constant" and (before or after):
+            result = replace(result, -1 - i, _bordered(at, axis, before, after=after))
+        elif before or after:
             pin(axis, f"{mode} padding of {at.name}")
             result = replace(result, -1 - i, *at.fixed("space", [axes.size(axis) + before + after]))
     return result
+
+
+def _bordered(at: OpContext, axis: Axis, before: int, *, after: int) -> Axis:
+    """A constant border on both sides; a negative length cuts a part off."""
+    length = axes.size(axis) + min(before, 0) + min(after, 0)
+    kept = narrow(axis, max(-before, 0), length)
+    left, right = (at.uniform(max(n, 0)) for n in (before, after))
+    return concat([left, kept, right])
 
 
 def pixel_shuffle(at: OpContext, self: Value, upscale_factor: int, **_: Any) -> Value:
