@@ -36,10 +36,31 @@ Shapes = Mapping[str, torch.Size]
 BATCH_NORM_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Last component of the names of what batch norm measures, and does not learn."""
 
+EXTRA_STATE = "_extra_state"
+"""Last component of the name under which a state dict keeps a module's ``get_extra_state``."""
+
+
+def is_running_variance(name: str) -> bool:
+    """Whether a tensor of this name is a running variance of batch norm, which is never negative."""
+    return name.rpartition(".")[2] == BATCH_NORM_BUFFERS[1]
+
 
 def from_module(model: nn.Module) -> Params:
-    """Parameters and persistent buffers of ``model`` as detached copies, in state-dict order."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    """Parameters and persistent buffers of ``model`` as detached copies, in state-dict order.
+
+    What a module says of itself in ``get_extra_state`` is left out: weights are tensors with shapes
+    that the architecture knows.
+    """
+    return {name: tensor.detach().clone() for name, tensor in _own(model).items()}
+
+
+def _own(model: nn.Module) -> Params:
+    """The model's own parameters and persistent buffers by every name, without extra state."""
+    return {
+        name: value
+        for name, value in model.state_dict(keep_vars=True).items()
+        if name.rpartition(".")[2] != EXTRA_STATE
+    }
 
 
 def shapes(params: Mapping[str, Tensor], batch_dims: int = 0) -> dict[str, torch.Size]:
@@ -111,6 +132,22 @@ def check_alike(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
             )
 
 
+def check_range(params: Mapping[str, Tensor], *parents: Mapping[str, Tensor], what: str) -> None:
+    """Raise ValueError for a tensor of ``params`` that left its type's range, by name.
+
+    That is one with infinite or NaN entries where every one of ``parents`` is finite; ``what`` says
+    how ``params`` came about.
+    """
+    for name, tensor in params.items():
+        if not tensor.is_floating_point() or tensor.isfinite().all():
+            continue
+        if all(parent[name].isfinite().all() for parent in parents):
+            raise ValueError(
+                f"{name}: {what} leaves the range of {str(tensor.dtype).removeprefix('torch.')} "
+                f"(beyond {torch.finfo(tensor.dtype).max:g}); use float32 or bfloat16"
+            )
+
+
 def ravel(params: Mapping[str, Tensor], batch_dims: int = 0) -> Tensor:
     """All weights as one vector (*batch, P), in the order of the dict.
 
@@ -149,7 +186,9 @@ def call(model: nn.Module, params: Mapping[str, Tensor], *inputs: Tensor) -> Ten
     on every tensor of ``params`` the call is vectorised over it, all members reading the same
     ``inputs``, and the outputs gain that axis. The model itself keeps its weights.
     """
-    name, own = next(iter(model.state_dict(keep_vars=True).items()))
+    name, own = next(iter(_own(model).items()))
+    if name not in params:
+        raise ValueError(f"{name}: the model has it, but the weights do not; see from_module")
     extra = params[name].dim() - own.dim()
     if extra not in (0, 1):
         raise ValueError(
@@ -170,6 +209,7 @@ def _one_name_each(model: nn.Module, params: Mapping[str, Tensor]) -> Params:
     second name of the same module it would take the first exchange for the model's own tensor, and
     leave that in the model (pytorch issue 164759). The last name is kept, as it is the one read.
     """
+    params = {name: t for name, t in params.items() if name.rpartition(".")[2] != EXTRA_STATE}
     modules = dict(model.named_modules(remove_duplicate=False))
     last: dict[tuple[int | str, str], str] = {}
     for name in params:

@@ -1,6 +1,7 @@
 """Augmentations that know nothing of the network: noise, and weights that are set to zero.
 
     noise      w + e,  e ~ N(0, (scale * std(w))^2),  std over one tensor of one checkpoint
+               v * exp(e),  e ~ N(0, (scale * std(log v))^2),  for running variances v
     dropout    w * m,  m ~ Bernoulli(1 - p);  divided by 1 - p if asked to
     quantile   0 where |w| is below the q-quantile of one checkpoint's weights,  q ~ U(0, most)
 
@@ -11,29 +12,42 @@ what a label says of it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from wsl.augment.compose import floating, per_row, rows
-from wsl.params import Params
+from wsl.params import Params, is_running_variance
 
 
 @dataclasses.dataclass(frozen=True)
 class GaussianNoise:
-    """Noise of ``scale`` standard deviations of each tensor; a tensor of equal values gets none."""
+    """Noise of ``scale`` standard deviations of each tensor; a tensor of equal values gets none.
+
+    Running variances of batch norm are multiplied by noise instead, so that they stay positive.
+    """
 
     scale: float = 0.32
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.scale < math.inf:
+            raise ValueError(f"GaussianNoise: scale is {self.scale}, but it must lie in [0, inf)")
 
     def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator) -> Params:
         """Weights (batch, *shape) with noise."""
         return {
-            name: t + _normal(t, generator) * per_row(self.scale * _std(t), t)
-            if t.is_floating_point()
-            else t
-            for name, t in params.items()
+            name: self._noisy(name, tensor, generator) if tensor.is_floating_point() else tensor
+            for name, tensor in params.items()
         }
+
+    def _noisy(self, name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
+        drawn = _normal(tensor, generator)
+        if is_running_variance(name):
+            spread = _std(tensor.clamp_min(torch.finfo(tensor.dtype).tiny).log())
+            return tensor * (drawn * per_row(self.scale * spread, tensor)).exp()
+        return tensor + drawn * per_row(self.scale * _std(tensor), tensor)
 
 
 @dataclasses.dataclass(frozen=True)

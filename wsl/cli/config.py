@@ -8,7 +8,7 @@ need it.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,13 @@ from typing import Any
 import yaml
 
 from wsl.base import did_you_mean
+from wsl.cli.kinds import check_kinds
 from wsl.cli.targets import ConfigError, check_targets, flatten
 
 CONF = Path(__file__).parent / "conf"
+
+PATHS = ("zoo", "output", "data_root")
+"""Keys whose values are paths, which are taken as they are and never read as Hydra's grammar."""
 
 
 def recipes(group: str, config_dir: str | None = None) -> list[str]:
@@ -40,13 +44,14 @@ def compose(config: str, words: Sequence[str]) -> dict[str, Any]:
     """
     overrides, config_dir, trusted = _flags(words)
     choices = _choices(config, overrides, config_dir)
-    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    found = f"file://{Path(config_dir).resolve()}" if config_dir else ""
+    search = [f"hydra.searchpath=[{_quoted(found)}]"] if config_dir else []
 
     base = _composed(config, [*choices, *search])
     _check_keys(base, [word for word in overrides if word not in choices])
     full = _composed(config, [*overrides, *search])
-    _check_types(base, full)
     check_targets(full, trusted=trusted)
+    check_kinds(base, full)
     return {**{word.partition("=")[0]: word.partition("=")[2] for word in choices}, **full}
 
 
@@ -73,12 +78,50 @@ def _flags(words: Sequence[str]) -> tuple[list[str], str | None, bool]:
         elif word == "--config-dir":
             config_dir = _folder(word, rest)
         elif word == "--data-root":
-            overrides.append("data_root=" + json.dumps(_folder(word, rest)))
+            overrides.append("data_root=" + _quoted(_folder(word, rest)))
         elif "=" not in word:
             raise ConfigError(f"'{word}' is not an override; write key=value, for example seed=1")
         else:
-            overrides.append(word)
+            overrides.append(_readable(word))
     return overrides, config_dir, trusted
+
+
+def _readable(word: str) -> str:
+    """An override that Hydra's grammar understands: the value of a path is quoted.
+
+    Not where the user has quoted it, wants none (``null``), or puts it together (``${seed}``).
+    """
+    key, _, value = word.partition("=")
+    if key.lstrip("+") in PATHS:
+        own = value in ("", "null") or "${" in value or _is_quoted(value)
+        return word if own else f"{key}={_quoted(value)}"
+    _check_grammar(word)
+    return word
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+
+
+def _quoted(text: str) -> str:
+    """``text`` as Hydra's grammar quotes it: backslashes count only before a quote."""
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + "\\'" * bool(m[2]), text)
+    return f"'{escaped}'"
+
+
+def _check_grammar(word: str) -> None:
+    """Raise `ConfigError` that names the override and shows how to quote its value."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        key, _, value = word.partition("=")
+        raise ConfigError(
+            f"{word}: the value cannot be read; if it is text, quote it for the shell and for "
+            f'the recipe: "{key}={_quoted(value)}"'
+        ) from None
 
 
 def _folder(flag: str, rest: Iterator[str]) -> str:
@@ -117,11 +160,3 @@ def _check_keys(base: Mapping[str, Any], overrides: Sequence[str]) -> None:
             raise ConfigError(
                 f"unknown key '{key}'{did_you_mean(key, keys)}; to add a key write +{word}"
             )
-
-
-def _check_types(base: Mapping[str, Any], full: Mapping[str, Any]) -> None:
-    before = dict(flatten(base))
-    for key, value in flatten(full):
-        number = isinstance(before.get(key), int | float) and not isinstance(before.get(key), bool)
-        if number and not isinstance(value, int | float):
-            raise ConfigError(f"{key} must be a number, got '{value}'")

@@ -79,6 +79,9 @@ def _config(arguments: Sequence[str]) -> dict[str, Any]:
         part(config, need, verb="wsl train")
     _check_outputs(config)
     _check_columns(config)
+    # what they refuse is said before a zoo is built
+    instantiate(config["settings"]).hardware.check()
+    instantiate(config["variety"])
     return config
 
 
@@ -112,12 +115,36 @@ def build_network(
     width = {} if objective.out_features is None else {"out_features": objective.out_features}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        if columns is None:
-            return instantiate(described, **width)
-        if _declares(kind, "takes_columns"):
-            return instantiate(described, columns=columns, **width)
-        features = instantiate(described, out_features=FEATURES)
-        return Conditioned(features, columns, features=FEATURES, **width)
+        network = _network(kind, described, columns, width=width)
+    _check_sizes(network, config["network"])
+    return network
+
+
+def _network(
+    kind: type, described: Mapping[str, Any], columns: Columns | None, *, width: Mapping[str, int]
+) -> nn.Module:
+    """The network itself, or features of weights that meet the columns after it."""
+    if columns is None:
+        return instantiate(described, **width)
+    if _declares(kind, "takes_columns"):
+        return instantiate(described, columns=columns, **width)
+    features = instantiate(described, out_features=FEATURES)
+    return Conditioned(features, columns, features=FEATURES, **width)
+
+
+def _check_sizes(network: nn.Module, description: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a size of 0, by the parameters without entries that it leaves."""
+    zero = [
+        f"network.{key}=0"
+        for key, value in description.items()
+        if value == 0 and value is not False
+    ]
+    empty = [name for name, tensor in network.named_parameters() if not tensor.numel()]
+    if zero and empty:
+        raise ConfigError(
+            f"{', '.join(zero)}: the network's {empty[0]} has no entries then; a size must be at "
+            "least 1"
+        )
 
 
 def build_objective(config: Mapping[str, Any], zoo: Zoo, data_root: str | None) -> Objective:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wsl.params import Params, check_alike
+from wsl.params import Params, check_alike, check_range
 
 __all__ = ["check_alike", "lerp"]
 
@@ -25,12 +25,15 @@ def lerp(a: Mapping[str, Tensor], b: Mapping[str, Tensor], t: float) -> Params:
     """Weights at ``t`` on the line from ``a`` to ``b``, in the order, dtype and device of ``a``.
 
     ``t`` may lie outside [0, 1]; leading axes may be batch.
-    Raises ValueError naming the first tensor that only one of them has or whose shapes differ.
+    Raises ValueError naming the first tensor that only one of them has, whose shapes differ, or
+    that leaves the range of its type, such as float16.
     """
     check_alike(a, b)
-    return {
+    between = {
         name: torch.lerp(x, b[name].to(x), t) if _is_real(x) else x.clone() for name, x in a.items()
     }
+    check_range(between, a, b, what=f"interpolation at t={t:g}")
+    return between
 
 
 def _is_real(tensor: Tensor) -> bool:

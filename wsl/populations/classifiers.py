@@ -137,6 +137,26 @@ class ClassifierPopulation(Recipe):
                 f"task: {self.task['_target_']} has no classes to learn; choose a classification "
                 "task"
             )
+        classes = 1 + max(int(part.labels.max()) for part in (data.train, data.val, data.test))
+        outputs = self._outputs(data)
+        if outputs.dim() != 2 or outputs.shape[1] < classes:
+            raise ZooError(
+                f"architecture: gives {tuple(outputs.shape)} for two images, but the task has "
+                f"{classes} classes, so (2, {classes}) is needed; change its last size"
+            )
+
+    def _outputs(self, data: Classification) -> Tensor:
+        """What the architecture gives for two of the images, before anything is trained."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            model = build_architecture(self.architecture).eval()
+            inputs = data.train.images[:2].cpu()
+            try:
+                return model(inputs)
+            except RuntimeError as error:
+                raise ZooError(
+                    f"architecture: does not take the task's images {tuple(inputs.shape[1:])}: "
+                    f"{error}"
+                ) from None
 
     def _example_input(self, data: Any) -> Tensor:
         return data.train.images[:2]

@@ -67,7 +67,14 @@ from wsl.symmetry.spec import (
     window_of,
     windows,
 )
-from wsl.symmetry.verify import UnitVerification, Verification, verify, verify_units
+from wsl.symmetry.verify import (
+    Checks,
+    UnitVerification,
+    Verification,
+    copied,
+    verify,
+    verify_units,
+)
 
 __all__ = [
     "Atom",
@@ -75,6 +82,7 @@ __all__ = [
     "Axis",
     "CanonicalPhases",
     "CanonicalScales",
+    "Checks",
     "Factor",
     "Group",
     "KeyReport",
@@ -102,6 +110,7 @@ __all__ = [
     "check_members",
     "check_odd",
     "check_one",
+    "copied",
     "factor_of",
     "flip_signs",
     "format_axes",

@@ -37,7 +37,13 @@ from wsl.training.loop import (
     recalibrate,
     training_rows,
 )
-from wsl.training.objectives import ImageEdit, LabelClassification, Objective, ScoreRegression
+from wsl.training.objectives import (
+    ImageEdit,
+    LabelClassification,
+    Objective,
+    ScoreRegression,
+    check_labels,
+)
 
 settle = recalibrate  # its first name
 
@@ -57,6 +63,7 @@ __all__ = [
     "Variety",
     "WeightAugmentation",
     "alongside",
+    "check_labels",
     "evaluate",
     "fit",
     "is_first",

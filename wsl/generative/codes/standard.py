@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from wsl.params import Params, ravel, unravel
+from wsl.params import Params, is_running_variance, ravel, unravel
 from wsl.symmetry import PermutationSpec
 
 _TINY = 1e-12
@@ -57,19 +57,22 @@ class Standardizer(nn.Module):
         """Weights (N, ...) without the copied tensors; `forward` of them is ``vectors``."""
         params = unravel(vectors * self.std + self.mean, self.shapes)
         return {
-            name: tensor.exp() if _is_variance(name) else tensor for name, tensor in params.items()
+            name: _positive(tensor) if is_running_variance(name) else tensor
+            for name, tensor in params.items()
         }
 
     def _vector(self, params: Mapping[str, Tensor]) -> Tensor:
         parts = {name: params[name].to(self.mean) for name in self.shapes}
         return ravel(
             {
-                name: t.clamp_min(_TINY).log() if _is_variance(name) else t
+                name: t.clamp_min(_TINY).log() if is_running_variance(name) else t
                 for name, t in parts.items()
             },
             batch_dims=1,
         )
 
 
-def _is_variance(name: str) -> bool:
-    return name.rpartition(".")[2] == "running_var"
+def _positive(logarithm: Tensor) -> Tensor:
+    """exp, where a far-off code would leave the type's range as positive and finite as it can."""
+    limits = torch.finfo(logarithm.dtype)
+    return logarithm.exp().clamp(limits.tiny, limits.max)

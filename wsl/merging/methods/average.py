@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from wsl.connectivity import check_alike
-from wsl.params import Params
+from wsl.params import Params, check_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,8 @@ def average(
 ) -> Params:
     """Weighted mean of ``members``, uniform unless told; the weights need not sum to one.
 
-    Raises ValueError for no members, members that differ in names or shapes, or weights whose
-    number or sum does not fit.
+    Raises ValueError for no members, members that differ in names or shapes, weights whose number
+    or sum does not fit, or a mean that leaves the range of its type.
     """
     weights = [1.0] * len(members) if weights is None else list(weights)
     if not members or len(weights) != len(members) or sum(weights) == 0:
@@ -61,7 +61,9 @@ def average(
     for member in members[1:]:
         check_alike(first, member)
     shares = [weight / sum(weights) for weight in weights]
-    return {name: _mean([member[name] for member in members], shares) for name in first}
+    mean = {name: _mean([member[name] for member in members], shares) for name in first}
+    check_range(mean, *members, what="the average")
+    return mean
 
 
 def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:

@@ -29,7 +29,7 @@ from wsl.training.loop.recalibrate import recalibrate
 from wsl.training.loop.rows import Shuffled, near, training_rows
 from wsl.training.loop.run import Run, identity
 from wsl.training.loop.settings import DEFAULT, Fit, Settings
-from wsl.training.objectives import Objective, column
+from wsl.training.objectives import Objective, check_labels, column
 from wsl.zoo import Checkpoints
 
 
@@ -62,6 +62,7 @@ def fit(
     when the loss stops being finite, or when ``variety`` moves what an edit is compared with.
     """
     _check(settings, variety, objective)
+    check_labels(zoo, objective)
     rows = training_rows(zoo, settings.fraction)
     if isinstance(network, Estimator):
         settings.check_alone(f"{type(network).__name__} is")

@@ -70,19 +70,46 @@ class Hardware:
             )
         return dataclasses.replace(self, devices=here, nodes=all_of_them // here)
 
-    def start(self) -> Fabric:
-        """Claim the devices, and meet the other processes."""
-        from lightning_fabric import Fabric  # seconds to import, for those who train
+    def check(self) -> None:
+        """Raise ValueError for GPUs that this machine does not have; nothing is claimed."""
+        here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if self.accelerator not in ("cuda", "gpu") or torch.backends.mps.is_available():
+            return
+        if not here:
+            raise ValueError(
+                f"accelerator={self.accelerator}, but this machine has no GPU that torch can use; "
+                "set accelerator to auto or cpu"
+            )
+        if self.processes > here:
+            raise ValueError(
+                f"devices={self.devices}, but this machine has {here} GPUs; ask for no more"
+            )
 
+    def start(self) -> Fabric:
+        """Claim the devices, and meet the other processes.
+
+        Raises ValueError where Fabric does not know them or the machine does not have them.
+        """
+        from lightning_fabric import Fabric  # seconds to import, for those who train
+        from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+        self.check()
         found, many = self.resolved(), {}
         if found.processes * found.nodes > 1:
             from wsl.training.loop.averaged import AveragedGradients
 
             many = {"strategy": AveragedGradients(), "num_nodes": found.nodes}
             logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its banner
-        fabric = Fabric(
-            accelerator=found.accelerator, devices=found.devices, precision=found.precision, **many
-        )
+        named = {
+            "accelerator": found.accelerator,
+            "devices": found.devices,
+            "precision": found.precision,
+        }
+        try:
+            fabric = Fabric(**named, **many)
+        except (RuntimeError, TypeError, ValueError, MisconfigurationException) as error:
+            told = ", ".join(f"{name}={value}" for name, value in named.items())
+            raise ValueError(f"{told}: {error}") from None
         fabric.launch()
         return fabric
 

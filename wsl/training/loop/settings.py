@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from wsl.training.loop.minibatch import Hardware
+
+RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "fraction": (lambda share: 0 < share <= 1, "in (0, 1]"),
+    "lr": (lambda rate: 0 < rate < math.inf, "above 0"),
+    "weight_decay": (lambda decay: 0 <= decay < math.inf, "in [0, inf)"),
+    "warmup": (lambda share: 0 <= share <= 1, "in [0, 1]"),
+    "clip": (lambda norm: norm > 0, "above 0; inf is no limit"),
+}
+"""Which numbers a setting may be, and how that is said."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +48,15 @@ class Settings:
     capture: bool = False
     nodes: int = dataclasses.field(default=1, repr=False)  # how many is no part of what a run is
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "nodes"):
+            _check_whole(name, getattr(self, name), least=1)
+        _check_whole("seed", self.seed, least=0)
+        if self.patience is not None:
+            _check_whole("patience", self.patience, least=0)
+        for name in RANGES:
+            _check_number(name, getattr(self, name))
+
     @property
     def hardware(self) -> Hardware:
         """Where to train."""
@@ -50,6 +70,23 @@ class Settings:
                 f"settings.devices={hardware.devices}, settings.nodes={hardware.nodes}: {what} for "
                 "one process; set both to 1"
             )
+
+
+def _check_whole(name: str, value: Any, *, least: int) -> None:
+    """Raise ValueError unless ``value`` is a whole number, at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"settings.{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"settings.{name} is {value}, but it must be at least {least}")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Raise ValueError unless ``value`` is a number in the range of its name."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"settings.{name} must be a number, got {value!r}")
+    fits, told = RANGES[name]
+    if not fits(value):  # as NaN never does
+        raise ValueError(f"settings.{name} is {value}, but it must lie {told}")
 
 
 DEFAULT = Settings()

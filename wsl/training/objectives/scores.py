@@ -16,11 +16,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from wsl.metrics import accuracy, kendall_tau, r2
+from wsl.zoo import Checkpoints
 
 
 class Objective(Protocol):
@@ -57,6 +59,22 @@ class Objective(Protocol):
         ...
 
 
+def check_labels(zoo: Checkpoints, objective: Objective) -> None:
+    """Raise ValueError for rows of ``zoo`` without a value in the objective's column.
+
+    A column that is not there is left to `column`, which says what there is.
+    """
+    if objective.column not in zoo.columns or zoo.table.dtype[objective.column].kind != "f":
+        return
+    missing = int(np.isnan(zoo.table[objective.column]).sum())
+    if missing:
+        raise ValueError(
+            f"{zoo.path}: column '{objective.column}' is missing (NaN) in {missing} of {len(zoo)} "
+            f"rows; leave them out with wsl zoo convert {zoo.path} --where "
+            f"'{objective.column} > -1e38' -o NEW.h5, or in Python with zoo.where"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class ScoreRegression:
     """Predict a score in [0, 1], such as a checkpoint's test accuracy, through a sigmoid."""
@@ -91,6 +109,11 @@ class ScoreRegression:
 
     def _target(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
         target = column(metadata, self.column).to(outputs)
+        if target.isnan().any():
+            raise ValueError(
+                f"column '{self.column}' is missing (NaN) in {int(target.isnan().sum())} of "
+                f"{len(target)} rows; leave such rows out, see zoo.where"
+            )
         if not bool(((target >= 0) & (target <= 1)).all()):
             raise ValueError(
                 f"column '{self.column}' leaves [0, 1], but a score regression needs it there; "

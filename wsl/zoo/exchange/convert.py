@@ -32,10 +32,11 @@ def export(zoo: Checkpoints, rows: Iterable[int] | np.ndarray, folder: str | Pat
     The files say all that the zoo says of their rows: imported again, all of them give the same zoo
     file.
     """
+    numbers = zoo.row_numbers(np.asarray(list(rows), dtype=np.int64))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     origin = _origin(zoo)
-    records = [_export_row(zoo, int(row) % len(zoo), folder, origin=origin) for row in rows]
+    records = [_export_row(zoo, int(row), folder, origin=origin) for row in numbers]
     names = ["file", "row", "member", "epoch", "split", *zoo.columns]
     _write_table(folder / "table.csv", names, records)
     return [folder / record["file"] for record in records]

@@ -31,6 +31,10 @@ from wsl.zoo.rows.table import select
 from wsl.zoo.rows.where import where
 
 
+class MissingRow(ZooError, IndexError):
+    """A row number is asked for that the zoo does not have."""
+
+
 class Checkpoints(abc.ABC):
     """N checkpoints of one architecture.
 
@@ -101,7 +105,7 @@ class Checkpoints(abc.ABC):
             return self.__getitems__(range(len(self))[index])
         if not hasattr(index, "__index__") or getattr(index, "ndim", 0):
             return self.__getitems__(index)
-        rows = self._rows([int(index)])
+        rows = self.row_numbers([int(index)])
         params, record = self.header.layout.unpack(self.gather(rows)), self.table[rows[0]]
         metadata = {name: record[name].item() for name in self._names}
         return {name: tensor[0].clone() for name, tensor in params.items()}, metadata
@@ -120,7 +124,7 @@ class Checkpoints(abc.ABC):
 
         The weights go by way of ``out`` (B, P), for example pinned memory.
         """
-        return self.read(self._rows(indices), out=out, device=device)
+        return self.read(self.row_numbers(indices), out=out, device=device)
 
     def read(
         self,
@@ -168,7 +172,7 @@ class Checkpoints(abc.ABC):
 
     def subset(self, rows: Any) -> View:
         """The given rows in the given order."""
-        return View(self, self._rows(rows))
+        return View(self, self.row_numbers(rows))
 
     def split(self, name: str) -> View:
         """The rows of a split: "train", "val" or "test"."""
@@ -239,7 +243,7 @@ class Checkpoints(abc.ABC):
     def _numbers(self) -> Numbers:
         return Numbers(self.table, self._names, self.device)
 
-    def _rows(self, indices: Any) -> np.ndarray:
+    def row_numbers(self, indices: Any) -> np.ndarray:
         """``indices`` as row numbers 0..N-1, where negative ones count from the end."""
         rows = np.asarray(indices)
         rows = rows if rows.size else np.zeros(0, dtype=np.int64)
@@ -252,7 +256,7 @@ class Checkpoints(abc.ABC):
             return rows
         wrong = rows[(rows < -len(self)) | (rows >= len(self))]
         if wrong.size:
-            raise IndexError(
+            raise MissingRow(
                 f"{self.path}: row {wrong[0]} does not exist; the zoo has {len(self)} rows"
             )
         return np.where(rows < 0, rows + len(self), rows).astype(np.int64)
