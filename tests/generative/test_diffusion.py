@@ -110,7 +110,7 @@ def test_a_hidden_condition_is_not_seen():
         torch.tensor([0.0, 0.0, 1.0, 1.0]),
     )
     one, other = (
-        model(x, t, condition, known) for condition in (torch.zeros(4, 2), torch.ones(4, 2))
+        model(x, t, condition, known=known) for condition in (torch.zeros(4, 2), torch.ones(4, 2))
     )
     assert torch.equal(one[:2], other[:2])
     assert not torch.allclose(one[2:], other[2:])

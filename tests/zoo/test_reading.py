@@ -140,7 +140,7 @@ def test_programs_and_whole_models_are_refused_without_advice_to_run_them(tmp_pa
         with pytest.raises(ZooError) as caught:
             read_checkpoint(tmp_path / f"{name}.pt")
         said[name] = str(caught.value)
-    assert "whole model (torch.nn.modules.linear.Linear)" in said["whole"]
+    assert "a whole model, torch.nn.modules.linear.Linear" in said["whole"]
     assert "argparse.Namespace" in said["args"]
     assert "TorchScript" in said["script"]
     assert not any("safe_globals" in text or "weights_only" in text for text in said.values())

@@ -10,7 +10,7 @@
 >>> weights["0.weight"].shape, about["accuracy"]
 (torch.Size([3, 4]), 0.9)
 >>> len(zoo.where("accuracy > 0.65")), str(zoo.spec).splitlines()[0]
-(3, 'h = 3')
+(3, 'h1 = 3')
 >>> folder.cleanup()
 
 How populations are trained is the room `wsl.populations`. Zoo files and recipes name its parts as

@@ -60,11 +60,15 @@ class WeightSet:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Content:
-    """All that a file holds: sets of weights, plain values, and the names of everything else."""
+    """All that a file holds: sets of weights, plain values, and the names of everything else.
+
+    ``kind`` is the type of the whole.
+    """
 
     sets: tuple[WeightSet, ...]
     metadata: dict[str, Any]
     others: tuple[str, ...] = ()
+    kind: str = "dict"
 
     def choose(self, where: str, entry: str | None = None) -> tuple[WeightSet, tuple[str, ...]]:
         """The set ``entry``, or the obvious one, and a note for each of what was not read.
@@ -73,10 +77,11 @@ class Content:
         are equally likely, listing them.
         """
         if not self.sets:
-            held = f" (it holds {', '.join(self.others[:5])})" if self.others else ""
+            beside = ", ".join([*self.metadata, *self.others][:5]) if self.kind == "dict" else ""
+            of = f" of {beside}" if beside else ""
             raise ZooError(
-                f"{where}: holds no weights{held}; a non-empty dict of tensors is required, as "
-                "state_dict() gives"
+                f"{where}: holds no weights, it holds a {self.kind}{of}; a non-empty dict of "
+                "tensors is required, as state_dict() gives"
             )
         chosen = self._named(where, entry) if entry is not None else self._obvious(where)
         return chosen, tuple(self._notes(where, chosen))
@@ -117,7 +122,8 @@ def find_sets(content: Any) -> Content:
     found.sort(content, ())
     order = {name: i for i, name in enumerate(_PREFERRED)}
     found.sets.sort(key=lambda each: order.get(each.name.rpartition("/")[2], len(order)))
-    return Content(tuple(found.sets), found.metadata, tuple(found.others))
+    kind = "dict" if isinstance(content, Mapping) else type(content).__name__
+    return Content(tuple(found.sets), found.metadata, tuple(found.others), kind)
 
 
 @dataclasses.dataclass(frozen=True)

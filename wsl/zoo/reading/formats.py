@@ -15,7 +15,7 @@ import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ DAMAGED = (
 """What readers raise on broken files."""
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+_HARMLESS = re.compile(r"^(argparse\.Namespace|numpy\.|torch\.nn\.|pathlib\.|datetime\.)")
+"""Classes that run nothing of their own when they are made; they are refused all the same."""
 _WHOLE_MODEL = re.compile(
     r"^(torch\.nn\.modules|torchvision|timm|transformers|__main__)\b|\.models?\."
 )
@@ -60,8 +62,8 @@ def read_content(path: Path) -> Any:
     return read_npz(path) if kind == NPZ else _pickled(path)
 
 
-def text_metadata(path: Path) -> dict[str, str]:
-    """The text beside the tensors of a safetensors file; nothing for other kinds.
+def text_metadata(path: Path, names: Collection[str]) -> dict[str, str]:
+    """The text beside the tensors ``names`` of a safetensors file; nothing for other kinds.
 
     The order of the tensors, which wsl notes there, is about the file and not about the weights.
     """
@@ -69,7 +71,8 @@ def text_metadata(path: Path) -> dict[str, str]:
         return {}
     with safetensors.safe_open(path, framework="pt") as file:
         about = dict(file.metadata() or {})
-    return {k: v for k, v in about.items() if k != "order" or not _names(v)}
+    own = sorted(_names(about.get("order", ""))) == sorted(names)
+    return {key: text for key, text in about.items() if not (own and key == "order")}
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -114,15 +117,17 @@ def _refusal(message: str) -> str:
     found = _GLOBAL.search(message)
     if not found:
         return (
-            "refused since it is damaged, or holds instructions that no checkpoint needs; "
-            "nothing was run. Save the state_dict() of a source you trust as safetensors"
+            "refused (it is damaged, or holds instructions that no checkpoint needs); nothing was "
+            "run. Save the state_dict() of a source you trust as safetensors"
         )
     name = found[1]
-    what = "a whole model" if _WHOLE_MODEL.search(name) else "an object that is not plain data"
+    what = "a whole model" if _WHOLE_MODEL.search(name) else "more than plain data"
+    why = (
+        "only tensors and plain values are made" if _HARMLESS.search(name) else "it would run code"
+    )
     return (
-        f"refused since beside tensors it holds {what} ({name}), and making one would run code; "
-        "nothing was run. Where you trust the file, load it in PyTorch and save the state_dict() "
-        "alone, best as safetensors"
+        f"refused (it holds {what}, {name}): {why}; nothing was run. Where you trust the file, "
+        "load it in PyTorch and save the state_dict() alone, best as safetensors"
     )
 
 

@@ -46,7 +46,9 @@ def open_checkpoint(path: str | Path) -> FoundCheckpoint:
         shards = read_shards(file)
         return FoundCheckpoint(file, Content((WeightSet("", shards.params),), {}), shards.notes)
     content = find_sets(read_content(file))
-    content = dataclasses.replace(content, metadata={**content.metadata, **text_metadata(file)})
+    names = content.sets[0].params if content.sets else ()
+    about = {**content.metadata, **text_metadata(file, names)}
+    content = dataclasses.replace(content, metadata=about)
     return FoundCheckpoint(file, content, _link_note(Path(path), file))
 
 
