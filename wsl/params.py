@@ -41,7 +41,7 @@ EXTRA_STATE = "_extra_state"
 
 
 def is_running_variance(name: str) -> bool:
-    """Whether a tensor of this name is a running variance of batch norm, which is never negative."""
+    """Whether a tensor of this name is a running variance of batch norm: never negative."""
     return name.rpartition(".")[2] == BATCH_NORM_BUFFERS[1]
 
 

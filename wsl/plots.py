@@ -29,6 +29,9 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
 
 
+_DIAGONAL: dict[str, Any] = {"color": "0.6", "linewidth": 1, "zorder": 0}
+
+
 def path_figure(curves: Mapping[str, PathLosses]) -> Figure:
     """Loss and accuracy along linear paths, one line per name.
 
@@ -66,8 +69,8 @@ def scatter_figure(predicted: Tensor, true: Tensor, *, label: str = "accuracy") 
     figure = _blank(figsize=(4, 4))
     axes = figure.subplots()
     both = torch.cat([predicted, true])
-    low, high = float(both.min()), float(both.max())
-    axes.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=0)
+    ends = [float(both.min()), float(both.max())]
+    axes.plot(ends, ends, **_DIAGONAL)
     axes.scatter(true.tolist(), predicted.tolist(), s=12, alpha=0.6, color=COLORS[0], linewidths=0)
     axes.set_title(f"tau {kendall_tau(predicted, true):.3f}, R² {r2(predicted, true):.3f}")
     _label(axes, f"true {label}", f"predicted {label}")
@@ -85,28 +88,38 @@ def histogram_figure(samples: Mapping[str, Tensor], *, label: str, bins: int = 3
     axes = figure.subplots()
     table = histogram_table(samples, bins=bins)
     for i, name in enumerate(samples):
-        own = range(i * bins, (i + 1) * bins)
-        edges = [*(table["low"][k] for k in own), table["high"][own[-1]]]
-        density = [table["density"][k] for k in own]
-        axes.stairs(density, edges, label=name, color=COLORS[i % len(COLORS)])
+        low, high, density = _columns_of(table, slice(i * bins, (i + 1) * bins))
+        axes.stairs(density, [*low, high[-1]], label=name, color=COLORS[i % len(COLORS)])
     _label(axes, label, "density")
     axes.legend(frameon=False)
     return figure
 
 
+def _columns_of(table: Table, own: slice) -> list[list]:
+    return [table[column][own] for column in ("low", "high", "density")]
+
+
 def histogram_table(samples: Mapping[str, Tensor], *, bins: int = 30) -> Table:
     """Columns sample, low, high (edges of the bin), count, density."""
-    values = torch.cat([sample.double() for sample in samples.values()])
-    edges = torch.histogram(values, bins).bin_edges
-    low, high = edges[:-1].tolist(), edges[1:].tolist()
+    edges = _common_edges(samples, bins)
     table: Table = {"sample": [], "low": [], "high": [], "count": [], "density": []}
     for name, sample in samples.items():
-        counts = torch.histogram(sample.double(), edges).hist
-        density = counts / counts.sum() / edges.diff()
-        own = [[name] * bins, low, high, counts.long().tolist(), density.tolist()]
+        own = [[name] * bins, *_counted(sample, edges)]
         for column, values in zip(table.values(), own, strict=True):
             column += values
     return table
+
+
+def _common_edges(samples: Mapping[str, Tensor], bins: int) -> Tensor:
+    values = torch.cat([sample.double() for sample in samples.values()])
+    return torch.histogram(values, bins).bin_edges
+
+
+def _counted(sample: Tensor, edges: Tensor) -> list[list]:
+    """Both edges of each bin, the number of values in it, and their density."""
+    counts = torch.histogram(sample.double(), edges).hist
+    density = counts / counts.sum() / edges.diff()
+    return [column.tolist() for column in (edges[:-1], edges[1:], counts.long(), density)]
 
 
 def bar_figure(

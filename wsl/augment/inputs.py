@@ -52,10 +52,7 @@ class Rotate:
     def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator) -> Params:
         """Representations of rotated images."""
         weight = _tensor(params, self.weight)
-        if weight.dim() != 3 or weight.shape[2] != 2:
-            raise SpecError(
-                f"{self.weight}: rotation needs shape (batch, units, 2), got {tuple(weight.shape)}"
-            )
+        _check_plane(self.weight, weight)
         angle = (2 * torch.rand(rows(params), generator=generator) - 1) * math.radians(self.degrees)
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
         return {**params, self.weight: weight @ turn.to(weight, non_blocking=True)}
@@ -95,6 +92,13 @@ class Translate:
             self.bias: bias
             + torch.einsum("bud,bd->bu", weight, shift.to(weight, non_blocking=True)),
         }
+
+
+def _check_plane(name: str, weight: Tensor) -> None:
+    if weight.dim() != 3 or weight.shape[2] != 2:
+        raise SpecError(
+            f"{name}: rotation needs shape (batch, units, 2), got {tuple(weight.shape)}"
+        )
 
 
 def _tensor(params: Mapping[str, Tensor], name: str) -> Tensor:

@@ -88,9 +88,7 @@ class MixUp:
         count = rows(params)
         moved = dict(params) if self.move is None else self.move(params, generator)
         weight = _beta(self.alpha, count, generator)
-        partner = (
-            torch.arange(count) + torch.randint(1, max(count, 2), (1,), generator=generator)
-        ) % count
+        partner = _partners(count, generator)
         mixed = {
             name: torch.lerp(t[partner], t, per_row(weight, t)) if t.is_floating_point() else t
             for name, t in moved.items()
@@ -142,11 +140,7 @@ class Alignment:
         Raises `SpecError` for an importance of a tensor that does not exist.
         """
         factors = importance or {}
-        if unknown := set(factors) - set(spec.axes):
-            raise SpecError(
-                f"importance: no tensor '{min(unknown)}'; the specification has "
-                f"{', '.join(spec.axes)}"
-            )
+        _check_importance(spec, factors)
         checkpoints = _times(checkpoints, factors)
         if reference is not None:
             reference = _times(reference, factors)
@@ -161,11 +155,24 @@ class Alignment:
         return self.elements[where](params)
 
 
+def _check_importance(spec: PermutationSpec, factors: Mapping[str, float]) -> None:
+    if unknown := set(factors) - set(spec.axes):
+        raise SpecError(
+            f"importance: no tensor '{min(unknown)}'; the specification has {', '.join(spec.axes)}"
+        )
+
+
 def _times(params: Mapping[str, Tensor], factors: Mapping[str, float]) -> Params:
     return {
         name: tensor * factors[name] if name in factors else tensor
         for name, tensor in params.items()
     }
+
+
+def _partners(count: int, generator: torch.Generator) -> Tensor:
+    """Another row for each, by turning all of them by one random number."""
+    shift = torch.randint(1, max(count, 2), (1,), generator=generator)
+    return (torch.arange(count) + shift) % count
 
 
 def _beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:

@@ -90,8 +90,11 @@ class QuantileDropout:
         sizes = torch.cat([params[name].abs().flatten(1).float() for name in names], 1)
         drawn = torch.rand(rows(params), generator=generator)
         cut = _quantile(sizes, drawn.to(sizes, non_blocking=True) * self.most)
-        small = {name: params[name].abs() < per_row(cut, params[name]) for name in names}
-        return {**params, **{name: params[name].masked_fill(small[name], 0) for name in names}}
+        return {**params, **{name: _without_small(params[name], cut) for name in names}}
+
+
+def _without_small(tensor: Tensor, cut: Tensor) -> Tensor:
+    return tensor.masked_fill(tensor.abs() < per_row(cut, tensor), 0)
 
 
 def _quantile(values: Tensor, share: Tensor) -> Tensor:

@@ -211,7 +211,7 @@ def vector(*shape):
 
 
 MORE = {
-    "a gate passes no charge, a gain that is used plus one is scaled from minus one": (
+    "a gate passes no exponent, a gain that is used plus one is scaled from minus one": (
         Net(
             swiglu,
             embed=nn.Linear(5, 7),
@@ -320,7 +320,7 @@ def test_other_networks(model, shape, text):
     )
 
 
-def test_a_comparison_of_two_tensors_forbids_the_charges_of_both():
+def test_a_comparison_of_two_tensors_forbids_the_exponents_of_both():
     def function(net, x):
         return net.c(torch.where(net.a(x) > net.b(x), 1.0, 0.5))
 
@@ -330,7 +330,7 @@ def test_a_comparison_of_two_tensors_forbids_the_charges_of_both():
     assert proved(model, torch.randn(3, 5)) == []
 
 
-def test_a_buffer_that_the_network_writes_has_the_charge_of_what_is_written():
+def test_a_buffer_that_the_network_writes_has_the_exponent_of_what_is_written():
     def function(net, x):
         h = net.a(x).relu()
         net.memory.copy_(h.mean(0))
@@ -352,7 +352,7 @@ def test_units_in_several_segments_of_an_axis_are_scaled_alike_where_an_operatio
     ) == ["scale h1: gain[0] / b.weight[1,0,1]"]
 
 
-def test_a_zero_that_is_written_into_has_no_charge_of_its_own_choice():
+def test_a_zero_that_is_written_into_has_no_exponent_of_its_own_choice():
     def function(net, x):
         y = torch.zeros(3, 7)
         y += net.a(x)
@@ -362,7 +362,7 @@ def test_a_zero_that_is_written_into_has_no_charge_of_its_own_choice():
     assert proved(model, torch.randn(3, 5)) == []
 
 
-def test_a_zero_that_stays_has_every_charge():
+def test_a_zero_that_stays_has_every_exponent():
     def function(net, x):
         return net.b((net.a(x) + torch.zeros(3, 7)).relu())
 

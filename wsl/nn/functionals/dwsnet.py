@@ -26,6 +26,11 @@ from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
 
 
+def _check_blocks(blocks: str) -> None:
+    if blocks not in ("linear", "attention"):
+        raise ValueError(f"DWSNet: blocks={blocks!r} must be 'linear' or 'attention'")
+
+
 class DWSNet(Functional):
     """Weights (batch, *shape) to (batch, out_features).
 
@@ -53,8 +58,7 @@ class DWSNet(Functional):
         max_parameters: int = 20_000_000,
     ):
         super().__init__()
-        if blocks not in ("linear", "attention"):
-            raise ValueError(f"DWSNet: blocks={blocks!r} must be 'linear' or 'attention'")
+        _check_blocks(blocks)
         self.normalizer = InputNormalizer(spec, odd=odd)
         self.spec, self.layout = spec, BlockLayout(spec)
         channels, spaces = [1, *[hidden] * layers], self.layout.spaces
@@ -70,8 +74,7 @@ class DWSNet(Functional):
         )
         self.pool = BlockPool(spaces, widths[-1])
         self.attend = AttentionPool(spaces, widths[-1], heads=heads) if heads else None
-        features = self.pool.features + (self.attend.features if self.attend is not None else 0)
-        self.head = head(features, head_hidden, out_features, dropout=dropout)
+        self.head = head(self._features(), head_hidden, out_features, dropout=dropout)
 
     def forward(self, params: Mapping[str, Tensor]) -> Tensor:
         """Raises `SpecError` for tensors that do not fit."""
@@ -83,6 +86,9 @@ class DWSNet(Functional):
                 found = [own + heard for own, heard in zip(found, attention(pieces), strict=True)]
             pieces = [relu(piece) for piece in found]
         return self.head(self._pooled(pieces))
+
+    def _features(self) -> int:
+        return self.pool.features + (self.attend.features if self.attend is not None else 0)
 
     def _pooled(self, pieces: Sequence[Tensor]) -> Tensor:
         if self.attend is None:

@@ -28,7 +28,14 @@ from torch.nn import functional as F
 from wsl.nn.engine import validate
 from wsl.nn.functional import Functional, check_heads
 from wsl.nn.functionals.trunk import with_logarithm
-from wsl.nn.functionals.wiring import EDGE_KINDS, EDGE_PLACES, NODE_KINDS, NODE_PLACES, wiring_on
+from wsl.nn.functionals.wiring import (
+    EDGE_KINDS,
+    EDGE_PLACES,
+    NODE_KINDS,
+    NODE_PLACES,
+    Wiring,
+    wiring_on,
+)
 from wsl.nn.inputs import InputNormalizer, head, positional_waves
 from wsl.params import ravel
 from wsl.symmetry import PermutationSpec, SpecError
@@ -45,12 +52,8 @@ def to_graph(spec: PermutationSpec, params: Mapping[str, Tensor]) -> Data:
     ``node_place`` (N, 2), ``edge_place`` (E, 4): coordinates. Raises `SpecError` for weights that
     do not fit.
     """
-    if len(batch := spec.validate(params)):
-        raise SpecError(
-            f"to_graph takes one network, but the weights have batch axes {tuple(batch)}; give "
-            "one member"
-        )
-    values = F.pad(ravel({name: params[name] for name in spec.axes}), (0, 1))
+    _check_single(spec.validate(params))
+    values = _values(spec, params)
     graph = wiring_on(spec, values.device)
     return _geometric().data.Data(
         edge_index=graph.ends,
@@ -61,6 +64,19 @@ def to_graph(spec: PermutationSpec, params: Mapping[str, Tensor]) -> Data:
         edge_place=graph.edge_place.to(values),
         num_nodes=len(graph.node_kind),
     )
+
+
+def _values(spec: PermutationSpec, params: Mapping[str, Tensor]) -> Tensor:
+    """All weights, and one zero behind them, the value of edges without weight."""
+    return F.pad(ravel({name: params[name] for name in spec.axes}), (0, 1))
+
+
+def _check_single(batch: torch.Size) -> None:
+    if len(batch):
+        raise SpecError(
+            f"to_graph takes one network, but the weights have batch axes {tuple(batch)}; give "
+            "one member"
+        )
 
 
 class GraphMetanetwork(Functional):
@@ -133,14 +149,15 @@ class GraphMetanetwork(Functional):
         validate(self.spec, params)
         # One zero behind the weights is the value of edges without weight.
         values = F.pad(ravel(self.normalizer(params), 1), (0, 1))
-        count, graph = len(values), wiring_on(self.spec, values.device)
-        first = len(graph.node_kind) * torch.arange(count, device=values.device)
-        ends = graph.ends[:, None] + first[:, None]
+        return self._repeated(wiring_on(self.spec, values.device), values)
+
+    def _repeated(self, graph: Wiring, values: Tensor) -> _Graphs:
+        count = len(values)
         return _Graphs(
             rearrange(values[:, graph.entry], "graph edge -> (graph edge) 1"),
             self._embed_nodes(graph.node_kind, graph.node_place).repeat(count, 1),
             self._embed_edges(graph.edge_kind, graph.edge_place).repeat(count, 1),
-            rearrange(ends, "side graph edge -> side (graph edge)"),
+            _repeated_ends(graph, count),
             graph.node_kind.repeat(count),
             graph.edge_kind.repeat(count),
             _numbers(count, like=graph.node_kind),
@@ -237,8 +254,9 @@ class Gather(nn.Module):
         if self.key is None or self.query is None:
             return _scatter(message, target, nodes, reduce="mean")
         share = self._shares(self.query(x)[target] * self.key(e), target, nodes)
-        weighed = self._split(message) * share.unsqueeze(-1)
-        heard = rearrange(weighed, "edge head d -> edge (head d)")
+        heard = rearrange(
+            self._split(message) * share.unsqueeze(-1), "edge head d -> edge (head d)"
+        )
         return _scatter(heard, target, nodes, reduce="sum")
 
     def _shares(self, products: Tensor, target: Tensor, nodes: int) -> Tensor:
@@ -249,6 +267,13 @@ class Gather(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return rearrange(x, "edge (head d) -> edge head d", head=self.heads)
+
+
+def _repeated_ends(graph: Wiring, count: int) -> Tensor:
+    """Ends of the edges of ``count`` copies, whose nodes are numbered one copy after another."""
+    first = len(graph.node_kind) * torch.arange(count, device=graph.ends.device)
+    ends = graph.ends[:, None] + first[:, None]
+    return rearrange(ends, "side graph edge -> side (graph edge)")
 
 
 def _numbers(count: int, *, like: Tensor) -> Tensor:

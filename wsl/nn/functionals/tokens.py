@@ -107,12 +107,16 @@ def _tokens(spec: PermutationSpec, token: int, *, most: int) -> tuple[Tensor, Te
         count = len(entries[-1])
         tensors.append(torch.full((count,), i))
         places.append(torch.cartesian_prod(_line(rows), _line(count // rows)))
-    if (count := sum(map(len, entries))) > most:
+    _check_count(sum(map(len, entries)), token, most=most)
+    return torch.cat(entries), torch.cat(tensors), torch.cat(places)
+
+
+def _check_count(count: int, token: int, *, most: int) -> None:
+    if count > most:
         raise ValueError(
             f"WeightTokens: token={token} cuts the weights into {count:,} tokens, more than "
             f"max_tokens={most:,}; take longer tokens"
         )
-    return torch.cat(entries), torch.cat(tensors), torch.cat(places)
 
 
 def _rows_in_pieces(index: Tensor, rows: int, token: int, *, filler: int) -> Tensor:

@@ -28,6 +28,13 @@ from wsl.nn.inputs import InputNormalizer, head
 from wsl.symmetry import PermutationSpec
 
 
+def _check_odd(odd: Sequence[str], normalize: bool) -> None:
+    if odd and not normalize:
+        raise ValueError(
+            "UNF: odd groups are made canonical by the normaliser; leave normalize=True"
+        )
+
+
 class UNF(Functional):
     """Weights (batch, *shape) to (batch, out_features).
 
@@ -55,10 +62,7 @@ class UNF(Functional):
         gated: bool = False,
     ):
         super().__init__()
-        if odd and not normalize:
-            raise ValueError(
-                "UNF: odd groups are made canonical by the normaliser; leave normalize=True"
-            )
+        _check_odd(odd, normalize)
         self.normalizer = InputNormalizer(spec, odd=odd) if normalize else None
         self.spec, layout = spec, BlockLayout(spec)
         self.spaces = layout.spaces

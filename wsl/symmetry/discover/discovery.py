@@ -96,10 +96,14 @@ def discover(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) 
     found, choice = _reading(program, state, Yielding(inside=False))
     if choice.met:
         inside, _ = _reading(program, state, Yielding(inside=True))
-        found = max(found, inside, key=lambda reading: reading.spec.log10_order)
+        found = max(found, inside, key=_order)
     if program.failure:
         _prove(found.spec, program, model=model, call=(inputs, kwargs))
     return found
+
+
+def _order(found: Discovery) -> float:
+    return found.spec.log10_order
 
 
 def _reading(
@@ -133,7 +137,7 @@ def _read(
 
 
 def _end(program: Program, weights: Mapping[str, Value], outputs: Sequence[Any]) -> list[Value]:
-    """Outputs cannot move; what is written to a buffer moves as the buffer does, and is returned."""
+    """Outputs cannot move; what is written to a buffer, which is returned, moves with it."""
     written: list[Value] = []
     for spec, value in zip(program.graph_signature.output_specs, outputs, strict=True):
         if spec.kind == OutputKind.BUFFER_MUTATION and spec.target in weights:

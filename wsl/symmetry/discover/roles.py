@@ -35,6 +35,7 @@ def attention_roles(graph: Graph, values: Mapping[Node, Any]) -> Iterator[tuple[
             outputs = [
                 product for user in node.users for product in _search(user, lambda n: n.users)
             ]
+            # A softmax over classes, say, has no product behind it, and its axes no roles.
             if scores and outputs:
                 yield from (label for product in scores for label in _of_scores(product, values))
                 yield from (label for product in outputs for label in _of_output(product, values))
@@ -59,6 +60,7 @@ def _search(start: Node, step: Callable[[Node], Iterable[Node]]) -> list[Node]:
     """The nearest products in one direction, behind nodes of as many entries."""
     found, seen, front = [], {start}, [start]
     for _ in range(_FURTHEST):
+        # Products end the search: what lies behind one belongs to another attention.
         found += [node for node in front if _packet(node) in _PRODUCTS and len(_factors(node)) == 2]
         reached = [n for node in front if _packet(node) not in _PRODUCTS for n in step(node)]
         front = [

@@ -180,11 +180,7 @@ class Rescaling:
         """Read what `save` wrote; raises `SpecError` if the file is something else or damaged."""
         try:
             content = json.loads(Path(path).read_text())
-            if content["format"] != "wsl.Rescaling" or content["version"] != 1:
-                raise SpecError(
-                    f"{path}: format {content['format']!r} version {content['version']!r} is not "
-                    "readable here"
-                )
+            _check_format(path, content)
             spec = PermutationSpec.parse(content["spec"])
             pairs = zip(_acting(spec), content["values"], strict=True)
             values = tuple(torch.tensor(value, dtype=_dtype(unit)) for unit, value in pairs)
@@ -228,3 +224,11 @@ def _check_value(spec: PermutationSpec, unit: UnitSymmetry, value: Tensor) -> No
         )
     if unit.kind == "sign" and not bool((value.abs() == 1).all()):
         raise SpecError(f"{unit.head}: the values of a sign must be -1 or 1")
+
+
+def _check_format(path: str | Path, content: Mapping[str, object]) -> None:
+    if content["format"] != "wsl.Rescaling" or content["version"] != 1:
+        raise SpecError(
+            f"{path}: format {content['format']!r} version {content['version']!r} is not "
+            "readable here"
+        )

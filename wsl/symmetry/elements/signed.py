@@ -116,10 +116,17 @@ def _flips(
         for (tensor, i), places in _by_axis(spec.occurrences(group)).items():
             axis = spec.axes[tensor][i]
             if axis not in known:
-                each = (spread(spec, place, values, elsewhere=1.0) for place in places)
-                known[axis] = DeviceCopies(functools.reduce(operator.mul, each))
+                known[axis] = _product_of(spec, places, values)
             found.append((tensor, i, known[axis]))
     return found
+
+
+def _product_of(
+    spec: PermutationSpec, places: Iterable[Occurrence], values: Tensor
+) -> DeviceCopies:
+    """Signs along an axis on which a group stands at several places."""
+    each = (spread(spec, place, values, elsewhere=1.0) for place in places)
+    return DeviceCopies(functools.reduce(operator.mul, each))
 
 
 def _by_axis(places: Iterable[Occurrence]) -> dict[tuple[str, int], list[Occurrence]]:

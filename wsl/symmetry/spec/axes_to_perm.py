@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wsl.base import did_you_mean
@@ -63,11 +63,7 @@ def from_axes_to_perm(
     stand nowhere else. Raises `SpecError` for unknown tensors, a wrong number of axes, or a group
     whose axes differ in size.
     """
-    if unknown := [name for name in mapping if name not in shapes]:
-        raise SpecError(
-            f"{unknown[0]}: is not among the tensors{did_you_mean(unknown[0], shapes)}; names "
-            "must be the state dict's"
-        )
+    _check_known(mapping, shapes)
     parents: dict[str, str] = {}
     axes = {
         name: _read_axes(name, mapping.get(name), shapes[name], parents=parents) for name in shapes
@@ -78,6 +74,14 @@ def from_axes_to_perm(
     check(parts)
     _check_lengths(parts, shapes)
     return parts
+
+
+def _check_known(names: Iterable[str], shapes: Mapping[str, Sequence[int]]) -> None:
+    if unknown := [name for name in names if name not in shapes]:
+        raise SpecError(
+            f"{unknown[0]}: is not among the tensors{did_you_mean(unknown[0], shapes)}; names "
+            "must be the state dict's"
+        )
 
 
 def _check_lengths(parts: Parts, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -154,13 +158,12 @@ def _solve(
     Every size that is found may leave an axis with one unknown less, so axes are read again until
     none is left.
     """
-    equations = [
+    waiting: list[_Equation] = [
         (axis, int(length), name)
         for name, value in axes.items()
         for axis, length in zip(value, shapes[name], strict=True)
     ]
-    order = dict.fromkeys([*sizes, *groups_of(tuple(axis for axis, _, _ in equations))])
-    waiting = equations
+    order = dict.fromkeys([*sizes, *groups_of(tuple(axis for axis, _, _ in waiting))])
     while waiting:
         still = [equation for equation in waiting if not _solve_one(equation, sizes)]
         if len(still) == len(waiting):

@@ -10,6 +10,7 @@ is data: what is damaged, repeated, too deep or too large is refused with a reas
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -26,13 +27,15 @@ _LARGEST = 2**62
 
 def to_json(parts: Parts) -> str:
     """The whole content as JSON text; `from_json` reads back equal parts."""
-    groups = [
-        {"name": g.name, "size": g.size} | ({"per": g.per} if g.per else {}) for g in parts.declared
-    ]
+    groups = [*map(_content, parts.declared)]
     tensors = {name: format_axes(axes) for name, axes in parts.annotations}
     units = {"units": [str(unit) for unit in parts.units]} if parts.units else {}
     content = {"groups": groups, "tensors": tensors, **units, "pinned": dict(parts.pinned)}
     return json.dumps({**_FORMAT, **content}, indent=1)
+
+
+def _content(group: Group) -> dict[str, Any]:
+    return {"name": group.name, "size": group.size} | ({"per": group.per} if group.per else {})
 
 
 def from_json(text: str) -> Parts:
@@ -41,7 +44,7 @@ def from_json(text: str) -> Parts:
     _check_header(content)
     groups = tuple(map(_group, _typed(content.get("groups"), list, "groups")))
     tensors = _typed(content.get("tensors"), dict, "tensors")
-    annotations = tuple(_tensor(*item) for item in tensors.items())
+    annotations = tuple(itertools.starmap(_tensor, tensors.items()))
     pinned = _typed(content.get("pinned", {}), dict, "pinned")
     units = tuple(map(_unit, _typed(content.get("units", []), list, "units")))
     return _checked(Parts(groups, annotations, pinned, units))

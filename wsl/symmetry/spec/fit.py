@@ -56,6 +56,12 @@ def first_with(annotations: Annotations, group: str) -> str | None:
     return next((name for name, axes in annotations if group in groups_of(axes)), None)
 
 
+def _source(parts: Parts, group: str, name: str) -> str:
+    """The tensor that a group's size comes from, if it is another one."""
+    first = first_with(parts.annotations, group)
+    return f" (from {first})" if first != name else ""
+
+
 def _misfit(parts: Parts, name: str, found: Sequence[int]) -> str:
     axes, sizes = parts.axes[name], parts.sizes
     lead = len(found) - len(axes)
@@ -66,9 +72,7 @@ def _misfit(parts: Parts, name: str, found: Sequence[int]) -> str:
     i = next(i for i, size in enumerate(wanted) if found[lead + i] != size)
     text = format_axis(axes[i])
     if text in sizes:
-        first = first_with(parts.annotations, text)
-        source = f" (from {first})" if first != name else ""
-        expected = f"group '{text}' has size {wanted[i]}{source}"
+        expected = f"group '{text}' has size {wanted[i]}{_source(parts, text, name)}"
     elif text == str(wanted[i]):
         expected = f"it must have size {text}"
     else:

@@ -26,6 +26,11 @@ def read(text: str) -> Parts:
             found += _read_line(line)
         except SpecError as error:
             raise SpecError(f"line {number}, '{line}': {error}") from None
+    return _parts(found)
+
+
+def _parts(found: list[Group | UnitSymmetry | tuple[str, Axes]]) -> Parts:
+    """Lines of all three kinds, which may stand in any order."""
     groups = tuple(item for item in found if isinstance(item, Group))
     units = tuple(item for item in found if isinstance(item, UnitSymmetry))
     tensors = tuple(item for item in found if not isinstance(item, Group | UnitSymmetry))

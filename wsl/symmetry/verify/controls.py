@@ -51,14 +51,19 @@ def loose(
     stands still together with the parent that is untied; two names of one tensor are untied
     together.
     """
-    moving = [name for name, size in spec.groups.items() if size > 1]
-    suspects = every = [o for name in moving for o in spec.occurrences(name)]
+    suspects = every = _moving(spec)
     for _ in range(2):
         f.randomize(generator, example)
         reference = f.reference(example)
         moves = {o: moves_of(untied(spec, alone, sharing(f, o))) for o in suspects}
         suspects = [o for o in suspects if f.error(example, moves[o], reference) <= BROKEN]
     return len(every), tuple(suspects)
+
+
+def _moving(spec: PermutationSpec) -> list[Occurrence]:
+    """Where groups stand that hold more than the identity."""
+    moving = [name for name, size in spec.groups.items() if size > 1]
+    return [o for name in moving for o in spec.occurrences(name)]
 
 
 def strict(
@@ -146,9 +151,15 @@ def _exchanges(
     index = torch.arange(f.state[o.tensor].shape[o.axis])
     inside = index[start : start + outer * size * inner].reshape(outer, size, inner)
     for _ in range(_EXCHANGES):
-        pair = live[torch.randperm(len(live), generator=generator)[:2]]
-        exchanged = inside.clone()
-        exchanged[:, pair] = inside[:, pair.flip(0)]
         moved = index.clone()
+        exchanged = _exchanged(inside, live, generator)
         moved[start : start + inside.numel()] = exchanged.flatten()
         yield {shared.tensor: {o.axis: moved} for shared in sharing(f, o)}
+
+
+def _exchanged(inside: Tensor, live: Tensor, generator: torch.Generator) -> Tensor:
+    """Positions (outer, size, inner) with two of the live ones exchanged."""
+    pair = live[torch.randperm(len(live), generator=generator)[:2]]
+    exchanged = inside.clone()
+    exchanged[:, pair] = inside[:, pair.flip(0)]
+    return exchanged

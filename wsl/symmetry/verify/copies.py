@@ -34,15 +34,20 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     memo = {} if memo is None else memo
     memo.setdefault(id(memo), [])  # deepcopy keeps its originals alive here, also after a rollback
     modules = [*model.modules()]
-    for module in modules:
-        memo.update((id(t), t.detach().clone()) for t in _computed(module))
-    # Modules may refer to each other in circles, so that all are there before one is filled.
-    memo.update((id(m), object.__new__(type(m))) for m in modules if not _has_own_way(m))
+    _copy_beforehand(modules, memo)
     # Children first: a module that rebuilds itself looks at its children while it does so.
     for module in reversed(modules):
         _fill(module, memo)
     _refuse_shared(model, memo[id(model)])
     return memo[id(model)]
+
+
+def _copy_beforehand(modules: list[nn.Module], memo: dict[int, Any]) -> None:
+    """What `copy.deepcopy` could not copy, and modules that are still empty."""
+    for module in modules:
+        memo.update((id(t), t.detach().clone()) for t in _computed(module))
+    # Modules may refer to each other in circles, so that all are there before one is filled.
+    memo.update((id(m), object.__new__(type(m))) for m in modules if not _has_own_way(m))
 
 
 def _fill(module: nn.Module, memo: dict[int, Any]) -> None:

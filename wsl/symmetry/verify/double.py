@@ -11,6 +11,7 @@ tensors that are written into, keep their type; autocast leaves float64 alone by
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,10 +29,12 @@ def _grouped_mm(a: Tensor, b: Tensor, offs: Tensor | None = None, *rest: Any) ->
             "aten._grouped_mm: float64 is there only for rows of one matrix times a stack of "
             "matrices"
         )
-    ends = [0, *offs.tolist()]
-    products = [
-        a[start:end] @ matrix for start, end, matrix in zip(ends, ends[1:], b, strict=False)
-    ]
+    return _rows_by_matrices(a, b, [0, *offs.tolist()])
+
+
+def _rows_by_matrices(a: Tensor, b: Tensor, ends: list[int]) -> Tensor:
+    rows = [a[start:end] for start, end in itertools.pairwise(ends)]
+    products = [some @ matrix for some, matrix in zip(rows, b, strict=False)]
     return torch.cat([*products, a.new_zeros(len(a) - ends[-1], b.shape[-1])])
 
 

@@ -1,7 +1,7 @@
 """`Function`: a float64 copy of a network as a function of its weights, moved in place.
 
     f(example) -> ForwardPass    the output as a vector, and what must move with the weights:
-                         their gradients, and the buffers that the pass updates
+                                 their gradients, and the buffers that the pass updates
 
 The copy is the only one: an element is applied tensor by tensor and undone by its inverse, so that
 a network of P weights costs 8 P bytes and its largest tensor once more. Buffers that a forward pass
@@ -173,9 +173,8 @@ class Function:
         outside the state dict keep what the pass wrote.
         """
         self._prepare(example)
-        devices = {t.device for t in self.state.values() if t.is_cuda}
         with (
-            alike(self.seed if seed is None else seed, devices),
+            self._alike(seed),
             put_back(self.model, all_of_them=all_buffers),
             torch.set_grad_enabled(example.gradients),
             Double() as mode,
@@ -185,6 +184,11 @@ class Function:
             tensors = self._gradients(vector) if example.gradients else {}
             tensors |= self._buffers() if example.training else {}
         return ForwardPass(vector.detach(), tensors, mode.random)
+
+    def _alike(self, seed: int | None) -> contextlib.AbstractContextManager[Any]:
+        """The same random numbers in every call, on all devices."""
+        devices = {t.device for t in self.state.values() if t.is_cuda}
+        return alike(self.seed if seed is None else seed, devices)
 
     def _prepare(self, example: Example) -> None:
         self.model.train(example.training)
@@ -214,12 +218,15 @@ class Function:
         names = [name for name, t in self.state.items() if t.requires_grad]
         if not vector.requires_grad or not names:
             return {}
-        generator = torch.Generator().manual_seed(self.seed)
-        weights = torch.randn(vector.shape, generator=generator, dtype=torch.float64)
         gradients = torch.autograd.grad(
-            vector, [self.state[n] for n in names], weights.to(vector.device), allow_unused=True
+            vector, [self.state[n] for n in names], self._weighting(vector), allow_unused=True
         )
         return {n: g.to_dense() for n, g in zip(names, gradients, strict=True) if g is not None}
+
+    def _weighting(self, vector: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed)
+        weights = torch.randn(vector.shape, generator=generator, dtype=torch.float64)
+        return weights.to(vector.device)
 
     def _buffers(self) -> Params:
         now = {

@@ -22,12 +22,16 @@ def random_matrices(
     spec: PermutationSpec, unit: UnitSymmetry, generator: torch.Generator
 ) -> Tensor:
     """Well-conditioned random matrices, (size, size), or (size of per, size, size) for a family."""
-    group = next(group for group in spec.declared if group.name == unit.group)
-    shape = () if group.per is None else (spec.groups[group.per],)
-    noise = torch.randn(*shape, group.size, group.size, generator=generator, dtype=torch.float64)
+    shape = _shape_of_units(spec, unit)
+    noise = torch.randn(*shape, shape[-1], generator=generator, dtype=torch.float64)
     rotation, triangle = torch.linalg.qr(noise)
-    stretch = 0.5 + 1.5 * torch.rand(*shape, group.size, generator=generator, dtype=torch.float64)
+    stretch = 0.5 + 1.5 * torch.rand(*shape, generator=generator, dtype=torch.float64)
     return rotation @ (torch.diag_embed(stretch) + 0.1 * triangle.triu(1))
+
+
+def _shape_of_units(spec: PermutationSpec, unit: UnitSymmetry) -> tuple[int, ...]:
+    group = next(group for group in spec.declared if group.name == unit.group)
+    return (group.size,) if group.per is None else (spec.groups[group.per], group.size)
 
 
 def act_linearly(
@@ -51,6 +55,13 @@ def _at_place(tensor: Tensor, matrix: Tensor, *, spec: PermutationSpec, place: P
     return torch.cat(parts).movedim(0, place.axis)
 
 
+def _per_head(units_last: Tensor, matrices: Tensor, heads: int) -> Tensor:
+    """A matrix of its own for each index of the axis ``heads``."""
+    heads_first = units_last.movedim(heads, 0)
+    mapped = torch.einsum("h...j,hij->h...i", heads_first, matrices)
+    return mapped.movedim(0, heads)
+
+
 def _on_term(part: Tensor, matrix: Tensor, *, spec: PermutationSpec, place: Place) -> Tensor:
     """The term lies on the first axis; it is unfolded into its factors and folded again."""
     term = spec.axes[place.tensor][place.axis][place.segment]
@@ -60,7 +71,5 @@ def _on_term(part: Tensor, matrix: Tensor, *, spec: PermutationSpec, place: Plac
     if parent is None:
         mapped = units_last @ matrix.mT.to(part)
     else:
-        heads_first = units_last.movedim(term.index(parent), 0)
-        mapped = torch.einsum("h...j,hij->h...i", heads_first, matrix.to(part))
-        mapped = mapped.movedim(0, term.index(parent))
+        mapped = _per_head(units_last, matrix.to(part), term.index(parent))
     return mapped.movedim(-1, place.factor).reshape(part.shape)

@@ -127,10 +127,16 @@ def _random_element(
     if unit.kind == "linear":
         matrices = random_matrices(spec, unit, generator)
         return lambda theta: act_linearly(single, unit, matrices, params=theta)
+    random = _random_other(single, generator)
+    return random if unit.kind != "phase" else Rescaling(single, (random.values[0] | 1,))
+
+
+def _random_other(single: PermutationSpec, generator: torch.Generator) -> Rescaling:
+    """A random element of the only symmetry that is not the identity."""
     identity, random = Rescaling.identity(single), Rescaling.random(single, generator)
     while torch.equal(random.values[0], identity.values[0]):
         random = Rescaling.random(single, generator)
-    return random if unit.kind != "phase" else Rescaling(single, (random.values[0] | 1,))
+    return random
 
 
 def _loose(

@@ -114,13 +114,10 @@ def verify(
     if not spec.units:
         return permutations
     del f  # before a second copy of the network, which has seen no call yet, is made
+    f = Function(model, seed=seed, materialize=materialize)
+    plain = [example for example in examples if not (example.training or example.gradients)]
     units = measure_units(
-        Function(model, seed=seed, materialize=materialize),
-        spec,
-        [example for example in examples if not (example.training or example.gradients)],
-        tolerance=tolerance,
-        alone=asked.groups,
-        controls=asked.controls,
+        f, spec, plain, tolerance=tolerance, alone=asked.groups, controls=asked.controls
     )
     return dataclasses.replace(permutations, units=units)
 
@@ -145,15 +142,20 @@ def _measure_permutations(
         ),
         strict=True,
     )
-    conditions = {f"{i}: {e}": errors[i] for i, e in enumerate(examples) if i > 0}
     return Verification(
         errors[0],
         _worst(groups),
         tolerance,
-        conditions=MappingProxyType(conditions),
+        conditions=_conditions(examples, errors),
         units=UnitVerification(tolerance=tolerance),
         **_controls(f, spec, examples[0], alone=alone, asked=asked, generator=generator),
     )
+
+
+def _conditions(examples: Sequence[Example], errors: Sequence[float]) -> Mapping[str, float]:
+    """The error under each condition but the first, which is that of the given inputs."""
+    found = {f"{i}: {e}": errors[i] for i, e in enumerate(examples) if i > 0}
+    return MappingProxyType(found)
 
 
 def _worst(errors: Sequence[Mapping[str, float]]) -> Mapping[str, float]:

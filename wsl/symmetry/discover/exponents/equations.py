@@ -221,5 +221,6 @@ def read(e: Exponents, ops: Sequence[OpConstraints], *, known: bool) -> None:
             if constraint.folded and not op.rule.folds:
                 e.forbid(constraint)
         e.finish(op)
+        # A zero stays zero only if nothing writes into it.
         if known and op.rule.zero(e, op):
             e.zeros |= set(map(id, op.outputs))

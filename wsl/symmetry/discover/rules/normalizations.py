@@ -145,6 +145,7 @@ def layer_norm_units(e: Exponents, op: OpConstraints, *, signs: bool) -> None:
         if e.kind == "linear" or not (inside or all(axis < first for axis in axes)):
             e.forbid(constraint)
             continue
+        # Statistics are even in each unit outside of them; inside, only without a mean.
         passes = e.kind == "sign" and (signs or not inside)
         form = _input_form(e, constraint, passes=passes)
         (_affine if inside else _outside)(e, op, constraint, form)

@@ -77,6 +77,7 @@ def scatter(at: OpContext, self: Value, dim: int, index: Value, src: Any = None,
     if not self:
         return self
     _pin(at, self[dim])
+    # Along other axes row i is written from row i; a shorter operand tells the rows apart.
     others = [other for other in (index, src) if is_value(other) and other]
     for i in (i for i in range(len(self)) if i != dim % len(self)):
         for other in others:

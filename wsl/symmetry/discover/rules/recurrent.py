@@ -139,7 +139,7 @@ def single(
     """One step of one layer, from one state or, in an LSTM, two."""
     given = hx if isinstance(hx, list) else [hx]
     weights = [each for each in (w_ih, w_hh, b_ih, b_hh) if each is not None]
-    units, _ = _cell(at, input[-1], weights, gates)
+    units = _cell(at, input[-1], weights, gates)[0]
     lead = reduce(lambda a, b: tuple(map(unite, a, b)), (state[:-1] for state in given), input[:-1])
     states = [(*lead, unite(state[-1], units)) for state in given]
     return states if isinstance(hx, list) else states[0]

@@ -29,6 +29,7 @@ def reshape(at: OpContext, self: Value, **_: Any) -> Any:
     result: list[Axis] = []
     for before, after in _blocks([size(axis) for axis in old], new):
         result += _refactored(old[before], new[after])
+    # Axes of length one hold nothing; they were left out, and go back where the result has them.
     longer = iter(result)
     return tuple(next(longer) if n > 1 else ((),) for n in at.shape)
 

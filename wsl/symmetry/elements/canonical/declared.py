@@ -31,19 +31,22 @@ def with_units(
     of a group without bias.
     """
     phases = phases or {}
-    signs = [
-        UnitSymmetry("sign", group, _places(spec, group, inverse=1))
-        for group in _missing(spec, "sign", odd)
-    ]
-    scales = [
-        UnitSymmetry("scale", group, _places(spec, group, inverse=-1))
-        for group in _missing(spec, "scale", positive)
-    ]
+    signs = _lines(spec, "sign", odd, inverse=1)
+    scales = _lines(spec, "scale", positive, inverse=-1)
     turns = [
         UnitSymmetry("phase", group, _shifts(spec, group), phases[group])
         for group in _missing(spec, "phase", phases)
     ]
     return dataclasses.replace(spec, units=(*spec.units, *signs, *scales, *turns))
+
+
+def _lines(
+    spec: PermutationSpec, kind: str, groups: Iterable[str], *, inverse: int
+) -> list[UnitSymmetry]:
+    return [
+        UnitSymmetry(kind, group, _places(spec, group, inverse=inverse))
+        for group in _missing(spec, kind, groups)
+    ]
 
 
 def _missing(spec: PermutationSpec, kind: str, groups: Iterable[str]) -> list[str]:

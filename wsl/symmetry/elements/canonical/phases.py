@@ -57,5 +57,10 @@ class CanonicalPhases:
                 if axis.place.exponent > 0:
                     moved[name] = moved[name] - axis.spread(k * turn, elsewhere=0.0)
                 else:
-                    moved[name] = moved[name] * axis.spread(1 - 2 * k.remainder(2), elsewhere=1.0)
+                    moved[name] = moved[name] * axis.spread(_parity(k), elsewhere=1.0)
         return moved
+
+
+def _parity(k: Tensor) -> Tensor:
+    """(-1)^k."""
+    return 1 - 2 * k.remainder(2)

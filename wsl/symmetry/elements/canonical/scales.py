@@ -113,9 +113,13 @@ class _Scale(NamedTuple):
         top = rows.amax(-1)
         safe = torch.where(top == 0, 1, top)
         mean = (rows / safe.unsqueeze(-1)).square().mean(-1)
-        largest = [top, *(_magnitudes(axis, params).amax(-1) for axis in self.others)]
-        dead = torch.stack(largest).amax(0) == 0
+        dead = self._largest(top, params) == 0
         return safe * torch.where(top == 0, 1, mean).sqrt(), dead
+
+    def _largest(self, top: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        """The largest magnitude of each unit at all places with e > 0; ``top`` is the anchors'."""
+        others = (_magnitudes(axis, params).amax(-1) for axis in self.others)
+        return torch.stack([top, *others]).amax(0)
 
 
 def _magnitudes(axis: UnitAxis, params: Mapping[str, Tensor]) -> Tensor:
