@@ -302,3 +302,26 @@ def test_the_importance_of_tensors_decides_what_is_aligned():
         assert found.elements.permutations.indices["h"][1].tolist() == order
     with pytest.raises(SpecError, match="importance: no tensor 'c'; the specification has a, b"):
         augment.Alignment.fit(spec, theta, importance={"c": 2.0})
+
+
+def test_noise_keeps_running_variances_positive_and_their_size_in_the_middle():
+    rng = torch.Generator().manual_seed(0)
+    variance = torch.rand(64, 100, generator=rng) ** 4 + 1e-6
+    theta = {"1.running_var": variance, "1.running_mean": variance, "1.weight": variance}
+    noisy = augment.GaussianNoise(1.0)(theta, torch.Generator().manual_seed(1))
+    assert (noisy["1.running_var"] > 0).all()
+    assert not torch.equal(noisy["1.running_var"], variance)
+    assert 0.8 < (noisy["1.running_var"] / variance).median() < 1.25
+    assert (noisy["1.running_mean"] < 0).any()  # what may be negative is moved by sums, as before
+
+
+def test_noise_leaves_a_variance_of_zero_and_equal_variances_as_they_are():
+    theta = {"running_var": torch.tensor([[0.0, 0.0], [2.0, 2.0]])}
+    noisy = augment.GaussianNoise(0.5)(theta, torch.Generator().manual_seed(0))
+    assert torch.equal(noisy["running_var"], theta["running_var"])
+
+
+@pytest.mark.parametrize("scale", [-0.1, float("nan"), float("inf")])
+def test_noise_of_no_size_is_refused(scale):
+    with pytest.raises(ValueError, match=r"GaussianNoise: scale is .* must lie in \[0, inf\)"):
+        augment.GaussianNoise(scale)

@@ -107,3 +107,94 @@ def test_the_data_root_and_the_executor_are_chosen_on_the_command_line(tmp_path)
 def test_a_wrong_data_root_or_executor_is_one_clear_error(words, message):
     with pytest.raises(ConfigError, match=message):
         compose("zoo", ["datasets=mnist_inr", *words])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seed=1.5", "^seed must be a whole number, got 1.5"),
+        ("seed=null", "^seed must be a whole number, got null"),
+        ("seed=-1", "^seed is -1, but it must be at least 0"),
+        ("settings.epochs=3.5", "^settings.epochs must be a whole number, got 3.5"),
+        ("settings.epochs=1e3", "^settings.epochs must be a whole number, got 1000.0"),
+        ("settings.epochs=true", "^settings.epochs must be a whole number, got True"),
+        ("settings.patience=abc", "^settings.patience must be a whole number or null, got 'abc'"),
+        ("settings.lr=[0.1]", "^settings.lr must be a number, got"),
+        ("network.hidden=wide", "^network.hidden must be a whole number, got 'wide'"),
+        ("network.hidden=-4", "^network.hidden is -4, but it must be at least 0"),
+        ("network.gated=1", "^network.gated must be true or false, got 1"),
+        ("population.architecture.channels=8", r"channels must be a list, such as \[.*, got 8"),
+        ("population.architecture.channels=8-8", r"channels must be a list, such as \[.*'8-8'"),
+        ("population.architecture.channels=[8,x]", "channels.1 must be a whole number, got 'x'"),
+        ("population.architecture.channels=[8,8.5]", "channels.1 must be a whole number, got 8.5"),
+        ("population.lr=0.1", "^population.lr must be a list, such as .*, got 0.1"),
+    ],
+)
+def test_a_value_of_another_kind_than_its_place_asks_for_is_refused_by_its_key(word, message):
+    with pytest.raises(ConfigError, match=message):
+        compose("train", [*CHOSEN, word])
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("settings.lr=1", 1),
+        ("settings.patience=4", 4),
+        ("settings.patience=null", None),
+        ("settings.compile=null", None),
+        ("settings.devices=-1", -1),
+        ("settings.precision=16", 16),
+        ("variety.noise=1", 1),
+        ("variety.mixup=direct", "direct"),
+    ],
+)
+def test_a_value_that_a_place_allows_is_taken_as_it_is(word, value):
+    key = word.partition("=")[0].split(".")
+    assert compose("train", [*CHOSEN, word])[key[0]][key[1]] == value
+
+
+PATHS = [
+    "runs/epoch=3.h5",
+    "my run (1)/[best], a={b}.h5",
+    "/data/新加卷/zoo.h5",
+    "runs/lr#1.h5",
+    'it\'s "mine".h5',
+    "ends with a backslash\\",
+    "a\\'b",
+    "12",
+    "true",
+    " x ",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("key", ["zoo", "output", "data_root"])
+def test_a_path_is_taken_as_it_is(key, path):
+    assert compose("train", [*CHOSEN, f"{key}={path}"])[key] == path
+
+
+def test_a_path_may_be_quoted_absent_or_put_together():
+    said = ["zoo='a b.h5'", "output=runs/${seed}", "data_root=null", "seed=3"]
+    config = compose("train", [*CHOSEN, *said])
+    assert (config["zoo"], config["output"], config["data_root"]) == ("a b.h5", "runs/3", None)
+
+
+def test_folders_of_recipes_and_of_data_may_have_any_name(tmp_path):
+    folder = tmp_path / "my recipes [1], a=b's #新"
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "mine.yaml").write_text(
+        "# @package _global_\nnetwork: {_target_: wsl.nn.StatNet}\n"
+    )
+    words = ["models=mine", "datasets=digits_cnn", "--config-dir", str(folder)]
+    config = compose("train", [*words, "--data-root", str(folder)])
+    assert config["network"] == {"_target_": "wsl.nn.StatNet"}
+    assert config["data_root"] == str(folder)
+
+
+def test_a_value_that_the_grammar_cannot_read_is_shown_quoted():
+    with pytest.raises(
+        ConfigError, match=r"column=a=b: .* quote it .*: \"objective.column='a=b'\""
+    ):
+        compose("train", [*CHOSEN, "objective.column=a=b"])
+    config = compose("train", [*CHOSEN, "objective.column='a=b'"])
+    assert config["objective"]["column"] == "a=b"

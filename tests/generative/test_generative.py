@@ -32,7 +32,7 @@ from wsl.generative import (
     round_trip,
 )
 from wsl.params import call, from_module, ravel, stack, unstack
-from wsl.symmetry import Permutation, PermutationSpec, SpecError
+from wsl.symmetry import Permutation, PermutationSpec, SpecError, permutation_spec
 
 SPEC = PermutationSpec.parse("""
 h1 = 16
@@ -510,3 +510,49 @@ def test_baselines_keep_counters_and_variances_legal():
         assert network.spec.validate(made) == (4,)
         assert made["bn1.num_batches_tracked"].dtype == torch.int64
         assert made["bn1.running_var"].min() >= 0
+
+
+def batch_norm_population(count=6):
+    """Networks with batch norm, and what they are made by."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    members = stack([from_module(model)] * count)
+    moved = {
+        name: tensor + 0.1 * torch.rand(tensor.shape) if tensor.is_floating_point() else tensor
+        for name, tensor in members.items()
+    }
+    return model, moved
+
+
+def test_behaviour_reaches_running_statistics_with_the_gradients_of_the_plain_formula():
+    model, members = batch_norm_population()
+    inputs = torch.randn(48, 5)
+    decoded = {
+        name: (tensor * 1.1).requires_grad_() if tensor.is_floating_point() else tensor
+        for name, tensor in members.items()
+    }
+    behaviour = Behaviour(model, inputs, weight=1.0)
+    distance = behaviour(decoded, members, torch.Generator().manual_seed(0))
+    distance.backward()
+    for name in ("1.running_mean", "1.running_var", "1.weight", "0.weight"):
+        assert decoded[name].grad.isfinite().all(), name
+        assert decoded[name].grad.abs().max() > 0, name
+    assert isinstance(model[1], nn.BatchNorm1d)  # the user's model is left alone
+    rows = torch.randint(48, (48,), generator=torch.Generator().manual_seed(0))
+    plain, wanted = (
+        call(model, {k: t.detach() for k, t in theta.items()}, inputs[rows])
+        for theta in (decoded, members)
+    )
+    expected = (plain - wanted).square().mean() / (wanted - wanted.mean()).square().mean()
+    assert torch.allclose(distance, expected, rtol=1e-4)
+
+
+def test_decoded_running_variances_are_positive_and_finite_however_far_off_a_code_is():
+    model, members = batch_norm_population()
+    spec = permutation_spec(model, torch.zeros(2, 5))
+    standard = Standardizer(spec, copied=("1.num_batches_tracked",)).fit(members)
+    assert len(standard.inverse(standard(members))["0.weight"]) == 6
+    for far in (-1e6, 1e6):
+        variance = standard.inverse(torch.full((2, standard.features), far))["1.running_var"]
+        assert (variance > 0).all()
+        assert variance.isfinite().all()

@@ -878,3 +878,12 @@ def test_damaged_checkpoints_are_read_or_refused_and_never_crash(tmp_path, name)
             refused.append(str(error))
     assert len(refused) > 30
     assert all(message.startswith(f"{damaged}: ") for message in refused)
+
+
+@pytest.mark.parametrize("row", [30, -31])
+def test_rows_that_are_not_there_are_not_exported(zoo, tmp_path, row):
+    for rows in ([row], [0, row]):
+        with pytest.raises(ZooError, match=f"row {row} does not exist; the zoo has 30 rows"):
+            export(zoo, rows, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert len(export(zoo, [-1], tmp_path / "out")) == 1

@@ -55,7 +55,7 @@ class Behaviour:
 class _OpenNorm(nn.Module):
     """Batch norm in evaluation mode, differentiable in its running statistics, as torch's is not.
 
-    (x - mu) / sqrt(var + eps) * weight + bias, along axis 1; tensors and names are the norm's.
+    (x - mu) / sqrt(var + eps) * weight + bias, along axis 1, by the norm's own tensors.
     """
 
     running_mean: Tensor

@@ -13,6 +13,7 @@ better). `edit` has the one for networks that give weights.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -70,7 +71,7 @@ def check_labels(zoo: Checkpoints, objective: Objective) -> None:
     if missing:
         raise ValueError(
             f"{zoo.path}: column '{objective.column}' is missing (NaN) in {missing} of {len(zoo)} "
-            f"rows; leave them out with wsl zoo convert {zoo.path} --where "
+            f"rows; leave them out with wsl zoo convert {shlex.quote(str(zoo.path))} --where "
             f"'{objective.column} > -1e38' -o NEW.h5, or in Python with zoo.where"
         )
 
