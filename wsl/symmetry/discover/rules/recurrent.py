@@ -51,19 +51,23 @@ def recurrent(
     """
     initial = hx if isinstance(hx, list) else [hx]
     sequence = data or input
-    # The steps of packed sequences hold several members of the batch, ordered by length.
-    members = [state[1] for state in initial] if data else []
-    for axis in (sequence[0 if data else int(batch_first)], *batch_sizes, *members):
-        unite(axis, *at.fixed("time", [size(axis)]))
-    lead = list(sequence[:-1])
-    if not data:
+    # Time is fixed in the results even where all inputs are alike: states differ from step to step.
+    # The steps of packed sequences hold members of the batch, which are ordered by length.
+    (time,) = at.fixed("time", [size(sequence[0 if data else int(batch_first)])])
+    unite(sequence[0 if data else int(batch_first)], time)
+    if data:
+        (batch,) = at.fixed("time", [size(initial[0][1])])
+        for axis in (*batch_sizes, *(state[1] for state in initial)):
+            pin(axis, f"time of {at.name}")
+        lead = (time,)
+    else:
         batch = reduce(unite, (state[1] for state in initial), input[1 - batch_first])
-        lead[1 - batch_first] = batch
+        lead = (batch, time) if batch_first else (time, batch)
     each = len(params) // (num_layers * (1 + bidirectional))
     cells = [params[i : i + each] for i in range(0, len(params), each)]
     outputs, states = _layers(at, sequence[-1], cells, directions=1 + bidirectional, gates=gates)
     final = [
-        _state(given, given[1], list(axes))
+        _state(given, batch, list(axes))
         for given, axes in zip(initial, zip(*states, strict=True), strict=False)
     ]
     return [(*lead, outputs), *final]
