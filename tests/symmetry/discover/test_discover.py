@@ -10,6 +10,7 @@ import pytest
 import torch
 from networks import NETWORKS, Residual
 from torch import nn
+from torch._higher_order_ops.while_loop import while_loop
 from torch.nn import functional as F
 
 from wsl import params
@@ -576,14 +577,27 @@ def test_a_normalization_across_blocks_forbids_a_family():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-def test_branches_without_rule_pin_what_they_read():
+def test_loops_without_rule_pin_what_they_read():
     def forward(m, x):
-        return m.b(torch.cond(x.sum() > 0, lambda h: h.relu(), lambda h: h.tanh(), (m.a(x),)))
+        start = (torch.zeros((), dtype=torch.int64), m.a(x))
+        return m.b(while_loop(lambda i, _: i < 2, lambda i, h: (i + 1, h.tanh()), start)[1])
 
     model = Net(forward, a=nn.Linear(5, 7), b=nn.Linear(7, 2))
     spec = permutation_spec(model, torch.randn(4, 5))
     assert not spec.groups
-    assert spec.pinned["a.weight axis 0"] == "cond has no rule"
+    assert spec.pinned["a.weight axis 0"] == "while_loop has no rule"
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_branches_move_alike():
+    def forward(m, x):
+        return m.b(torch.cond(x.sum() > 0, lambda h: h.relu(), lambda h: h.flip(-1), (m.a(x),)))
+
+    model = Net(forward, a=nn.Linear(5, 7), b=nn.Linear(7, 2))
+    spec = permutation_spec(model, torch.randn(4, 5))
+    assert not spec.groups
+    assert spec.pinned["a.weight axis 0"] == "order of aten.flip"
+    assert spec.pinned["b.weight axis 1"] == "order of aten.flip"
 
 
 def test_unused_weights_are_fixed_and_say_so():

@@ -51,26 +51,28 @@ def recurrent(
     """
     initial = hx if isinstance(hx, list) else [hx]
     sequence = data or input
-    # The steps of packed sequences hold several members of the batch, ordered by length.
-    members = [state[1] for state in initial] if data else []
-    _fix_time(at, sequence[0 if data else int(batch_first)], *batch_sizes, *members)
-    lead = sequence[:-1] if data else _with_batch(input[:-1], initial, 1 - batch_first)
+    # Time is fixed in the results even where all inputs are alike: states differ from step to step.
+    steps = sequence[0 if data else int(batch_first)]
+    (time,) = at.fixed("time", [size(steps)])
+    unite(steps, time)
+    if data:
+        lead, batch = (time,), _packed_batch(at, initial, batch_sizes)
+    else:
+        batch = reduce(unite, (state[1] for state in initial), input[1 - batch_first])
+        lead = (batch, time) if batch_first else (time, batch)
     each = len(params) // (num_layers * (1 + bidirectional))
     cells = [params[i : i + each] for i in range(0, len(params), each)]
     outputs, states = _layers(at, sequence[-1], cells, directions=1 + bidirectional, gates=gates)
     pairs = zip(initial, zip(*states, strict=True), strict=False)
-    return [(*lead, outputs), *(_state(given, given[1], list(axes)) for given, axes in pairs)]
+    return [(*lead, outputs), *(_state(given, batch, list(axes)) for given, axes in pairs)]
 
 
-def _fix_time(at: OpContext, *axes: Axis) -> None:
-    for axis in axes:
-        unite(axis, *at.fixed("time", [size(axis)]))
-
-
-def _with_batch(lead: Value, initial: list[Value], place: int) -> Value:
-    """The axes of batch and time, of which the batch moves as in the first states."""
-    batch = reduce(unite, (state[1] for state in initial), lead[place])
-    return (*lead[:place], batch, *lead[place + 1 :])
+def _packed_batch(at: OpContext, initial: list[Value], batch_sizes: Value) -> Axis:
+    """The steps of packed sequences hold members of the batch, which are ordered by length."""
+    (batch,) = at.fixed("time", [size(initial[0][1])])
+    for axis in (*batch_sizes, *(state[1] for state in initial)):
+        pin(axis, f"time of {at.name}")
+    return batch
 
 
 def pack(at: OpContext, input: Value, lengths: Value, **_: Any) -> list[Value]:
