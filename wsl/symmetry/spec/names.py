@@ -64,7 +64,7 @@ def restrict(parts: Parts, part: str | Iterable[str], *, keep_prefix: bool = Fal
     chosen = list(part) if prefix is None else [name for name in known if name.startswith(prefix)]
     if unknown := [name for name in chosen if name not in known]:
         raise SpecError(f"restrict: no tensor '{unknown[0]}'{did_you_mean(unknown[0], known)}")
-    # A module name that is misspelt would else give an empty specification, which fits nothing.
+    # A module name that is misspelt would else give a specification of nothing.
     if not chosen:
         raise SpecError(f"restrict: no tensor lies in '{part}'{did_you_mean(str(part), known)}")
     cut = "" if prefix is None or keep_prefix else prefix

@@ -145,7 +145,8 @@ def layer_norm_units(e: Exponents, op: OpConstraints, *, signs: bool) -> None:
         if e.kind == "linear" or not (inside or all(axis < first for axis in axes)):
             e.forbid(constraint)
             continue
-        # Statistics are even in each unit outside of them; inside, only without a mean.
+        # Outside, a row is normalized as a whole and its sign passes; inside, the sign of a single
+        # entry passes only where no mean is subtracted.
         passes = e.kind == "sign" and (signs or not inside)
         form = _input_form(e, constraint, passes=passes)
         (_affine if inside else _outside)(e, op, constraint, form)
