@@ -5,6 +5,7 @@ With ``settings.devices`` above 1 the same command runs in as many processes, wh
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -113,9 +114,20 @@ def build_network(
     width = {} if objective.out_features is None else {"out_features": objective.out_features}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        network = _network(kind, described, columns, width=width)
-    _check_sizes(network, config["network"])
+        try:
+            network = _network(kind, described, columns, width=width)
+        except ZeroDivisionError:
+            zero = ", ".join(_zero_sizes(kind, described)) or config["network"]["_target_"]
+            raise ConfigError(f"{zero}: a size must be at least 1") from None
+    _check_sizes(network, _zero_sizes(kind, described))
     return network
+
+
+def _zero_sizes(kind: type, description: Mapping[str, Any]) -> list[str]:
+    """The whole numbers among a network's arguments that are 0, as words of the command line."""
+    declared = inspect.signature(kind).parameters
+    whole = [k for k in description if k in declared and declared[k].annotation in ("int", int)]
+    return [f"network.{key}=0" for key in whole if description[key] == 0]
 
 
 def _network(
@@ -130,13 +142,8 @@ def _network(
     return Conditioned(features, columns, features=FEATURES, **width)
 
 
-def _check_sizes(network: nn.Module, description: Mapping[str, Any]) -> None:
+def _check_sizes(network: nn.Module, zero: Sequence[str]) -> None:
     """Raise `ConfigError` for a size of 0, by the parameters without entries that it leaves."""
-    zero = [
-        f"network.{key}=0"
-        for key, value in description.items()
-        if value == 0 and value is not False
-    ]
     empty = [name for name, tensor in network.named_parameters() if not tensor.numel()]
     if zero and empty:
         raise ConfigError(
