@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,8 @@ def build_network(
     reads = _base_network(config["network"], zoo) if _declares(kind, "reads_function") else {}
     described = {**config["network"], **reads, "spec": zoo.spec}
     width = {} if objective.out_features is None else {"out_features": objective.out_features}
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # refused below
         torch.manual_seed(config["seed"])
         try:
             network = _network(kind, described, columns, width=width)
