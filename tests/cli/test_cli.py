@@ -326,6 +326,26 @@ def bad_inputs():
             ["train", "models=statnett", "datasets=digits_cnn"],
             "did you mean 'statnet'",
         ),
+        "row that is not there": (
+            ["zoo", "export", "zoo.h5", "-o", "out", "--rows", "60"],
+            "row 60 does not exist; the zoo has 60 rows",
+        ),
+        "row beyond all numbers": (
+            ["zoo", "export", "zoo.h5", "-o", "out", "--rows", "9" * 20],
+            "rows must be a sequence of integers",
+        ),
+        "no samples": (["generate", *GENERATE, "samples=0"], "samples is 0"),
+        "no steps": (["generate", *GENERATE, "fit.steps=0"], "fit.steps is 0"),
+        "no rates": (["generate", *GENERATE, "trial.lrs=[]"], "trial.lrs is empty"),
+        "no quantile": (["generate", *GENERATE, "fit.quantile=3"], "fit.quantile is 3"),
+        "no token": (
+            ["train", "models=weight_tokens", *TRAIN[1:], "network.token=0"],
+            "network.token=0: a size must be at least 1",
+        ),
+        "no width": (
+            ["train", "models=unf", *TRAIN[1:], "network.hidden=0"],
+            "network.hidden=0: the network's",
+        ),
         "unknown key": (["train", *TRAIN, "settings.epoch=2"], "did you mean 'settings.epochs'"),
         "wrong type": (
             ["train", *TRAIN, "settings.epochs=many"],
@@ -450,3 +470,21 @@ def test_generate_draws_networks_and_tries_them_beside_baselines(inside, capsys)
     theta, _ = read_checkpoint("drawn/sample-02.safetensors")
     assert theta.keys() == Zoo("zoo.h5").shapes.keys()
     assert "accuracy as drawn" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dataset", ["digits_cnn_bn", "digits_resnet"])
+def test_networks_with_batch_norm_are_generated_with_their_statistics(inside, dataset):
+    small = ["population.members=12", "population.steps=4", "population.snapshots=[4]"]
+    small += ["population.chunk=12"]
+    file, output = f"{dataset}.h5", f"drawn_{dataset}"
+    assert main(["zoo", "build", f"datasets={dataset}", f"output={file}", *small]) == 0
+    words = [word for word in GENERATE if not word.startswith(("datasets", "zoo", "samples"))]
+    words += [f"datasets={dataset}", f"zoo={file}", "samples=2", f"output={output}"]
+    assert main(["generate", *words]) == 0
+    theta, _ = read_checkpoint(f"{output}/sample-01.safetensors")
+    assert theta.keys() == Zoo(file).shapes.keys()
+    variances = [tensor for name, tensor in theta.items() if params.is_running_variance(name)]
+    assert variances
+    assert all((tensor > 0).all() and tensor.isfinite().all() for tensor in variances)
+    counters = [int(theta[name]) for name in theta if name.endswith("num_batches_tracked")]
+    assert set(counters) == {4}

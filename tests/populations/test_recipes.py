@@ -447,3 +447,19 @@ def test_a_cluster_is_not_asked_for_devices_of_this_machine():
     Ray(device="nowhere").check()
     with pytest.raises(ZooError, match=r"executor\.device: 'nowhere'"):
         Processes(2, device="nowhere").check()
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ([64, 8], r"architecture: gives \(2, 8\) for two images, but the task has 10 classes"),
+        ([63, 10], r"architecture: does not take the task's images \(1, 8, 8\)"),
+    ],
+)
+def test_an_architecture_that_does_not_fit_its_task_is_refused_before_training(
+    tmp_path, widths, message
+):
+    mlp = {"_target_": "wsl.zoo.architectures.mlp", "widths": widths}
+    with pytest.raises(ZooError, match=message):
+        classifier(architecture=mlp).build(tmp_path / "zoo.h5")
+    assert not (tmp_path / "zoo.h5").exists()

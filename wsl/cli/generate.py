@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from wsl.base import Progress
 from wsl.cli.config import compose, defaults, recipes
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
-from wsl.cli.targets import ConfigError, instantiate
+from wsl.cli.targets import ConfigError, flatten, instantiate
 from wsl.cli.terminal import progress, say
 from wsl.generative import (
     FitReport,
@@ -57,6 +57,7 @@ def run(arguments: Sequence[str]) -> None:
         return
     config = compose("generate", arguments)
     part(config, "generator", verb="wsl generate")
+    _check_ranges(config)
     zoo = open_or_build(config)
     name = f"{config['datasets']}-{config['models']}-{config['seed']}"
     folder = Path(config["output"] or f"runs/generate/{name}")
@@ -64,6 +65,20 @@ def run(arguments: Sequence[str]) -> None:
     done = finished(folder, head) or _generate(config, zoo, folder, head=head)
     for name, score in done["scores"].items():
         say(f"{name.replace('_', ' ')}: {score if isinstance(score, int) else f'{score:.4f}'}")
+
+
+def _check_ranges(config: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for counts and sizes of 0, by their key, before a zoo is built."""
+    given = dict(flatten(config))
+    counted = ["samples", "generator.latent", "generator.hidden", "trial.batch_size"]
+    counted += [key for key in given if key.startswith("fit.") and key.endswith("steps")]
+    for key in counted:
+        if given.get(key, 1) < 1:
+            raise ConfigError(f"{key} is {given[key]}, but it must be at least 1")
+    if given.get("trial.lrs") == []:
+        raise ConfigError("trial.lrs is empty, but at least one learning rate is needed")
+    if not 0 <= given.get("fit.quantile", QUANTILE) <= 1:
+        raise ConfigError(f"fit.quantile is {given['fit.quantile']}, but it must lie in [0, 1]")
 
 
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,13 +206,18 @@ def _write(folder: Path, zoo: Zoo, judged: Judgement) -> None:
     write_figure(folder / "generated.png", _figure(judged.trials))
 
 
+def _spread(values: Tensor) -> float:
+    """Standard deviation; 0 of a single network, as an arm of one starting network has."""
+    return float(values.std()) if len(values) > 1 else 0.0
+
+
 def _arms(trials: Mapping[str, Trial]) -> dict[str, dict[str, float]]:
     return {
         name: {
             "drawn": float(t.drawn.mean()),
-            "drawn_spread": float(t.drawn.std()),
+            "drawn_spread": _spread(t.drawn),
             "tuned": float(t.tuned.mean()),
-            "tuned_spread": float(t.tuned.std()),
+            "tuned_spread": _spread(t.tuned),
             "lr": t.lr,
         }
         for name, t in trials.items()
@@ -226,6 +246,6 @@ def _figure(trials: Mapping[str, Trial]) -> Figure:
             label = f"{name.replace('_', ' ')}, {kind}"
             values[label], errors[label] = (
                 float(getattr(t, kind).mean()),
-                float(getattr(t, kind).std()),
+                _spread(getattr(t, kind)),
             )
     return bar_figure(values, label="test accuracy, mean and standard deviation", errors=errors)

@@ -35,7 +35,7 @@ def check_kinds(base: Mapping[str, Any], full: Mapping[str, Any]) -> None:
         if key not in before or (value == before[key] and type(value) is type(before[key])):
             continue
         hint = _annotation(key, after)
-        if isinstance(before[key], list) or LISTED.fullmatch(hint):
+        if (before[key] and isinstance(before[key], list)) or LISTED.fullmatch(hint):
             _check_list(key, value, before[key], hint=hint)
         else:
             _check_plain(key, value, before[key], kinds=_kinds(hint) or _kind_of(before[key]))
@@ -72,7 +72,8 @@ def _check_plain(key: str, value: Any, before: Any, *, kinds: set[str]) -> None:
     if not kinds:
         return
     if not _fits(value, kinds):
-        wanted = " or ".join(NAMES[kind] for kind in NAMES if kind in kinds)
+        names = NAMES if isinstance(value, float) else {**NAMES, "int": NAMES["float"]}
+        wanted = " or ".join(names[kind] for kind in names if kind in kinds)
         raise ConfigError(f"{key} must be {wanted}, got {_shown(value)}")
     # -1 has a meaning of its own for devices, and Settings checks its ranges itself
     counts = isinstance(before, int) and before >= 0 and not key.startswith("settings.")

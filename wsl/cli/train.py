@@ -5,7 +5,9 @@ With ``settings.devices`` above 1 the same command runs in as many processes, wh
 
 from __future__ import annotations
 
+import inspect
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,11 +115,23 @@ def build_network(
     reads = _base_network(config["network"], zoo) if _declares(kind, "reads_function") else {}
     described = {**config["network"], **reads, "spec": zoo.spec}
     width = {} if objective.out_features is None else {"out_features": objective.out_features}
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # refused below
         torch.manual_seed(config["seed"])
-        network = _network(kind, described, columns, width=width)
-    _check_sizes(network, config["network"])
+        try:
+            network = _network(kind, described, columns, width=width)
+        except ZeroDivisionError:
+            zero = ", ".join(_zero_sizes(kind, described)) or config["network"]["_target_"]
+            raise ConfigError(f"{zero}: a size must be at least 1") from None
+    _check_sizes(network, _zero_sizes(kind, described))
     return network
+
+
+def _zero_sizes(kind: type, description: Mapping[str, Any]) -> list[str]:
+    """The whole numbers among a network's arguments that are 0, as words of the command line."""
+    declared = inspect.signature(kind).parameters
+    whole = [k for k in description if k in declared and declared[k].annotation in ("int", int)]
+    return [f"network.{key}=0" for key in whole if description[key] == 0]
 
 
 def _network(
@@ -132,13 +146,8 @@ def _network(
     return Conditioned(features, columns, features=FEATURES, **width)
 
 
-def _check_sizes(network: nn.Module, description: Mapping[str, Any]) -> None:
+def _check_sizes(network: nn.Module, zero: Sequence[str]) -> None:
     """Raise `ConfigError` for a size of 0, by the parameters without entries that it leaves."""
-    zero = [
-        f"network.{key}=0"
-        for key, value in description.items()
-        if value == 0 and value is not False
-    ]
     empty = [name for name, tensor in network.named_parameters() if not tensor.numel()]
     if zero and empty:
         raise ConfigError(

@@ -82,6 +82,11 @@ class ClassifierPopulation(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.batch_size < 1:
+            raise ZooError(f"batch_size: is {self.batch_size}, but at least 1 is needed")
+        for name in ("lr", "weight_decay", "init_scale", "dropout", "label_noise"):
+            if len(getattr(self, name)) != 2:
+                raise ZooError(f"{name}: is {getattr(self, name)}, but a pair is needed, a range")
         for name in ("lr", "weight_decay", "init_scale"):
             check_log_uniform(name, getattr(self, name))
         check_share("dropout", self.dropout, below=0.99)

@@ -60,10 +60,13 @@ class _OpenNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    weight: Tensor
+    bias: Tensor
+    affine: bool
 
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__()
-        self.eps = norm.eps
+        self.eps, self.affine = norm.eps, norm.affine
         for name, parameter in norm.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
         for name, buffer in norm.named_buffers(recurse=False):
@@ -73,7 +76,7 @@ class _OpenNorm(nn.Module):
         """Of the shape of ``x``."""
         shape = (1, -1, *[1] * (x.dim() - 2))
         y = (x - self.running_mean.view(shape)) * (self.running_var.view(shape) + self.eps).rsqrt()
-        if hasattr(self, "weight"):
+        if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
         return y
 

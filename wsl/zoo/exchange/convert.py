@@ -32,7 +32,7 @@ def export(zoo: Checkpoints, rows: Iterable[int] | np.ndarray, folder: str | Pat
     The files say all that the zoo says of their rows: imported again, all of them give the same zoo
     file.
     """
-    numbers = zoo.row_numbers(np.asarray(list(rows), dtype=np.int64))
+    numbers = zoo.row_numbers(np.asarray(list(rows)))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     origin = _origin(zoo)
