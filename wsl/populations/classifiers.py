@@ -142,13 +142,16 @@ class ClassifierPopulation(Recipe):
                 f"task: {self.task['_target_']} has no classes to learn; choose a classification "
                 "task"
             )
-        classes = 1 + max(int(part.labels.max()) for part in (data.train, data.val, data.test))
-        outputs = self._outputs(data)
+        classes, outputs = self._classes(data), self._outputs(data)
         if outputs.dim() != 2 or outputs.shape[1] < classes:
             raise ZooError(
                 f"architecture: gives {tuple(outputs.shape)} for two images, but the task has "
                 f"{classes} classes, so (2, {classes}) is needed; change its last size"
             )
+
+    def _classes(self, data: Classification) -> int:
+        """How many outputs a member needs at least: one for each class of its task."""
+        return 1 + max(int(part.labels.max()) for part in (data.train, data.val, data.test))
 
     def _outputs(self, data: Classification) -> Tensor:
         """What the architecture gives for two of the images, before anything is trained."""

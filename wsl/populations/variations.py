@@ -118,12 +118,15 @@ class TaskPopulation(ClassifierPopulation):
         return super().hyper_parameters(members) | own
 
     def _check(self, data: Any) -> None:
-        super()._check(data)
         if not 2 <= self.classes <= _CLASSES:
             raise ZooError(
                 f"classes: {self.classes} of the task's {_CLASSES} classes asked for; at least 2 "
                 "are needed"
             )
+        super()._check(data)
+
+    def _classes(self, data: Any) -> int:  # noqa: ARG002 - a variant has as many as it is asked for
+        return self.classes
 
     def _batches(self, data: Any, hyper: Hyper) -> VariantBatches:
         variants = _variants_of(hyper, data.train.images.device)
