@@ -75,6 +75,13 @@ def _along(values: Tensor, like: Tensor, axes: tuple[int, ...]) -> Tensor:
     return values.reshape(shape)
 
 
+def _columns(matrices: Tensor, columns: Tensor) -> Tensor:
+    """Columns (R, m) of matrices (R, n, m), each row's own; one row is gathered twice as fast."""
+    if len(columns) == 1:
+        return matrices.index_select(2, columns[0])
+    return matrices.take_along_dim(columns[:, None, :], 2)
+
+
 def move_term(block: GroupBlock, step: BlockStep, term: Scores) -> Scores:
     """A kept term after the step: its columns belong to the units of b."""
     moved: Scores = {}
@@ -83,7 +90,7 @@ def move_term(block: GroupBlock, step: BlockStep, term: Scores) -> Scores:
         if name != block.group:
             inner = step.families[name]
             columns = (step.group[..., None] * inner.shape[2] + inner).flatten(1)
-        new = matrix[step.rows].take_along_dim(columns[:, None, :], 2)
+        new = _columns(matrix[step.rows], columns)
         new = new if step.flip is None else new * step.flip[:, None, :]
         moved[name] = put(matrix, step.rows, new)
     return moved
