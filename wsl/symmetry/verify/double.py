@@ -38,7 +38,11 @@ def _rows_by_matrices(a: Tensor, b: Tensor, ends: list[int]) -> Tensor:
     return torch.cat([*products, a.new_zeros(len(a) - ends[-1], b.shape[-1])])
 
 
-_REPLACED = {torch.ops.aten._grouped_mm.default: _grouped_mm}
+_REPLACED = (
+    {torch.ops.aten._grouped_mm.default: _grouped_mm}
+    if hasattr(torch.ops.aten, "_grouped_mm")  # torch 2.6 has no such operation
+    else {}
+)
 """Operations that have no kernel for float64."""
 _AS_IT_IS = (torch.ops.aten.view.dtype,)
 _FRESH = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift.default)

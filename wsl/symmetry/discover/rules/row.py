@@ -29,9 +29,15 @@ class OpRules(NamedTuple):
 OpTable = dict[OpOverloadPacket, OpRules]
 
 
+NEWER = frozenset({"_grouped_mm"})
+"""Operations that the oldest torch that is promised does not have."""
+
+
 def row(names: str, axes: AxesRule, *, units: UnitRule) -> OpTable:
     """The row of each ATen operation named; `VANISH` says that its units cannot be scaled."""
-    return {getattr(torch.ops.aten, name): OpRules(axes, units) for name in names.split()}
+    aten = torch.ops.aten
+    known = [name for name in names.split() if name not in NEWER or hasattr(aten, name)]
+    return {getattr(aten, name): OpRules(axes, units) for name in known}
 
 
 @functools.cache
