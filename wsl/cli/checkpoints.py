@@ -25,14 +25,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from wsl.cli.addresses import Addressed, address_of, converted, is_address, resolve
+from wsl.cli.addresses import Addressed, address_of, converted, is_address
 from wsl.cli.networks import (
-    Inputs,
     add_network_arguments,
+    addressed,
     discover,
-    examples,
-    find,
-    own_inputs,
+    inputs_for,
     read_spec,
 )
 from wsl.cli.targets import ConfigError
@@ -146,24 +144,11 @@ def load(options: argparse.Namespace) -> Loaded:
     spec = _spec(options, network, abouts[0])
     model = network.model if network else None
     expected = Expected.of(spec, model)
-    _note_unused(spec)
     members = tuple(
         _fitted(path, each, expected, options=options, address=address)
         for path, each in zip(paths, found, strict=True)
     )
     return Loaded(paths, members, abouts, spec, model, address, options.data_root)
-
-
-def _note_unused(spec: PermutationSpec) -> None:
-    """Weights that the call did not use stand still: what reads moved units with them is broken."""
-    if spec.unused and spec.groups:
-        shown = ", ".join(list(spec.unused)[:3]) + (" and more" if len(spec.unused) > 3 else "")
-        say(
-            f"note: {shown} ({sum(spec.unused.values()):.1%} of the weights) are not used by this "
-            "call of the network, so they stay as they are: a head that only training uses no "
-            "longer fits its permuted trunk",
-            error=True,
-        )
 
 
 def described(about: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
@@ -195,10 +180,8 @@ def _network(
     options: argparse.Namespace, address: str | None, about: Mapping[str, Any]
 ) -> Addressed | None:
     """The network, with inputs for it where its address knows them."""
-    if address is not None:
-        return resolve(address)
-    if options.model:
-        return Addressed(find(options.model, options.kwargs), None)
+    if address is not None or options.model:
+        return addressed(address or options.model, options.kwargs)
     architecture = described(about, "architecture")
     return None if architecture is None else Addressed(build_architecture(architecture), None)
 
@@ -209,19 +192,13 @@ def _spec(
     if options.spec:
         return read_spec(options.spec)
     if network is not None and (options.model or network.inputs is not None):
-        return discover(network.model, _inputs(options, network.inputs))
+        return discover(network.model, inputs_for(options, network))
     if "spec" not in about:
         raise ConfigError(
             f"{options.a} carries no specification; add --model module:callable --input-shape ... "
             "or --spec FILE"
         )
     return PermutationSpec.parse(about["spec"])
-
-
-def _inputs(options: argparse.Namespace, known: Inputs | None) -> Inputs:
-    if options.inputs:
-        return own_inputs(options.inputs)
-    return known if known is not None and not options.input_shape else examples(options.input_shape)
 
 
 def _fitted(

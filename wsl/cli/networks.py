@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wsl.cli.addresses import Addressed, is_address, resolve
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
 from wsl.params import Params
@@ -77,6 +78,22 @@ def find(model: str, kwargs: str | None = None) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{model} gives a {type(network).__name__}, but an nn.Module is needed")
     return network
+
+
+def addressed(text: str, kwargs: str | None = None) -> Addressed:
+    """The network at an address or of ``module:callable``; only addresses may know inputs."""
+    return resolve(text) if is_address(text) else Addressed(find(text, kwargs), None)
+
+
+def inputs_for(
+    options: argparse.Namespace, network: Addressed, dtype: torch.dtype = torch.float32
+) -> Inputs:
+    """Inputs for one call: the user's own, of the shapes given, or those of the address."""
+    if options.inputs:
+        return own_inputs(options.inputs)
+    if network.inputs is not None and not options.input_shape:
+        return network.inputs
+    return examples(options.input_shape, dtype)
 
 
 def import_from(text: str) -> Any:

@@ -14,14 +14,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from wsl.cli.addresses import Addressed
 from wsl.cli.networks import (
     CODE_FAILS,
     Inputs,
     add_network_arguments,
+    addressed,
     align,
     discover,
-    examples,
-    find,
+    inputs_for,
     read_spec,
 )
 from wsl.cli.results import write_text
@@ -47,9 +48,10 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     _refuse_one_file_twice([options.output, options.json, options.axes_to_perm])
     proves = options.verify or options.spec or any(getattr(options, name) for name in _PROOFS)
-    model = _build(options)
+    network = _build(options)
+    model = network.model
     own = next((t.dtype for t in model.parameters() if t.is_floating_point()), torch.float32)
-    inputs = examples(options.input_shape, own)
+    inputs = inputs_for(options, network, own)
     spec = (
         _given(options.spec, model)
         if options.spec
@@ -134,9 +136,10 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _build(options: argparse.Namespace) -> nn.Module:
+def _build(options: argparse.Namespace) -> Addressed:
     with torch.device("meta") if options.meta else contextlib.nullcontext():
-        model = find(options.model, options.kwargs)
+        network = addressed(options.model, options.kwargs)
+    model = network.model
     real = [
         name for name, t in model.state_dict().items() if isinstance(t, Tensor) and not t.is_meta
     ]
@@ -144,7 +147,7 @@ def _build(options: argparse.Namespace) -> nn.Module:
         raise ConfigError(
             f"--meta: {options.model} puts {real[0]} on a real device; leave --meta out"
         )
-    return model.to(_DTYPES[options.dtype]) if options.dtype else model
+    return network._replace(model=model.to(_DTYPES[options.dtype]) if options.dtype else model)
 
 
 def _given(path: str, model: nn.Module) -> PermutationSpec:

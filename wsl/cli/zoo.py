@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from wsl.cli.config import compose, recipes
 from wsl.cli.contents import describe, is_zoo
-from wsl.cli.networks import add_network_arguments, discover, examples, find, read_spec
+from wsl.cli.networks import add_network_arguments, addressed, discover, inputs_for, read_spec
 from wsl.cli.population import build
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
@@ -186,10 +187,12 @@ def _import(options: argparse.Namespace) -> None:
         raise ConfigError("--pattern is for folders of checkpoints; add --kind folder")
     found = reader(options.source, **({"pattern": options.pattern} if options.pattern else {}))
     kind = next(name for name, known in KINDS.items() if known is reader)
+    model, spec = _structure(options)
     result = import_checkpoints(
         found,
         options.output,
-        spec=_specification(options),
+        spec=spec,
+        model=model,
         prefix=options.prefix,
         cast=DTYPES.get(options.cast),
         dtype=DTYPES.get(options.dtype),
@@ -200,6 +203,8 @@ def _import(options: argparse.Namespace) -> None:
     )
     for item in (*result.refused, *result.skipped):
         say(f"left out: {item.reason}", error=True)
+    for note in result.notes:
+        say(f"note: {note}", error=True)
     for name, reason in result.left_out.items():
         say(f"column left out: {name}: {reason}", error=True)
     zoo, origin = (
@@ -213,16 +218,16 @@ def _import(options: argparse.Namespace) -> None:
     )
 
 
-def _specification(options: argparse.Namespace) -> PermutationSpec | None:
+def _structure(
+    options: argparse.Namespace,
+) -> tuple[nn.Module | None, PermutationSpec | None]:
+    """The network that was named, if one was, and the specification."""
     if options.spec and options.model:
         raise ConfigError("--spec and --model both give a specification; choose one")
-    if options.spec:
-        return read_spec(options.spec)
-    return (
-        discover(find(options.model, options.kwargs), examples(options.input_shape))
-        if options.model
-        else None
-    )
+    if options.spec or not options.model:
+        return None, read_spec(options.spec) if options.spec else None
+    network = addressed(options.model, options.kwargs)
+    return network.model, discover(network.model, inputs_for(options, network))
 
 
 def _opened(options: argparse.Namespace) -> Checkpoints:

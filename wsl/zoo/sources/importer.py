@@ -11,7 +11,9 @@ again.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,8 +21,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 from wsl.zoo.file import (
     MAX_TEXT,
@@ -39,6 +42,7 @@ from wsl.zoo.file import (
     to_stored,
 )
 from wsl.zoo.opening import Zoo
+from wsl.zoo.reading import Expected, fit
 from wsl.zoo.rows import split_members
 from wsl.zoo.sources.checkpoint import Checkpoint, Refused, Skipped
 from wsl.zoo.write import FileOptions, check_finite
@@ -64,9 +68,11 @@ class ImportOptions(FileOptions):
         dtype: the type in which the file keeps them; None: what exported files say, else
             torch.float32.
         skip: leave out what cannot be read or does not fit, instead of raising.
+        model: the network, which tells what weights are tied and may be saved once.
     """
 
     spec: PermutationSpec | None = None
+    model: nn.Module | None = None
     buffers: Collection[str] | None = None
     prefix: str = ""
     cast: torch.dtype | None = None
@@ -78,7 +84,8 @@ class Imported:
     """What came of an import.
 
     The file, the checkpoints ``refused``, the columns ``left_out`` with the reason, where the
-    specification is from, and the files ``skipped`` as no checkpoints of their own.
+    specification is from, the files ``skipped`` as no checkpoints of their own, and ``notes`` of
+    what was done to names and tensors, and of equal weights.
     """
 
     zoo: Zoo
@@ -86,6 +93,7 @@ class Imported:
     left_out: Mapping[str, str]
     specification: str
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def import_checkpoints(
@@ -166,6 +174,9 @@ class _Gathered:
         self.columns: dict[str, list[Any]] = {}
         self.refused: list[Refused] = []
         self.skipped: list[Skipped] = []
+        self.fitted: collections.Counter[str] = collections.Counter()
+        self.rows: dict[bytes, str] = {}
+        self.equal: list[tuple[str, str]] = []
         self._texts: dict[str, str] = {}
 
     def take(self, item: Checkpoint | Refused | Skipped, file: BinaryIO) -> None:
@@ -189,6 +200,7 @@ class _Gathered:
             name.removeprefix(self.options.prefix): self._cast(tensor)
             for name, tensor in item.params.items()
         }
+        params = self._fit(params, item.origin)
         form = self.form or _Form.of(item, params, self.options)
         self.form = form
         place = (item.member, item.epoch)
@@ -197,9 +209,38 @@ class _Gathered:
                 f"member {item.member}, epoch {item.epoch} was already given by "
                 f"{self.places[place]}"
             )
-        file.write(form.row(params, item, nonfinite=self.options.allow_nonfinite).data)
+        row = form.row(params, item, nonfinite=self.options.allow_nonfinite)
+        file.write(row.data)
+        self._compare(row, item.origin)
         self._note(item)
         self.places[place] = item.origin
+
+    def _fit(self, params: Params, origin: str) -> Params:
+        """Under the names of a given specification, where they are not there already."""
+        spec = self.options.spec
+        if spec is None or set(params) == set(spec.axes):
+            return params
+        found = fit(params, Expected.of(spec, self.options.model), origin)
+        self.fitted.update(note.removeprefix(f"{origin}: ") for note in found.notes)
+        return found.params
+
+    def _compare(self, row: np.ndarray, origin: str) -> None:
+        """Remember which checkpoints hold the same weights: copies of files are often left over."""
+        digest = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+        first = self.rows.setdefault(digest, origin)
+        if first != origin:
+            self.equal.append((first, origin))
+
+    def notes(self) -> tuple[str, ...]:
+        """What has to be said of the checkpoints that were taken."""
+        said = [f"{count} checkpoints: {note}" for note, count in self.fitted.items()]
+        if self.equal:
+            first, second = self.equal[0]
+            said.append(
+                f"{len(self.equal)} checkpoints hold the same weights as another, such as {second} "
+                f"and {first}; as members of their own they may stand in different splits"
+            )
+        return tuple(said)
 
     def _cast(self, tensor: Tensor) -> Tensor:
         cast = self.options.cast
@@ -227,7 +268,7 @@ class _Gathered:
         blocks = _blocks(weights, np.argsort(order))
         create(path, header, records | {"split": codes}, blocks=blocks)
         refused, skipped = tuple(self.refused), tuple(self.skipped)
-        return Imported(Zoo(path), refused, left_out, form.specification, skipped)
+        return Imported(Zoo(path), refused, left_out, form.specification, skipped, self.notes())
 
     def _sorted(
         self, columns: Mapping[str, np.ndarray]
