@@ -23,6 +23,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from wsl.base import Engine, cost, replacing, warn_uncompiled
 from wsl.zoo import sources
 from wsl.zoo.exchange import export, save, write_checkpoint
 from wsl.zoo.file import ZooError
@@ -36,6 +37,7 @@ __all__ = [
     "Checkpoints",
     "Collection",
     "Concatenation",
+    "Engine",
     "Expected",
     "FileOptions",
     "FoundCheckpoint",
@@ -49,15 +51,18 @@ __all__ = [
     "ZooError",
     "ZooWriter",
     "concatenate",
+    "cost",
     "export",
     "fit",
     "import_checkpoints",
     "open",
     "open_checkpoint",
     "read_checkpoint",
+    "replacing",
     "save",
     "sources",
     "split_last",
+    "warn_uncompiled",
     "write_checkpoint",
 ]
 
