@@ -182,14 +182,21 @@ def test_every_door_exports_what_it_lists_and_nothing_private():
             assert not [name for name in names if name.startswith("_")], path
 
 
+def code_tokens(path):
+    """Tokens of code; an f-string is one, as it was to Python before 3.12."""
+    start, end = (getattr(tokenize, f"FSTRING_{part}", None) for part in ("START", "END"))
+    depth = 0
+    for t in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+        depth -= t.type == end
+        if t.type not in SKIPPED and t.type != end and not depth:
+            yield t
+        depth += t.type == start
+
+
 def functions():
     """Name, tokens and arguments of every function; the docstring does not count."""
     for path in FILES:
-        tokens = [
-            t
-            for t in tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
-            if t.type not in SKIPPED
-        ]
+        tokens = list(code_tokens(path))
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) is not None else node.body

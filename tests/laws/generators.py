@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from networks import BY_NAME
 
-from wsl.generative import FitReport, Generator, TrainingMembers
+from wsl.generative import FitReport, Generator, TrainingMembers, is_generator
 from wsl.symmetry import SpecError
 
 NETWORK = BY_NAME["residual"]
@@ -54,7 +54,7 @@ def equal(one, other) -> bool:
 
 def declares_what_it_is(row):
     generator = row.new(2)
-    assert isinstance(generator, Generator)
+    assert is_generator(generator)
     assert generator.conditions == 2
     assert generator.spec == NETWORK.spec
     fields = {field.name for field in dataclasses.fields(TrainingMembers)}

@@ -57,6 +57,7 @@ from wsl.generative.problem import (
     Start,
     TrainingMembers,
     check_needs,
+    is_generator,
 )
 from wsl.generative.starts import (
     INITIALIZERS,
@@ -108,6 +109,7 @@ __all__ = [
     "dispersion_ratio",
     "gaussian_baseline",
     "initialize",
+    "is_generator",
     "judge",
     "leave_one_out",
     "max_iou",

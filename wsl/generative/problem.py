@@ -15,7 +15,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -239,3 +239,13 @@ def reset(model: nn.Module) -> nn.Module:
                 "say with `make` how a new network is built"
             )
     return made
+
+
+def is_generator(made: Any) -> TypeGuard[Generator]:
+    """Whether something has all that a `Generator` declares.
+
+    Python 3.12 and later look past what a module answers for its parts, so that isinstance does not
+    see a submodule that the protocol names.
+    """
+    names = ("needs", "spec", "conditions", "canonicalizer", "fit", "sample", "save", "load")
+    return all(hasattr(made, name) for name in names)

@@ -10,12 +10,12 @@ to generate.
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from wsl.generative.problem import Generator, Initializer, Start
+from wsl.generative.problem import Generator, Initializer, Start, is_generator
 from wsl.generative.starts.initializers import GeneratedStart, starting_weights
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -38,13 +38,15 @@ def initialize(
     for, ValueError when an initialiser lacks what it needs.
     """
     asked = dataclasses.replace(start or Start(model), model=model, seed=seed)
-    if isinstance(method, Generator):
+    if is_generator(method):
         asked = dataclasses.replace(asked, fitted=method, spec=method.spec, condition=condition)
         method = GeneratedStart()
     own = model.state_dict()
     if asked.spec is not None:
         asked.spec.validate(own)
-    drawn = starting_weights(method, asked, 1, generator=torch.Generator().manual_seed(seed))
+    drawn = starting_weights(
+        cast("Initializer", method), asked, 1, generator=torch.Generator().manual_seed(seed)
+    )
     for name, tensor in own.items():
         tensor.copy_(drawn[name][0])
     return model
