@@ -83,8 +83,8 @@ def converted(address: str | None, folder: str | Path) -> Params | None:
     """
     if address is None or not address.startswith("hf:") or not Path(folder).is_dir():
         return None
-    kind = type(resolve(address, meta=True).model)
-    loaded = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)  # pyright: ignore[reportAttributeAccessIssue]
+    kind: Any = type(resolve(address, meta=True).model)
+    loaded = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return from_module(loaded)
 
 
