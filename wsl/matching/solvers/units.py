@@ -4,9 +4,11 @@
 
 A site counts for a group if a layer reads it: a convolution, a product, attention, a recurrent
 layer. That is the value after the nonlinearity where there is one, and each stage of a residual
-stream that some block reads; what a layer reads through pooling or a reshape counts before it.
-Jordan et al. (2023), arXiv 2211.08403, take one site for each group. Every axis but those of the
-units is a sample: members of the batch, positions in space and time, fixed factors of a product.
+stream that some block reads. What a layer reads through a mean over positions, or in another
+layout, counts before it, where there are more samples; a maximum changes what a unit says, and
+counts after it. Jordan et al. (2023), arXiv 2211.08403, take one site for each group. Every axis
+but those of the units is a sample: members of the batch, positions in space and time, fixed factors
+of a product.
 """
 
 from __future__ import annotations
@@ -30,9 +32,8 @@ scaled_dot_product_attention lstm gru rnn_tanh rnn_relu lstm_cell gru_cell
 PASSES = """
 view reshape _unsafe_view flatten unflatten squeeze unsqueeze permute transpose t numpy_T
 movedim contiguous clone alias detach to _to_copy dropout feature_dropout expand select
-slice mean amax max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d
-adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
-adaptive_max_pool2d
+slice mean avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
+adaptive_avg_pool3d
 """
 """Operations that show the same units again, at fewer positions or in another layout."""
 

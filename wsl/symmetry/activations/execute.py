@@ -82,6 +82,8 @@ class _Execution(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule, sites: Sites, visit: Visit | None) -> None:
         super().__init__(module)
+        # What a visitor raises is passed on as it is.
+        self.extra_traceback = False
         self.sites, self.visit = sites, visit
 
     def run_node(self, n: fx.Node) -> Any:
