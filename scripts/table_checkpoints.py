@@ -3,8 +3,9 @@
     python scripts/table_checkpoints.py a.pt b.pt ... --model nets:LeNet --input-shape 2,1,28,28
         --data mnist/ --loss nll_loss --normalize 0.1307,0.3081
 
-A line for each pair: accuracy of the parents, of their mean without alignment, and after weight
-matching; then all of them averaged after alignment to the first.
+A line for each pair: accuracy of the parents, of their mean without alignment, and after matching
+(``--matcher``: weights unless told; activations take ``--inputs-data``, or the training images of
+``--data``); then all of them averaged after alignment to the first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 
 from wsl.cli import checkpoints
-from wsl.cli.choices import add_matcher_arguments, chosen_matcher
+from wsl.cli.choices import add_matcher_arguments, chosen_matcher, with_inputs
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.connectivity import lerp
 from wsl.matching import match
@@ -31,7 +32,8 @@ def main() -> None:
     add_evaluation_arguments(parser)
     options = parser.parse_args()
     torch.set_num_threads(2)
-    loaded, matcher = checkpoints.load(options), chosen_matcher(options)
+    loaded = checkpoints.load(options)
+    matcher = with_inputs(chosen_matcher(options), options, loaded)
     evaluate = scorer(options, loaded)
     if evaluate is None:
         raise SystemExit("give --data or --evaluate")

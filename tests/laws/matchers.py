@@ -7,11 +7,29 @@ hidden layer. An instance that needs inputs or a loss is made with those of such
 import torch
 
 from wsl import params
-from wsl.matching import Match, Matcher, match
+from wsl.matching import MATCHERS, Match, Matcher, match
 from wsl.symmetry import Permutation, PermutationBatch, PermutationSpec
 
 SPEC = PermutationSpec.parse("h = 5\n0.weight: h 3\n0.bias: h\n2.weight: 2 h\n2.bias: 2")
 NEEDS = {"weights", "inputs", "loss"}
+
+
+def model() -> torch.nn.Module:
+    """The module of `network`, whose own weights do not matter."""
+    return torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
+
+
+def made(kind: type) -> Matcher:
+    """An instance of a matcher, with what it needs besides weights for networks of `SPEC`."""
+    if "inputs" in kind.needs:
+        inputs = 3 * torch.randn(400, 3, generator=torch.Generator().manual_seed(9))
+        return kind(inputs, model=model())
+    return kind()
+
+
+def instances() -> dict[str, Matcher]:
+    """Every matcher of the table by its name."""
+    return {name: made(kind) for name, kind in MATCHERS.items()}
 
 
 def weights(seed: int) -> params.Params:

@@ -6,14 +6,13 @@ from typing import ClassVar
 
 import pytest
 import torch
-from laws.matchers import MATCHER_LAWS, SPEC, weights
+from laws.matchers import MATCHER_LAWS, SPEC, instances, weights
 from networks import BY_NAME, NETWORKS
 
 from wsl import params
 from wsl.augment import Alignment, MixUp
 from wsl.generative import Canonicalizer
 from wsl.matching import (
-    MATCHERS,
     ElementRows,
     Match,
     WeightMatching,
@@ -49,7 +48,7 @@ class Exhaustive:
 
 
 ROWS = {
-    **{name: kind() for name, kind in MATCHERS.items()},
+    **instances(),
     "weight, fixed order": WeightMatching(seed=None),
     "weight, from the identity": WeightMatching(anchored=False),
     "exhaustive": Exhaustive(),

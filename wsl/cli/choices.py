@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from wsl.cli.checkpoints import Loaded
+from wsl.cli.evaluation import unlabelled
 from wsl.cli.targets import choose
-from wsl.matching import MATCHERS, Matcher, WeightMatching
+from wsl.matching import MATCHERS, ActivationMatching, Matcher, WeightMatching
+
+M = TypeVar("M")
 
 
 def add_matcher_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +39,25 @@ def chosen_matcher(options: argparse.Namespace) -> Matcher:
     return choose(options.matcher, MATCHERS, what="matcher", trusted=options.trust_config)
 
 
+def with_inputs(matcher: M, options: argparse.Namespace, loaded: Loaded) -> M:
+    """The matcher, with inputs and a network where it needs them and has none.
+
+    The inputs are those of ``--inputs-data``, else of ``--data``, else those of the task that the
+    files name; of a data set with training images, those. Raises `ConfigError` if there are none.
+    """
+    if not isinstance(matcher, ActivationMatching) or matcher.inputs is not None:
+        return matcher
+    model = matcher.model or loaded.network()
+    return dataclasses.replace(matcher, inputs=unlabelled(options, loaded), model=model)
+
+
 def described(options: argparse.Namespace, flag: str) -> dict[str, Any]:
     """The description that a flag gave, for the result file; nothing where it was not given."""
     text = getattr(options, flag)
     if text is None:
         return {}
     is_file = text.endswith((".yaml", ".yml"))
-    return {flag: yaml.safe_load(Path(text).read_text() if is_file else text)}
+    content = yaml.safe_load(Path(text).read_text() if is_file else text)
+    if flag == "matcher" and "activation" in str(content).lower():
+        return {flag: content, "matcher_inputs": options.inputs_data or options.data}
+    return {flag: content}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wsl.cli import checkpoints
-from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described
+from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, with_inputs
 from wsl.cli.evaluation import add_evaluation_arguments, scorer, unlabelled
 from wsl.cli.outputs import check_writable
 from wsl.cli.results import finished, result, write_figure, write_json, write_table
@@ -82,6 +82,7 @@ def _connect(options: argparse.Namespace, matcher: Matcher, head: dict) -> dict:
     score = _scorer(options, loaded)
     resets = options.reset_batch_norm or options.inputs_data
     prepare = resetter(options, loaded) if resets else None
+    matcher = with_inputs(matcher, options, loaded)
     aligned = match(loaded.spec, loaded.a, loaded.b, matcher)(loaded.b)
     how = {"points": options.points, "prepare": prepare}
     paths = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from wsl.cli import checkpoints
-from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described
+from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, with_inputs
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.cli.outputs import beside, check_output, write_result
 from wsl.cli.results import result, write_json, write_with
@@ -23,6 +23,7 @@ def run(arguments: Sequence[str]) -> None:
     matcher, out = chosen_matcher(options), check_output(options.output, folder=True)
     loaded = checkpoints.load(options)
     evaluate = scorer(options, loaded) if options.evaluate or options.data else None
+    matcher = with_inputs(matcher, options, loaded)
     found = match(loaded.spec, loaded.a, loaded.b, matcher)
     aligned = found(loaded.b)
     told = _evidence(options, loaded, found)

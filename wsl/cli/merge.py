@@ -14,7 +14,7 @@ from typing import Any
 
 from wsl import merging
 from wsl.cli import checkpoints
-from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described
+from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, with_inputs
 from wsl.cli.connect import resetter
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.cli.mergeable import check_mergeable
@@ -40,6 +40,8 @@ def run(arguments: Sequence[str]) -> None:
     check_mergeable(loaded)
     evaluate = scorer(options, loaded)
     repair = resetter(options, loaded) if options.reset_batch_norm or options.inputs_data else None
+    if not options.no_match:
+        matcher = with_inputs(matcher, options, loaded)
     merged = _merged(options, loaded, method, matcher=matcher)
     merged = repair(merged) if repair else merged
     head = _head(options, loaded)

@@ -62,8 +62,13 @@ def solve(
 
 
 def check_finite(params: Mapping[str, Tensor], which: str) -> None:
-    """Raise ValueError for NaN, infinity or complex numbers, naming the first such tensor."""
+    """Raise ValueError for NaN, infinity, complex numbers or no values, naming the first tensor."""
     for name, tensor in params.items():
+        if tensor.is_meta:
+            raise ValueError(
+                f"{name}: is on the meta device in '{which}' and has no values; load the weights "
+                "first"
+            )
         if tensor.is_complex():
             raise ValueError(
                 f"{name}: complex weights in '{which}' cannot be matched; pass real and imaginary "

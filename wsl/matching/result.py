@@ -30,9 +30,12 @@ class Match:
     trace: the objective after each sweep, float64, to the rounding of the steps' gains.
     seconds: what the matching took: ``total``, and of that ``assignment`` and ``products``. On an
     accelerator products are counted where their results are awaited.
+    groups: by the name of a group its share of the objective for each of its units and sites, where
+    the matcher can tell: the mean correlation of matched units, for activation matching.
+    notes: by the name of a group what is to be known of how it was matched.
 
     For N stacked checkpoints objective, sweeps and converged are tensors (N,), ``trace`` is
-    (N, sweeps), and an element has a row for each checkpoint.
+    (N, sweeps), the values of ``groups`` are (N,), and an element has a row for each checkpoint.
     """
 
     permutation: Permutation | PermutationBatch
@@ -42,6 +45,8 @@ class Match:
     element: Any = dataclasses.field(default=None, compare=False, repr=False)
     trace: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict, compare=False)
+    groups: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.element is None:
@@ -109,6 +114,11 @@ def stack_matches(found: Sequence[Match]) -> Match:
         element=permutation if plain else elements,
         trace=_stacked_traces([match.trace for match in found]),
         seconds={key: sum(match.seconds.get(key, 0.0) for match in found) for key in keys},
+        groups={
+            name: torch.tensor([match.groups[name] for match in found], dtype=torch.float64)
+            for name in found[0].groups
+        },
+        notes={name: note for match in found for name, note in match.notes.items()},
     )
 
 

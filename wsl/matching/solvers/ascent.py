@@ -216,16 +216,16 @@ def _total(terms: Iterable[Scores]) -> Scores:
 
 
 def _assigned(block: GroupBlock, scores: Scores, rows: Rows, *, odd: bool) -> BlockStep:
-    total, inner = _paired(block, scores)
+    total, inner = paired(block, scores)
     group = assign(total.abs() if odd else total)
     chosen = total.gather(2, group[..., None])[..., 0]
     still = sum(m.diagonal(dim1=1, dim2=2).double().sum(1) for m in scores.values())
     gain = (chosen.abs() if odd else chosen).double().sum(1) - still
     flip = torch.where(chosen < 0, -1.0, 1.0).to(chosen) if odd else None
-    return BlockStep(rows, group, _of_chosen(inner, group), flip, gain.cpu())
+    return BlockStep(rows, group, of_chosen(inner, group), flip, gain.cpu())
 
 
-def _paired(block: GroupBlock, scores: Scores) -> tuple[Tensor, Scores]:
+def paired(block: GroupBlock, scores: Scores) -> tuple[Tensor, Scores]:
     """Scores of the pairs of units, and for each pair the best assignment of its families."""
     n, like = block.size, next(iter(scores.values()))
     total = scores.get(block.group, like.new_zeros(len(like), n, n))
@@ -240,7 +240,7 @@ def _paired(block: GroupBlock, scores: Scores) -> tuple[Tensor, Scores]:
     return total, inner
 
 
-def _of_chosen(inner: Scores, group: Tensor) -> Scores:
+def of_chosen(inner: Scores, group: Tensor) -> Scores:
     """Of the assignments (R, n, n, k) of all pairs those of the chosen ones, (R, n, k)."""
     chosen = group[:, :, None, None]
     return {name: index.take_along_dim(chosen, 2)[:, :, 0] for name, index in inner.items()}
