@@ -1,7 +1,7 @@
 """The symmetry group of an architecture's weights: what it is, its elements, how it is found.
 
     spec/       the specification as a value, its text, and the cut of tensors into pieces
-    elements/   permutations, signs, scales and phases: how they act, and canonical forms
+    elements/   permutations, signs, scales, phases, linear maps and rotations; canonical forms
     discover/   a specification read off a model's exported graph
     verify/     the proof that a specification preserves the function
 
@@ -25,19 +25,25 @@ from wsl.symmetry.discover import SpecWarning, permutation_spec, symmetry_spec
 from wsl.symmetry.elements import (
     CanonicalPhases,
     CanonicalScales,
+    LinearMaps,
     Permutation,
     PermutationBatch,
     Rescaling,
     SignedBatch,
     SymmetryElement,
+    at_place,
     bias_of,
     bias_signs,
     canonical_phases,
     canonical_scales,
     canonical_signs,
+    centred_basis,
+    check_normal,
     check_odd,
     flip_signs,
     gather_rows,
+    heads_of,
+    mixing,
     typical_sizes,
     unit_index,
     with_units,
@@ -74,6 +80,7 @@ from wsl.symmetry.verify import (
     copied,
     verify,
     verify_units,
+    with_rotations,
 )
 
 __all__ = [
@@ -86,6 +93,7 @@ __all__ = [
     "Factor",
     "Group",
     "KeyReport",
+    "LinearMaps",
     "Occurrence",
     "Permutation",
     "PermutationBatch",
@@ -102,12 +110,15 @@ __all__ = [
     "UnitVerification",
     "Verification",
     "Window",
+    "at_place",
     "bias_of",
     "bias_signs",
     "canonical_phases",
     "canonical_scales",
     "canonical_signs",
+    "centred_basis",
     "check_members",
+    "check_normal",
     "check_odd",
     "check_one",
     "copied",
@@ -116,6 +127,8 @@ __all__ = [
     "format_axes",
     "format_axis",
     "gather_rows",
+    "heads_of",
+    "mixing",
     "parse_axes",
     "permutation_spec",
     "pieces",
@@ -126,5 +139,6 @@ __all__ = [
     "verify_units",
     "window_of",
     "windows",
+    "with_rotations",
     "with_units",
 ]
