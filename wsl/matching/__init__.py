@@ -18,13 +18,16 @@ from wsl.matching.distance import aligned_distance, nearest
 from wsl.matching.many import align, check_rows, match_many, mean_of
 from wsl.matching.problem import match
 from wsl.matching.result import ElementRows, Match, Matcher
-from wsl.matching.solvers import WeightMatching, aligned_tensors
+from wsl.matching.solvers import CircuitMatching, WeightMatching, aligned_tensors
 
-MATCHERS: Mapping[str, type] = MappingProxyType({"weight": WeightMatching})
+MATCHERS: Mapping[str, type] = MappingProxyType(
+    {"weight": WeightMatching, "circuits": CircuitMatching}
+)
 """Every matcher by its name on the command line; tests and documentation go through them."""
 
 __all__ = [
     "MATCHERS",
+    "CircuitMatching",
     "ElementRows",
     "Match",
     "Matcher",

@@ -1,11 +1,15 @@
 """Solvers of the matching problem."""
 
 from wsl.matching.solvers.assignment import assign
+from wsl.matching.solvers.circuits import CircuitMatching, best_map, best_rotation
 from wsl.matching.solvers.weight import BUFFERS, WeightMatching, aligned_tensors
 
 __all__ = [
     "BUFFERS",
+    "CircuitMatching",
     "WeightMatching",
     "aligned_tensors",
     "assign",
+    "best_map",
+    "best_rotation",
 ]

@@ -169,7 +169,7 @@ def applied(unit: UnitSymmetry, value: Tensor, x: Tensor) -> Tensor:
     """Matrices (n, n) or (heads, n, n) to units (..., n) or (..., heads, n); rotations likewise."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     if unit.kind == "rotation":
-        real, imaginary = pairs(unit, x.to(dtype))
+        real, imaginary = rotary_pairs(unit, x.to(dtype))
         a, b = value.real.to(real), value.imag.to(real)
         return joined(unit, a * real - b * imaginary, b * real + a * imaginary).to(x)
     matrix = value.to(x.device, dtype)
@@ -178,7 +178,7 @@ def applied(unit: UnitSymmetry, value: Tensor, x: Tensor) -> Tensor:
     return torch.einsum("...hj,hij->...hi", x.to(dtype), matrix).to(x)
 
 
-def pairs(unit: UnitSymmetry, x: Tensor) -> tuple[Tensor, Tensor]:
+def rotary_pairs(unit: UnitSymmetry, x: Tensor) -> tuple[Tensor, Tensor]:
     """Positions (..., n) as real and imaginary parts, (..., n / 2) each."""
     if unit.form == "interleaved":
         return x[..., ::2], x[..., 1::2]
@@ -187,7 +187,7 @@ def pairs(unit: UnitSymmetry, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def joined(unit: UnitSymmetry, real: Tensor, imaginary: Tensor) -> Tensor:
-    """The inverse of `pairs`."""
+    """The inverse of `rotary_pairs`."""
     if unit.form == "interleaved":
         return torch.stack([real, imaginary], -1).flatten(-2)
     return torch.cat([real, imaginary], -1)
