@@ -18,7 +18,13 @@ from wsl.matching.distance import aligned_distance, nearest
 from wsl.matching.many import align, check_rows, match_many, mean_of
 from wsl.matching.problem import match
 from wsl.matching.result import ElementRows, Match, Matcher
-from wsl.matching.solvers import CircuitMatching, WeightMatching, aligned_tensors
+from wsl.matching.solvers import (
+    CircuitMatching,
+    WeightMatching,
+    aligned_tensors,
+    fold_norms,
+    folded_spec,
+)
 
 MATCHERS: Mapping[str, type] = MappingProxyType(
     {"weight": WeightMatching, "circuits": CircuitMatching}
@@ -36,6 +42,8 @@ __all__ = [
     "aligned_distance",
     "aligned_tensors",
     "check_rows",
+    "fold_norms",
+    "folded_spec",
     "match",
     "match_many",
     "mean_of",

@@ -2,6 +2,7 @@
 
 from wsl.matching.solvers.assignment import assign
 from wsl.matching.solvers.circuits import CircuitMatching, best_map, best_rotation
+from wsl.matching.solvers.folded import fold_norms, folded_spec
 from wsl.matching.solvers.weight import BUFFERS, WeightMatching, aligned_tensors
 
 __all__ = [
@@ -12,4 +13,6 @@ __all__ = [
     "assign",
     "best_map",
     "best_rotation",
+    "fold_norms",
+    "folded_spec",
 ]

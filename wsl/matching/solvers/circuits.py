@@ -51,7 +51,7 @@ from wsl.symmetry import (
 )
 
 Gauge = Literal["orthogonal", "general"]
-_SMALLEST_GAIN = 1e-10
+_SMALLEST_GAIN = 1e-7
 """A sweep that lowers the distance by less than this share of the norms is the last one."""
 
 

@@ -76,7 +76,8 @@ class LinearMaps:
         lead = len(self.spec.validate(params))
         moved = {name: params[name] for name in self.spec.axes}
         for unit, value in zip(mixing(self.spec), self.values, strict=True):
-            for place in unit.places:
+            still = torch.equal(value, identity_of(self.spec, unit).to(value.device))
+            for place in () if still else unit.places:
                 act = act_at(self.spec, unit, value, place=place)
                 moved[place.tensor] = act(moved[place.tensor], lead)
         return moved
