@@ -20,10 +20,14 @@ from wsl.matching.problem import match
 from wsl.matching.result import ElementRows, Match, Matcher
 from wsl.matching.solvers import (
     CircuitMatching,
+    ExpertOrder,
+    ExpertView,
     WeightMatching,
     aligned_tensors,
     fold_norms,
     folded_spec,
+    order_by_gates,
+    order_by_grams,
 )
 
 MATCHERS: Mapping[str, type] = MappingProxyType(
@@ -35,6 +39,8 @@ __all__ = [
     "MATCHERS",
     "CircuitMatching",
     "ElementRows",
+    "ExpertOrder",
+    "ExpertView",
     "Match",
     "Matcher",
     "WeightMatching",
@@ -48,4 +54,6 @@ __all__ = [
     "match_many",
     "mean_of",
     "nearest",
+    "order_by_gates",
+    "order_by_grams",
 ]

@@ -82,14 +82,16 @@ def fold_norms(
         for place in norm.readers:
             if norm.shift is not None:
                 _add_shift(spec, folded, place, shift=(norm.shift, lead))
-            _change(spec, folded, place, lambda x, g=gain: x * _over(g, x, lead), lead=lead)
+            act = _acting(spec, place, lambda x, g=gain: x * _over(g, x, lead))
+            folded[place.tensor] = act(folded[place.tensor], lead)
         folded[norm.gain] = torch.full_like(gain, 1 - norm.offset)
     for norm in stream.norms:
         if norm.shift is not None:
             folded[norm.shift] = torch.zeros_like(folded[norm.shift])
     if stream.centred:
         for place in stream.turns.places:
-            _change(spec, folded, place, lambda x: x - x.mean(-1, keepdim=True), lead=lead)
+            act = _acting(spec, place, lambda x: x - x.mean(-1, keepdim=True))
+            folded[place.tensor] = act(folded[place.tensor], lead)
     return folded
 
 
@@ -159,18 +161,13 @@ def _refuse_norm(spec: PermutationSpec, place: Occurrence) -> None:
         )
 
 
-def _change(
-    spec: PermutationSpec,
-    params: Params,
-    place: Occurrence | Place,
-    change: Callable[[Tensor], Tensor],
-    *,
-    lead: int,
-) -> None:
-    group = spec.axes[place.tensor][place.axis][place.segment][place.factor]
-    unit = UnitSymmetry("orthogonal", str(group), (Place(*place[:4]),))
-    act = at_place(spec, unit, change, place=Place(*place[:4]))
-    params[place.tensor] = act(params[place.tensor], lead)
+def _acting(
+    spec: PermutationSpec, place: Place, change: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor, int], Tensor]:
+    """``change`` units (.., n) at a place, as a function of the tensor and its batch axes."""
+    group = str(spec.axes[place.tensor][place.axis][place.segment][place.factor])
+    here = Place(*place[:4])
+    return at_place(spec, UnitSymmetry("orthogonal", group, (here,)), change, place=here)
 
 
 def _over(values: Tensor, like: Tensor, lead: int) -> Tensor:
