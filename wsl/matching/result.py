@@ -30,6 +30,7 @@ class Match:
     trace: the objective after each sweep, float64, to the rounding of the steps' gains.
     seconds: what the matching took: ``total``, and of that ``assignment`` and ``products``. On an
     accelerator products are counted where their results are awaited.
+    losses: the loss at every step, where the element was trained.
 
     For N stacked checkpoints objective, sweeps and converged are tensors (N,), ``trace`` is
     (N, sweeps), and an element has a row for each checkpoint.
@@ -42,6 +43,7 @@ class Match:
     element: Any = dataclasses.field(default=None, compare=False, repr=False)
     trace: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict, compare=False)
+    losses: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.element is None:

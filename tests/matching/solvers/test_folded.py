@@ -99,8 +99,9 @@ def test_planted_turns_heads_and_units_are_undone_together(name):
 def test_turning_comes_closer_than_permutations_of_the_stream():
     spec, model, _ = network("llama")
     a, b = (fold_norms(spec, weights(model, seed)) for seed in (1, 2))
-    turned = match(folded_spec(spec), a, b, CircuitMatching())
-    assert turned.objective > match(spec, a, b, CircuitMatching()).objective
+    few = CircuitMatching(max_sweeps=2)
+    turned = match(folded_spec(spec), a, b, few)
+    assert turned.objective > match(spec, a, b, few).objective
 
 
 def test_leading_axes_are_batch():

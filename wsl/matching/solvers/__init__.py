@@ -5,6 +5,7 @@ from wsl.matching.solvers.circuits import CircuitMatching, best_map, best_rotati
 from wsl.matching.solvers.expert_order import ExpertOrder, order_by_gates, order_by_grams
 from wsl.matching.solvers.experts import ExpertView
 from wsl.matching.solvers.folded import fold_norms, folded_spec
+from wsl.matching.solvers.learned import LearnedMatching
 from wsl.matching.solvers.weight import BUFFERS, WeightMatching, aligned_tensors
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "CircuitMatching",
     "ExpertOrder",
     "ExpertView",
+    "LearnedMatching",
     "WeightMatching",
     "aligned_tensors",
     "assign",

@@ -5,7 +5,7 @@
 
 A softmax does not see what is added to all gates, nor does an expert see the order of its hidden
 units: neither do C and D. <A^T A, A'^T A'> = |A A'^T|^2, so that nothing of the size of the stream
-squared is built. Both costs: arXiv 2509.11348, section 4. They cost O(n^3), where `ExpertView` with
+squared is built. Both costs: arXiv 2509.11348. They cost O(n^3), where `ExpertView` with
 weight matching assigns the units of every pair of experts.
 """
 

@@ -6,7 +6,7 @@
 The network computes what it computed, and is one of the same architecture; what is new is the group
 O(n) of its stream, which the folded specification lists as an orthogonal map. Under a layer norm
 the mean of the stream is seen by nobody: it is taken out of all that writes and reads the stream.
-Ashkboos et al. (2024), section 3, arXiv 2401.15024; for alignment: Theus et al. (2025), arXiv
+Ashkboos et al. (2024), arXiv 2401.15024; for alignment: Theus et al. (2025), arXiv
 2506.22712.
 
 Norms are recognised by the scale of their gain against what reads it. Where a norm feeds the stream

@@ -7,7 +7,7 @@ with X_i, Y_i (n, D) the two ends of a symmetry that acts on the units of head i
 Biases are one more column of their end. Under rotary positions every frequency has a circuit of its
 own, of one complex number for each column. Queries that share a head of keys move inside it: their
 best assignment is found for each pair of heads, and the heads are assigned by what that is worth.
-The Grams: Theus et al. (2025), section 4, arXiv 2506.22712; rotary heads: arXiv 2606.17830.
+The Grams: Theus et al. (2025), arXiv 2506.22712; rotary heads: arXiv 2606.17830.
 
 What stands on the heads without such a symmetry is compared entry by entry, unless it has units in
 a family of its own: that is left out. Everything is measured where the rest of the network stands

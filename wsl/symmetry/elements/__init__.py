@@ -16,7 +16,7 @@ from wsl.symmetry.elements.canonical import (
 )
 from wsl.symmetry.elements.element import SymmetryElement
 from wsl.symmetry.elements.linear import LinearMaps, check_normal, mixing
-from wsl.symmetry.elements.matrices import at_place, centred_basis, heads_of, rotary_pairs
+from wsl.symmetry.elements.matrices import act_at, at_place, centred_basis, heads_of, rotary_pairs
 from wsl.symmetry.elements.permutation import Permutation
 from wsl.symmetry.elements.rescaling import Rescaling
 from wsl.symmetry.elements.signed import SignedBatch, check_odd, flip_signs
@@ -30,6 +30,7 @@ __all__ = [
     "Rescaling",
     "SignedBatch",
     "SymmetryElement",
+    "act_at",
     "at_place",
     "bias_of",
     "bias_signs",
