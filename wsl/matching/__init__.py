@@ -18,17 +18,33 @@ from wsl.matching.distance import aligned_distance, nearest
 from wsl.matching.many import align, check_rows, match_many, mean_of
 from wsl.matching.problem import match
 from wsl.matching.result import ElementRows, Match, Matcher
-from wsl.matching.solvers import ActivationMatching, WeightMatching, aligned_tensors
+from wsl.matching.solvers import (
+    ActivationMatching,
+    CircuitMatching,
+    ExpertOrder,
+    ExpertView,
+    LearnedMatching,
+    WeightMatching,
+    aligned_tensors,
+    fold_norms,
+    folded_spec,
+    order_by_gates,
+    order_by_grams,
+)
 
 MATCHERS: Mapping[str, type] = MappingProxyType(
-    {"weight": WeightMatching, "activation": ActivationMatching}
+    {"weight": WeightMatching, "activation": ActivationMatching, "circuits": CircuitMatching}
 )
 """Every matcher by its name on the command line; tests and documentation go through them."""
 
 __all__ = [
     "MATCHERS",
     "ActivationMatching",
+    "CircuitMatching",
     "ElementRows",
+    "ExpertOrder",
+    "ExpertView",
+    "LearnedMatching",
     "Match",
     "Matcher",
     "WeightMatching",
@@ -36,8 +52,12 @@ __all__ = [
     "aligned_distance",
     "aligned_tensors",
     "check_rows",
+    "fold_norms",
+    "folded_spec",
     "match",
     "match_many",
     "mean_of",
     "nearest",
+    "order_by_gates",
+    "order_by_grams",
 ]

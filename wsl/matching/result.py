@@ -33,6 +33,7 @@ class Match:
     groups: by the name of a group its share of the objective for each of its units and sites, where
     the matcher can tell: the mean correlation of matched units, for activation matching.
     notes: by the name of a group what is to be known of how it was matched.
+    losses: the loss at every step, where the element was trained.
 
     For N stacked checkpoints objective, sweeps and converged are tensors (N,), ``trace`` is
     (N, sweeps), the values of ``groups`` are (N,), and an element has a row for each checkpoint.
@@ -47,6 +48,7 @@ class Match:
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict, compare=False)
     groups: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    losses: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.element is None:

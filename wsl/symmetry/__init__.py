@@ -1,7 +1,7 @@
 """The symmetry group of an architecture's weights: what it is, its elements, how it is found.
 
     spec/       the specification as a value, its text, and the cut of tensors into pieces
-    elements/   permutations, signs, scales and phases: how they act, and canonical forms
+    elements/   permutations, signs, scales, phases, linear maps and rotations; canonical forms
     discover/   a specification read off a model's exported graph
     verify/     the proof that a specification preserves the function
     activations/  the values inside a network: how groups act on them, and a run that stops at them
@@ -27,19 +27,27 @@ from wsl.symmetry.discover import SpecWarning, permutation_spec, symmetry_spec
 from wsl.symmetry.elements import (
     CanonicalPhases,
     CanonicalScales,
+    LinearMaps,
     Permutation,
     PermutationBatch,
     Rescaling,
     SignedBatch,
     SymmetryElement,
+    act_at,
+    at_place,
     bias_of,
     bias_signs,
     canonical_phases,
     canonical_scales,
     canonical_signs,
+    centred_basis,
+    check_normal,
     check_odd,
     flip_signs,
     gather_rows,
+    heads_of,
+    mixing,
+    rotary_pairs,
     typical_sizes,
     unit_index,
     with_units,
@@ -77,6 +85,7 @@ from wsl.symmetry.verify import (
     copied,
     verify,
     verify_units,
+    with_rotations,
 )
 
 __all__ = [
@@ -91,6 +100,7 @@ __all__ = [
     "Factor",
     "Group",
     "KeyReport",
+    "LinearMaps",
     "Occurrence",
     "Permutation",
     "PermutationBatch",
@@ -107,13 +117,17 @@ __all__ = [
     "UnitVerification",
     "Verification",
     "Window",
+    "act_at",
     "activations",
+    "at_place",
     "bias_of",
     "bias_signs",
     "canonical_phases",
     "canonical_scales",
     "canonical_signs",
+    "centred_basis",
     "check_members",
+    "check_normal",
     "check_odd",
     "check_one",
     "copied",
@@ -122,11 +136,14 @@ __all__ = [
     "format_axes",
     "format_axis",
     "gather_rows",
+    "heads_of",
+    "mixing",
     "move_axes",
     "normal_axis",
     "parse_axes",
     "permutation_spec",
     "pieces",
+    "rotary_pairs",
     "symmetry_spec",
     "typical_sizes",
     "unit_index",
@@ -134,5 +151,6 @@ __all__ = [
     "verify_units",
     "window_of",
     "windows",
+    "with_rotations",
     "with_units",
 ]

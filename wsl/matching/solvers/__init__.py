@@ -2,12 +2,27 @@
 
 from wsl.matching.solvers.activation import ActivationMatching
 from wsl.matching.solvers.assignment import assign
+from wsl.matching.solvers.circuits import CircuitMatching, best_map, best_rotation
+from wsl.matching.solvers.expert_order import ExpertOrder, order_by_gates, order_by_grams
+from wsl.matching.solvers.experts import ExpertView
+from wsl.matching.solvers.folded import fold_norms, folded_spec
+from wsl.matching.solvers.learned import LearnedMatching
 from wsl.matching.solvers.weight import BUFFERS, WeightMatching, aligned_tensors
 
 __all__ = [
     "BUFFERS",
     "ActivationMatching",
+    "CircuitMatching",
+    "ExpertOrder",
+    "ExpertView",
+    "LearnedMatching",
     "WeightMatching",
     "aligned_tensors",
     "assign",
+    "best_map",
+    "best_rotation",
+    "fold_norms",
+    "folded_spec",
+    "order_by_gates",
+    "order_by_grams",
 ]

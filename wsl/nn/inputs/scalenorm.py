@@ -34,7 +34,7 @@ class UnitNormalizer(nn.Module):
             place.tensor for unit in spec.units if unit.kind == "sign" for place in unit.places
         }
         self.moved = {
-            place.tensor for unit in spec.units if unit.kind != "linear" for place in unit.places
+            place.tensor for unit in spec.units if not unit.mixes for place in unit.places
         }
         self.fit(dict.fromkeys(spec.axes, (0.0, 1.0)))
 

@@ -8,8 +8,8 @@ shifts. In a product ``(r @ h)(theta) = r(h(theta))`` scales and signs multiply,
     k = k_r + sign_r k_h
 
 since a sign also flips a shift. It preserves the function that the network computes if the
-specification does (`verify_units`). Products agree with composition to rounding. A linear symmetry
-is declared in the specification, but has no element here.
+specification does (`verify_units`). Products agree with composition to rounding. What mixes units
+by matrices is `LinearMaps`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOST_TURNS = 4
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rescaling:
-    """``values[i]`` belongs to the i-th unit symmetry that is not linear.
+    """``values[i]`` belongs to the i-th unit symmetry that does not mix units.
 
     It has shape (size,), or (size of per, size) for a family: factors s > 0 of a scale or -1 and 1
     of a sign, float64, or numbers k of half turns of a phase, int64. Raises `SpecError` otherwise.
@@ -148,6 +148,16 @@ class Rescaling:
 
         return self._map(moved, self.values)
 
+    def factors_at(self, place: Place) -> Tensor | None:
+        """By what the units of a place are multiplied, float64; None where they are not."""
+        found: Tensor | None = None
+        for unit, value in zip(_acting(self.spec), self.values, strict=True):
+            for here in unit.places:
+                if here[:4] == place[:4] and unit.kind != "phase":
+                    factor = value**here.exponent
+                    found = factor if found is None else found * factor
+        return found
+
     def _turned(self, phase: UnitSymmetry) -> Tensor:
         """The sign, as an integer, that this element gives to what the phase shifts."""
         shifts = {place[:4] for place in phase.places if place.exponent > 0}
@@ -193,7 +203,7 @@ class Rescaling:
 
 def _acting(spec: PermutationSpec) -> tuple[UnitSymmetry, ...]:
     """The unit symmetries that have elements: scales, signs and phases."""
-    return tuple(unit for unit in spec.units if unit.kind != "linear")
+    return tuple(unit for unit in spec.units if not unit.mixes)
 
 
 def _shape_of(spec: PermutationSpec, unit: UnitSymmetry) -> tuple[int, ...]:

@@ -100,7 +100,7 @@ def _with_groups(parts: Parts, new: Mapping[str, str]) -> Parts:
         for group in parts.declared
     )
     annotations = tuple((name, _renamed_axes(axes, new)) for name, axes in parts.annotations)
-    units = tuple(dataclasses.replace(unit, group=new[unit.group]) for unit in parts.units)
+    units = tuple(dataclasses.replace(unit, group=new.get(unit.group, "")) for unit in parts.units)
     return Parts(declared, annotations, parts.pinned, units)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from wsl.symmetry.spec.grammar import Atom, Axes, Axis, Segment, SpecError
-from wsl.symmetry.spec.units import UnitSymmetry, check_units
+from wsl.symmetry.spec.units import UnitSymmetry, check_rotations, check_units
 
 Annotations = tuple[tuple[str, Axes], ...]
 """The axes of each tensor, by name, in state-dict order."""
@@ -101,6 +101,7 @@ def check(parts: Parts) -> None:
         if group.size < 1:
             raise SpecError(f"group '{group.name}' has size 0; a group needs at least one element")
     check_units(parts.units, _places(parts))
+    check_rotations(parts.units, parts.axes, parts.per)
 
 
 def _places(parts: Parts) -> dict[str, set[Occurrence]]:

@@ -7,13 +7,23 @@ It assigns an exponent e to every place (tensor, axis, segment, factor) where th
     sign    s_i in {-1, 1}                 odd functions
     scale   s_i > 0                        positively homogeneous functions
     phase   s_i = (-1)^{k_i}, k_i integer  sin(z + k pi) = (-1)^k sin z
-    linear  s in GL(size)                  declared, not yet an element
 
 with one s_i for every unit i, or for every head and unit of a family. A phase shifts by k_i pi /
-omega where e > 0 and flips elsewhere; a linear s acts where e = 1, its inverse transpose where
-e = -1. The constant c is zero but where the network adds one to the parameter before it uses it,
-like the epsilon of a batch norm. Signs: Chen, Lu & Hecht-Nielsen (1993). Scales: Neyshabur et al.
-(2015), arXiv 1506.02617.
+omega where e > 0 and flips elsewhere. Other symmetries mix the units by one matrix s, or by one for
+every head: s acts where e = 1, its inverse transpose where e = -1.
+
+    linear      s in GL(size)              products along the units, such as scores of attention
+    rotation    s = diag(c_1, .., c_size/2), c_f complex and not 0: rotary embeddings
+    orthogonal  s in O(size)               streams that are only normed; centred: s 1 = 1
+
+A rotation acts on a fixed factor of an axis, whose positions are taken in pairs as real and
+imaginary parts, and ``group`` names the heads that have numbers of their own, or is empty. Its form
+is ``half`` where pairs are (j, j + size/2), ``interleaved`` where they are (2j, 2j + 1). Su et al.
+(2021), section 3.2, arXiv 2104.09864.
+
+The constant c is zero but where the network adds one to the parameter before it uses it, like the
+epsilon of a batch norm. Signs: Chen, Lu & Hecht-Nielsen (1993). Scales: Neyshabur et al. (2015),
+arXiv 1506.02617.
 
 It is a value, equal to what its own text parses to. A place is ``tensor[axis]`` or
 ``tensor[axis,segment,factor]``, with ``^e`` and ``+c`` where e is not 1 and c not 0; after '/'
@@ -22,6 +32,8 @@ exponents are negative:
     scale h1: 0.weight[0] 0.bias[0] / 2.weight[1]
     scale c1: conv.weight[0] bn.running_mean[0] bn.running_var[0]^2+1e-05
     phase h1 omega 30: 0.bias[0] / 2.weight[1]
+    rotation head half: q.weight[0,0,1] / k.weight[0,0,1]
+    orthogonal h1 centred: emb.weight[1] out.weight[1]
 
 It says nothing of whether the symmetry holds: see `symmetry_spec` and `verify_units`.
 """
@@ -33,10 +45,18 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from wsl.symmetry.spec.grammar import NAME, SpecError
+from wsl.symmetry.spec.grammar import NAME, Axes, SpecError
 
-KINDS = ("scale", "sign", "phase", "linear")
-_HEAD = re.compile(rf"({'|'.join(KINDS)})\s+({NAME})(?:\s+omega\s+(\S+))?\s*:\s*(.*)$")
+MIXING = ("linear", "rotation", "orthogonal")
+"""Kinds that mix units by matrices; the others act on each unit by itself."""
+KINDS = ("scale", "sign", "phase", *MIXING)
+FORMS = {"rotation": ("half", "interleaved"), "orthogonal": ("", "centred")}
+"""The forms of a kind; all others have none."""
+_FORM = "half|interleaved|centred"
+_HEAD = re.compile(
+    rf"({'|'.join(KINDS)})(?:\s+(?!(?:{_FORM})\s*:)({NAME}))?"
+    rf"(?:\s+omega\s+(\S+)|\s+({_FORM}))?\s*:\s*(.*)$"
+)
 _PLACE = re.compile(
     r"\s*(?:(/)(?=\s)|(.+?)\[(\d+)(?:,(\d+),(\d+))?\](?:\^(\d+))?(?:\+(\S+))?(?=\s|$))"
 )
@@ -68,14 +88,16 @@ class Place(NamedTuple):
 class UnitSymmetry:
     """One symmetry of the units of ``group``; ``omega`` is given for phases only.
 
-    Places with e > 0 are kept before the others. Raises `SpecError` for an unknown kind, no places,
-    an exponent of zero, or one other than 1 or -1 where signs or matrices act.
+    ``form`` is that of a rotation or an orthogonal map. Places with e > 0 are kept before the
+    others. Raises `SpecError` for an unknown kind or form, no places, an exponent of zero, or one
+    other than 1 or -1 where signs or matrices act.
     """
 
     kind: str
     group: str
     places: tuple[Place, ...]
     omega: float | None = None
+    form: str = ""
 
     def __post_init__(self) -> None:
         places = tuple(sorted(self.places, key=lambda place: place.exponent < 0))
@@ -85,6 +107,7 @@ class UnitSymmetry:
                 f"'{self.kind}' is no kind of unit symmetry; they are {', '.join(KINDS)}"
             )
         self._check_exponents()
+        self._check_form()
         if (self.kind == "phase") != (self.omega is not None and self.omega > 0):
             raise SpecError(
                 f"{self.kind} {self.group}: 'omega' is the positive frequency of a phase, and of "
@@ -95,7 +118,7 @@ class UnitSymmetry:
 
     def _check_exponents(self) -> None:
         exponents = {place.exponent for place in self.places}
-        allowed = {"scale": exponents - {0}, "sign": {1}}.get(self.kind, {1, -1})
+        allowed = {"scale": exponents - {0}, "sign": {1}, "orthogonal": {1}}.get(self.kind, {1, -1})
         if not self.places or not exponents <= allowed:
             needed = "other than 0" if self.kind == "scale" else sorted(allowed)
             raise SpecError(
@@ -103,12 +126,24 @@ class UnitSymmetry:
                 f"exponents {needed}"
             )
 
+    def _check_form(self) -> None:
+        forms = FORMS.get(self.kind, ("",))
+        if self.form not in forms:
+            named = " or ".join(repr(form) for form in forms)
+            raise SpecError(f"{self.kind} {self.group}: its form is {named}, not '{self.form}'")
+        if not self.group and self.kind != "rotation":
+            raise SpecError(f"{self.kind}: the group whose units it acts on is missing")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether it mixes units by matrices, and does not act on each by itself."""
+        return self.kind in MIXING
+
     @property
     def head(self) -> str:
-        """The text before the colon: kind, group, frequency."""
-        return f"{self.kind} {self.group}" + (
-            "" if self.omega is None else f" omega {_number(self.omega)}"
-        )
+        """The text before the colon: kind, group, frequency, form."""
+        omega = "" if self.omega is None else f"omega {_number(self.omega)}"
+        return " ".join(word for word in (self.kind, self.group, omega, self.form) if word)
 
     def __str__(self) -> str:
         sides = [
@@ -126,8 +161,9 @@ class UnitSymmetry:
                 f"'{text.strip()}': expected 'KIND GROUP: places', where KIND is one of "
                 f"{', '.join(KINDS)}"
             )
-        kind, group, omega, places = found.groups()
-        return cls(kind, group, tuple(_places(places)), None if omega is None else _float(omega))
+        kind, group, omega, form, places = found.groups()
+        frequency = None if omega is None else _float(omega)
+        return cls(kind, group or "", tuple(_places(places)), frequency, form or "")
 
 
 def is_unit_line(line: str) -> bool:
@@ -178,10 +214,11 @@ def check_units(
     """
     offsets: dict[str, float] = {}
     for unit in units:
-        if unit.group not in occurrences:
+        if unit.group and unit.group not in occurrences:
             raise SpecError(f"{unit.head}: there is no group '{unit.group}'")
         for place in unit.places:
-            if place[:4] not in occurrences[unit.group]:
+            # A rotation acts on fixed factors: `check_rotations`.
+            if unit.kind != "rotation" and place[:4] not in occurrences[unit.group]:
                 raise SpecError(f"{unit.head}: '{place}' is not a place where '{unit.group}' acts")
             # Actions on one tensor commute only around one common fixed point -c.
             if offsets.setdefault(place.tensor, place.offset) != place.offset:
@@ -213,6 +250,42 @@ def clashes(phase: UnitSymmetry, units: Sequence[UnitSymmetry]) -> Iterator[Unit
     for unit in units:
         here = {place[:4] for place in unit.places if place.tensor in tensors}
         own = unit is phase or (unit.kind == "sign" and unit.group == phase.group)
-        # A linear symmetry has no elements, so nothing has to be composed with it.
-        if here and unit.kind != "linear" and not (own and here == shifted):
+        # Matrices are composed with nothing but what acts on their own places.
+        if here and not unit.mixes and not (own and here == shifted):
             yield unit
+
+
+def check_rotations(
+    units: Sequence[UnitSymmetry], axes: Mapping[str, Axes], per: Mapping[str, str | None]
+) -> None:
+    """Raise `SpecError` unless rotations act on fixed factors of one even size, behind their heads.
+
+    ``axes`` are those of every tensor, ``per`` the group that each group is a family of.
+    """
+    for unit in units:
+        if unit.kind == "rotation":
+            sizes = {_rotary_size(unit, place, axes) for place in unit.places}
+            if len(sizes) > 1 or any(size % 2 for size in sizes):
+                raise SpecError(
+                    f"{unit.head}: acts on factors of sizes {sorted(sizes)}; they must be even and "
+                    "equal"
+                )
+            if unit.group and per[unit.group] is not None:
+                raise SpecError(f"{unit.head}: its heads are a family; name '{per[unit.group]}'")
+
+
+def _rotary_size(unit: UnitSymmetry, place: Place, axes: Mapping[str, Axes]) -> int:
+    try:
+        term = axes[place.tensor][place.axis][place.segment]
+        size = term[place.factor]
+    except (KeyError, IndexError):
+        raise SpecError(f"{unit.head}: '{place}' is no place of a tensor") from None
+    if not isinstance(size, int):
+        raise SpecError(
+            f"{unit.head}: '{place}' is group '{size}'; a rotation acts on a fixed factor"
+        )
+    if unit.group and unit.group not in term[: place.factor]:
+        raise SpecError(
+            f"{unit.head}: '{unit.group}' must stand before '{place}' in the same product"
+        )
+    return size

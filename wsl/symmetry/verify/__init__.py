@@ -3,6 +3,7 @@
 from wsl.symmetry.verify.calls import tensors_of
 from wsl.symmetry.verify.copies import copied
 from wsl.symmetry.verify.evidence import UnitVerification, Verification
+from wsl.symmetry.verify.rotations import with_rotations
 from wsl.symmetry.verify.units import verify_units
 from wsl.symmetry.verify.verify import Checks, verify
 
@@ -14,4 +15,5 @@ __all__ = [
     "tensors_of",
     "verify",
     "verify_units",
+    "with_rotations",
 ]

@@ -2,10 +2,10 @@
 
     error(r) = || f_{r.theta}(x) - f_theta(x) || / || f_theta(x) ||
 
-for random weights, as for permutations, and a random element of each symmetry alone, linear ones
-included; then for a random element of permutations, scales, signs and phases together. The negative
-control leaves one place of a symmetry untouched, one after the other: it must break the function,
-or else that place did not need to take part.
+for random weights, as for permutations, and a random element of each symmetry alone, linear maps
+and rotations included; then for a random element of permutations, scales, signs and phases
+together. The negative control leaves one place of a symmetry untouched, one after the other: it
+must break the function, or else that place did not need to take part.
 
 It tells whether what is listed is a symmetry, not whether all are listed. Unit symmetries are
 measured in evaluation mode: in training a batch norm adds its epsilon to another variance.
@@ -21,13 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from wsl.params import Params
-from wsl.symmetry.elements import Rescaling, SymmetryElement
+from wsl.symmetry.elements import LinearMaps, Rescaling, SymmetryElement
 from wsl.symmetry.spec import Occurrence, PermutationSpec, Place, SpecError, UnitSymmetry
 from wsl.symmetry.verify.calls import Example
 from wsl.symmetry.verify.controls import BROKEN, sharing
 from wsl.symmetry.verify.evidence import UnitVerification
 from wsl.symmetry.verify.function import Function
-from wsl.symmetry.verify.linear import act_linearly, random_matrices
 
 Action = Callable[[Mapping[str, Tensor]], Params]
 
@@ -67,11 +66,11 @@ def measure_units(
     do not preserve the function. Linear maps always are, since they are not part of that element.
     """
     generator = torch.Generator().manual_seed(f.seed)
-    measure = _Measure(f, examples)
+    measure = Measure(f, examples)
     measure.draw(generator)
     whole = measure.error(SymmetryElement.random(spec, generator))
     one_by_one = alone or not whole <= tolerance
-    units = [unit for unit in spec.units if one_by_one or unit.kind == "linear"]
+    units = [unit for unit in spec.units if one_by_one or unit.mixes]
     errors = tuple((unit, measure.error(_random_element(spec, unit, generator))) for unit in units)
     evidence = UnitVerification(whole, errors, tolerance)
     if not evidence.ok:
@@ -80,7 +79,7 @@ def measure_units(
     return dataclasses.replace(evidence, loose=loose)
 
 
-class _Measure:
+class Measure:
     """A network at random weights, and its error at others."""
 
     def __init__(self, f: Function, examples: Sequence[Example]) -> None:
@@ -124,9 +123,8 @@ def _random_element(
 ) -> Action:
     """A random element of one symmetry, other than the identity; odd phases, so that signs flip."""
     single = dataclasses.replace(spec, units=(unit,))
-    if unit.kind == "linear":
-        matrices = random_matrices(spec, unit, generator)
-        return lambda theta: act_linearly(single, unit, matrices, params=theta)
+    if unit.mixes:
+        return LinearMaps.random(single, generator)
     random = _random_other(single, generator)
     return random if unit.kind != "phase" else Rescaling(single, (random.values[0] | 1,))
 
@@ -140,7 +138,7 @@ def _random_other(single: PermutationSpec, generator: torch.Generator) -> Rescal
 
 
 def _loose(
-    spec: PermutationSpec, measure: _Measure, generator: torch.Generator
+    spec: PermutationSpec, measure: Measure, generator: torch.Generator
 ) -> Iterator[tuple[UnitSymmetry, Place]]:
     """Places that a symmetry does not need, at two draws of the weights.
 

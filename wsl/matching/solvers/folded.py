@@ -1,0 +1,199 @@
+"""The norms of a residual stream folded into what reads it, so that the stream may turn.
+
+    W diag(g) norm(x) + W s + b          gain g := 1, shift s := 0, W := W diag(g), b := b + W s
+    norm(O x) = O norm(x)                for O in O(n); for a layer norm, which centres x, O 1 = 1
+
+The network computes what it computed, and is one of the same architecture; what is new is the group
+O(n) of its stream, which the folded specification lists as an orthogonal map. Under a layer norm
+the mean of the stream is seen by nobody: it is taken out of all that writes and reads the stream.
+Ashkboos et al. (2024), arXiv 2401.15024; for alignment: Theus et al. (2025), arXiv
+2506.22712.
+
+Norms are recognised by the scale of their gain against what reads it. Where a norm feeds the stream
+itself (norms after the sum) or a tensor that also writes it (tied weights), there is no such scale,
+and folding is refused. A gain of 0 is folded too, but cannot be had back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from wsl.params import Params
+from wsl.symmetry import (
+    Occurrence,
+    PermutationSpec,
+    Place,
+    SpecError,
+    UnitSymmetry,
+    at_place,
+    window_of,
+)
+
+_SHIFTS = ("bias", "beta", "shift")
+
+
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """A norm's gain and shift, and where its output is read. The gain is stored less ``offset``."""
+
+    gain: str
+    shift: str | None
+    offset: float
+    readers: tuple[Place, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A residual stream: its group, its norms, and where else its units stand.
+
+    centred: whether its norms take out the mean, as layer norms do.
+    """
+
+    group: str
+    norms: tuple[Norm, ...]
+    writers: tuple[Occurrence, ...]
+    centred: bool
+
+    @property
+    def turns(self) -> UnitSymmetry:
+        """The orthogonal map that the stream allows once its norms are folded."""
+        readers = (place for norm in self.norms for place in norm.readers)
+        places = [Place(*place[:4]) for place in (*self.writers, *readers)]
+        form = "centred" if self.centred else ""
+        return UnitSymmetry("orthogonal", self.group, tuple(places), form=form)
+
+
+def fold_norms(
+    spec: PermutationSpec, params: Mapping[str, Tensor], group: str | None = None
+) -> Params:
+    """Weights of the same function whose norms have gain 1 and no shift; leading axes are batch.
+
+    ``group`` is that of the stream, by default the one with most norms. Raises `SpecError` as
+    `folded_spec` does, and where a shift meets a reader without a bias.
+    """
+    stream, lead = stream_of(spec, group), len(spec.validate(params))
+    folded = {name: params[name] for name in spec.axes}
+    for norm in stream.norms:
+        gain = folded[norm.gain] + norm.offset
+        for place in norm.readers:
+            if norm.shift is not None:
+                _add_shift(spec, folded, place, shift=(norm.shift, lead))
+            act = _acting(spec, place, lambda x, g=gain: x * _over(g, x, lead))
+            folded[place.tensor] = act(folded[place.tensor], lead)
+        folded[norm.gain] = torch.full_like(gain, 1 - norm.offset)
+    for norm in stream.norms:
+        if norm.shift is not None:
+            folded[norm.shift] = torch.zeros_like(folded[norm.shift])
+    if stream.centred:
+        for place in stream.turns.places:
+            act = _acting(spec, place, lambda x: x - x.mean(-1, keepdim=True))
+            folded[place.tensor] = act(folded[place.tensor], lead)
+    return folded
+
+
+def folded_spec(spec: PermutationSpec, group: str | None = None) -> PermutationSpec:
+    """The specification of weights that `fold_norms` returns: the stream turns as a whole.
+
+    Scales and signs of its units are gone, since gains are 1. Raises `SpecError` for a stream
+    without norms, and for a norm that cannot be folded.
+    """
+    stream = stream_of(spec, group)
+    kept = tuple(unit for unit in spec.units if unit.group != stream.group)
+    return dataclasses.replace(spec, units=(*kept, stream.turns))
+
+
+def stream_of(spec: PermutationSpec, group: str | None = None) -> Stream:
+    """The stream of a group, by default the one with most norms; errors as `folded_spec`."""
+    norms: dict[str, list[Norm]] = {}
+    for unit in spec.units:
+        if norm := _norm(spec, unit):
+            norms.setdefault(unit.group, []).append(norm)
+    if not norms or (group is not None and group not in norms):
+        raise SpecError(
+            f"{group or 'no group'}: no norm whose gain can be folded; take the specification from "
+            "symmetry_spec, which lists scales"
+        )
+    chosen = group or max(norms, key=lambda name: len(norms[name]))
+    own = norms[chosen]
+    inside = {name for norm in own for name in (norm.gain, norm.shift)}
+    read = {place[:4] for norm in own for place in norm.readers}
+    writers = [
+        place
+        for place in spec.occurrences(chosen)
+        if place.tensor not in inside and place[:4] not in read
+    ]
+    for place in writers:
+        _refuse_norm(spec, place)
+    signs = [unit for unit in spec.units if unit.kind == "sign" and unit.group == chosen]
+    signed = {place[:4] for unit in signs for place in unit.places}
+    centred = not any(place[:4] in signed for place in writers)
+    return Stream(chosen, tuple(own), tuple(writers), centred)
+
+
+def _norm(spec: PermutationSpec, unit: UnitSymmetry) -> Norm | None:
+    """The norm that a scale belongs to: vectors alone on one side, their readers on the other."""
+    above = [place for place in unit.places if place.exponent > 0]
+    below = tuple(place for place in unit.places if place.exponent < 0)
+    vectors = all(len(spec.axes[place.tensor]) == 1 for place in above)
+    matrices = all(len(spec.axes[place.tensor]) > 1 for place in below)
+    if unit.kind != "scale" or not (above and below and vectors and matrices):
+        return None
+    shifts = [p.tensor for p in above if p.tensor.rpartition(".")[2] in _SHIFTS]
+    gains = [place for place in above if place.tensor not in shifts]
+    if len(gains) != 1 or len(shifts) > 1 or any(abs(p.exponent) != 1 for p in unit.places):
+        return None
+    return Norm(gains[0].tensor, shifts[0] if shifts else None, gains[0].offset, below)
+
+
+def _refuse_norm(spec: PermutationSpec, place: Occurrence) -> None:
+    """Vectors of a module without matrices are those of a norm, and should have been folded."""
+    module = place.tensor.rpartition(".")[0]
+    beside = [axes for name, axes in spec.annotations if name.rpartition(".")[0] == module]
+    if module and all(len(axes) == 1 for axes in beside):
+        raise SpecError(
+            f"{place.tensor}: a gain or shift that cannot be folded, since the norm's output is "
+            "also added to the stream, or read by a tensor that writes it (tied weights); match "
+            "this stream by permutations"
+        )
+
+
+def _acting(
+    spec: PermutationSpec, place: Place, change: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor, int], Tensor]:
+    """``change`` units (.., n) at a place, as a function of the tensor and its batch axes."""
+    group = str(spec.axes[place.tensor][place.axis][place.segment][place.factor])
+    here = Place(*place[:4])
+    return at_place(spec, UnitSymmetry("orthogonal", group, (here,)), change, place=here)
+
+
+def _over(values: Tensor, like: Tensor, lead: int) -> Tensor:
+    """Values (*batch, n) such that they broadcast over (*batch, .., n)."""
+    between = [1] * (like.dim() - values.dim())
+    return values.reshape(*values.shape[:lead], *between, values.shape[-1])
+
+
+def _add_shift(
+    spec: PermutationSpec, params: Params, place: Place, *, shift: tuple[str, int]
+) -> None:
+    """Add W s to the bias of a reader W; its gain has not been folded yet."""
+    (name, lead), reader = shift, params[place.tensor]
+    window, axis = window_of(spec, place), place.axis + lead
+    part = reader.narrow(axis, window.start, window.length).unflatten(axis, window.sizes)
+    values = part.movedim(axis + place.factor, -1)
+    added = (values * _over(params[name], values, lead)).sum(-1)
+    beside = [axis + k for k in range(len(window.sizes) - 1)]
+    added = added.sum(beside) if beside else added
+    head, dot, last = place.tensor.rpartition(".")
+    bias = f"{head}{dot}{last.replace('weight', 'bias')}"
+    if bias not in params or bias == place.tensor or params[bias].shape != added.shape:
+        if not bool((params[name] == 0).all()):
+            raise SpecError(
+                f"{name}: the shift cannot be folded into '{place.tensor}', which has no bias of "
+                f"shape {tuple(added.shape)} beside it"
+            )
+        return
+    params[bias] = params[bias] + added
