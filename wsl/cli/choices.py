@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from wsl.cli.targets import choose
-from wsl.matching import MATCHERS, Matcher, WeightMatching
+from wsl.matching import MANY, MATCHERS, ManyMatcher, Matcher, WeightMatching
 
 
 def add_matcher_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,13 @@ def chosen_matcher(options: argparse.Namespace) -> Matcher:
     if options.matcher is None:
         return WeightMatching(seed=options.seed)
     return choose(options.matcher, MATCHERS, what="matcher", trusted=options.trust_config)
+
+
+def chosen_many(options: argparse.Namespace) -> ManyMatcher | None:
+    """The method of ``--match-all``; None where it was not given."""
+    if options.match_all is None:
+        return None
+    return choose(options.match_all, MANY, what="match-all", trusted=options.trust_config)
 
 
 def described(options: argparse.Namespace, flag: str) -> dict[str, Any]:

@@ -15,7 +15,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from wsl.matching.distance import aligned_distance, nearest
-from wsl.matching.many import align, check_rows, match_many, mean_of
+from wsl.matching.many import (
+    MANY,
+    CycleConsistent,
+    JointMatch,
+    ManyMatcher,
+    MergeMany,
+    ToReference,
+    align,
+    check_rows,
+    match_all,
+    match_many,
+    mean_of,
+)
 from wsl.matching.problem import match
 from wsl.matching.result import ElementRows, Match, Matcher
 from wsl.matching.solvers import WeightMatching, aligned_tensors
@@ -24,16 +36,23 @@ MATCHERS: Mapping[str, type] = MappingProxyType({"weight": WeightMatching})
 """Every matcher by its name on the command line; tests and documentation go through them."""
 
 __all__ = [
+    "MANY",
     "MATCHERS",
+    "CycleConsistent",
     "ElementRows",
+    "JointMatch",
+    "ManyMatcher",
     "Match",
     "Matcher",
+    "MergeMany",
+    "ToReference",
     "WeightMatching",
     "align",
     "aligned_distance",
     "aligned_tensors",
     "check_rows",
     "match",
+    "match_all",
     "match_many",
     "mean_of",
     "nearest",
