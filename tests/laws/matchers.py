@@ -4,6 +4,8 @@
 hidden layer. An instance that needs inputs or a loss is made with those of such a network.
 """
 
+import dataclasses
+
 import torch
 
 from wsl import params
@@ -22,6 +24,23 @@ def weights(seed: int) -> params.Params:
 def network(theta: params.Params, x: torch.Tensor) -> torch.Tensor:
     hidden = (x @ theta["0.weight"].T + theta["0.bias"]).relu()
     return hidden @ theta["2.weight"].T + theta["2.bias"]
+
+
+def loss(theta: params.Params, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    return (network(theta, batch[0]) - batch[1]).square().mean()
+
+
+def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What ``weights(0)`` says of some inputs, on which its loss is 0."""
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    return [(x, network(weights(0), x))]
+
+
+def made(kind: type) -> Matcher:
+    """An instance with default settings, and with what it cannot be without."""
+    given = {"loss": loss, "batches": batches()}
+    needed = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
+    return kind(**{name: given[name] for name in needed if name in given})
 
 
 def planted(seed: int) -> tuple[params.Params, params.Params]:

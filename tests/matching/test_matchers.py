@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from laws.matchers import MATCHER_LAWS, SPEC, weights
+from laws.matchers import MATCHER_LAWS, SPEC, made, weights
 from networks import BY_NAME, NETWORKS
 
 from wsl import params
@@ -49,10 +49,10 @@ class Exhaustive:
 
 
 ROWS = {
-    **{name: kind() for name, kind in MATCHERS.items()},
+    **{name: made(kind) for name, kind in MATCHERS.items()},
     "weight, fixed order": WeightMatching(seed=None),
     "weight, from the identity": WeightMatching(anchored=False),
-    "exhaustive": Exhaustive(),
+    "exhaustive, one by one": Exhaustive(),
 }
 
 

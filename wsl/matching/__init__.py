@@ -30,9 +30,22 @@ from wsl.matching.many import (
 )
 from wsl.matching.problem import match
 from wsl.matching.result import ElementRows, Match, Matcher
-from wsl.matching.solvers import WeightMatching, aligned_tensors
+from wsl.matching.solvers import (
+    ExhaustiveMatching,
+    SinkhornMatching,
+    STEMatching,
+    WeightMatching,
+    aligned_tensors,
+)
 
-MATCHERS: Mapping[str, type] = MappingProxyType({"weight": WeightMatching})
+MATCHERS: Mapping[str, type] = MappingProxyType(
+    {
+        "weight": WeightMatching,
+        "exhaustive": ExhaustiveMatching,
+        "ste": STEMatching,
+        "sinkhorn": SinkhornMatching,
+    }
+)
 """Every matcher by its name on the command line; tests and documentation go through them."""
 
 __all__ = [
@@ -40,11 +53,14 @@ __all__ = [
     "MATCHERS",
     "CycleConsistent",
     "ElementRows",
+    "ExhaustiveMatching",
     "JointMatch",
     "ManyMatcher",
     "Match",
     "Matcher",
     "MergeMany",
+    "STEMatching",
+    "SinkhornMatching",
     "ToReference",
     "WeightMatching",
     "align",
