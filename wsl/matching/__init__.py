@@ -37,6 +37,7 @@ from wsl.matching.solvers import (
     WeightMatching,
     aligned_tensors,
 )
+from wsl.matching.wider import Widened, widen, written_axes
 
 MATCHERS: Mapping[str, type] = MappingProxyType(
     {
@@ -63,6 +64,7 @@ __all__ = [
     "SinkhornMatching",
     "ToReference",
     "WeightMatching",
+    "Widened",
     "align",
     "aligned_distance",
     "aligned_tensors",
@@ -72,4 +74,6 @@ __all__ = [
     "match_many",
     "mean_of",
     "nearest",
+    "widen",
+    "written_axes",
 ]
