@@ -37,7 +37,14 @@ from wsl.matching.solvers import (
     WeightMatching,
     aligned_tensors,
 )
-from wsl.matching.wider import Widened, widen, written_axes
+from wsl.matching.wider import (
+    Transported,
+    Widened,
+    deepen,
+    transport,
+    widen,
+    written_axes,
+)
 
 MATCHERS: Mapping[str, type] = MappingProxyType(
     {
@@ -63,17 +70,20 @@ __all__ = [
     "STEMatching",
     "SinkhornMatching",
     "ToReference",
+    "Transported",
     "WeightMatching",
     "Widened",
     "align",
     "aligned_distance",
     "aligned_tensors",
     "check_rows",
+    "deepen",
     "match",
     "match_all",
     "match_many",
     "mean_of",
     "nearest",
+    "transport",
     "widen",
     "written_axes",
 ]

@@ -2,6 +2,8 @@
 
     clusters    which units are merged, and which stay apart
     widen       the wide network of aligned ones
+    transport   a network at another's widths
+    deepen      a residual network with more blocks, which do nothing
 
 >>> import torch, wsl
 >>> spec = wsl.PermutationSpec.parse("h = 2\\nin.weight: h 1\\nout.weight: 1 h")
@@ -13,7 +15,20 @@
 """
 
 from wsl.matching.wider.clusters import Clusters, cluster, unit_features
+from wsl.matching.wider.deepen import deepen
 from wsl.matching.wider.sides import written_axes
+from wsl.matching.wider.transport import Transported, optimal_plan, transport
 from wsl.matching.wider.widen import Widened, widen
 
-__all__ = ["Clusters", "Widened", "cluster", "unit_features", "widen", "written_axes"]
+__all__ = [
+    "Clusters",
+    "Transported",
+    "Widened",
+    "cluster",
+    "deepen",
+    "optimal_plan",
+    "transport",
+    "unit_features",
+    "widen",
+    "written_axes",
+]

@@ -21,17 +21,17 @@ its statistics again wherever units have been merged. Members of families go wit
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from wsl.matching.problem import check_weights
+from wsl.matching.wider.assemble import assembled
 from wsl.matching.wider.clusters import Clusters, cluster, unit_features
-from wsl.matching.wider.sides import axis_written
 from wsl.params import Params
-from wsl.symmetry import PermutationSpec, Piece, SpecError, Window, pieces, windows
+from wsl.symmetry import PermutationSpec, Piece, SpecError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,7 +74,9 @@ def widen(
         for name, share in shares.items()
     }
     wide = _resized(spec, {name: len(found) for name, found in clusters.items()})
-    return Widened(wide, _assembled((spec, wide), networks, clusters, written=written), clusters)
+    value = functools.partial(_piece, networks=networks, clusters=clusters)
+    params = assembled((spec, wide), networks[0], value, written=written)
+    return Widened(wide, params, clusters)
 
 
 def _shares(
@@ -122,44 +124,12 @@ def _resized(spec: PermutationSpec, sizes: Mapping[str, int]) -> PermutationSpec
     return PermutationSpec(declared, spec.annotations)
 
 
-def _assembled(
-    specs: tuple[PermutationSpec, PermutationSpec],
-    networks: Sequence[Mapping[str, Tensor]],
-    clusters: Mapping[str, Clusters],
-    *,
-    written: Mapping[str, int] | None,
-) -> Params:
-    """Every tensor of the wide network, piece by piece; integers are those of the first."""
-    spec, wide = specs
-    found: Params = {
-        name: networks[0][name].new_zeros(shape) for name, shape in wide.shapes.items()
-    }
-    for name, axes in spec.annotations:
-        if not found[name].is_floating_point() and spec.shapes[name] == wide.shapes[name]:
-            found[name] = networks[0][name].clone()
-            continue
-        choices = itertools.product(*(windows(spec, axis) for axis in axes))
-        for choice, new in zip(choices, pieces(wide, (name,)), strict=True):
-            atoms = _written_atoms(choice, axis_written(name, written))
-            value = _piece(Piece.of(name, choice), networks, clusters, written=atoms)
-            window = tuple(slice(start, start + length) for start, length in new.window)
-            lengths = [length for _, length in new.window]
-            found[name][window] = value.reshape(lengths).to(found[name])
-    return found
-
-
-def _written_atoms(choice: Sequence[Window], axis: int) -> range:
-    """The axes of a piece that lie on one axis of its tensor."""
-    first = sum(len(window.atoms) for window in choice[:axis])
-    return range(first, first + len(choice[axis].atoms) if choice else first)
-
-
 def _piece(
     piece: Piece,
+    written: range,
+    *,
     networks: Sequence[Mapping[str, Tensor]],
     clusters: Mapping[str, Clusters],
-    *,
-    written: range,
 ) -> Tensor:
     like = torch.empty(0, dtype=torch.float64, device=networks[0][piece.tensor].device)
     groups = [(k, str(atom)) for k, atom in enumerate(piece.atoms) if atom in clusters]
