@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wsl.cli import main
-from wsl.matching import MATCHERS, WeightMatching, match
+from wsl.matching import MANY, MATCHERS, WeightMatching, match
 from wsl.merging import METHODS
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import read_checkpoint, write_checkpoint
@@ -62,6 +62,18 @@ def test_the_chosen_method_merges_and_is_recorded(pair):
     assert list(written("plain")["config"]) == ["weight", "no_match", "reset_batch_norm", "seed"]
 
 
+def test_all_checkpoints_are_aligned_to_each_other_on_request(pair):
+    files = ["a.safetensors", "b.safetensors", "b.safetensors"]
+    for name in MANY:
+        assert main(["merge", *files, "--match-all", name, "-o", f"{name}.safetensors"]) == 0
+        assert written(name)["config"]["match_all"] == name
+    plain, joint = (read_checkpoint(f"{n}.safetensors")[0] for n in ("to_reference", "merge_many"))
+    assert plain.keys() == joint.keys()
+    more = "merge_many: {seed: 3, max_rounds: 2}"
+    assert main(["merge", *files[:2], "--match-all", more, "-o", "two.safetensors"]) == 0
+    assert written("two")["config"]["match_all"] == {"merge_many": {"seed": 3, "max_rounds": 2}}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -71,6 +83,9 @@ def test_the_chosen_method_merges_and_is_recorded(pair):
         (["merge", "--method", "mean"], "method 'mean' does not exist"),
         (["merge", "--method", "average", "-t", "0.3"], "--weight is of the plain average"),
         (["merge", "--matcher", "weight", "--no-match"], "leave out one"),
+        (["merge", "--match-all", "merge_many", "--no-match"], "leave out one"),
+        (["merge", "--match-all", "merge_many", "--matcher", "weight"], "leave out one"),
+        (["merge", "--match-all", "merge_mani"], "match-all 'merge_mani' does not exist.*merge_m"),
     ],
 )
 def test_what_cannot_be_chosen_is_said_in_one_line(pair, capsys, words, message):

@@ -4,6 +4,8 @@
 hidden layer. An instance that needs inputs or a loss is made with those of such a network.
 """
 
+import dataclasses
+
 import torch
 
 from wsl import params
@@ -19,14 +21,6 @@ def model() -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
 
 
-def made(kind: type) -> Matcher:
-    """An instance of a matcher, with what it needs besides weights for networks of `SPEC`."""
-    if "inputs" in kind.needs:
-        inputs = 3 * torch.randn(400, 3, generator=torch.Generator().manual_seed(9))
-        return kind(inputs, model=model())
-    return kind()
-
-
 def instances() -> dict[str, Matcher]:
     """Every matcher of the table by its name."""
     return {name: made(kind) for name, kind in MATCHERS.items()}
@@ -40,6 +34,26 @@ def weights(seed: int) -> params.Params:
 def network(theta: params.Params, x: torch.Tensor) -> torch.Tensor:
     hidden = (x @ theta["0.weight"].T + theta["0.bias"]).relu()
     return hidden @ theta["2.weight"].T + theta["2.bias"]
+
+
+def loss(theta: params.Params, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    return (network(theta, batch[0]) - batch[1]).square().mean()
+
+
+def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What ``weights(0)`` says of some inputs, on which its loss is 0."""
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    return [(x, network(weights(0), x))]
+
+
+def made(kind: type) -> Matcher:
+    """An instance with default settings, and with what it cannot be without for `SPEC`."""
+    inputs = 3 * torch.randn(400, 3, generator=torch.Generator().manual_seed(9))
+    given = {"loss": loss, "batches": batches(), "inputs": inputs, "model": model()}
+    fields = [f for f in dataclasses.fields(kind) if f.name in given]
+    return kind(
+        **{f.name: given[f.name] for f in fields if f.default in (dataclasses.MISSING, None)}
+    )
 
 
 def planted(seed: int) -> tuple[params.Params, params.Params]:

@@ -51,7 +51,7 @@ ROWS = {
     **instances(),
     "weight, fixed order": WeightMatching(seed=None),
     "weight, from the identity": WeightMatching(anchored=False),
-    "exhaustive": Exhaustive(),
+    "exhaustive, one by one": Exhaustive(),
 }
 
 

@@ -13,11 +13,12 @@ Shamsian et al. (2023, 2024), arXiv 2311.08851, 2402.04081.
 
 from wsl.augment.compose import Augmentation, Compose
 from wsl.augment.inputs import Rotate, Stretch, Translate, first_layer
-from wsl.augment.mixup import Alignment, Mixed, MixUp, ToReference
+from wsl.augment.mixup import Alignment, AlignToReference, Mixed, MixUp, ToReference
 from wsl.augment.noise import Dropout, GaussianNoise, QuantileDropout
 from wsl.augment.symmetries import RandomPermutation
 
 __all__ = [
+    "AlignToReference",
     "Alignment",
     "Augmentation",
     "Compose",

@@ -53,8 +53,8 @@ class MixUp:
 
     alpha: of the Beta distribution of lambda; small values mix little, 1 is uniform.
     move: applied to the batch first, ``(params, generator) -> params``: `RandomPermutation` for
-    randomised MixUp, `ToReference` for aligned MixUp of checkpoints that are new in every batch.
-    For those of one population align once: `Alignment`, and then direct MixUp.
+    randomised MixUp, `AlignToReference` for aligned MixUp of checkpoints that are new in every
+    batch. For those of one population align once: `Alignment`, and then direct MixUp.
     """
 
     alpha: float = 1.0
@@ -81,7 +81,7 @@ class MixUp:
         matcher: Matcher | None = None,
     ) -> MixUp:
         """MixUp of networks that ``matcher`` brings to ``reference`` in every batch."""
-        return cls(alpha, ToReference(spec, reference, matcher))
+        return cls(alpha, AlignToReference(spec, reference, matcher))
 
     def __call__(self, params: Mapping[str, Tensor], generator: torch.Generator) -> Mixed:
         """Mix stacked weights (batch, *shape); integer tensors stay, and so does a single row."""
@@ -97,7 +97,7 @@ class MixUp:
 
 
 @dataclasses.dataclass(frozen=True)
-class ToReference:
+class AlignToReference:
     """An augmentation without chance: every row of a batch is brought to ``reference``."""
 
     spec: PermutationSpec
@@ -107,6 +107,10 @@ class ToReference:
     def __call__(self, params: Mapping[str, Tensor], _: torch.Generator) -> Params:
         """Aligned weights (batch, *shape)."""
         return align(self.spec, params, self.reference, matcher=self.matcher)
+
+
+ToReference = AlignToReference
+"""Its old name, which now is that of a method of `wsl.matching.match_all`."""
 
 
 @dataclasses.dataclass(frozen=True)

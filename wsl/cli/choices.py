@@ -12,7 +12,14 @@ import yaml
 from wsl.cli.checkpoints import Loaded
 from wsl.cli.evaluation import unlabelled
 from wsl.cli.targets import choose
-from wsl.matching import MATCHERS, ActivationMatching, Matcher, WeightMatching
+from wsl.matching import (
+    MANY,
+    MATCHERS,
+    ActivationMatching,
+    ManyMatcher,
+    Matcher,
+    WeightMatching,
+)
 
 M = TypeVar("M")
 
@@ -49,6 +56,13 @@ def with_inputs(matcher: M, options: argparse.Namespace, loaded: Loaded) -> M:
         return matcher
     model = matcher.model or loaded.network()
     return dataclasses.replace(matcher, inputs=unlabelled(options, loaded), model=model)
+
+
+def chosen_many(options: argparse.Namespace) -> ManyMatcher | None:
+    """The method of ``--match-all``; None where it was not given."""
+    if options.match_all is None:
+        return None
+    return choose(options.match_all, MANY, what="match-all", trusted=options.trust_config)
 
 
 def described(options: argparse.Namespace, flag: str) -> dict[str, Any]:

@@ -12,9 +12,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from wsl import merging
+from wsl import matching, merging
 from wsl.cli import checkpoints
-from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, with_inputs
+from wsl.cli.choices import (
+    add_matcher_arguments,
+    chosen_many,
+    chosen_matcher,
+    described,
+    with_inputs,
+)
 from wsl.cli.connect import resetter
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.cli.mergeable import check_mergeable
@@ -22,7 +28,7 @@ from wsl.cli.outputs import beside, check_output, write_result
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError, choose
 from wsl.cli.terminal import numbers, say
-from wsl.matching import Matcher, match
+from wsl.matching import ManyMatcher, Matcher
 from wsl.params import Params
 
 HALF = 0.5
@@ -34,7 +40,7 @@ def run(arguments: Sequence[str]) -> None:
     """Write OUT and OUT.result.json."""
     options = _parser().parse_args(arguments)
     _check(options)
-    matcher, method = chosen_matcher(options), _method(options)
+    matcher, method = chosen_many(options) or chosen_matcher(options), _method(options)
     out = check_output(options.output, folder=True)
     loaded = checkpoints.load(options)
     check_mergeable(loaded)
@@ -72,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
         "'average: {weights: [1, 2]}', or {_target_: package.Class}, or a file .yaml",
     )
     parser.add_argument(
+        "--match-all",
+        metavar="TEXT",
+        help=f"align all to each other and not each to the first: {', '.join(matching.MANY)}, with "
+        "arguments as for --matcher",
+    )
+    parser.add_argument(
         "--no-match", action="store_true", help="average as they are, without alignment"
     )
     parser.add_argument(
@@ -89,6 +101,10 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--weight is of the plain average of two; give weights to the --method")
     if options.matcher is not None and options.no_match:
         raise ConfigError("--matcher says how to align, and --no-match not to; leave out one")
+    if options.match_all is not None and options.no_match:
+        raise ConfigError("--match-all says how to align, and --no-match not to; leave out one")
+    if options.match_all is not None and options.matcher is not None:
+        raise ConfigError("--match-all and --matcher both say how to align; leave out one")
 
 
 def _method(options: argparse.Namespace) -> merging.MergeMethod | None:
@@ -101,6 +117,7 @@ def _head(options: argparse.Namespace, loaded: checkpoints.Loaded) -> dict[str, 
     names = ("weight", "no_match", "reset_batch_norm", "seed")
     kept = {name: getattr(options, name) for name in names}
     kept |= {**described(options, "matcher"), **described(options, "method")}
+    kept |= described(options, "match_all")
     inputs = {chr(ord("a") + i): path for i, path in enumerate(loaded.paths)}
     return result("merge", kept, inputs)
 
@@ -110,12 +127,13 @@ def _merged(
     loaded: checkpoints.Loaded,
     method: merging.MergeMethod | None,
     *,
-    matcher: Matcher,
+    matcher: Matcher | ManyMatcher,
 ) -> Params:
     """Two without a method lie on a line, whose ends are exact; everything else is a method's."""
     spec = None if options.no_match else loaded.spec
     if method is None and len(loaded.members) == 2:
-        b = loaded.b if spec is None else match(spec, loaded.a, loaded.b, matcher)(loaded.b)
+        members = loaded.members
+        b = loaded.b if spec is None else merging.align(spec, members, matcher=matcher)[1]
         return merging.lerp(loaded.a, b, options.weight)
     how = {} if spec is None else {"spec": spec, "matcher": matcher}
     return merging.merge(loaded.members, method or merging.Average(), **how).params

@@ -15,15 +15,30 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from wsl.matching.distance import aligned_distance, nearest
-from wsl.matching.many import align, check_rows, match_many, mean_of
+from wsl.matching.many import (
+    MANY,
+    CycleConsistent,
+    JointMatch,
+    ManyMatcher,
+    MergeMany,
+    ToReference,
+    align,
+    check_rows,
+    match_all,
+    match_many,
+    mean_of,
+)
 from wsl.matching.problem import match
 from wsl.matching.result import ElementRows, Match, Matcher
 from wsl.matching.solvers import (
     ActivationMatching,
     CircuitMatching,
+    ExhaustiveMatching,
     ExpertOrder,
     ExpertView,
     LearnedMatching,
+    SinkhornMatching,
+    STEMatching,
     WeightMatching,
     aligned_tensors,
     fold_norms,
@@ -31,33 +46,64 @@ from wsl.matching.solvers import (
     order_by_gates,
     order_by_grams,
 )
+from wsl.matching.wider import (
+    Transported,
+    Widened,
+    deepen,
+    transport,
+    widen,
+    written_axes,
+)
 
 MATCHERS: Mapping[str, type] = MappingProxyType(
-    {"weight": WeightMatching, "activation": ActivationMatching, "circuits": CircuitMatching}
+    {
+        "weight": WeightMatching,
+        "activation": ActivationMatching,
+        "circuits": CircuitMatching,
+        "exhaustive": ExhaustiveMatching,
+        "ste": STEMatching,
+        "sinkhorn": SinkhornMatching,
+    }
 )
 """Every matcher by its name on the command line; tests and documentation go through them."""
 
 __all__ = [
+    "MANY",
     "MATCHERS",
     "ActivationMatching",
     "CircuitMatching",
+    "CycleConsistent",
     "ElementRows",
+    "ExhaustiveMatching",
     "ExpertOrder",
     "ExpertView",
+    "JointMatch",
     "LearnedMatching",
+    "ManyMatcher",
     "Match",
     "Matcher",
+    "MergeMany",
+    "STEMatching",
+    "SinkhornMatching",
+    "ToReference",
+    "Transported",
     "WeightMatching",
+    "Widened",
     "align",
     "aligned_distance",
     "aligned_tensors",
     "check_rows",
+    "deepen",
     "fold_norms",
     "folded_spec",
     "match",
+    "match_all",
     "match_many",
     "mean_of",
     "nearest",
     "order_by_gates",
     "order_by_grams",
+    "transport",
+    "widen",
+    "written_axes",
 ]

@@ -29,7 +29,7 @@ def match(
 
     Devices and precisions may differ; the work is done on the device of ``a``. Same inputs, same
     result. Raises `SpecError` when the weights do not fit the specification, ValueError when a
-    weight is NaN or infinite.
+    weight is NaN or infinite, is an integer that a group moves, or has no values yet.
     """
     if batch := spec.validate(a):
         raise SpecError(
@@ -41,8 +41,8 @@ def match(
             f"b: has batch axes {tuple(batch)}, but match takes one checkpoint, or one axis with "
             "at least one of them"
         )
-    check_finite(a, "a")
-    check_finite(b, "b")
+    check_weights(spec, a, "a")
+    check_weights(spec, b, "b")
     return solve(spec, a, b, matcher=matcher)
 
 
@@ -59,6 +59,20 @@ def solve(
     if matcher.many or not spec.validate(b):
         return matcher.solve(spec, a, b)
     return stack_matches([matcher.solve(spec, a, row) for row in unstack(b)])
+
+
+def check_weights(spec: PermutationSpec, params: Mapping[str, Tensor], which: str) -> None:
+    """`check_finite`, and ValueError for integers on which a group acts: quantised weights."""
+    check_finite(params, which)
+    moved = {place.tensor for group in spec.groups for place in spec.occurrences(group)}
+    for name in (n for n in params if n in moved):
+        tensor = params[name]
+        if not tensor.is_floating_point() and tensor.dtype != torch.bool:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{name}: {kind} weights in '{which}' cannot be matched, since they mean nothing "
+                "without their scales; dequantise the checkpoint first"
+            )
 
 
 def check_finite(params: Mapping[str, Tensor], which: str) -> None:

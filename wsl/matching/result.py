@@ -23,7 +23,8 @@ class Match:
     """An element that brings b to a: ``found(b)`` is close to a.
 
     permutation: the permutation alone; of N stacked checkpoints a `PermutationBatch`.
-    objective: sum over the matched tensors of <W_a, element.W_b>, summed in float64.
+    objective: sum over the matched tensors of <W_a, element.W_b>, summed in float64; of a matcher
+    that knows a loss, minus the loss half way.
     sweeps: passes over all groups that were made.
     converged: no group alone can be improved any more; False means the limit of sweeps came first.
     element: the whole group element, where signs or scales take part; otherwise the permutation.

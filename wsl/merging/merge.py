@@ -3,21 +3,21 @@
     g_k = argmax_g <theta_1, g.theta_k>          theta = method(g_1.theta_1, ..., g_K.theta_K)
 
 Alignment before the mean: Ainsworth et al. (2023), arXiv 2209.04836. With a base the members are
-aligned to it, since what they have learned is their difference from it. Not done: members are not
-aligned to each other, as `MergeMany` and C2M3 do.
+aligned to it, since what they have learned is their difference from it. A method for many models
+(`wsl.matching.MANY`) aligns the members to each other, and the base with them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from wsl import matching
 from wsl.connectivity import check_alike, reset_batch_norm
-from wsl.matching import Match, Matcher, match
+from wsl.matching import JointMatch, ManyMatcher, Match, Matcher, match, match_all
 from wsl.merging.methods import Average, MergeMethod
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
@@ -33,7 +33,8 @@ class Merged:
     """Merged weights, and a report of how: JSON values only.
 
     The report has ``method`` and ``members`` (their number); ``matcher`` (None without alignment)
-    with ``objective``, ``sweeps`` and ``converged`` of each match; and ``repaired``.
+    with ``objective``, ``sweeps`` and ``converged`` of each match, or of the one joint match; and
+    ``repaired``.
     """
 
     params: Params
@@ -46,14 +47,14 @@ def merge(
     *,
     base: Mapping[str, Tensor] | None = None,
     spec: PermutationSpec | None = None,
-    matcher: Matcher | None = None,
+    matcher: Matcher | ManyMatcher | None = None,
     repair: Repair | None = None,
     data: Batches | None = None,
 ) -> Merged:
     """Merge networks of one architecture by ``method``, the plain `Average` unless told.
 
     spec: align the members first, by ``matcher``, to ``base`` or else to the first of them; without
-    it they are taken as they are.
+    it they are taken as they are. A method of `wsl.matching.MANY` aligns all to each other.
     repair: a module, whose batch-norm statistics are then measured on ``data``, or a function that
     is applied to the result.
     Raises ValueError for members that differ, and for what the method needs and was not given.
@@ -62,14 +63,15 @@ def merge(
     _check(members, method, base=base)
     if spec is None and matcher is not None:
         raise ValueError("merge: a matcher without a spec aligns nothing; give the spec too")
-    found = [] if spec is None else _matches(spec, members, base, matcher=matcher)
-    aligned = [m(theta) if m else dict(theta) for m, theta in zip(found, members, strict=False)]
-    merged = method.solve(aligned or members, base=base)
+    aligned, evidence = members, _evidence([])
+    if spec is not None:
+        aligned, evidence = _aligned(spec, members, base, matcher=matcher)
+    merged = method.solve(aligned, base=base)
     report = {
         "method": repr(method),
         "members": len(members),
         "matcher": None if spec is None else repr(matcher or matching.WeightMatching()),
-        **_evidence([m for m in found if m]),
+        **evidence,
         "repaired": repair is not None,
     }
     return Merged(_repaired(merged, repair, data), report)
@@ -79,11 +81,10 @@ def align(
     spec: PermutationSpec,
     members: Sequence[Mapping[str, Tensor]],
     *,
-    matcher: Matcher | None = None,
+    matcher: Matcher | ManyMatcher | None = None,
 ) -> list[Params]:
     """Every member brought to the first, which stays as it is."""
-    first, *others = members
-    return [dict(first), *matching.align(spec, others, first, matcher=matcher)]
+    return _aligned(spec, members, None, matcher=matcher)[0]
 
 
 def _check(
@@ -103,21 +104,35 @@ def _check(
         check_alike(members[0], other)
 
 
-def _matches(
+def _aligned(
     spec: PermutationSpec,
     members: Sequence[Mapping[str, Tensor]],
     base: Mapping[str, Tensor] | None,
     *,
-    matcher: Matcher | None,
-) -> list[Match | None]:
-    """The match of each member; None for the reference itself, which stays as it is."""
-    if base is not None:
-        return [match(spec, base, member, matcher) for member in members]
-    return [None, *(match(spec, members[0], member, matcher) for member in members[1:])]
+    matcher: Matcher | ManyMatcher | None,
+) -> tuple[list[Params], dict[str, list[Any]]]:
+    """The members brought to the base or the first of them, which stays; and the evidence."""
+    fixed = [] if base is None else [base]
+    first, *others = [*fixed, *members]
+    if matcher is not None and hasattr(matcher, "joint"):
+        # The protocols differ in more than this, but only their names can be asked for.
+        joint = match_all(spec, [first, *others], cast(ManyMatcher, matcher))
+        return joint.beside([first, *others])[len(fixed) :], _joint_evidence(joint)
+    found = [match(spec, first, other, cast(Matcher | None, matcher)) for other in others]
+    moved = [m(theta) for m, theta in zip(found, others, strict=True)]
+    return [dict(first), *moved][len(fixed) :], _evidence(found)
 
 
 def _evidence(found: Sequence[Match]) -> dict[str, list[Any]]:
     return {key: [getattr(m, key) for m in found] for key in ("objective", "sweeps", "converged")}
+
+
+def _joint_evidence(found: JointMatch) -> dict[str, list[Any]]:
+    return {
+        "objective": [found.objective],
+        "sweeps": [found.rounds],
+        "converged": [found.converged],
+    }
 
 
 def _repaired(merged: Params, repair: Repair | None, data: Batches | None) -> Params:

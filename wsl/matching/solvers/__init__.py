@@ -3,19 +3,25 @@
 from wsl.matching.solvers.activation import ActivationMatching
 from wsl.matching.solvers.assignment import assign
 from wsl.matching.solvers.circuits import CircuitMatching, best_map, best_rotation
+from wsl.matching.solvers.exhaustive import ExhaustiveMatching
 from wsl.matching.solvers.expert_order import ExpertOrder, order_by_gates, order_by_grams
 from wsl.matching.solvers.experts import ExpertView
 from wsl.matching.solvers.folded import fold_norms, folded_spec
 from wsl.matching.solvers.learned import LearnedMatching
+from wsl.matching.solvers.sinkhorn import SinkhornMatching
+from wsl.matching.solvers.ste import STEMatching
 from wsl.matching.solvers.weight import BUFFERS, WeightMatching, aligned_tensors
 
 __all__ = [
     "BUFFERS",
     "ActivationMatching",
     "CircuitMatching",
+    "ExhaustiveMatching",
     "ExpertOrder",
     "ExpertView",
     "LearnedMatching",
+    "STEMatching",
+    "SinkhornMatching",
     "WeightMatching",
     "aligned_tensors",
     "assign",

@@ -15,7 +15,7 @@ from typing import overload
 
 from torch import Tensor
 
-from wsl.matching.problem import check_finite, match, solve
+from wsl.matching.problem import check_weights, match, solve
 from wsl.matching.result import Match, Matcher
 from wsl.matching.solvers import WeightMatching
 from wsl.params import Params
@@ -42,8 +42,8 @@ def match_many(
             "reference: has batch axes, but one checkpoint is needed; index or unstack it first"
         )
     check_rows(spec, checkpoints, "checkpoints", one="row")
-    check_finite(reference, "reference")
-    check_finite(checkpoints, "checkpoints")
+    check_weights(spec, reference, "reference")
+    check_weights(spec, checkpoints, "checkpoints")
     chosen = _with_signs(spec, matcher or WeightMatching(seed=None), odd)
     return solve(spec, reference, checkpoints, matcher=chosen)
 

@@ -1,0 +1,204 @@
+"""CycleConsistent: all permutations at once by Frank-Wolfe, each model to a common universe.
+
+    maximise   f(M) = sum_{i<j} <M_i.theta_i, M_j.theta_j>       over doubly stochastic M
+    D_i = argmax_D <df/dM_i, D>  (assignments),   M <- (1-t) M + t D,   t = argmax_{[0, 1]} f
+
+C2M3: Crisostomi et al. (2024), Algorithm 1, arXiv 2405.17897. Three things are done differently.
+The gradient of a model needs only the sum of all, so that an iteration is O(N) and not O(N^2).
+Along a step f is a polynomial, a quartic for weights of layers, whose maximum is found exactly from
+its coefficients without evaluating f (see `relaxed`). And the start is the first model as it is,
+with every other under the mean of all permutations: from a vertex, also from the identity, it ends
+lower.
+The soft permutations are rounded by a last assignment, and then polished by `MergeMany`, which
+ascends the same objective.
+
+Guarantees: elements compose to the identity round any cycle; the relaxed objective never falls; the
+result is not below the models as they are, or as ``start`` aligns them. Models that are permuted
+beforehand are brought together alike, up to ties. Not guaranteed: a global optimum. Two families in
+one product share one gradient, which is then not exact.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from numpy.polynomial import Polynomial
+from torch import Tensor
+
+from wsl.matching.blocks import GroupBlock, plan
+from wsl.matching.many.merge_many import MergeMany
+from wsl.matching.many.relaxed import Gradient, Relaxed, Vertex
+from wsl.matching.many.result import JointMatch, ManyMatcher, pair_objective
+from wsl.matching.solvers import aligned_tensors, assign
+from wsl.params import stack
+from wsl.symmetry import Permutation, PermutationBatch, PermutationSpec
+
+_TIE = 1e-5
+"""The share of the largest gradient by which a vertex must gain more than staying."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CycleConsistent:
+    """Frank-Wolfe on N soft permutations, rounded and polished.
+
+    max_iterations: steps of Frank-Wolfe.
+    tolerance, patience: it stops after ``patience`` steps in a row that each gain less than this
+    share of the objective.
+    start: a method whose permutations are the first iterate, in place of the soft one.
+    polish: ascend model by model after rounding.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    joint: ClassVar[bool] = True
+
+    max_iterations: int = 100
+    tolerance: float = 1e-6
+    patience: int = 3
+    start: ManyMatcher | None = None
+    polish: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_iterations < 0 or self.patience < 1:
+            raise ValueError(
+                f"CycleConsistent: max_iterations is {self.max_iterations} and patience "
+                f"{self.patience}, but at least 0 and 1 are needed"
+            )
+
+    def solve(self, spec: PermutationSpec, models: Sequence[Mapping[str, Tensor]], /) -> JointMatch:
+        """One permutation for each model; see `wsl.matching.match_all`."""
+        began, names = time.perf_counter(), aligned_tensors(models[0])
+        first = [Permutation.identity(spec)] * len(models)
+        if self.start is not None:
+            first = list(self.start.solve(spec, models).permutations)
+        moved = [g(theta) for g, theta in zip(first, models, strict=True)]
+        walk = _Walk(spec, moved, soft=self.start is None)
+        converged = self._walked(walk)
+        second = self._finished(spec, moved, walk.rounded())
+        permutations = [g @ h for g, h in zip(second, first, strict=True)]
+        moved = [g(theta) for g, theta in zip(second, moved, strict=True)]
+        return JointMatch(
+            tuple(permutations),
+            pair_objective(moved, names),
+            len(walk.trace) - 1,
+            converged,
+            trace=torch.tensor(walk.trace, dtype=torch.float64),
+            seconds={**walk.seconds, "total": time.perf_counter() - began},
+        )
+
+    def _walked(self, walk: _Walk) -> bool:
+        """Step until steps gain nothing for a while; False if the limit came first."""
+        idle = 0
+        for _ in range(self.max_iterations):
+            gain = walk.step()
+            idle = idle + 1 if gain <= self.tolerance * abs(walk.trace[-1]) else 0
+            if idle == self.patience or not gain:
+                return True
+        return False
+
+    def _finished(
+        self,
+        spec: PermutationSpec,
+        models: Sequence[Mapping[str, Tensor]],
+        rounded: Sequence[Permutation],
+    ) -> list[Permutation]:
+        """The rounded permutations, polished; none at all where they are worse than that."""
+        names = aligned_tensors(models[0])
+        still = [Permutation.identity(spec)] * len(models)
+        found = list(rounded)
+        moved = [g(theta) for g, theta in zip(found, models, strict=True)]
+        if self.polish:
+            steps = MergeMany(start=None).solve(spec, moved).permutations
+            found = [g @ h for g, h in zip(steps, found, strict=True)]
+            moved = [g(theta) for g, theta in zip(steps, moved, strict=True)]
+        gained = pair_objective(moved, names) - pair_objective(models, names)
+        return found if gained > 0 else still
+
+
+class _Walk:
+    """The relaxed problem, its objective after each step, and where the time went."""
+
+    def __init__(
+        self, spec: PermutationSpec, models: Sequence[Mapping[str, Tensor]], *, soft: bool
+    ) -> None:
+        names = aligned_tensors(models[0])
+        self.spec, self.plan = spec, plan(spec, names)
+        device = models[0][names[0]].device if names else None
+        wide = any(models[0][name].dtype == torch.float64 for name in names)
+        like = torch.empty(0, device=device, dtype=torch.float64 if wide else torch.float32)
+        together = stack([{n: m[n].to(like) for n in names} for m in models])
+        self.count, self.relaxed = len(models), Relaxed(self.plan, together, like)
+        if soft:
+            self.relaxed.soften()
+        self.trace = [self.relaxed.value]
+        self.seconds = {"products": 0.0, "assignment": 0.0}
+
+    def step(self) -> float:
+        """Go to the best point towards the vertices of the gradient; what that gains."""
+        start = time.perf_counter()
+        gradients = self.relaxed.gradients()
+        middle = time.perf_counter()
+        vertices = self._vertices(self._held(gradients))
+        end = time.perf_counter()
+        t, value = _highest(self.relaxed.along(vertices))
+        gain = max(0.0, value - self.trace[-1])
+        if gain:
+            self.relaxed.step(vertices, t)
+        self.trace.append(self.trace[-1] + gain)
+        self.seconds["assignment"] += end - middle
+        self.seconds["products"] += middle - start + time.perf_counter() - end
+        return gain
+
+    def rounded(self) -> list[Permutation]:
+        """The permutations of largest total mass."""
+        indices = {}
+        for vertex in self._vertices(self.relaxed.mass).values():
+            indices.update({name: index.cpu() for name, index in vertex.items()})
+        batch = PermutationBatch(self.spec, {name: indices[name] for name in self.spec.groups})
+        return [batch.element(i) for i in range(self.count)]
+
+    def _held(self, gradients: Mapping[str, Gradient]) -> dict[str, Gradient]:
+        """Gradients in which, of vertices that gain the same, the nearest one is ahead.
+
+        While all other models are soft the first gains the same everywhere, and should stay.
+        """
+        held: dict[str, Gradient] = {}
+        for name, own in gradients.items():
+            reach = {key: _TIE * matrix.abs().amax() for key, matrix in own.items()}
+            held[name] = {k: m + reach[k] * self.relaxed.mass[name][k] for k, m in own.items()}
+        return held
+
+    def _vertices(self, scores: Mapping[str, Gradient]) -> dict[str, Vertex]:
+        return {
+            name: best_vertex(block, scores[name], self.count)
+            for name, block in self.plan.blocks.items()
+        }
+
+
+def best_vertex(block: GroupBlock, scores: Gradient, count: int) -> dict[str, Tensor]:
+    """The permutations of a block with the largest total score, its families by exact pairing."""
+    n = block.size
+    if not scores:
+        every = torch.arange(n).expand(count, n)
+        inner = {name: torch.arange(k).expand(count, n, k) for name, k in block.families}
+        return {block.group: every, **inner}
+    like = next(iter(scores.values()))
+    total, found = scores.get(block.group, like.new_zeros(count, n, n)), {}
+    for name, k in block.families:
+        pairs = scores[name].reshape(count, n, k, n, k).transpose(2, 3)
+        found[name] = assign(pairs)
+        total = total + pairs.gather(4, found[name][..., None]).sum((3, 4))
+    group = assign(total)
+    chosen = group[:, :, None, None]
+    inner = {name: index.take_along_dim(chosen, 2)[:, :, 0] for name, index in found.items()}
+    return {block.group: group, **inner}
+
+
+def _highest(value: Polynomial) -> tuple[float, float]:
+    """Where in [0, 1] the polynomial is largest, and its value there."""
+    roots = value.deriv().roots()
+    inside = [float(r.real) for r in roots if abs(r.imag) < 1e-9 and 0 < r.real < 1]
+    return max(((t, float(value(t))) for t in [0.0, 1.0, *inside]), key=lambda pair: pair[1])

@@ -1,0 +1,194 @@
+"""Bring a network to another's widths by optimal transport of its units.
+
+    T_p = argmin <C_p, T>   over T >= 0 with T 1 = 1/m, T^T 1 = 1/n
+    C_p[b, a] = ||x_b - x_a||^2
+    written along p:  W'[a, .] = n sum_b T[b, a] W[b, .]
+    read along p:     W'[., a] = m sum_b T[b, a] W[., b]
+
+Singh and Jaggi (2020), arXiv 1910.05653: groups are solved one after another from what is fixed or
+already solved, each by the earth mover's distance between uniform masses; with a temperature the
+transport is soft. Their formula divides by the mass of the new units on both sides; here what is
+read divides by that of the old ones, so that every old unit is replaced by a mean of new ones and
+the sum over them keeps its size. For equal widths both are the same, and the transport is an
+assignment.
+
+Guarantees: a network whose units have been split, or only permuted, is brought back exactly. Not
+guaranteed: anything near it. It is a single pass, ``sweeps`` more go over all groups again; use
+`wsl.match` for equal widths. Families are not transported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsl.matching.blocks import plan, unfold
+from wsl.matching.problem import check_weights
+from wsl.matching.solvers import aligned_tensors, assign
+from wsl.matching.wider.assemble import assembled, written_atoms
+from wsl.matching.wider.sides import axis_written
+from wsl.params import Params
+from wsl.symmetry import PermutationSpec, Piece, SpecError, pieces, windows
+
+_LARGEST = 2048
+"""Units up to which an exact transport is an assignment of copies; beyond, a linear program."""
+
+Plans = Mapping[str, Tensor]
+"""The mass that each unit of b sends to each unit of a, (m, n), by group."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Transported:
+    """b at a's widths, and the plans that brought it there."""
+
+    params: Params
+    plans: Plans
+
+
+@torch.no_grad()
+def transport(
+    specs: tuple[PermutationSpec, PermutationSpec],
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    *,
+    temperature: float | None = None,
+    sweeps: int = 0,
+    written: Mapping[str, int] | None = None,
+) -> Transported:
+    """Bring ``b`` to the widths of ``a``; ``specs`` are those of a and b, alike but for sizes.
+
+    temperature: of a soft transport, in units of the mean cost; None is the exact one.
+    sweeps: passes over all groups after the first, in which every weight takes part.
+    written: the axis that a tensor is written along where that is not the first; `written_axes`.
+    Raises `SpecError` for weights that do not fit, annotations that differ, and families.
+    """
+    for which, spec, theta in zip("ab", specs, (a, b), strict=True):
+        if batch := spec.validate(theta):
+            raise SpecError(f"{which}: has batch axes {tuple(batch)}; unstack it first")
+        check_weights(spec, theta, which)
+    _check_alike(*specs)
+    problem = _Problem(specs, a, b, written=written)
+    for name in problem.order:
+        problem.solve(name, temperature=temperature)
+    for _ in range(sweeps):
+        for name in problem.order:
+            problem.solve(name, temperature=temperature)
+    value = functools.partial(_piece, theta=b, plans=problem.plans)
+    moved = assembled((specs[1], specs[0]), b, value, written=written)
+    return Transported(moved, problem.plans)
+
+
+def optimal_plan(cost: Tensor, temperature: float | None = None) -> Tensor:
+    """The transport (m, n) of least cost between uniform masses, exact or soft, in float64."""
+    (m, n), cost = cost.shape, cost.double()
+    if temperature is not None:
+        return _soft_plan(cost / (temperature * cost.mean().clamp(min=1e-30)))
+    if math.lcm(m, n) <= _LARGEST:
+        # Copies of equal mass turn the transport into an assignment, which has an integral optimum.
+        k = math.lcm(m, n)
+        copies = cost.repeat_interleave(k // m, 0).repeat_interleave(k // n, 1)
+        chosen = assign(-copies)
+        flat = torch.arange(k) // (k // m) * n + chosen.cpu() // (k // n)
+        return torch.bincount(flat, minlength=m * n).view(m, n).to(cost) / k
+    return linear_program(cost)
+
+
+def _soft_plan(cost: Tensor, iterations: int = 200) -> Tensor:
+    log = -cost
+    for _ in range(iterations):
+        log = log - log.logsumexp(1, keepdim=True) - math.log(cost.shape[0])
+        log = log - log.logsumexp(0, keepdim=True) - math.log(cost.shape[1])
+    return log.exp()
+
+
+def linear_program(cost: Tensor) -> Tensor:
+    """The same by linear programming, for any sizes."""
+    from scipy import sparse
+    from scipy.optimize import linprog
+
+    m, n = cost.shape
+    rows = sparse.kron(sparse.eye(m), np.ones((1, n)))
+    columns = sparse.kron(np.ones((1, m)), sparse.eye(n))
+    mass = np.concatenate([np.full(m, 1 / m), np.full(n, 1 / n)])
+    matrix = sparse.vstack([rows, columns]).tocsr()
+    flat = cost.flatten().cpu().numpy()
+    found = linprog(flat, A_eq=matrix[:-1], b_eq=mass[:-1], method="highs")
+    return torch.from_numpy(found.x).view(m, n).to(cost)
+
+
+def _check_alike(mine: PermutationSpec, other: PermutationSpec) -> None:
+    if mine.annotations != other.annotations or set(mine.groups) != set(other.groups):
+        raise SpecError("transport: the specifications differ in more than the sizes of groups")
+    if family := next((g.name for g in mine.declared if g.per is not None), None):
+        raise SpecError(f"transport: group '{family}' is a family, which is not transported")
+
+
+class _Problem:
+    """Pieces of both networks, and the plans of the groups that are solved."""
+
+    def __init__(
+        self,
+        specs: tuple[PermutationSpec, PermutationSpec],
+        a: Mapping[str, Tensor],
+        b: Mapping[str, Tensor],
+        *,
+        written: Mapping[str, int] | None,
+    ) -> None:
+        self.specs, self.a, self.b = specs, a, b
+        names = aligned_tensors(a)
+        self.pairs = list(zip(pieces(specs[0], names), pieces(specs[1], names), strict=True))
+        self.written = [_written(specs[1], piece, written) for _, piece in self.pairs]
+        cut = plan(specs[0], names)
+        self.order = cut.order([float(math.prod(piece.shape)) for piece in cut.pieces])
+        self.plans: dict[str, Tensor] = {}
+
+    def solve(self, group: str, *, temperature: float | None) -> None:
+        """The plan of one group, from the pieces whose other axes are fixed or solved."""
+        like = torch.empty(0, device=next(iter(self.a.values())).device)
+        cost = like.new_zeros(self.specs[1].groups[group], self.specs[0].groups[group])
+        for (mine, other), written in zip(self.pairs, self.written, strict=True):
+            known = all(
+                atom == group or atom in self.plans or isinstance(atom, int) for atom in mine.atoms
+            )
+            if group not in mine.atoms or not known:
+                continue
+            rest = {name: p for name, p in self.plans.items() if name != group}
+            theirs = _along(other, other.cut(self.b, like), written, plans=rest)
+            for axis in (i for i, atom in enumerate(mine.atoms) if atom == group):
+                if mine.atoms.count(group) > 1:
+                    continue  # acts twice: its other axis is not in a's width yet
+                x = unfold(mine.cut(self.a, like)[None], (axis,))[0]
+                y = unfold(theirs[None], (axis,))[0]
+                share = 1.0 if axis in written else len(y) / len(x)
+                cost += torch.cdist(share * y, x).square()
+        self.plans[group] = optimal_plan(cost, temperature)
+
+
+def _written(spec: PermutationSpec, piece: Piece, written: Mapping[str, int] | None) -> range:
+    axes = spec.axes[piece.tensor]
+    choice = [
+        next(w for w in windows(spec, axis) if w.start == start)
+        for axis, (start, _) in zip(axes, piece.window, strict=True)
+    ]
+    return written_atoms(choice, axis_written(piece.tensor, written))
+
+
+def _piece(piece: Piece, written: range, *, theta: Mapping[str, Tensor], plans: Plans) -> Tensor:
+    like = torch.empty(0, dtype=torch.float64, device=theta[piece.tensor].device)
+    return _along(piece, piece.cut(theta, like), written, plans=plans)
+
+
+def _along(piece: Piece, tensor: Tensor, written: range, *, plans: Plans) -> Tensor:
+    """A piece of b with every axis whose group has a plan brought to a's width."""
+    for axis, atom in enumerate(piece.atoms):
+        if atom in plans:
+            mass = plans[str(atom)].to(tensor)
+            mass = mass * (mass.shape[1] if axis in written else mass.shape[0])
+            tensor = torch.tensordot(tensor.movedim(axis, -1), mass, 1).movedim(-1, axis)
+    return tensor
