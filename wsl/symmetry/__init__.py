@@ -43,6 +43,7 @@ from wsl.symmetry.elements import (
     with_units,
 )
 from wsl.symmetry.spec import (
+    WRAPPERS,
     Atom,
     Axes,
     Axis,
@@ -77,6 +78,7 @@ from wsl.symmetry.verify import (
 )
 
 __all__ = [
+    "WRAPPERS",
     "Atom",
     "Axes",
     "Axis",

@@ -30,7 +30,12 @@ from wsl.zoo.file import ZooError
 from wsl.zoo.opening import Collection, Concatenation, Resident, Zoo, concatenate, open
 from wsl.zoo.reading import Expected, FoundCheckpoint, fit, open_checkpoint, read_checkpoint
 from wsl.zoo.rows import Checkpoints, Loader, Split, View, split_last
-from wsl.zoo.sources import Imported, ImportOptions, import_checkpoints
+from wsl.zoo.sources import (
+    Imported,
+    ImportOptions,
+    import_architectures,
+    import_checkpoints,
+)
 from wsl.zoo.write import FileOptions, ZooWriter
 
 __all__ = [
@@ -54,6 +59,7 @@ __all__ = [
     "cost",
     "export",
     "fit",
+    "import_architectures",
     "import_checkpoints",
     "open",
     "open_checkpoint",

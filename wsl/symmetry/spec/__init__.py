@@ -10,7 +10,7 @@ from wsl.symmetry.spec.grammar import (
     format_axis,
     parse_axes,
 )
-from wsl.symmetry.spec.keys import KeyReport
+from wsl.symmetry.spec.keys import WRAPPERS, KeyReport
 from wsl.symmetry.spec.members import check_members, check_one
 from wsl.symmetry.spec.parts import Group, Occurrence
 from wsl.symmetry.spec.pieces import (
@@ -26,6 +26,7 @@ from wsl.symmetry.spec.specification import PermutationSpec
 from wsl.symmetry.spec.units import Place, UnitSymmetry, clashes
 
 __all__ = [
+    "WRAPPERS",
     "Atom",
     "Axes",
     "Axis",
