@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from wsl.cli.terminal import say
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import (
     Checkpoints,
+    Imported,
     Zoo,
     export,
     import_architectures,
@@ -208,36 +210,46 @@ def _convert(options: argparse.Namespace) -> None:
 def _import(options: argparse.Namespace) -> None:
     reader = KINDS[options.kind] if options.kind else sources.detect(options.source)
     kind = next(name for name, known in KINDS.items() if known is reader)
-    folder = options.output.endswith("/") or Path(options.output).is_dir()
-    model, spec = _structure(options)
-    write = import_architectures if folder else import_checkpoints
-    made = write(
-        reader(options.source, **_single_files(options, reader)),
-        options.output,
-        spec=spec,
-        model=model,
-        prefix=options.prefix,
-        cast=DTYPES.get(options.cast),
-        dtype=DTYPES.get(options.dtype),
-        skip=options.skip,
-        only=options.architecture,
-        seed=options.seed,
-        allow_nonfinite=options.allow_nonfinite,
-        provenance={"kind": kind, "source": Path(options.source).name, "model": options.model},
-    )
-    results = made if isinstance(made, tuple) else (made,)
+    results = _imported(options, reader(options.source, **_single_files(options, reader)), kind)
     files = sources.account(options.source, results)
     tell_left_out(results, files)
     for result in results:
         tell(result, several=len(results) > 1)
-        origin = f"discovered from {options.model}" if options.model else result.specification
         left_out = len(result.refused) + len(result.skipped)
         say(
             f"{result.zoo.path}: {len(result.zoo)} checkpoints of {_members(result.zoo)} members "
-            f"from {options.source} ({kind}); {left_out} left out\nspecification: {origin}"
+            f"from {options.source} ({kind}); {left_out} left out"
         )
+    for origin in dict.fromkeys(result.specification for result in results):
+        say(f"specification: {f'discovered from {options.model}' if options.model else origin}")
     if options.report:
         write_report(Path(options.report), options.source, kind, results=results, files=files)
+
+
+def _imported(
+    options: argparse.Namespace, source: sources.Source, kind: str
+) -> tuple[Imported, ...]:
+    """What came of it: one zoo, or one for each architecture where the output is a folder."""
+    model, spec = _structure(options)
+    how: dict[str, Any] = {
+        "spec": spec,
+        "model": model,
+        "prefix": options.prefix,
+        "cast": DTYPES.get(options.cast),
+        "dtype": DTYPES.get(options.dtype),
+        "skip": options.skip,
+        "only": options.architecture,
+        "seed": options.seed,
+        "allow_nonfinite": options.allow_nonfinite,
+        "provenance": {
+            "kind": kind,
+            "source": Path(options.source).name,
+            "model": options.model,
+        },
+    }
+    if options.output.endswith("/") or Path(options.output).is_dir():
+        return import_architectures(source, options.output, **how)
+    return (import_checkpoints(source, options.output, **how),)
 
 
 def _single_files(options: argparse.Namespace, reader: object) -> dict[str, str]:

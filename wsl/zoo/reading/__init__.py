@@ -10,7 +10,7 @@ from wsl.zoo.reading.files import (
     resolve,
     shard_names,
 )
-from wsl.zoo.reading.fit import Expected, Fitted, fit
+from wsl.zoo.reading.fit import Expected, Fitted, fit, with_prefix
 from wsl.zoo.reading.formats import read_content
 from wsl.zoo.reading.jsons import read_json
 from wsl.zoo.reading.kinds import foreign
@@ -38,4 +38,5 @@ __all__ = [
     "read_shards",
     "resolve",
     "shard_names",
+    "with_prefix",
 ]

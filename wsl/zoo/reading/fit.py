@@ -78,7 +78,7 @@ def fit(
     """
     said = _Notes(where, [])
     theta = _dropped(dict(params), drop, where)
-    theta = _with_prefix(theta, prefix, where) if prefix else theta
+    theta = with_prefix(theta, prefix, where)
     theta = _renamed(theta, expected.spec, said)
     theta = _with_counters(theta, expected.spec, said)
     theta = _with_tied(theta, expected, said)
@@ -108,8 +108,11 @@ def _dropped(theta: Params, drop: Iterable[str], where: str) -> Params:
     return theta
 
 
-def _with_prefix(theta: Params, prefix: str, where: str) -> Params:
-    """``prefix`` removed where every name has it, added where none has."""
+def with_prefix(theta: Params, prefix: str, where: str) -> Params:
+    """``prefix`` removed where every name has it, added where none has.
+
+    Raises `ZooError`, naming the file ``where``, if only some names have it.
+    """
     having = [name for name in theta if name.startswith(prefix)]
     if len(having) == len(theta):
         return {name.removeprefix(prefix): tensor for name, tensor in theta.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -27,8 +28,10 @@ _OUTER = frozenset({"model", "net", "network"})
 _SAID = ("architecture", "spec")
 """Notes of exported files that tell apart what shapes do not show, such as activations."""
 _GENERIC = re.compile(
-    r"(model|pytorch_model|checkpoints?|ckpt|last|best|final|weights|state|net|params)?[\W_\d]*\Z"
+    r"(model|pytorch_model|pretrained|checkpoints?|ckpt|epoch|last|best|final|weights|state|net|"
+    r"params|run|seed|member)?s?[\W_\d]*\Z"
 )
+"""Names that say nothing of what a file holds."""
 
 
 class Told(NamedTuple):
@@ -92,8 +95,8 @@ def renamed(params: Params, names: Sequence[str]) -> tuple[Params, str]:
 def architecture_names(origins: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """A name for each key of ``origins``, which lists the checkpoints' places in the source.
 
-    The folder that they share with no other architecture, or else the name of the first file; with
-    the beginning of the key where two would be called the same.
+    What the names of its files have in common, or else the folder that they share with no other
+    architecture; with the beginning of the key where two would be called the same.
     """
     owners: dict[str, set[str]] = {}
     for key, places in origins.items():
@@ -106,13 +109,23 @@ def architecture_names(origins: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 
 def _name(places: Sequence[str], owners: Mapping[str, set[str]]) -> str:
+    """The folder of its own, where files are called alike in general or nothing in common."""
     paths = [PurePosixPath(place) for place in places]
-    stems = [path.name.split(".")[0] or path.name for path in paths]
+    stems = list(dict.fromkeys(path.name.split(".")[0] or path.name for path in paths))
+    common = stems[0] if len(stems) == 1 else _beginning(stems)
+    if not _GENERIC.match(common.lower()):
+        return _safe(common)
     shared = PurePosixPath(os.path.commonpath([str(path.parent) for path in paths]))
-    alone = shared.name and len(owners[str(shared)]) == 1
-    if alone and (len(set(stems)) > 1 or _GENERIC.match(stems[0].lower())):
-        return _safe(shared.name)
-    return _safe(os.path.commonprefix(stems).rstrip("-_=0123456789") or stems[0])
+    for folder in (shared, *shared.parents):
+        if folder.name and len(owners[str(folder)]) == 1 and not _GENERIC.match(folder.name):
+            return _safe(folder.name)
+    return _safe(common or stems[0])
+
+
+def _beginning(names: Sequence[str]) -> str:
+    """What all ``names`` begin with, without a number that is cut short."""
+    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in alike).rstrip("-_=0123456789")
 
 
 def _safe(text: str) -> str:

@@ -19,7 +19,34 @@ from wsl.zoo.sources.checkpoint import Skipped, natural
 
 HDF5 = (".hdf5", ".h5", ".hdf")
 PLAIN = frozenset(
-    [".cfg", ".css", ".csv", ".gif", ".html", ".ini", ".ipynb", ".jpeg", ".jpg", ".js", ".json", ".jsonl", ".log", ".md", ".pdf", ".png", ".py", ".rst", ".sh", ".svg", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"]
+    {
+        ".cfg",
+        ".css",
+        ".csv",
+        ".gif",
+        ".html",
+        ".ini",
+        ".ipynb",
+        ".jpeg",
+        ".jpg",
+        ".js",
+        ".json",
+        ".jsonl",
+        ".log",
+        ".md",
+        ".pdf",
+        ".png",
+        ".py",
+        ".rst",
+        ".sh",
+        ".svg",
+        ".toml",
+        ".tsv",
+        ".txt",
+        ".xml",
+        ".yaml",
+        ".yml",
+    }
 )
 """Endings of files that hold no weights; they are not opened."""
 

@@ -42,6 +42,7 @@ class Form:
 
     @classmethod
     def of(cls, item: Checkpoint, params: Mapping[str, Tensor], options: ImportOptions) -> Form:
+        """What the first checkpoint ``item``, its tensors being ``params``, decides."""
         notes = _notes(item)
         dtype = options.dtype
         stored = notes.get("dtype", "float32") if dtype is None else storage_name(dtype)

@@ -78,11 +78,11 @@ def bare(reason: str, origin: str) -> str:
 
 def _other(file: Path, root: Path, name: str) -> FileOutcome:
     """A file that no reader mentioned."""
-    if is_copy(file, root):
+    if is_copy(file, root) and has_suffix(file):
         return FileOutcome(name, "left out", "is a hidden copy")
-    if file.suffix.lower() in PLAIN or not file.is_file():
-        return FileOutcome(name, "no weights", f"is no checkpoint ({file.suffix.lower()})")
+    if file.suffix.lower() in PLAIN or is_copy(file, root) or not file.is_file():
+        return FileOutcome(name, "no weights", "is no checkpoint by its name")
     told = "lies beside what was read" if has_suffix(file) else foreign(file)
     if told:
         return FileOutcome(name, "left out", told)
-    return FileOutcome(name, "no weights", f"is no checkpoint ({file.suffix or 'no ending'})")
+    return FileOutcome(name, "no weights", "is no checkpoint by its name and first bytes")
