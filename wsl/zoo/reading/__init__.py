@@ -10,7 +10,7 @@ from wsl.zoo.reading.files import (
     resolve,
     shard_names,
 )
-from wsl.zoo.reading.fit import Expected, Fitted, fit, with_prefix
+from wsl.zoo.reading.fit import Expected, Fitted, fit, no_values, with_prefix
 from wsl.zoo.reading.formats import read_content
 from wsl.zoo.reading.jsons import read_json
 from wsl.zoo.reading.kinds import foreign
@@ -30,6 +30,7 @@ __all__ = [
     "foreign",
     "has_suffix",
     "is_copy",
+    "no_values",
     "open_checkpoint",
     "read_checkpoint",
     "read_content",

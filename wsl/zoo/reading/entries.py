@@ -12,6 +12,7 @@ beside the weights are metadata. Nothing is dropped in silence: what is neither 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,9 +21,12 @@ from torch import Tensor
 
 from wsl.base import did_you_mean
 from wsl.params import Params
-from wsl.zoo.file import ZooError
+from wsl.zoo.file import MAX_TEXT, ZooError
 
-_DEPTH, _SHOWN = 4, 10
+_DEPTH, _SHOWN = 8, 10
+_MOST = 10_000
+"""Sets of weights that are told apart in one file."""
+_LONG = 1000
 _OPTIMIZER = ("optim", "sched", "scaler", "amp", "ema_optim")
 _AVERAGES = ("ema", "averaged", "swa", "shadow", "teacher")
 _PREFERRED = (
@@ -106,6 +110,11 @@ class Content:
         chosen = self._named(where, entry) if entry is not None else self._obvious(where)
         return chosen, tuple(self._notes(where, chosen))
 
+    def beside(self, where: str) -> tuple[str, ...]:
+        """A note of tensors that are in no set of weights and no optimiser's state."""
+        said = f"{where}: {_listed(self.unread)} beside the weights: not read"
+        return (said,) if self.unread else ()
+
     def _named(self, where: str, entry: str) -> WeightSet:
         for found in self.sets:
             if found.name == entry.strip("/"):
@@ -121,9 +130,8 @@ class Content:
         own = [found for found in self.sets if not found.is_average] or list(self.sets)
         if len(own) == 1:
             return own[0]
-        names = [found.name for found in own]
-        what = "a list of" if all(name.isdigit() for name in names) else "several sets of weights,"
-        listed = ", ".join(f"{found.name} ({len(found.params)} tensors)" for found in self.sets)
+        what = "a list of" if self.listed else "several sets of weights,"
+        listed = _listed([f"{found.name} ({len(found.params)} tensors)" for found in self.sets])
         raise ZooError(
             f"{where}: holds {what} {len(self.sets)}: {listed}; choose one with --entry NAME"
         )
@@ -132,8 +140,7 @@ class Content:
         if unread := [found.name for found in self.sets if found is not chosen]:
             flag = "; --entry NAME reads another" if unread else ""
             yield f"{where}: {chosen.name or 'the top'} is read, {', '.join(unread)} not{flag}"
-        if self.unread:
-            yield f"{where}: {_listed(self.unread)} beside the weights: not read"
+        yield from self.beside(where)
         if chosen.extra:
             yield f"{where}: {', '.join(chosen.extra)} left out, since it is no tensor"
 
@@ -145,7 +152,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def find_sets(content: Any) -> Content:
     """Every set of weights in ``content``, the preferred names first."""
-    found = _Sorted([], {}, [], [])
+    found = _Sorted([], {}, [], [], _holding(content))
     found.sort(content, (), {})
     order = {name: i for i, name in enumerate(_PREFERRED)}
     found.sets.sort(key=lambda each: order.get(each.name.rpartition("/")[2], len(order)))
@@ -156,12 +163,18 @@ def find_sets(content: Any) -> Content:
 
 @dataclasses.dataclass(frozen=True)
 class _Sorted:
-    """What was found so far; ``unread`` are those of ``others`` that hold or may hold tensors."""
+    """What was found so far; ``unread`` are those of ``others`` that hold tensors.
+
+    ``holding`` are the ids of the mappings and lists that do, at any depth; ``entered`` those that
+    were sorted, since one may stand in many places, or in itself.
+    """
 
     sets: list[WeightSet]
     metadata: dict[str, Any]
     others: list[str]
     unread: list[str]
+    holding: set[int]
+    entered: set[int] = dataclasses.field(default_factory=set)
 
     def sort(self, content: Any, path: tuple[str, ...], above: Mapping[str, Any]) -> None:
         """Sort one level of the nest into weights, plain values, deeper levels and the rest.
@@ -169,15 +182,21 @@ class _Sorted:
         ``above`` are the plain values of the levels that it lies in.
         """
         items = _items(content)
-        if items is None or len(path) >= _DEPTH:
+        full = len(path) >= _DEPTH or len(self.sets) >= _MOST
+        if items is None or full or id(content) in self.entered:
             self._other("/".join(path) or type(content).__name__, content)
         elif _is_weights(items):
             self._weights(items, path, above)
         else:
+            self.entered.add(id(content))
             own = self._plain_values(items, path, isinstance(content, Mapping))
             for key, value in items.items():
-                if _items(value) and not _is_settings(key, value):
+                if self._is_nest(value) and not _is_settings(key, value):
                     self._nested(value, (*path, key), {**above, **own})
+
+    def _is_nest(self, value: Any) -> bool:
+        """Whether there is more to sort in ``value``: a list of plain values is a value itself."""
+        return bool(_items(value)) and (isinstance(value, Mapping) or id(value) in self.holding)
 
     def _nested(self, value: Any, path: tuple[str, ...], above: Mapping[str, Any]) -> None:
         if _is_optimizer(path[-1], value):
@@ -210,10 +229,21 @@ class _Sorted:
             elif _is_plain(value):
                 place = key if named else ".".join((*path[-1:], key))
                 own[place] = value.item() if isinstance(value, Tensor) else value
-            elif value is not None and _items(value) is None:
+            elif (text := self._as_text(value)) is not None:
+                own[key] = text
+            elif not (value is None or self._is_nest(value) or isinstance(value, Mapping)):
                 self._other("/".join((*path, key)), value)
         self._note(own, path)
         return own
+
+    def _as_text(self, value: Any) -> str | None:
+        """A short list of plain values as JSON."""
+        if not isinstance(value, list | tuple) or not 0 < len(value) <= _LONG:
+            return None
+        if id(value) in self.holding or not all(map(_is_plain, value)):
+            return None
+        text = json.dumps(value)
+        return text if len(text) <= MAX_TEXT else None
 
     def _settings(self, value: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
         """Plain values below ``value`` under dotted names."""
@@ -236,8 +266,36 @@ class _Sorted:
 
     def _other(self, name: str, value: Any) -> None:
         self.others.append(name)
-        if isinstance(value, Tensor) or _items(value):
+        if isinstance(value, Tensor) or id(value) in self.holding:
             self.unread.append(name)
+
+
+def _holding(content: Any) -> set[int]:
+    """The ids of all mappings and lists in ``content`` with a tensor somewhere in them.
+
+    Each is looked at once: in a pickle one may stand in many places, or in itself.
+    """
+    inside: dict[int, list[int]] = {}
+    found: set[int] = set()
+    seen: set[int] = set()
+    waiting = [content]
+    while waiting:
+        box = waiting.pop()
+        if id(box) in seen or not isinstance(box, Mapping | list | tuple):
+            continue
+        seen.add(id(box))
+        for value in box.values() if isinstance(box, Mapping) else box:
+            if isinstance(value, Tensor):
+                found.add(id(box))
+            elif isinstance(value, Mapping | list | tuple):
+                inside.setdefault(id(value), []).append(id(box))
+                waiting.append(value)
+    reached = list(found)
+    while reached:
+        outer = [box for box in inside.get(reached.pop(), ()) if box not in found]
+        found.update(outer)
+        reached += outer
+    return found
 
 
 def _items(content: Any) -> dict[str, Any] | None:

@@ -57,10 +57,10 @@ def kind_of(path: Path) -> str:
             raise ZooError(f"{path}: {told}")
     if zipfile.is_zipfile(path):
         return _kind_of_archive(path)
+    if _is_safetensors(head):  # before pickles: a header of 128 bytes begins as they do
+        return SAFETENSORS
     if head[:1] == b"\x80":
         return PICKLED
-    if _is_safetensors(head):
-        return SAFETENSORS
     raise ZooError(f"{path}: {_told(head, path)}")
 
 

@@ -111,6 +111,7 @@ class _Reading:
             read = functools.partial(file.checkpoint, chosen, found.metadata)
             yield attempt(file.origin, read, file.origin)
             return
+        file = file._replace(remarks=(*found.notes, *found.content.beside(str(file.path))))
         for place, each in enumerate(listed):
             yield attempt(
                 f"{file.origin} {each.name}",

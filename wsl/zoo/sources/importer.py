@@ -24,7 +24,7 @@ from wsl.base import did_you_mean
 from wsl.params import Params
 from wsl.zoo.file import ZooError
 from wsl.zoo.opening import Zoo
-from wsl.zoo.reading import Expected, fit
+from wsl.zoo.reading import Expected, fit, no_values
 from wsl.zoo.sources.architectures import Told, architecture_names, key_of
 from wsl.zoo.sources.checkpoint import Checkpoint, Refused, Skipped
 from wsl.zoo.sources.gathered import Gathered
@@ -153,6 +153,9 @@ class _Sorting:
         }
         if len(params) < len(item.params):
             raise ZooError(f"two tensors have one name without the prefix {self.options.prefix!r}")
+        for name, tensor in params.items():
+            if what := no_values(tensor):
+                raise ZooError(f"{name}: is {what}; a zoo takes plain tensors of numbers")
         params, notes = self._fit(params, item.origin)
         key = key_of(item, params, given=self.options.spec is not None)
         group = self.groups.get(key) or self._group()

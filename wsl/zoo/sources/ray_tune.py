@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsl.zoo.file import ZooError
 from wsl.zoo.reading import SUFFIXES, open_checkpoint, read_json
@@ -85,40 +85,46 @@ def read_trials(root: Path, trials: Iterable[Path]) -> Source:
     """The checkpoints of ``trials`` below ``root``."""
     results = functools.cache(_results)
     about = functools.cache(lambda file: flatten(read_json(file), "config"))
+    read = functools.partial(_read, about=about, results=results)
     for member, trial in enumerate(trials):
         for folder in natural(trial.glob("checkpoint_*")):
             if _FOLDER.match(folder.name):
-                yield _attempt(
-                    root, folder, functools.partial(_read, member, about=about, results=results)
-                )
+                origin = folder.relative_to(root).as_posix()
+                yield _attempt(root, _Place(member, folder, origin, folder), read)
+
+
+class _Place(NamedTuple):
+    """The member that a checkpoint is of, its folder, its name in messages, and its file."""
+
+    member: int
+    folder: Path
+    origin: str
+    file: Path
 
 
 def _attempt(
-    root: Path, folder: Path, read: Callable[[Path, str, Path], Checkpoint]
+    root: Path, place: _Place, read: Callable[[_Place], Checkpoint]
 ) -> Checkpoint | Refused:
-    origin = folder.relative_to(root).as_posix()
     try:
-        file = _weights(folder)
+        place = place._replace(file=_weights(place.folder))
     except ZooError as error:
-        return Refused(origin, str(error))
-    name = file.relative_to(root).as_posix()
+        return Refused(place.origin, str(error))
+    name = place.file.relative_to(root).as_posix()
 
     def checkpoint() -> Checkpoint:
-        found = read(folder, origin, file)
+        found = read(place)
         return found._replace(metadata=flatten(sourced(found.metadata, root, [name])))
 
-    return attempt(origin, checkpoint, name)
+    return attempt(place.origin, checkpoint, name)
 
 
 def _read(
-    member: int,
-    folder: Path,
-    origin: str,
-    file: Path,
+    place: _Place,
     *,
     about: Callable[[Path], Mapping[str, Any]],
     results: Callable[[Path], Results],
 ) -> Checkpoint:
+    member, folder, origin, file = place
     settings = about(folder.parent / SETTINGS)
     line = _line(folder, results(folder.parent / "result.json"))
     epoch = line.get("training_iteration", _number(folder))
