@@ -133,8 +133,12 @@ class _File(NamedTuple):
 
     def listed(self, weights: WeightSet, place: int) -> Checkpoint:
         """The member that is the ``place``-th of a list of state dicts."""
-        file = self._replace(origin=f"{self.origin} {weights.name}", number=self.number + place)
-        return file.checkpoint(weights, {**weights.about, "entry": weights.name})
+        file = self._replace(
+            origin=f"{self.origin} {weights.name}",
+            number=self.number + place,
+            about={**self.about, "entry": weights.name},
+        )
+        return file.checkpoint(weights, weights.about)
 
     def checkpoint(self, weights: WeightSet, inside: Mapping[str, Any]) -> Checkpoint:
         """The member made of one set of weights and of what the file has ``inside`` beside it."""
