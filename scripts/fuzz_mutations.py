@@ -35,7 +35,7 @@ def pick(random: Random, items: Any) -> Any:
 
 def damaged(data: bytes, random: Random, start: int = 0, end: int | None = None) -> bytes:
     """A few bytes between ``start`` and ``end`` changed, or the file cut, lengthened or spliced."""
-    data, end = bytearray(data), len(data) if end is None else min(end, len(data))
+    end = len(data) if end is None else min(end, len(data))
     how = random.integers(8)
     if how == 0:
         return bytes(data[: int(random.integers(len(data)))])
@@ -44,12 +44,13 @@ def damaged(data: bytes, random: Random, start: int = 0, end: int | None = None)
     if how == 2:
         a, b = sorted(random.integers(start, end, size=2).tolist())
         return bytes(data[:a] + data[b:])
+    new = bytearray(data)
     for _ in range(int(pick(random, (1, 1, 2, 4, 16)))):
         place = int(random.integers(start, end))
-        data[place] = (
-            data[place] ^ (1 << int(random.integers(8))) if how < 5 else int(random.integers(256))
+        new[place] = (
+            new[place] ^ (1 << int(random.integers(8))) if how < 5 else int(random.integers(256))
         )
-    return bytes(data)
+    return bytes(new)
 
 
 def header_bytes(folder: Path, random: Random) -> Path:

@@ -6,6 +6,8 @@ import collections
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from wsl.cli.results import write_json
 from wsl.cli.terminal import say
 from wsl.zoo import Imported, sources
@@ -56,6 +58,17 @@ def tell(result: Imported, *, several: bool) -> None:
         say(f"note: {where}{note}", error=True)
     for name, reason in result.left_out.items():
         say(f"column left out: {where}{name}: {reason}", error=True)
+
+
+def tell_epochs(result: Imported) -> None:
+    """Say if every member has one checkpoint, of different epochs: it may be one run's."""
+    members, epochs = (result.zoo.table[name] for name in ("member", "epoch"))
+    if len(np.unique(members)) == len(members) and len(np.unique(epochs)) > 1:
+        say(
+            f"note: each member has one checkpoint, of epochs {epochs.min()} to {epochs.max()}; if "
+            r"some are of one run, --pattern 'NAME(?P<epoch>\d+)' makes them one member",
+            error=True,
+        )
 
 
 def write_report(

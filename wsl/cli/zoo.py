@@ -13,7 +13,7 @@ from torch import nn
 
 from wsl.cli.config import compose, recipes
 from wsl.cli.contents import describe, is_zoo
-from wsl.cli.imports import tell, tell_left_out, write_report
+from wsl.cli.imports import tell, tell_epochs, tell_left_out, write_report
 from wsl.cli.networks import add_network_arguments, addressed, discover, inputs_for, read_spec
 from wsl.cli.population import build
 from wsl.cli.targets import ConfigError
@@ -215,6 +215,8 @@ def _import(options: argparse.Namespace) -> None:
     tell_left_out(results, files)
     for result in results:
         tell(result, several=len(results) > 1)
+        if reader in (sources.folder, sources.mixed) and not options.pattern:
+            tell_epochs(result)
         left_out = len(result.refused) + len(result.skipped)
         say(
             f"{result.zoo.path}: {len(result.zoo)} checkpoints of {_members(result.zoo)} members "

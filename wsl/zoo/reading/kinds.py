@@ -126,7 +126,10 @@ def _told(head: bytes, path: Path) -> str:
             "asks to log in; download it again"
         )
     if path.suffix == ".onnx" or b"onnx" in head[:64]:
-        return f"is an ONNX graph, whose weights have other names; {_ADVICE}"
+        return (
+            "is an ONNX graph, whose weights have lost the names of the network; where it is at "
+            f"hand in PyTorch, {_ADVICE}"
+        )
     if head[257:262] == b"ustar":
         return "is a tar archive; unpack it first"
     if path.suffix == ".safetensors":

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from wsl.params import Params
 from wsl.symmetry import WRAPPERS
+from wsl.zoo.reading import SUFFIXES
 from wsl.zoo.sources.checkpoint import Checkpoint
 
 _OUTER = frozenset({"model", "net", "network"})
@@ -111,7 +112,7 @@ def architecture_names(origins: Mapping[str, Sequence[str]]) -> dict[str, str]:
 def _name(places: Sequence[str], owners: Mapping[str, set[str]]) -> str:
     """The folder of its own, where files are called alike in general or nothing in common."""
     paths = [PurePosixPath(place) for place in places]
-    stems = list(dict.fromkeys(path.name.split(".")[0] or path.name for path in paths))
+    stems = list(dict.fromkeys(_stem(path.name) for path in paths))
     common = stems[0] if len(stems) == 1 else _beginning(stems)
     if not _GENERIC.match(common.lower()):
         return _safe(common)
@@ -122,10 +123,16 @@ def _name(places: Sequence[str], owners: Mapping[str, set[str]]) -> str:
     return _safe(common or stems[0])
 
 
+def _stem(name: str) -> str:
+    """``name`` without the ending of a checkpoint."""
+    ends = [end for end in SUFFIXES if name.lower().endswith(end)]
+    return name[: -max(map(len, ends))] if ends else name
+
+
 def _beginning(names: Sequence[str]) -> str:
     """What all ``names`` begin with, without a number that is cut short."""
     alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in alike).rstrip("-_=0123456789")
+    return "".join(letters[0] for letters in alike).rstrip("-_.=0123456789")
 
 
 def _safe(text: str) -> str:

@@ -4,7 +4,8 @@ They end in .pt, .pth, .ckpt, .bin, .safetensors or .npz. Every file is a member
 0, in natural order of their names, unless something says otherwise: metadata inside the file
 (``member``, ``epoch``), a ``table.csv`` beside it with a column ``file``, or a ``pattern`` with
 named groups: ``r"run(?P<member>\\d+)/epoch_(?P<epoch>\\d+)"``; other groups become columns.
-Nothing is guessed from names unasked.
+Nothing is guessed from names alone: files that differ in their epoch are one member unasked only
+where the name has the epoch that the file states (``epoch=3-step=80.ckpt``).
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ _NOTES = (
     "row",
 )
 """What `wsl.zoo.export` notes besides the columns."""
+_EPOCH = re.compile(r"(?i)(?<![a-z])ep(?:och)?[=_-]?(\d{1,9})(?![\d.])")
+_SCORES = re.compile(
+    r"(?i)((?:^|[^a-z])(?:step|iter|\w*(?:loss|acc|accuracy|auc|f1|iou|mae|mse|psnr|score|error))"
+    r"[=_-]?)\d+(?:\.\d+)?"
+)
+_FURTHER = "are further epochs of a run: their names and the files say the same epoch"
 
 
 def folder(path: str | Path, *, pattern: str | None = None, entry: str | None = None) -> Source:
@@ -85,6 +92,7 @@ class _Reading:
         self.pattern, self.entry = pattern, entry
         self.table = functools.cache(_table)
         self.runs: dict[str, int] = {}
+        self.told: dict[str, int] = {}
         self.lists = 0
 
     def files(self, root: Path, files: Iterable[Path]) -> Source:
@@ -93,7 +101,7 @@ class _Reading:
             origin = file.relative_to(root).as_posix()
             about = self.table(file.parent / "table.csv").get(file.name, {})
             about = about | _groups(self.pattern, origin, self.runs)
-            yield from self._file(_File(root, file, number + self.lists, origin, about))
+            yield from self._file(_File(root, file, number + self.lists, origin, about, self.told))
 
     def _file(self, file: _File) -> Source:
         """The members that one file holds: one, or as many as its list."""
@@ -129,6 +137,7 @@ class _File(NamedTuple):
     number: int
     origin: str
     about: Mapping[str, Any]
+    runs: dict[str, int]
     remarks: tuple[str, ...] = ()
 
     def listed(self, weights: WeightSet, place: int) -> Checkpoint:
@@ -142,17 +151,18 @@ class _File(NamedTuple):
 
     def checkpoint(self, weights: WeightSet, inside: Mapping[str, Any]) -> Checkpoint:
         """The member made of one set of weights and of what the file has ``inside`` beside it."""
+        notes: dict[str, str] = {}
         if "record" in inside and "columns" in inside:  # it says all that its zoo said of it
             notes = {name: inside[name] for name in _NOTES if name in inside}
             said = _record(self.origin, inside["record"])
         else:
-            values = {**{name: _value(value) for name, value in inside.items()}, **self.about}
             file = self.path.relative_to(self.root).as_posix()
-            said, notes = sourced(values, self.root, [file]), {}
-        member, epoch = (
-            _place(self.origin, name, said.pop(name, default))
-            for name, default in (("member", self.number), ("epoch", 0))
-        )
+            said = sourced({**_stated(inside), **self.about}, self.root, [file])
+        epoch = _place(self.origin, "epoch", said.pop("epoch", 0))
+        run = None if "member" in said or "epoch" in self.about else _run(self.origin, epoch)
+        number = self.number if run is None else self.runs.setdefault(run, self.number)
+        member = _place(self.origin, "member", said.pop("member", number))
+        further = () if number == self.number else (_FURTHER,)
         split = {"split": said.pop("split")} if said.get("split") in SPLITS else {}
         return Checkpoint(
             member,
@@ -161,8 +171,31 @@ class _File(NamedTuple):
             {**flatten(said), **split},
             self.origin,
             notes,
-            remarks=self.remarks,
+            remarks=(*self.remarks, *further),
         )
+
+
+def _stated(inside: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says of itself; a member or an epoch that is no whole number is a column."""
+    values = {name: _value(value) for name, value in inside.items()}
+    for name in ("member", "epoch"):
+        value = values.get(name)
+        if isinstance(value, float) and value.is_integer():
+            values[name] = value = int(value)
+        if name in values and not _is_place(value):
+            values[f"source_{name}"] = values.pop(name)
+    return values
+
+
+def _run(origin: str, epoch: int) -> str | None:
+    """The name of the run that a file is an epoch of, if name and file say the same epoch.
+
+    Trainers write what differs between its epochs into the name as well: steps and scores.
+    """
+    found = _EPOCH.search(origin)
+    if found is None or int(found[1]) != epoch:
+        return None
+    return _SCORES.sub(r"\1*", _EPOCH.sub("*", origin, count=1))
 
 
 def _value(said: Any) -> Any:
@@ -182,8 +215,12 @@ def _record(origin: str, text: str) -> dict[str, Any]:
     return content
 
 
+def _is_place(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
 def _place(origin: str, name: str, value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**31:
+    if not _is_place(value):
         raise ZooError(
             f"{origin}: {name} is {value!r}; a whole number from 0 to 2^31-1 is required"
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ from wsl.zoo.sources.options import ImportOptions
 from wsl.zoo.write import FileOptions
 
 _BLOCK = 16 << 20
+_UNSHOWN = re.compile(
+    r"(^|[._])((hidden_)?act(ivation)?(_fn|_function)?|non_?linearity|\w*eps(ilon)?|negative_slope|"
+    r"(num_|n_)?(attention_)?heads?|groups|stride|padding|dilation|omega(_0)?|w0)$"
+)
+"""Last names of settings that change what a network computes, and no shape."""
 
 
 class Gathered:
@@ -90,6 +96,8 @@ class Gathered:
     def notes(self, codes: np.ndarray | None = None) -> tuple[str, ...]:
         """What has to be said of the checkpoints that were taken, their splits being ``codes``."""
         said = [f"{count} checkpoints: {note}" for note, count in self.said.items()]
+        said += [_differ(name, values) for name, values in self.columns.items() if _hidden(name)]
+        said = list(filter(None, said))
         if copies := [places for places in self.equal.values() if len(places) > 1]:
             second, first = (self.places[copies[0][i]] for i in (1, 0))
             said.append(
@@ -171,6 +179,20 @@ class Gathered:
             form.notes.get("provenance", {"import": told}),
             dtype=form.stored,
         ).checked()
+
+
+def _hidden(name: str) -> bool:
+    """Whether a column may tell of an architecture what the shapes of its tensors do not."""
+    return _UNSHOWN.search(name.lower()) is not None
+
+
+def _differ(name: str, values: Sequence[Any]) -> str:
+    """A note if the checkpoints have more than one value under ``name``."""
+    counts = collections.Counter(value for value in values if value is not None)
+    if len(counts) < 2:
+        return ""
+    told = ", ".join(f"{value} {count}" for value, count in counts.most_common(4))
+    return f"checkpoints differ in {name} ({told}), which shapes do not show; --where selects"
 
 
 def _digest(row: np.ndarray) -> bytes:
