@@ -296,3 +296,11 @@ def test_the_command_line_chooses_an_architecture_and_writes_folders(both, tmp_p
     (tmp_path / "zoos").mkdir()
     assert main(["zoo", "import", str(both), "-o", str(tmp_path / "zoos")]) == 0
     assert len(Zoo(tmp_path / "zoos" / "narrow.h5")) == 3
+
+
+def test_a_zoo_beside_the_checkpoints_is_named_and_the_one_written_is_not(both, capsys):
+    words = ["zoo", "import", str(both), "--architecture", "wide", "-o"]
+    assert main([*words, str(both / "a.h5")]) == 0
+    assert "a.h5" not in capsys.readouterr().err
+    assert main([*words, str(both / "b.h5")]) == 0
+    assert "left out: a.h5: is a zoo file, and no checkpoint" in capsys.readouterr().err

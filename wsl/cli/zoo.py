@@ -15,6 +15,7 @@ from wsl.cli.config import compose, recipes
 from wsl.cli.contents import describe, is_zoo
 from wsl.cli.imports import tell, tell_epochs, tell_left_out, write_report
 from wsl.cli.networks import add_network_arguments, addressed, discover, inputs_for, read_spec
+from wsl.cli.outputs import check_writable
 from wsl.cli.population import build
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
@@ -208,6 +209,8 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
+    for place in filter(None, (options.output, options.report)):
+        check_writable(Path(place).absolute().parent)
     reader = KINDS[options.kind] if options.kind else sources.detect(options.source)
     kind = next(name for name, known in KINDS.items() if known is reader)
     results = _imported(options, reader(options.source, **_single_files(options, reader)), kind)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from wsl.zoo.file import ZooError
 from wsl.zoo.sources.checkpoint import Checkpoint, Refused, Skipped, Source
-from wsl.zoo.sources.files import HDF5
-from wsl.zoo.sources.flat_hdf5 import flat_hdf5
+from wsl.zoo.sources.flat_hdf5 import HDF5, flat_hdf5
 from wsl.zoo.sources.folder import folder
 from wsl.zoo.sources.hub import ADDRESS, hub, snapshot
 from wsl.zoo.sources.importer import (

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from wsl.zoo.reading import foreign, has_suffix, is_copy
 from wsl.zoo.sources.checkpoint import Skipped, natural
+from wsl.zoo.sources.flat_hdf5 import HDF5, told_hdf5
 
-HDF5 = (".hdf5", ".h5", ".hdf")
 PLAIN = frozenset(
     {
         ".cfg",
@@ -96,6 +96,6 @@ def _other_kinds(root: Path, files: Iterable[Path]) -> Iterator[Skipped]:
         if file.suffix.lower() in PLAIN or is_copy(file, root) or not file.is_file():
             continue
         if file.suffix in HDF5:
-            yield skip(file, root, "is HDF5; it is read with --kind flat-hdf5")
+            yield skip(file, root, told_hdf5(file))
         elif reason := foreign(file):
             yield skip(file, root, reason)

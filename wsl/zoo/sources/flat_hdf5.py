@@ -24,8 +24,8 @@ import torch
 from wsl.params import Params
 from wsl.zoo.file import ZooError
 from wsl.zoo.sources.checkpoint import Checkpoint, Source, flatten, natural, sourced
-from wsl.zoo.sources.files import HDF5
 
+HDF5 = (".hdf5", ".h5", ".hdf")
 _DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 _ROWS = 256
 Tensors = list[tuple[str, tuple[int, ...]]]
@@ -68,6 +68,17 @@ def holds_rows(file: Path) -> bool:
             )
     except _DAMAGED:
         return False
+
+
+def told_hdf5(file: Path) -> str:
+    """Why an HDF5 file beside checkpoints is left out."""
+    try:
+        with h5py.File(file, "r", locking=False) as content:
+            if content.attrs.get("format") in ("wslzoo", b"wslzoo"):
+                return "is a zoo file, and no checkpoint"
+    except _DAMAGED:
+        return "is called HDF5, but HDF5 cannot read it"
+    return "is HDF5; it is read with --kind flat-hdf5"
 
 
 def _rows(path: Path) -> Iterable[tuple[Params, dict[str, Any]]]:

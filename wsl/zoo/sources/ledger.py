@@ -37,15 +37,16 @@ def account(root: str | Path, results: Sequence[Imported]) -> list[FileOutcome]:
     """The outcome of each file below ``root``, or of the one file ``root``, in natural order.
 
     ``results`` are those of one import. Every file has one outcome: what was imported comes before
-    what was refused, and that before what was left out. What lies at no path, such as a repository
-    of the hub, has the files that the import names.
+    what was refused, and that before what was left out. The zoos that it wrote are not of the
+    source. What lies at no path, a repository of the hub, has the files that the import names.
     """
     root = Path(root)
     found = {each.file: each for each in _known(results)}
+    made = {result.zoo.path.resolve() for result in results}
     if root.is_dir():
         for file in walk(root):
             name = file.relative_to(root).as_posix()
-            if name not in found:
+            if name not in found and file.resolve() not in made:
                 found[name] = _other(file, root, name)
     return [found[path.as_posix()] for path in natural(map(Path, found))]
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from wsl.zoo.file import ZooError
 from wsl.zoo.reading import INDEX, SUFFIXES, has_suffix, is_copy
 from wsl.zoo.sources.checkpoint import Checkpoint, Refused, Source, natural
-from wsl.zoo.sources.files import HDF5, walk
-from wsl.zoo.sources.flat_hdf5 import holds_rows, read_hdf5
+from wsl.zoo.sources.files import walk
+from wsl.zoo.sources.flat_hdf5 import HDF5, holds_rows, read_hdf5
 from wsl.zoo.sources.folder import read_files
 from wsl.zoo.sources.hub import NAMES, is_side, read_folders, snapshots
 from wsl.zoo.sources.ray_tune import read_trials, trials_in
