@@ -279,3 +279,62 @@ def test_float8_is_read_as_float32():
     found = fitted(theta)
     assert {t.dtype for t in found.params.values()} == {torch.float32}
     assert "float8_e4m3fn" in found.notes[0]
+
+
+def test_a_header_of_128_bytes_makes_no_pickle(tmp_path):
+    """Its length is written as the byte that pickles begin with."""
+    for length in range(1, 128):
+        save_file({"w": torch.ones(2)}, tmp_path / "x.safetensors", {"note": "x" * length})
+        if (tmp_path / "x.safetensors").read_bytes()[0] == 0x80:
+            break
+    else:
+        pytest.fail("no header of 128 bytes was made")
+    assert torch.equal(read_checkpoint(tmp_path / "x.safetensors")[0]["w"], torch.ones(2))
+
+
+def test_nests_that_hold_themselves_or_one_part_everywhere_are_read(tmp_path):
+    circle = {"state_dict": weights(), "epoch": 3}
+    circle["self"] = [circle]
+    box = [weights(1)]
+    for _ in range(40):
+        box = [box] * 40
+    for content in (circle, {"state_dict": weights(), "epoch": 3, "many": box}):
+        found = open_checkpoint(saved(tmp_path, content))
+        params, notes = found.choose()
+        assert torch.equal(params["a.bias"], weights()["a.bias"])
+        assert found.metadata == {"epoch": 3}
+        assert any("beside the weights: not read" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda t: t.to_sparse(), r"a\.weight: is sparse"),
+        (
+            lambda t: torch.empty_like(t, device="meta"),
+            r"a\.weight: is a tensor on the meta device",
+        ),
+    ],
+)
+def test_tensors_without_plain_values_are_refused_by_name(make, words):
+    with pytest.raises(ZooError, match=words):
+        fitted({**weights(), "a.weight": make(weights()["a.weight"])})
+
+
+def test_tensors_beside_the_weights_are_named(tmp_path):
+    nest = {"state_dict": weights(), "mean": torch.zeros(3), "queue": {"x": {"y": weights(1)}}}
+    nest |= {"optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []}}
+    path = saved(tmp_path, {**nest, "queue": torch.ones(4, 2)})
+    (note,) = open_checkpoint(path).choose()[1]
+    assert note == f"{path}: mean, queue beside the weights: not read"
+
+
+def test_values_of_one_name_in_two_places_are_both_kept(tmp_path):
+    nest = {"epoch": 3, "model": {"epoch": 7, "state_dict": weights()}, 1: "a", "1": "b"}
+    about = open_checkpoint(saved(tmp_path, nest)).metadata
+    assert about == {"epoch": 3, "model.epoch": 7, "1": "a", "1_str": "b"}
+
+
+def test_a_checkpoint_called_so_is_no_copy(tmp_path):
+    saved(tmp_path, weights(), "best-checkpoint.pt")
+    assert list(read_checkpoint(tmp_path)[0]) == list(SPEC.axes)

@@ -169,3 +169,57 @@ def test_settings_of_lightning_and_further_nests_and_suffixes_are_read(tmp_path)
     params, metadata = read_checkpoint(tmp_path / "b.pth.tar")
     assert list(params) == list(state())
     assert metadata == {"step": 3}
+
+
+def lightning(folder, seed, name, **about):
+    torch.save({"state_dict": state(seed), **about}, folder / name)
+
+
+def test_epochs_that_names_and_files_say_alike_are_one_member(tmp_path):
+    for seed, epoch in enumerate((0, 9, 10)):
+        name = f"epoch={epoch}-step={epoch * 80}-val_loss={1 / (seed + 1):.2f}.ckpt"
+        lightning(tmp_path, seed, name, epoch=epoch)
+    lightning(tmp_path, 2, "last.ckpt", epoch=10)
+    result = imported(tmp_path, tmp_path)
+    assert places(result) == [(0, 0), (0, 9), (0, 10), (3, 10)]
+    assert result.notes[0] == (
+        "2 checkpoints: are further epochs of a run: their names and the files say the same epoch"
+    )
+    assert "last.ckpt and epoch=10" in result.notes[1]
+    assert "same split" in result.notes[1]
+    assert len(set(result.zoo.table["split"].tolist())) == 1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("seed=0_epoch=3.pt", "seed=1_epoch=4.pt"),
+        ("lr=0.1_epoch=3.pt", "lr=0.2_epoch=4.pt"),
+        ("net3.pt", "net4.pt"),
+        ("epoch_5.pt", "epoch_6.pt"),
+    ],
+)
+def test_other_names_are_members_of_their_own(tmp_path, names):
+    for i, name in enumerate(names):
+        lightning(tmp_path, i, name, epoch=3 + i)
+    assert places(imported(tmp_path, tmp_path)) == [(0, 3), (1, 4)]
+
+
+@pytest.mark.parametrize("value", [2.5, -1, "last", 2**40, True, float("nan")])
+def test_an_epoch_that_is_no_whole_number_is_a_column(tmp_path, value):
+    lightning(tmp_path, 0, "a.pt", epoch=value, member="b", split="validation")
+    zoo = imported(tmp_path, tmp_path).zoo
+    row = zoo[0][1]
+    assert (row["member"], row["epoch"]) == (0, 0)
+    assert (row["source_member"], row["source_split"]) == ("b", "validation")
+    assert row["source_epoch"] == value or value != value
+
+
+def test_settings_that_shapes_do_not_show_are_told(tmp_path):
+    for i, act in enumerate(("relu", "tanh", "relu")):
+        about = {"act": act, "width": 4 + i, "layer_norm_eps": 1e-5}
+        lightning(tmp_path, i, f"{i}.ckpt", hyper_parameters=about)
+    assert imported(tmp_path, tmp_path).notes == (
+        "checkpoints differ in hyper_parameters.act (relu 2, tanh 1), which shapes do not show; "
+        "--where selects",
+    )

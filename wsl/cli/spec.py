@@ -29,7 +29,7 @@ from wsl.cli.results import write_text
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
 from wsl.symmetry import PermutationSpec, verify
-from wsl.zoo import read_checkpoint
+from wsl.zoo import open_checkpoint, with_prefix
 
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
 _PROOFS = {
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> None:
     if proves:
         _prove(spec, model, inputs, options=options)
     if options.checkpoint:
-        _compare(spec, options.checkpoint)
+        _compare(spec, options)
     _write(spec, options)
 
 
@@ -124,6 +124,14 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="FILE",
         help="compare names and shapes of a checkpoint with the specification",
+    )
+    parser.add_argument(
+        "--entry", metavar="NAME", help="the set of weights of the checkpoint that is compared"
+    )
+    parser.add_argument(
+        "--prefix",
+        default="",
+        help="removed from all names of the checkpoint, or added where none has it",
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write the specification's text")
     parser.add_argument(
@@ -201,8 +209,12 @@ def _prove(
         )
 
 
-def _compare(spec: PermutationSpec, path: str) -> None:
-    theta = align(path, read_checkpoint(path)[0], spec)
+def _compare(spec: PermutationSpec, options: argparse.Namespace) -> None:
+    path = options.checkpoint
+    params, notes = open_checkpoint(path).choose(options.entry)
+    for note in notes:
+        say(f"note: {note}", error=True)
+    theta = align(path, with_prefix(params, options.prefix, path), spec)
     report = spec.compare(theta)
     for what, names in (("missing in", report.missing), ("unknown in", report.unknown)):
         for name in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +13,23 @@ from torch import nn
 
 from wsl.cli.config import compose, recipes
 from wsl.cli.contents import describe, is_zoo
+from wsl.cli.imports import tell, tell_epochs, tell_left_out, write_report
 from wsl.cli.networks import add_network_arguments, addressed, discover, inputs_for, read_spec
+from wsl.cli.outputs import check_writable
 from wsl.cli.population import build
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
 from wsl.symmetry import PermutationSpec
-from wsl.zoo import Checkpoints, Zoo, export, import_checkpoints, save, sources
+from wsl.zoo import (
+    Checkpoints,
+    Imported,
+    Zoo,
+    export,
+    import_architectures,
+    import_checkpoints,
+    save,
+    sources,
+)
 from wsl.zoo import open as open_zoo
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -27,6 +39,7 @@ KINDS = {
     "ray-tune": sources.ray_tune,
     "small-cnn-zoo": sources.small_cnn_zoo,
     "flat-hdf5": sources.flat_hdf5,
+    "mixed": sources.mixed,
 }
 """Names of the importers on the command line."""
 
@@ -91,7 +104,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="folder or file")
-    parser.add_argument("-o", "--output", required=True, help="zoo file to write")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="zoo file to write; a folder (FOLDER/) gets one for each architecture",
+    )
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="the one to import, by name or number, where the source holds several",
+    )
+    parser.add_argument("--report", metavar="FILE", help="JSON that tells what became of each file")
+    parser.add_argument(
+        "--entry", metavar="NAME", help="the set of weights to read, where files hold several"
+    )
     parser.add_argument(
         "--kind", choices=KINDS, help="what the source is; default: seen from its files"
     )
@@ -182,40 +209,61 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
+    for place in filter(None, (options.output, options.report)):
+        check_writable(Path(place).absolute().parent)
     reader = KINDS[options.kind] if options.kind else sources.detect(options.source)
-    if options.pattern and reader is not sources.folder:
-        raise ConfigError("--pattern is for folders of checkpoints; add --kind folder")
-    found = reader(options.source, **({"pattern": options.pattern} if options.pattern else {}))
     kind = next(name for name, known in KINDS.items() if known is reader)
+    results = _imported(options, reader(options.source, **_single_files(options, reader)), kind)
+    files = sources.account(options.source, results)
+    tell_left_out(results, files)
+    for result in results:
+        tell(result, several=len(results) > 1)
+        if reader in (sources.folder, sources.mixed) and not options.pattern:
+            tell_epochs(result)
+        left_out = len(result.refused) + len(result.skipped)
+        say(
+            f"{result.zoo.path}: {len(result.zoo)} checkpoints of {_members(result.zoo)} members "
+            f"from {options.source} ({kind}); {left_out} left out"
+        )
+    for origin in dict.fromkeys(result.specification for result in results):
+        say(f"specification: {f'discovered from {options.model}' if options.model else origin}")
+    if options.report:
+        write_report(Path(options.report), options.source, kind, results=results, files=files)
+
+
+def _imported(
+    options: argparse.Namespace, source: sources.Source, kind: str
+) -> tuple[Imported, ...]:
+    """What came of it: one zoo, or one for each architecture where the output is a folder."""
     model, spec = _structure(options)
-    result = import_checkpoints(
-        found,
-        options.output,
-        spec=spec,
-        model=model,
-        prefix=options.prefix,
-        cast=DTYPES.get(options.cast),
-        dtype=DTYPES.get(options.dtype),
-        skip=options.skip,
-        seed=options.seed,
-        allow_nonfinite=options.allow_nonfinite,
-        provenance={"kind": kind, "source": Path(options.source).name, "model": options.model},
-    )
-    for item in (*result.refused, *result.skipped):
-        say(f"left out: {item.reason}", error=True)
-    for note in result.notes:
-        say(f"note: {note}", error=True)
-    for name, reason in result.left_out.items():
-        say(f"column left out: {name}: {reason}", error=True)
-    zoo, origin = (
-        result.zoo,
-        f"discovered from {options.model}" if options.model else result.specification,
-    )
-    say(
-        f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members from {options.source} "
-        f"({kind}); "
-        f"{len(result.refused) + len(result.skipped)} left out\nspecification: {origin}"
-    )
+    how: dict[str, Any] = {
+        "spec": spec,
+        "model": model,
+        "prefix": options.prefix,
+        "cast": DTYPES.get(options.cast),
+        "dtype": DTYPES.get(options.dtype),
+        "skip": options.skip,
+        "only": options.architecture,
+        "seed": options.seed,
+        "allow_nonfinite": options.allow_nonfinite,
+        "provenance": {
+            "kind": kind,
+            "source": Path(options.source).name,
+            "model": options.model,
+        },
+    }
+    if options.output.endswith("/") or Path(options.output).is_dir():
+        return import_architectures(source, options.output, **how)
+    return (import_checkpoints(source, options.output, **how),)
+
+
+def _single_files(options: argparse.Namespace, reader: object) -> dict[str, str]:
+    """The flags that say how single files are read, for the readers that know them."""
+    given = {name: getattr(options, name) for name in ("pattern", "entry")}
+    given = {name: value for name, value in given.items() if value}
+    if given and reader not in (sources.folder, sources.mixed):
+        raise ConfigError(f"--{next(iter(given))} is for folders of checkpoints; add --kind folder")
+    return given
 
 
 def _structure(

@@ -53,6 +53,7 @@ from wsl.symmetry.elements import (
     with_units,
 )
 from wsl.symmetry.spec import (
+    WRAPPERS,
     Atom,
     Axes,
     Axis,
@@ -89,6 +90,7 @@ from wsl.symmetry.verify import (
 )
 
 __all__ = [
+    "WRAPPERS",
     "ActivationSite",
     "Activations",
     "Atom",

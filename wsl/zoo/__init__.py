@@ -28,9 +28,21 @@ from wsl.zoo import sources
 from wsl.zoo.exchange import export, save, write_checkpoint
 from wsl.zoo.file import ZooError
 from wsl.zoo.opening import Collection, Concatenation, Resident, Zoo, concatenate, open
-from wsl.zoo.reading import Expected, FoundCheckpoint, fit, open_checkpoint, read_checkpoint
+from wsl.zoo.reading import (
+    Expected,
+    FoundCheckpoint,
+    fit,
+    open_checkpoint,
+    read_checkpoint,
+    with_prefix,
+)
 from wsl.zoo.rows import Checkpoints, Loader, Split, View, split_last
-from wsl.zoo.sources import Imported, ImportOptions, import_checkpoints
+from wsl.zoo.sources import (
+    Imported,
+    ImportOptions,
+    import_architectures,
+    import_checkpoints,
+)
 from wsl.zoo.write import FileOptions, ZooWriter
 
 __all__ = [
@@ -54,6 +66,7 @@ __all__ = [
     "cost",
     "export",
     "fit",
+    "import_architectures",
     "import_checkpoints",
     "open",
     "open_checkpoint",
@@ -63,6 +76,7 @@ __all__ = [
     "sources",
     "split_last",
     "warn_uncompiled",
+    "with_prefix",
     "write_checkpoint",
 ]
 

@@ -11,7 +11,7 @@ from wsl.symmetry.spec.grammar import (
     normal_axis,
     parse_axes,
 )
-from wsl.symmetry.spec.keys import KeyReport
+from wsl.symmetry.spec.keys import WRAPPERS, KeyReport
 from wsl.symmetry.spec.members import check_members, check_one
 from wsl.symmetry.spec.parts import Group, Occurrence, groups_of
 from wsl.symmetry.spec.pieces import (
@@ -27,6 +27,7 @@ from wsl.symmetry.spec.specification import PermutationSpec
 from wsl.symmetry.spec.units import Place, UnitSymmetry, clashes
 
 __all__ = [
+    "WRAPPERS",
     "Atom",
     "Axes",
     "Axis",

@@ -12,16 +12,21 @@ beside the weights are metadata. Nothing is dropped in silence: what is neither 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from wsl.base import did_you_mean
 from wsl.params import Params
-from wsl.zoo.file import ZooError
+from wsl.zoo.file import MAX_TEXT, ZooError
 
-_DEPTH = 4
+_DEPTH, _SHOWN = 8, 10
+_MOST = 10_000
+"""Sets of weights that are told apart in one file."""
+_LONG = 1000
 _OPTIMIZER = ("optim", "sched", "scaler", "amp", "ema_optim")
 _AVERAGES = ("ema", "averaged", "swa", "shadow", "teacher")
 _PREFERRED = (
@@ -44,12 +49,14 @@ _EXTRA_STATE = "_extra_state"
 @dataclasses.dataclass(frozen=True, eq=False)
 class WeightSet:
     """One set of weights in a file. ``name`` is its place, keys joined by ``/``, empty at the top;
-    ``extra`` names entries that are no tensors, such as a module's ``_extra_state``.
+    ``extra`` names entries that are no tensors, such as a module's ``_extra_state``; ``about`` are
+    the plain values beside it and in the levels above it.
     """
 
     name: str
     params: Params
     extra: tuple[str, ...] = ()
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def is_average(self) -> bool:
@@ -62,13 +69,30 @@ class WeightSet:
 class Content:
     """All that a file holds: sets of weights, plain values, and the names of everything else.
 
-    ``kind`` is the type of the whole.
+    ``kind`` is the type of the whole; ``unread`` are those of the others that hold tensors, and are
+    no optimiser's state.
     """
 
     sets: tuple[WeightSet, ...]
     metadata: dict[str, Any]
     others: tuple[str, ...] = ()
     kind: str = "dict"
+    unread: tuple[str, ...] = ()
+
+    @property
+    def listed(self) -> tuple[WeightSet, ...]:
+        """The sets in their order, if they are a list: their places differ in one number only."""
+        places = [found.name.split("/") for found in self.sets]
+        if len(places) < 2 or len({len(place) for place in places}) > 1:
+            return ()
+        differ = [i for i, parts in enumerate(zip(*places, strict=True)) if len(set(parts)) > 1]
+        if len(differ) != 1 or not all(_is_index(place[differ[0]]) for place in places):
+            return ()
+        number = {
+            found.name: int(place[differ[0]])
+            for found, place in zip(self.sets, places, strict=True)
+        }
+        return tuple(sorted(self.sets, key=lambda found: number[found.name]))
 
     def choose(self, where: str, entry: str | None = None) -> tuple[WeightSet, tuple[str, ...]]:
         """The set ``entry``, or the obvious one, and a note for each of what was not read.
@@ -86,6 +110,11 @@ class Content:
         chosen = self._named(where, entry) if entry is not None else self._obvious(where)
         return chosen, tuple(self._notes(where, chosen))
 
+    def beside(self, where: str) -> tuple[str, ...]:
+        """A note of tensors that are in no set of weights and no optimiser's state."""
+        said = f"{where}: {_listed(self.unread)} beside the weights: not read"
+        return (said,) if self.unread else ()
+
     def _named(self, where: str, entry: str) -> WeightSet:
         for found in self.sets:
             if found.name == entry.strip("/"):
@@ -101,9 +130,8 @@ class Content:
         own = [found for found in self.sets if not found.is_average] or list(self.sets)
         if len(own) == 1:
             return own[0]
-        names = [found.name for found in own]
-        what = "a list of" if all(name.isdigit() for name in names) else "several sets of weights,"
-        listed = ", ".join(f"{found.name} ({len(found.params)} tensors)" for found in self.sets)
+        what = "a list of" if self.listed else "several sets of weights,"
+        listed = _listed([f"{found.name} ({len(found.params)} tensors)" for found in self.sets])
         raise ZooError(
             f"{where}: holds {what} {len(self.sets)}: {listed}; choose one with --entry NAME"
         )
@@ -112,62 +140,196 @@ class Content:
         if unread := [found.name for found in self.sets if found is not chosen]:
             flag = "; --entry NAME reads another" if unread else ""
             yield f"{where}: {chosen.name or 'the top'} is read, {', '.join(unread)} not{flag}"
+        yield from self.beside(where)
         if chosen.extra:
             yield f"{where}: {', '.join(chosen.extra)} left out, since it is no tensor"
 
 
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
 def find_sets(content: Any) -> Content:
     """Every set of weights in ``content``, the preferred names first."""
-    found = _Sorted([], {}, [])
-    found.sort(content, ())
+    found = _Sorted([], {}, [], [], _holding(content))
+    found.sort(content, (), {})
     order = {name: i for i, name in enumerate(_PREFERRED)}
     found.sets.sort(key=lambda each: order.get(each.name.rpartition("/")[2], len(order)))
     kind = "dict" if isinstance(content, Mapping) else type(content).__name__
-    return Content(tuple(found.sets), found.metadata, tuple(found.others), kind)
+    others, unread = tuple(found.others), tuple(found.unread)
+    return Content(tuple(found.sets), found.metadata, others, kind, unread)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Sorted:
-    """What was found so far."""
+    """What was found so far; ``unread`` are those of ``others`` that hold tensors.
+
+    ``holding`` are the ids of the mappings and lists that do, at any depth; ``entered`` those that
+    were sorted, since one may stand in many places, or in itself.
+    """
 
     sets: list[WeightSet]
     metadata: dict[str, Any]
     others: list[str]
+    unread: list[str]
+    holding: set[int]
+    entered: set[int] = dataclasses.field(default_factory=set)
 
-    def sort(self, content: Any, path: tuple[str, ...]) -> None:
-        """Sort one level of the nest into weights, plain values, deeper levels and the rest."""
-        if isinstance(content, list | tuple) and len(path) < _DEPTH:
-            content = {str(i): item for i, item in enumerate(content)}
-        if not isinstance(content, Mapping) or len(path) >= _DEPTH:
-            self.others.append("/".join(path) or type(content).__name__)
-            return
-        items = {str(key): value for key, value in content.items()}
-        if _is_weights(items):
-            self.sets.append(_weight_set("/".join(path), items, self.metadata))
-            return
-        for key, value in items.items():
-            if isinstance(value, Mapping | list | tuple):
-                self._nested(key, value, (*path, key))
-            else:
-                self._plain(key, value, (*path, key))
+    def sort(self, content: Any, path: tuple[str, ...], above: Mapping[str, Any]) -> None:
+        """Sort one level of the nest into weights, plain values, deeper levels and the rest.
 
-    def _nested(self, key: str, value: Any, path: tuple[str, ...]) -> None:
-        if not len(value):
-            return
-        if _is_optimizer(key, value):
-            self.others.append("/".join(path))
-        elif key in _SETTINGS and isinstance(value, Mapping):
-            self.metadata.update(_settings(value, key))
+        ``above`` are the plain values of the levels that it lies in.
+        """
+        items = _items(content)
+        full = len(path) >= _DEPTH or len(self.sets) >= _MOST
+        if items is None or full or id(content) in self.entered:
+            self._other("/".join(path) or type(content).__name__, content)
+        elif _is_weights(items):
+            self._weights(items, path, above)
         else:
-            self.sort(value, path)
+            self.entered.add(id(content))
+            own = self._plain_values(items, path, isinstance(content, Mapping))
+            for key, value in items.items():
+                if self._is_nest(value) and not _is_settings(key, value):
+                    self._nested(value, (*path, key), {**above, **own})
 
-    def _plain(self, key: str, value: Any, path: tuple[str, ...]) -> None:
-        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
-            self.metadata[key] = value.item()
-        elif isinstance(value, bool | int | float | str):
-            self.metadata[key] = value
-        elif value is not None:
+    def _is_nest(self, value: Any) -> bool:
+        """Whether there is more to sort in ``value``: a list of plain values is a value itself."""
+        return bool(_items(value)) and (isinstance(value, Mapping) or id(value) in self.holding)
+
+    def _nested(self, value: Any, path: tuple[str, ...], above: Mapping[str, Any]) -> None:
+        if _is_optimizer(path[-1], value):
             self.others.append("/".join(path))
+        else:
+            self.sort(value, path, above)
+
+    def _weights(
+        self, items: Mapping[str, Any], path: tuple[str, ...], above: Mapping[str, Any]
+    ) -> None:
+        params, extra, own = {}, [], {}
+        for key, value in items.items():
+            if isinstance(value, Tensor) and not key.endswith(_EXTRA_STATE):
+                params[key] = value.detach()
+            elif isinstance(value, bool | int | float | str):
+                own[key] = value
+            else:
+                extra.append(key)
+        self._note(own, path)
+        self.sets.append(WeightSet("/".join(path), params, tuple(extra), {**above, **own}))
+
+    def _plain_values(
+        self, items: Mapping[str, Any], path: tuple[str, ...], named: bool
+    ) -> dict[str, Any]:
+        """Numbers, text and settings of one level; what is neither they nor a nest is listed."""
+        own: dict[str, Any] = {}
+        for key, value in items.items():
+            if _is_settings(key, value):
+                own |= self._settings(value, key)
+            elif _is_plain(value):
+                place = key if named else ".".join((*path[-1:], key))
+                own[place] = value.item() if isinstance(value, Tensor) else value
+            elif (text := self._as_text(value)) is not None:
+                own[key] = text
+            elif not (value is None or self._is_nest(value) or isinstance(value, Mapping)):
+                self._other("/".join((*path, key)), value)
+        self._note(own, path)
+        return own
+
+    def _as_text(self, value: Any) -> str | None:
+        """A short list of plain values as JSON."""
+        if not isinstance(value, list | tuple) or not 0 < len(value) <= _LONG:
+            return None
+        if id(value) in self.holding or not all(map(_is_plain, value)):
+            return None
+        text = json.dumps(value)
+        return text if len(text) <= MAX_TEXT else None
+
+    def _settings(self, value: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
+        """Plain values below ``value`` under dotted names."""
+        found: dict[str, Any] = {}
+        for key, item in value.items():
+            name = f"{prefix}.{key}"
+            if isinstance(item, Mapping):
+                found |= self._settings(item, name)
+            elif isinstance(item, bool | int | float | str):
+                found[name] = item
+            elif item is not None:
+                self._other(name.replace(".", "/"), item)
+        return found
+
+    def _note(self, own: Mapping[str, Any], path: tuple[str, ...]) -> None:
+        """Keep plain values under their names; one that another level took, under its place."""
+        for key, value in own.items():
+            taken = key in self.metadata and self.metadata[key] != value
+            self.metadata[".".join((*path, key)) if taken else key] = value
+
+    def _other(self, name: str, value: Any) -> None:
+        self.others.append(name)
+        if isinstance(value, Tensor) or id(value) in self.holding:
+            self.unread.append(name)
+
+
+def _holding(content: Any) -> set[int]:
+    """The ids of all mappings and lists in ``content`` with a tensor somewhere in them.
+
+    Each is looked at once: in a pickle one may stand in many places, or in itself.
+    """
+    inside: dict[int, list[int]] = {}
+    found: set[int] = set()
+    seen: set[int] = set()
+    waiting = [content]
+    while waiting:
+        box = waiting.pop()
+        if id(box) in seen or not isinstance(box, Mapping | list | tuple):
+            continue
+        seen.add(id(box))
+        for value in box.values() if isinstance(box, Mapping) else box:
+            if isinstance(value, Tensor):
+                found.add(id(box))
+            elif isinstance(value, Mapping | list | tuple):
+                inside.setdefault(id(value), []).append(id(box))
+                waiting.append(value)
+    reached = list(found)
+    while reached:
+        outer = [box for box in inside.get(reached.pop(), ()) if box not in found]
+        found.update(outer)
+        reached += outer
+    return found
+
+
+def _items(content: Any) -> dict[str, Any] | None:
+    """The entries of a mapping or list by name, None for anything else.
+
+    Two keys of one text, such as 1 and "1", stay two entries.
+    """
+    if isinstance(content, list | tuple):
+        return {str(i): item for i, item in enumerate(content)}
+    if not isinstance(content, Mapping):
+        return None
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        name = str(key)
+        while name in found:
+            name = f"{name}_{type(key).__name__}"
+        found[name] = value
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    """A number or text; a tensor of one value counts as a number."""
+    if isinstance(value, Tensor):
+        dense = value.layout == torch.strided and not (value.is_meta or value.is_quantized)
+        return dense and value.numel() == 1 and not value.is_complex()
+    return isinstance(value, bool | int | float | str)
+
+
+def _is_settings(key: str, value: Any) -> bool:
+    return key in _SETTINGS and isinstance(value, Mapping)
+
+
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _is_weights(items: Mapping[str, Any]) -> bool:
@@ -179,18 +341,6 @@ def _is_weights(items: Mapping[str, Any]) -> bool:
     return bool(tensors) and not nested and any(tensor.dim() for tensor in tensors)
 
 
-def _weight_set(name: str, items: Mapping[str, Any], metadata: dict[str, Any]) -> WeightSet:
-    params, extra = {}, []
-    for key, value in items.items():
-        if isinstance(value, Tensor) and not key.endswith(_EXTRA_STATE):
-            params[key] = value.detach()
-        elif isinstance(value, bool | int | float | str):
-            metadata[key] = value
-        else:
-            extra.append(key)
-    return WeightSet(name, params, tuple(extra))
-
-
 def _is_optimizer(key: str, value: Any) -> bool:
     """By its name, or by the form that every torch optimiser's state has."""
     if any(word in key.lower() for word in _OPTIMIZER):
@@ -198,15 +348,3 @@ def _is_optimizer(key: str, value: Any) -> bool:
     if isinstance(value, Mapping):
         return {"state", "param_groups"} <= set(map(str, value))
     return False
-
-
-def _settings(value: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
-    """Plain values below ``value`` under dotted names."""
-    found: dict[str, Any] = {}
-    for key, item in value.items():
-        name = f"{prefix}.{key}"
-        if isinstance(item, Mapping):
-            found |= _settings(item, name)
-        elif isinstance(item, bool | int | float | str):
-            found[name] = item
-    return found

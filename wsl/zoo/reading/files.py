@@ -27,7 +27,7 @@ WHOLE = ("model.safetensors", "pytorch_model.bin")
 INDICES = tuple(name + INDEX for name in WHOLE)
 DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".npz", ".pth.tar", ".pt.tar")
-_COPY = re.compile(r"^(\._|\.|~\$)|~$|\.(tmp|part|crdownload|swp)$|-checkpoint\.[a-z]+$")
+_COPY = re.compile(r"^(\.|~\$)|~$|\.(tmp|part|crdownload|swp)$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|bin)$")
 
 
@@ -38,13 +38,21 @@ class Shards(NamedTuple):
     notes: tuple[str, ...]
 
 
+def shard_names(index: Path) -> list[str]:
+    """The shards that an index names, in its order; raises `ZooError` if it is no index."""
+    return list(dict.fromkeys(_weight_map(index).values()))
+
+
 def has_suffix(path: Path) -> bool:
     """Whether a file is called like a checkpoint."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def is_copy(path: Path, root: Path) -> bool:
-    """Hidden files and folders, and what editors, browsers and notebooks leave behind."""
+    """Hidden files and folders, and what editors, browsers and notebooks leave behind.
+
+    Only what lies below ``root`` counts: a root may itself be hidden.
+    """
     parts = path.relative_to(root).parts if path != root else (path.name,)
     return any(_COPY.search(part) for part in parts)
 

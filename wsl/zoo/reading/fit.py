@@ -34,7 +34,7 @@ _TOOLS = (
     "n_averaged",
 )
 """Last names of tensors that tools and older versions of libraries leave in state dicts."""
-_SHOWN = 5
+_SHOWN, _LONG = 5, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +78,14 @@ def fit(
     """
     said = _Notes(where, [])
     theta = _dropped(dict(params), drop, where)
-    theta = _with_prefix(theta, prefix, where) if prefix else theta
+    theta = with_prefix(theta, prefix, where)
     theta = _renamed(theta, expected.spec, said)
     theta = _with_counters(theta, expected.spec, said)
     theta = _with_tied(theta, expected, said)
     _check_complete(theta, expected.spec, where)
     theta = _without_strangers(theta, expected.spec, said)
     _check_shapes(theta, expected.spec, where)
+    _check_dense(theta, where)
     theta = {name: theta[name] for name in expected.spec.axes}
     return Fitted(_computable(theta, said), tuple(said.notes))
 
@@ -108,8 +109,11 @@ def _dropped(theta: Params, drop: Iterable[str], where: str) -> Params:
     return theta
 
 
-def _with_prefix(theta: Params, prefix: str, where: str) -> Params:
-    """``prefix`` removed where every name has it, added where none has."""
+def with_prefix(theta: Params, prefix: str, where: str) -> Params:
+    """``prefix`` removed where every name has it, added where none has.
+
+    Raises `ZooError`, naming the file ``where``, if only some names have it.
+    """
     having = [name for name in theta if name.startswith(prefix)]
     if len(having) == len(theta):
         return {name.removeprefix(prefix): tensor for name, tensor in theta.items()}
@@ -184,8 +188,10 @@ def _with_tied(theta: Params, expected: Expected, said: _Notes) -> Params:
 
 def _check_complete(theta: Params, spec: PermutationSpec, where: str) -> None:
     if missing := [name for name in spec.axes if name not in theta]:
+        differ = str(spec.compare(theta))
+        differ = differ if len(differ) <= _LONG else f"{differ[: _LONG - 3]}..."
         raise ZooError(
-            f"{where} does not fit the network: {spec.compare(theta)}; {_hint(missing, theta)}"
+            f"{where} does not fit the network: {differ}; {_hint(missing, theta)}"
             "the file and the network must be of one architecture"
         )
 
@@ -235,6 +241,24 @@ def _check_shapes(theta: Params, spec: PermutationSpec, where: str) -> None:
                 f"{where}: {name}: has shape {tuple(theta[name].shape)}, but the network's is "
                 f"{tuple(shape)}"
             )
+
+
+def _check_dense(theta: Params, where: str) -> None:
+    """Nothing here computes with tensors of other layouts, or with ones that have no values."""
+    for name, tensor in theta.items():
+        if what := no_values(tensor):
+            raise ZooError(f"{where}: {name}: is {what}; save it as a plain tensor of numbers")
+
+
+def no_values(tensor: Tensor) -> str:
+    """What a tensor is that has no plain values, one for each index; empty for any other."""
+    if tensor.is_meta:
+        return "a tensor on the meta device, without values"
+    if tensor.is_quantized:
+        return f"quantised ({str(tensor.dtype).removeprefix('torch.')})"
+    if tensor.layout != torch.strided:
+        return f"sparse ({str(tensor.layout).removeprefix('torch.')})"
+    return ""
 
 
 def _computable(theta: Params, said: _Notes) -> Params:

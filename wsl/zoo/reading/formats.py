@@ -14,6 +14,7 @@ import json
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -41,9 +42,11 @@ DAMAGED = (
     MemoryError,
     struct.error,
     zipfile.BadZipFile,
+    safetensors.SafetensorError,
 )
 """What readers raise on broken files."""
 
+_SIZED = (Tensor, Mapping, list, tuple)
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _HARMLESS = re.compile(r"^(argparse\.Namespace|numpy\.|torch\.nn\.|pathlib\.|datetime\.)")
 """Classes that run nothing of their own when they are made; they are refused all the same."""
@@ -99,7 +102,10 @@ def _pickled(path: Path) -> Any:
     try:
         if zipfile.is_zipfile(path):
             _check_uncompressed(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # As a file, not as a path: by some endings torch would choose another reader.
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about protocols of pickle, of which nothing follows
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ZooError(f"{path}: {_refusal(str(error))}") from None
     except ZooError:
@@ -144,16 +150,16 @@ def _check_uncompressed(path: Path) -> None:
 
 def _check_sizes(path: Path, content: Any) -> None:
     """A tensor that claims more than the file has is a view that repeats a few bytes."""
-    limit, waiting, seen = path.stat().st_size, [("", content)], 0
+    limit, waiting = path.stat().st_size, [("", content)]
+    seen: set[int] = set()  # a nest may hold itself, or one part in many places
     while waiting:
         name, value = waiting.pop()
-        seen += 1
         if isinstance(value, Tensor):
             if value.layout == torch.strided and value.numel() * value.element_size() > limit:
                 raise ZooError(
                     f"{path}: {name!r} claims {value.numel()} values, more than the file has"
                 )
-        elif isinstance(value, Mapping):
-            waiting += [(str(key), item) for key, item in value.items()]
-        elif isinstance(value, list | tuple) and seen < 1_000_000:
-            waiting += [(f"{name}[{i}]", item) for i, item in enumerate(value)]
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            named = value.items() if isinstance(value, Mapping) else enumerate(value)
+            waiting += [(str(k), item) for k, item in named if isinstance(item, _SIZED)]

@@ -15,7 +15,14 @@ SAFETENSORS, PICKLED, NPZ = "safetensors", "torch", "npz"
 """The kinds that are read."""
 
 _HEAD = 4096
+_EMPTY = "is empty; a download or a copy was cut short"
+_OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 _ADVICE = "save model.state_dict() with safetensors.torch.save_file or torch.save"
+
+_UNKNOWN = (
+    "is not a readable PyTorch checkpoint, nor one of safetensors or NumPy; it is damaged, or "
+    f"something else; {_ADVICE}"
+)
 
 _STARTS: tuple[tuple[bytes, str], ...] = (
     (
@@ -44,17 +51,44 @@ def kind_of(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
-        raise ZooError(f"{path}: is empty; a download or a copy was cut short")
+        raise ZooError(f"{path}: {_EMPTY}")
     for start, told in _STARTS:
         if head.startswith(start):
             raise ZooError(f"{path}: {told}")
     if zipfile.is_zipfile(path):
         return _kind_of_archive(path)
+    if _is_safetensors(head):  # before pickles: a header of 128 bytes begins as they do
+        return SAFETENSORS
     if head[:1] == b"\x80":
         return PICKLED
-    if _is_safetensors(head):
-        return SAFETENSORS
     raise ZooError(f"{path}: {_told(head, path)}")
+
+
+def foreign(path: Path) -> str | None:
+    """What a file not called a checkpoint may be of all the same: a sentence, or None for nothing.
+
+    The file is not read beyond its first bytes and the list of an archive's entries.
+    """
+    try:
+        kind = kind_of(path)
+    except ZooError as error:
+        told = str(error).removeprefix(f"{path}: ")
+        return None if told in (_UNKNOWN, _EMPTY) else told
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if kind == PICKLED and not zipfile.is_zipfile(path) and not _is_old_torch(path):
+        return "is a pickle of something else, which is not opened"
+    written = {PICKLED: "a PyTorch", NPZ: "a NumPy"}.get(kind, "a safetensors")
+    return (
+        f"is {written} file, though its name does not say so; rename it, or import it alone, by "
+        "its name"
+    )
+
+
+def _is_old_torch(path: Path) -> bool:
+    """Before its zip archives torch began its pickles with a number of its own."""
+    with path.open("rb") as file:
+        return _OLD_TORCH in file.read(32)
 
 
 def _kind_of_archive(path: Path) -> str:
@@ -92,12 +126,12 @@ def _told(head: bytes, path: Path) -> str:
             "asks to log in; download it again"
         )
     if path.suffix == ".onnx" or b"onnx" in head[:64]:
-        return f"is an ONNX graph, whose weights have other names; {_ADVICE}"
+        return (
+            "is an ONNX graph, whose weights have lost the names of the network; where it is at "
+            f"hand in PyTorch, {_ADVICE}"
+        )
     if head[257:262] == b"ustar":
         return "is a tar archive; unpack it first"
     if path.suffix == ".safetensors":
         return "is not a readable safetensors file (its header is damaged or cut short)"
-    return (
-        "is not a readable PyTorch checkpoint, nor one of safetensors or NumPy; it is damaged, "
-        f"or something else; {_ADVICE}"
-    )
+    return _UNKNOWN

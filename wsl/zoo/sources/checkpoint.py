@@ -8,9 +8,10 @@ who asked decides. What is no checkpoint of its own, such as a hidden copy, come
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ class Checkpoint(NamedTuple):
     """One state dict.
 
     ``metadata`` are plain values, ``origin`` says where it comes from in messages. ``notes``: what
-    the file says of the whole zoo it was exported from.
+    the file says of the whole zoo it was exported from. ``files``: what was read for it, relative
+    to the source. ``remarks``: what has to be said of how it was read.
     """
 
     member: int
@@ -31,13 +33,16 @@ class Checkpoint(NamedTuple):
     metadata: dict[str, Any]
     origin: str
     notes: Mapping[str, str] = {}
+    files: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 class Refused(NamedTuple):
-    """What could not be read, and why."""
+    """What could not be read, and why; ``files`` as those of `Checkpoint`."""
 
     origin: str
     reason: str
+    files: tuple[str, ...] = ()
 
 
 class Skipped(NamedTuple):
@@ -45,17 +50,45 @@ class Skipped(NamedTuple):
 
     origin: str
     reason: str
+    files: tuple[str, ...] = ()
 
 
 Source = Iterator[Checkpoint | Refused | Skipped]
 
 
-def attempt(origin: str, read: Callable[[], Checkpoint]) -> Checkpoint | Refused:
-    """What ``read`` returns, or why it refused."""
+def attempt(origin: str, read: Callable[[], Checkpoint], *files: str) -> Checkpoint | Refused:
+    """What ``read`` makes of ``files``, or why it refused."""
     try:
-        return read()
+        return read()._replace(files=files)
     except ZooError as error:
-        return Refused(origin, str(error))
+        return Refused(origin, str(error), files)
+
+
+def sourced(about: Mapping[str, Any], root: Path, files: Sequence[str]) -> dict[str, Any]:
+    """``about`` with the columns ``source``, the first of ``files`` below ``root``, and ``sha256``.
+
+    The digest is that of the file. Of several, such as an index and its shards, it is that of the
+    lines which sha256sum prints for them, in this order. A value that the file itself has under
+    one of these names is called ``source_source`` or ``source_sha256``.
+    """
+    ours = {"source": files[0], "sha256": sha256(root, files)}
+    told = {f"source_{name}" if name in ours else name: value for name, value in about.items()}
+    return {**told, **ours}
+
+
+def sha256(root: Path, files: Sequence[str]) -> str:
+    """The SHA-256 of one of ``files`` below ``root``, or of the lines of several, as hexadecimals.
+
+    Raises `ZooError` where one cannot be read.
+    """
+    if len(files) > 1:
+        lines = "".join(f"{sha256(root, [name])}  {name}\n" for name in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
+    try:
+        with (root / files[0]).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ZooError(f"{root / files[0]}: cannot be read ({error.strerror})") from None
 
 
 def natural(paths: Iterable[Path]) -> list[Path]:

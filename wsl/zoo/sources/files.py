@@ -3,6 +3,7 @@
     a link to a folder            is followed, each real folder once
     a link to a file              is left out where the file itself is read: ``last.ckpt``
     a hidden file or folder       is left out: copies of editors, notebooks and macOS
+    weights of another kind       are left out, told by their first bytes: ONNX, TorchScript, HDF5
 
 Nothing is left out in silence: every file that looks like a checkpoint is read or named.
 """
@@ -10,25 +11,61 @@ Nothing is left out in silence: every file that looks like a checkpoint is read 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from wsl.zoo.reading import foreign, has_suffix, is_copy
 from wsl.zoo.sources.checkpoint import Skipped, natural
+from wsl.zoo.sources.flat_hdf5 import HDF5, told_hdf5
+
+PLAIN = frozenset(
+    {
+        ".cfg",
+        ".css",
+        ".csv",
+        ".gif",
+        ".html",
+        ".ini",
+        ".ipynb",
+        ".jpeg",
+        ".jpg",
+        ".js",
+        ".json",
+        ".jsonl",
+        ".log",
+        ".md",
+        ".pdf",
+        ".png",
+        ".py",
+        ".rst",
+        ".sh",
+        ".svg",
+        ".toml",
+        ".tsv",
+        ".txt",
+        ".xml",
+        ".yaml",
+        ".yml",
+    }
+)
+"""Endings of files that hold no weights; they are not opened."""
 
 
-def checkpoint_files(root: Path, endings: Sequence[str]) -> tuple[list[Path], list[Skipped]]:
-    """Files below ``root`` that end in one of ``endings``, and what of them is not read."""
-    found = [file for file in walk(root) if file.name.endswith(tuple(endings))]
-    hidden = {file for file in found if is_hidden(file, root)}
-    seen = natural(file for file in found if file not in hidden)
+def checkpoint_files(root: Path, found: Iterable[Path]) -> tuple[list[Path], list[Skipped]]:
+    """Of the files ``found`` below ``root`` those called like checkpoints, and why others are not
+    read.
+    """
+    named, others = [], []
+    for file in natural(found):
+        (named if has_suffix(file) else others).append(file)
+    hidden = {file for file in named if is_copy(file, root)}
+    seen = [file for file in named if file not in hidden]
     real = {file.resolve() for file in seen if not file.is_symlink()}
     links = [file for file in seen if file.is_symlink() and file.resolve() in real]
     skipped = [
-        *(_skipped(file, root, "is a hidden copy") for file in natural(hidden)),
-        *(
-            _skipped(file, root, f"is a link to {os.readlink(file)}, which is read")
-            for file in links
-        ),
+        *(skip(file, root, "is a hidden copy") for file in natural(hidden)),
+        *(skip(file, root, f"is a link to {os.readlink(file)}, which is read") for file in links),
+        *_other_kinds(root, others),
     ]
     return [file for file in seen if file not in links], skipped
 
@@ -47,11 +84,18 @@ def walk(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in files)
 
 
-def is_hidden(file: Path, root: Path) -> bool:
-    """Whether the file, or a folder between ``root`` and it, begins with a point."""
-    return any(part.startswith(".") for part in file.relative_to(root).parts)
-
-
-def _skipped(file: Path, root: Path, reason: str) -> Skipped:
+def skip(file: Path, root: Path, reason: str) -> Skipped:
+    """``file`` below ``root`` is left out for this reason."""
     origin = file.relative_to(root).as_posix()
     return Skipped(origin, f"{origin}: {reason}")
+
+
+def _other_kinds(root: Path, files: Iterable[Path]) -> Iterator[Skipped]:
+    """Files that are not called checkpoints, and hold weights all the same."""
+    for file in files:
+        if file.suffix.lower() in PLAIN or is_copy(file, root) or not file.is_file():
+            continue
+        if file.suffix in HDF5:
+            yield skip(file, root, told_hdf5(file))
+        elif reason := foreign(file):
+            yield skip(file, root, reason)

@@ -23,9 +23,9 @@ import torch
 
 from wsl.params import Params
 from wsl.zoo.file import ZooError
-from wsl.zoo.sources.checkpoint import Checkpoint, Source, flatten, natural
+from wsl.zoo.sources.checkpoint import Checkpoint, Source, flatten, natural, sourced
 
-SUFFIXES = (".hdf5", ".h5", ".hdf")
+HDF5 = (".hdf5", ".h5", ".hdf")
 _DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 _ROWS = 256
 Tensors = list[tuple[str, tuple[int, ...]]]
@@ -39,15 +39,46 @@ def flat_hdf5(path: str | Path) -> Source:
     """
     root = Path(path)
     files = natural(
-        [root] if root.is_file() else (file for file in root.iterdir() if file.suffix in SUFFIXES)
+        [root] if root.is_file() else (file for file in root.iterdir() if file.suffix in HDF5)
     )
     if not files:
-        raise ZooError(f"{root}: has no files ending in {', '.join(SUFFIXES)}")
+        raise ZooError(f"{root}: has no files ending in {', '.join(HDF5)}")
+    yield from read_hdf5(root.parent if root.is_file() else root, files)
+
+
+def read_hdf5(root: Path, files: Iterable[Path]) -> Source:
+    """The rows of ``params`` in ``files`` below ``root``, numbered on from one to the next."""
     member = 0
     for file in files:
+        name = file.relative_to(root).as_posix()
+        source = sourced({}, root, [name])
         for params, about in _rows(file):
-            yield Checkpoint(member, 0, params, flatten(about), f"{file.name} member {member}")
+            told = {**flatten(about), **source}
+            origin = f"{name} member {member}"
+            yield Checkpoint(member, 0, params, told, origin, files=(name,))
             member += 1
+
+
+def holds_rows(file: Path) -> bool:
+    """Whether ``file`` is HDF5 with ``params`` and their layout."""
+    try:
+        with h5py.File(file, "r", locking=False) as content:
+            return "params" in content and (
+                "param_config" in content or "param_config" in content.attrs
+            )
+    except _DAMAGED:
+        return False
+
+
+def told_hdf5(file: Path) -> str:
+    """Why an HDF5 file beside checkpoints is left out."""
+    try:
+        with h5py.File(file, "r", locking=False) as content:
+            if content.attrs.get("format") in ("wslzoo", b"wslzoo"):
+                return "is a zoo file, and no checkpoint"
+    except _DAMAGED:
+        return "is called HDF5, but HDF5 cannot read it"
+    return "is HDF5; it is read with --kind flat-hdf5"
 
 
 def _rows(path: Path) -> Iterable[tuple[Params, dict[str, Any]]]:

@@ -4,7 +4,8 @@ They end in .pt, .pth, .ckpt, .bin, .safetensors or .npz. Every file is a member
 0, in natural order of their names, unless something says otherwise: metadata inside the file
 (``member``, ``epoch``), a ``table.csv`` beside it with a column ``file``, or a ``pattern`` with
 named groups: ``r"run(?P<member>\\d+)/epoch_(?P<epoch>\\d+)"``; other groups become columns.
-Nothing is guessed from names unasked.
+Nothing is guessed from names alone: files that differ in their epoch are one member unasked only
+where the name has the epoch that the file states (``epoch=3-step=80.ckpt``).
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsl.base import did_you_mean
 from wsl.zoo.file import SPLITS, ZooError
-from wsl.zoo.reading import SUFFIXES, read_checkpoint
+from wsl.zoo.reading import SUFFIXES, WeightSet, has_suffix, open_checkpoint
 from wsl.zoo.sources.checkpoint import (
     Checkpoint,
+    Refused,
     Skipped,
     Source,
     attempt,
     flatten,
-    natural,
+    sourced,
     value_of,
 )
-from wsl.zoo.sources.files import checkpoint_files, is_hidden, walk
+from wsl.zoo.sources.files import checkpoint_files, walk
 
-_HDF5 = (".hdf5", ".h5", ".hdf")
 _NOTES = (
     "spec",
     "architecture",
@@ -45,63 +46,156 @@ _NOTES = (
     "row",
 )
 """What `wsl.zoo.export` notes besides the columns."""
+_EPOCH = re.compile(r"(?i)(?<![a-z])ep(?:och)?[=_-]?(\d{1,9})(?![\d.])")
+_SCORES = re.compile(
+    r"(?i)((?:^|[^a-z])(?:step|iter|\w*(?:loss|acc|accuracy|auc|f1|iou|mae|mse|psnr|score|error))"
+    r"[=_-]?)\d+(?:\.\d+)?"
+)
+_FURTHER = "are further epochs of a run: their names and the files say the same epoch"
 
 
-def folder(path: str | Path, *, pattern: str | None = None) -> Source:
+def folder(path: str | Path, *, pattern: str | None = None, entry: str | None = None) -> Source:
     """The checkpoints below ``path``, or the single file ``path``.
 
     A ``pattern`` that names the epoch and not the member makes the files of one run, whose names
-    differ in the epoch only, one member.
+    differ in the epoch only, one member. ``entry`` names the set of weights to read where files
+    hold several; a list of state dicts is a member each.
     """
     root = Path(path)
+    reading = _Reading(pattern, entry)
     if root.is_file():
-        yield from _from_files(root.parent, [root], pattern)
+        yield from reading.files(root.parent, [root])
         return
-    files, skipped = checkpoint_files(root, SUFFIXES)
-    if not files:
+    found = list(walk(root))
+    if not any(has_suffix(file) for file in found):
         raise ZooError(
             f"{root}: has no checkpoints; files ending in {', '.join(SUFFIXES)} are looked for"
         )
+    yield from read_files(root, found, pattern=pattern, entry=entry)
+
+
+def read_files(
+    root: Path, found: Iterable[Path], *, pattern: str | None = None, entry: str | None = None
+) -> Source:
+    """The checkpoints among the files ``found`` below ``root``."""
+    files, skipped = checkpoint_files(root, found)
     yield from skipped
-    yield from _other_kinds(root)
     for place in dict.fromkeys(file.parent for file in files):
         yield from _table_notes(place / "table.csv", {f.name for f in files if f.parent == place})
-    yield from _from_files(root, files, pattern)
+    yield from _Reading(pattern, entry).files(root, files)
 
 
-def _from_files(root: Path, files: Iterable[Path], pattern: str | None) -> Source:
-    """The checkpoints ``files`` below ``root``, in this order."""
-    table = functools.cache(_table)
-    runs: dict[str, int] = {}
-    for number, file in enumerate(files):
-        origin = file.relative_to(root).as_posix()
-        lines = table(file.parent / "table.csv")
-        about = lines.get(file.name, {}) | _groups(pattern, origin, runs)
-        yield attempt(origin, functools.partial(_read, file, number, about=about, origin=origin))
+class _Reading:
+    """How files become members, and what was given so far."""
 
+    def __init__(self, pattern: str | None, entry: str | None) -> None:
+        self.pattern, self.entry = pattern, entry
+        self.table = functools.cache(_table)
+        self.runs: dict[str, int] = {}
+        self.told: dict[str, int] = {}
+        self.lists = 0
 
-def _other_kinds(root: Path) -> Iterator[Skipped]:
-    """Files that hold weights of another kind."""
-    for file in natural(walk(root)):
-        if file.suffix in _HDF5 and not is_hidden(file, root):
+    def files(self, root: Path, files: Iterable[Path]) -> Source:
+        """The checkpoints ``files`` below ``root``, in this order."""
+        for number, file in enumerate(files):
             origin = file.relative_to(root).as_posix()
-            yield Skipped(origin, f"{origin}: is HDF5; it is read with --kind flat-hdf5")
+            about = self.table(file.parent / "table.csv").get(file.name, {})
+            about = about | _groups(self.pattern, origin, self.runs)
+            yield from self._file(_File(root, file, number + self.lists, origin, about, self.told))
+
+    def _file(self, file: _File) -> Source:
+        """The members that one file holds: one, or as many as its list."""
+        try:
+            found = open_checkpoint(file.path)
+            listed = found.content.listed if self.entry is None else ()
+            chosen, notes = (
+                (None, ()) if listed else found.content.choose(str(file.path), self.entry)
+            )
+        except ZooError as error:
+            yield Refused(file.origin, str(error), (file.origin,))
+            return
+        if chosen is not None:
+            file = file._replace(remarks=(*found.notes, *notes))
+            read = functools.partial(file.checkpoint, chosen, found.metadata)
+            yield attempt(file.origin, read, file.origin)
+            return
+        file = file._replace(remarks=(*found.notes, *found.content.beside(str(file.path))))
+        for place, each in enumerate(listed):
+            yield attempt(
+                f"{file.origin} {each.name}",
+                functools.partial(file.listed, each, place),
+                file.origin,
+            )
+        self.lists += len(listed) - 1
 
 
-def _read(file: Path, number: int, *, about: Mapping[str, Any], origin: str) -> Checkpoint:
-    params, inside = read_checkpoint(file)
-    exported = "record" in inside and "columns" in inside
-    if exported:  # it says all that its zoo said of it
-        found = _record(origin, inside["record"])
-    else:
-        found = {**{name: _value(said) for name, said in inside.items()}, **about}
-    member, epoch = (
-        _place(origin, name, found.pop(name, default))
-        for name, default in (("member", number), ("epoch", 0))
-    )
-    split = {"split": found.pop("split")} if found.get("split") in SPLITS else {}
-    notes = {name: inside[name] for name in _NOTES if name in inside} if exported else {}
-    return Checkpoint(member, epoch, params, {**flatten(found), **split}, origin, notes)
+class _File(NamedTuple):
+    """A file, its number among the members, its name in messages, and what is said beside it."""
+
+    root: Path
+    path: Path
+    number: int
+    origin: str
+    about: Mapping[str, Any]
+    runs: dict[str, int]
+    remarks: tuple[str, ...] = ()
+
+    def listed(self, weights: WeightSet, place: int) -> Checkpoint:
+        """The member that is the ``place``-th of a list of state dicts."""
+        file = self._replace(
+            origin=f"{self.origin} {weights.name}",
+            number=self.number + place,
+            about={**self.about, "entry": weights.name},
+        )
+        return file.checkpoint(weights, weights.about)
+
+    def checkpoint(self, weights: WeightSet, inside: Mapping[str, Any]) -> Checkpoint:
+        """The member made of one set of weights and of what the file has ``inside`` beside it."""
+        notes: dict[str, str] = {}
+        if "record" in inside and "columns" in inside:  # it says all that its zoo said of it
+            notes = {name: inside[name] for name in _NOTES if name in inside}
+            said = _record(self.origin, inside["record"])
+        else:
+            file = self.path.relative_to(self.root).as_posix()
+            said = sourced({**_stated(inside), **self.about}, self.root, [file])
+        epoch = _place(self.origin, "epoch", said.pop("epoch", 0))
+        run = None if "member" in said or "epoch" in self.about else _run(self.origin, epoch)
+        number = self.number if run is None else self.runs.setdefault(run, self.number)
+        member = _place(self.origin, "member", said.pop("member", number))
+        further = () if number == self.number else (_FURTHER,)
+        split = {"split": said.pop("split")} if said.get("split") in SPLITS else {}
+        return Checkpoint(
+            member,
+            epoch,
+            weights.params,
+            {**flatten(said), **split},
+            self.origin,
+            notes,
+            remarks=(*self.remarks, *further),
+        )
+
+
+def _stated(inside: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says of itself; a member or an epoch that is no whole number is a column."""
+    values = {name: _value(value) for name, value in inside.items()}
+    for name in ("member", "epoch"):
+        value = values.get(name)
+        if isinstance(value, float) and value.is_integer():
+            values[name] = value = int(value)
+        if name in values and not _is_place(value):
+            values[f"source_{name}"] = values.pop(name)
+    return values
+
+
+def _run(origin: str, epoch: int) -> str | None:
+    """The name of the run that a file is an epoch of, if name and file say the same epoch.
+
+    Trainers write what differs between its epochs into the name as well: steps and scores.
+    """
+    found = _EPOCH.search(origin)
+    if found is None or int(found[1]) != epoch:
+        return None
+    return _SCORES.sub(r"\1*", _EPOCH.sub("*", origin, count=1))
 
 
 def _value(said: Any) -> Any:
@@ -121,8 +215,12 @@ def _record(origin: str, text: str) -> dict[str, Any]:
     return content
 
 
+def _is_place(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
 def _place(origin: str, name: str, value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**31:
+    if not _is_place(value):
         raise ZooError(
             f"{origin}: {name} is {value!r}; a whole number from 0 to 2^31-1 is required"
         )

@@ -17,14 +17,30 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsl.zoo.file import ZooError
-from wsl.zoo.reading import read_checkpoint, read_json
-from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural
-from wsl.zoo.sources.files import is_hidden, walk
+from wsl.zoo.reading import (
+    INDEX,
+    has_suffix,
+    is_copy,
+    open_checkpoint,
+    read_json,
+    shard_names,
+)
+from wsl.zoo.sources.checkpoint import (
+    Checkpoint,
+    Refused,
+    Skipped,
+    Source,
+    attempt,
+    flatten,
+    natural,
+    sourced,
+)
+from wsl.zoo.sources.files import skip, walk
 
 NAMES = (
     "model.safetensors",
@@ -34,6 +50,8 @@ NAMES = (
 )
 """Files with weights, the preferred first."""
 _STEP = re.compile(r"checkpoint-(\d{1,9})\Z")
+_SIDE = re.compile(r"(optimizer|scheduler|scaler|rng_state|training_args|random_states)\w*\.")
+"""What the Trainer and accelerate save beside the weights."""
 _ABOUT = {"config.json": "config", "trainer_state.json": "trainer"}
 ADDRESS = "hub:"
 """What the name of a repository begins with where a path may stand too."""
@@ -47,18 +65,62 @@ def hub(path: str | Path) -> Source:
     """
     named = str(path).startswith(ADDRESS)
     root = snapshot(str(path).removeprefix(ADDRESS)) if named else Path(path)
-    folders = _folders(root)
+    folders = snapshots(root, walk(root))
     if not folders:
         raise ZooError(f"{root}: is no snapshot; none of {', '.join(NAMES)} was found")
+    yield from read_folders(root, folders)
+
+
+def snapshots(root: Path, found: Iterable[Path]) -> list[Path]:
+    """The folders that hold weights under a snapshot's names, of the files ``found``."""
+    return natural(
+        {file.parent for file in found if file.name in NAMES and not is_copy(file, root)}
+    )
+
+
+def read_folders(root: Path, folders: Sequence[Path]) -> Source:
+    """The snapshots in ``folders`` below ``root``, and a line for the other weights beside them."""
     runs = list(dict.fromkeys(_run(folder) for folder in folders))
     for folder in folders:
         member, origin = runs.index(_run(folder)), folder.relative_to(root).as_posix()
-        yield attempt(origin, functools.partial(_read, folder, member, origin))
+        file = next(folder / name for name in NAMES if (folder / name).is_file())
+        try:
+            files = _files(root, file)
+        except ZooError as error:
+            yield Refused(origin, str(error), (file.relative_to(root).as_posix(),))
+            continue
+        read = functools.partial(_read, root, folder, _Place(member, origin, files))
+        yield attempt(origin, read, *files)
+        yield from _beside(root, folder, files)
 
 
-def _folders(root: Path) -> list[Path]:
-    files = (file for file in walk(root) if file.name in NAMES)
-    return natural({file.parent for file in files if not is_hidden(file, root)})
+def is_side(file: Path) -> bool:
+    """Whether ``file`` is the state of a training that lies beside a snapshot's weights."""
+    return _SIDE.match(file.name) is not None
+
+
+def _files(root: Path, file: Path) -> tuple[str, ...]:
+    """What is read for the weights in ``file``: itself, and the shards if it is their index."""
+    shards = shard_names(file) if file.name.endswith(INDEX) else ()
+    places = (file, *(file.with_name(name) for name in shards))
+    return tuple(place.relative_to(root).as_posix() for place in places)
+
+
+def _beside(root: Path, folder: Path, files: Sequence[str]) -> Iterator[Skipped]:
+    """Other files with weights in the folder of a snapshot."""
+    for file in natural(folder.iterdir()):
+        if (
+            not has_suffix(file)
+            or is_copy(file, root)
+            or file.relative_to(root).as_posix() in files
+        ):
+            continue
+        if is_side(file):
+            yield skip(file, root, "is the state of a training beside the weights")
+        else:
+            yield skip(
+                file, root, f"lies beside {Path(files[0]).name}, which is read; name it alone"
+            )
 
 
 def snapshot(repository: str) -> Path:
@@ -91,11 +153,21 @@ def _run(folder: Path) -> Path:
     return folder.parent if _STEP.match(folder.name) else folder
 
 
-def _read(folder: Path, member: int, origin: str) -> Checkpoint:
-    file = next(folder / name for name in NAMES if (folder / name).is_file())
-    params = read_checkpoint(file)[0]
+class _Place(NamedTuple):
+    """Member, name in messages and files of a snapshot."""
+
+    member: int
+    origin: str
+    files: tuple[str, ...]
+
+
+def _read(root: Path, folder: Path, place: _Place) -> Checkpoint:
+    found = open_checkpoint(root / place.files[0])
+    params, remarks = found.choose()
     about = _about([folder, _run(folder)])
-    return Checkpoint(member, _step(folder, about), params, about, origin)
+    told = flatten(sourced(about, root, place.files))
+    step = _step(folder, about)
+    return Checkpoint(place.member, step, params, told, place.origin, remarks=remarks)
 
 
 def _step(folder: Path, about: Mapping[str, Any]) -> int:

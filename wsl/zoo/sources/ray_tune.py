@@ -16,17 +16,25 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsl.zoo.file import ZooError
-from wsl.zoo.reading import read_checkpoint, read_json
-from wsl.zoo.sources.checkpoint import Checkpoint, Source, attempt, flatten, natural
+from wsl.zoo.reading import SUFFIXES, open_checkpoint, read_json
+from wsl.zoo.sources.checkpoint import (
+    Checkpoint,
+    Refused,
+    Source,
+    attempt,
+    flatten,
+    natural,
+    sourced,
+)
 from wsl.zoo.sources.files import walk
-from wsl.zoo.sources.folder import SUFFIXES
 
 _FOLDER = re.compile(r"checkpoint_(\d{1,9})\Z")
+SETTINGS = "params.json"
 _BARE = ("checkpoints", "checkpoint")
 _NOISE = (
     "config",
@@ -57,38 +65,74 @@ def ray_tune(path: str | Path) -> Source:
     Members are in natural order of the trials' folders.
     """
     root = Path(path)
-    trials = natural(file.parent for file in walk(root) if file.name == "params.json")
+    trials = natural(file.parent for file in walk(root) if file.name == SETTINGS)
     if not trials:
         raise ZooError(
             f"{root}: has no trials; folders with params.json and checkpoint_* are looked for"
         )
+    yield from read_trials(root, trials)
+
+
+def trials_in(found: Iterable[Path]) -> list[Path]:
+    """The folders of trials, of the files ``found``: with settings, and checkpoints as folders."""
+    settled = (file.parent for file in found if file.name == SETTINGS)
+    return natural(
+        folder for folder in settled if any(path.is_dir() for path in folder.glob("checkpoint_*"))
+    )
+
+
+def read_trials(root: Path, trials: Iterable[Path]) -> Source:
+    """The checkpoints of ``trials`` below ``root``."""
     results = functools.cache(_results)
     about = functools.cache(lambda file: flatten(read_json(file), "config"))
+    read = functools.partial(_read, about=about, results=results)
     for member, trial in enumerate(trials):
         for folder in natural(trial.glob("checkpoint_*")):
             if _FOLDER.match(folder.name):
                 origin = folder.relative_to(root).as_posix()
-                read = functools.partial(
-                    _read, member, folder, origin, about=about, results=results
-                )
-                yield attempt(origin, read)
+                yield _attempt(root, _Place(member, folder, origin, folder), read)
+
+
+class _Place(NamedTuple):
+    """The member that a checkpoint is of, its folder, its name in messages, and its file."""
+
+    member: int
+    folder: Path
+    origin: str
+    file: Path
+
+
+def _attempt(
+    root: Path, place: _Place, read: Callable[[_Place], Checkpoint]
+) -> Checkpoint | Refused:
+    try:
+        place = place._replace(file=_weights(place.folder))
+    except ZooError as error:
+        return Refused(place.origin, str(error))
+    name = place.file.relative_to(root).as_posix()
+
+    def checkpoint() -> Checkpoint:
+        found = read(place)
+        return found._replace(metadata=flatten(sourced(found.metadata, root, [name])))
+
+    return attempt(place.origin, checkpoint, name)
 
 
 def _read(
-    member: int,
-    folder: Path,
-    origin: str,
+    place: _Place,
     *,
     about: Callable[[Path], Mapping[str, Any]],
     results: Callable[[Path], Results],
 ) -> Checkpoint:
-    settings = about(folder.parent / "params.json")
+    member, folder, origin, file = place
+    settings = about(folder.parent / SETTINGS)
     line = _line(folder, results(folder.parent / "result.json"))
     epoch = line.get("training_iteration", _number(folder))
     if type(epoch) is not int or epoch < 0:
         raise ZooError(f"{origin}: training_iteration is {epoch!r}; a whole number is required")
     found = flatten({name: value for name, value in line.items() if name not in _NOISE})
-    return Checkpoint(member, epoch, _params(folder), {**settings, **found}, origin)
+    params, remarks = open_checkpoint(file).choose()
+    return Checkpoint(member, epoch, params, {**settings, **found}, origin, remarks=remarks)
 
 
 def _line(folder: Path, results: Results) -> dict[str, Any]:
@@ -103,7 +147,7 @@ def _number(folder: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _params(folder: Path) -> Any:
+def _weights(folder: Path) -> Path:
     bare = [folder / name for name in _BARE if (folder / name).is_file()]
     files = bare or natural(
         file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()
@@ -114,7 +158,7 @@ def _params(folder: Path) -> Any:
             "or ending in "
             f"{', '.join(SUFFIXES)}"
         )
-    return read_checkpoint(files[0])[0]
+    return files[0]
 
 
 def _results(path: Path) -> Results:

@@ -26,8 +26,10 @@ import torch
 from torch import Tensor
 
 from wsl.zoo.file import ZooError
-from wsl.zoo.sources.checkpoint import Checkpoint, Source, flatten, value_of
+from wsl.zoo.sources.checkpoint import Checkpoint, Source, flatten, sourced, value_of
 
+FILES = ("weights.npy", "layout.csv")
+"""What is read besides the metrics."""
 _AXES = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0), 1: (0,)}
 _KINDS = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 
@@ -52,6 +54,7 @@ def small_cnn_zoo(path: str | Path) -> Source:
     tensors = _layout(root / "layout.csv")
     weights = _weights(root, tensors[-1].end)
     members: dict[str, int] = {}
+    source = sourced({}, root, FILES[:1])
     count = 0
     for row, line in enumerate(_lines(root)):
         if row >= len(weights):
@@ -62,7 +65,7 @@ def small_cnn_zoo(path: str | Path) -> Source:
         epoch, about = _about(root, row, line)
         values = np.array(weights[row])
         params = {tensor.name: tensor.of(values) for tensor in tensors}
-        yield Checkpoint(member, epoch, params, about, f"row {row}")
+        yield Checkpoint(member, epoch, params, {**about, **source}, f"row {row}", files=FILES)
         count += 1
     if count != len(weights):
         raise ZooError(
