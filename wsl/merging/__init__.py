@@ -19,6 +19,7 @@ from wsl.connectivity import (
     path_losses,
     reset_batch_norm,
 )
+from wsl.merging.measured import Measured
 from wsl.merging.merge import Merged, align, merge
 from wsl.merging.methods import (
     ATLAS,
@@ -48,6 +49,7 @@ from wsl.merging.methods import (
     TaskArithmetic,
     average,
 )
+from wsl.merging.tune import Tuned, tune
 
 __all__ = [
     "ATLAS",
@@ -69,6 +71,7 @@ __all__ = [
     "IsoC",
     "IsoCTS",
     "Karcher",
+    "Measured",
     "MergeMethod",
     "Merged",
     "ModelStock",
@@ -78,6 +81,7 @@ __all__ = [
     "RegMean",
     "Slerp",
     "TaskArithmetic",
+    "Tuned",
     "accuracy_barrier",
     "align",
     "average",
@@ -87,4 +91,5 @@ __all__ = [
     "merge",
     "path_losses",
     "reset_batch_norm",
+    "tune",
 ]

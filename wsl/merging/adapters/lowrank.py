@@ -1,9 +1,9 @@
 """`LowRank`: a change of one weight as a product of two thin matrices, with exact algebra.
 
     dW = s B A,     B (m, r), A (r, n)
-    sum         B = [w_1 s_1 B_1 ... w_T s_T B_T],  A = [A_1; ...; A_T]     (rank sum r_t)
+    sum         B = [w_1 s_1 B_1 ... w_T s_T B_T],  A = [A_1; ...; A_T]
     inner       <dW_1, dW_2> = s_1 s_2 tr((A_2 A_1^T) (B_1^T B_2))
-    compress    B = Q_B R_B, A^T = Q_A R_A, R_B R_A^T = U S V^T; keep k; error^2 = sum of dropped S^2
+    compress    B = Q_B R_B, A^T = Q_A R_A, R_B R_A^T = U S V^T; keep k, the rest of S is lost
     canonical   u = Q_B U, v = Q_A V, and the entry of largest modulus of each u positive
 
 No (m, n) matrix is formed but by `dense`: costs are O((m + n) r^2 + r^3). Factors are unique up to
