@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wsl.merging.pieces import (
     Consensus,
+    Density,
     Members,
     Statistics,
     check_density,
@@ -44,7 +45,7 @@ class DARE:
     ordered: ClassVar[bool] = True  # each member's numbers are drawn by its position
     random: ClassVar[bool] = True
 
-    density: float = 0.1
+    density: Density = 0.1
     scale: float = 1.0
     weights: Sequence[float] | None = None
     election: bool = False
@@ -82,7 +83,7 @@ class DELLA:
     ordered: ClassVar[bool] = True
     random: ClassVar[bool] = True
 
-    density: float = 0.5
+    density: Density = 0.5
     epsilon: float = 0.15
     scale: float = 1.0
     weights: Sequence[float] | None = None
@@ -98,11 +99,13 @@ class DELLA:
         statistics: Statistics | None = None,
     ) -> Params:
         """The merged network; raises ValueError unless all probabilities lie in (0, 1]."""
-        if not 0 < self.density - abs(self.epsilon) <= self.density + abs(self.epsilon) <= 1:
-            raise ValueError(
-                f"DELLA: probabilities density -+ epsilon must lie in (0, 1], got {self.density} "
-                f"-+ {self.epsilon}"
-            )
+        told = self.density if isinstance(self.density, Sequence) else [self.density]
+        for density in told:
+            if not 0 < density - abs(self.epsilon) <= density + abs(self.epsilon) <= 1:
+                raise ValueError(
+                    "DELLA: probabilities density -+ epsilon must lie in (0, 1], got "
+                    f"{density} -+ {self.epsilon}"
+                )
 
         def kept(tau: Tensor, name: str) -> Tensor:
             return keep_ranked(tau, self.density, epsilon=self.epsilon, seed=self.seed, name=name)
@@ -122,7 +125,7 @@ class Breadcrumbs:
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
 
-    density: float = 0.9
+    density: Density = 0.9
     gamma: float = 0.01
     scale: float = 1.0
     weights: Sequence[float] | None = None

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from wsl.merging.pieces import (
     Consensus,
+    Density,
     Members,
     Statistics,
     Unit,
@@ -38,7 +39,7 @@ class TIES:
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
     whole: ClassVar[bool] = True
 
-    density: float = 0.2
+    density: Density = 0.2
     scale: float = 1.0
     weights: Sequence[float] | None = None
     unit: Unit = "vector"

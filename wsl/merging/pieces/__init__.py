@@ -3,6 +3,7 @@
 from wsl.merging.pieces.consensus import Consensus, agreed, consensus, elected_sign
 from wsl.merging.pieces.randomness import uniform_like
 from wsl.merging.pieces.sparsify import (
+    Density,
     check_density,
     drop_outliers,
     keep_largest,
@@ -26,6 +27,7 @@ from wsl.merging.pieces.tensors import (
 __all__ = [
     "Consensus",
     "Convolutions",
+    "Density",
     "Members",
     "Statistics",
     "Unit",

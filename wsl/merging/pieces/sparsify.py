@@ -5,55 +5,67 @@
     keep_random      each with probability ``density``, divided by it              (DARE)
     keep_ranked      each with a probability that grows with its rank, divided     (DELLA)
 
-All take task vectors (T, *shape) and return them with zeros. Entries that tie with the smallest one
-kept are kept too, so that a permutation of the units makes no difference. A tensor keeps at least
-one entry, however small ``density`` times its size is.
+All take task vectors (T, *shape) and return them with zeros; ``density`` is one number, or one for
+each member. Entries that tie with the smallest one kept are kept too, so that a permutation of the
+units makes no difference. A tensor keeps at least one entry, however small its share is.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from wsl.merging.pieces.randomness import uniform_like
 
-
-def check_density(density: float, *, method: str) -> None:
-    """Raise ValueError unless a share of entries lies in (0, 1]."""
-    if not 0 < density <= 1:
-        raise ValueError(f"{method}: density must lie in (0, 1], got {density}")
+Density = float | Sequence[float]
+"""A share of entries, of all members or of each."""
 
 
-def keep_largest(tau: Tensor, density: float) -> Tensor:
+def check_density(density: Density, *, method: str) -> None:
+    """Raise ValueError unless every share of entries lies in (0, 1]."""
+    for share in density if isinstance(density, Sequence) else [density]:
+        if not 0 < share <= 1:
+            raise ValueError(f"{method}: density must lie in (0, 1], got {density}")
+
+
+def keep_largest(tau: Tensor, density: Density) -> Tensor:
     """The entries of largest modulus of every member."""
-    kept = _count(tau, density)
-    return torch.where(tau.abs() >= _at_rank(tau, kept), tau, 0)
+    modulus = _flat(tau)
+    least = [
+        _at_rank(row, _count(row, d)) for row, d in zip(modulus, _each(tau, density), strict=True)
+    ]
+    return torch.where(modulus >= torch.stack(least)[:, None], tau.view_as(modulus), 0).view_as(tau)
 
 
-def drop_outliers(tau: Tensor, density: float, *, gamma: float) -> Tensor:
+def drop_outliers(tau: Tensor, density: Density, *, gamma: float) -> Tensor:
     """The share ``density`` that remains without the largest and with the smallest dropped."""
-    size = tau[0].numel()
-    kept = _count(tau, density)
-    # int() as the field does: a tensor with fewer than 1 / gamma entries has no outliers
-    dropped = min(int(gamma * size), size - kept)
-    modulus = tau.abs()
-    inside = modulus >= _at_rank(tau, dropped + kept)
-    if dropped:
-        inside &= modulus < _at_rank(tau, dropped)
-    return torch.where(inside, tau, 0)
+    modulus = _flat(tau)
+    inside = [_band(row, d, gamma) for row, d in zip(modulus, _each(tau, density), strict=True)]
+    return torch.where(torch.stack(inside), tau.view_as(modulus), 0).view_as(tau)
 
 
-def keep_random(tau: Tensor, density: float, *, seed: int, name: str) -> Tensor:
+def keep_random(tau: Tensor, density: Density, *, seed: int, name: str) -> Tensor:
     """A random part, such that the expectation is the task vector itself."""
-    kept = uniform_like(tau, seed=seed, name=name) < density
-    return torch.where(kept, tau / density, 0)
+    return _kept(tau, torch.zeros_like(tau) + _along(tau, density), seed=seed, name=name)
 
 
-def keep_ranked(tau: Tensor, density: float, *, epsilon: float, seed: int, name: str) -> Tensor:
+def keep_ranked(tau: Tensor, density: Density, *, epsilon: float, seed: int, name: str) -> Tensor:
     """A random part that prefers large entries of each row, with the right expectation."""
-    chance = density + epsilon * _ranks(tau)
-    kept = uniform_like(tau, seed=seed, name=name) < chance
-    return torch.where(kept, tau / chance.to(tau.dtype), 0)
+    return _kept(tau, _along(tau, density) + epsilon * _ranks(tau), seed=seed, name=name)
+
+
+def _kept(tau: Tensor, chance: Tensor, *, seed: int, name: str) -> Tensor:
+    return torch.where(uniform_like(tau, seed=seed, name=name) < chance, tau / chance, 0)
+
+
+def _band(modulus: Tensor, density: float, gamma: float) -> Tensor:
+    kept = _count(modulus, density)
+    # int() as the field does: a tensor with fewer than 1 / gamma entries has no outliers
+    dropped = min(int(gamma * len(modulus)), len(modulus) - kept)
+    inside = modulus >= _at_rank(modulus, dropped + kept)
+    return inside & (modulus < _at_rank(modulus, dropped)) if dropped else inside
 
 
 def _ranks(tau: Tensor) -> Tensor:
@@ -71,14 +83,27 @@ def _ranks(tau: Tensor) -> Tensor:
     return (ranks.to(tau.dtype) * (2 / last) - 1).view_as(tau)
 
 
-def _count(tau: Tensor, density: float) -> int:
-    # the smallest number aside, int() as in the public implementations; 1e-9 for 0.9 * 1000
-    return max(1, int(density * tau[0].numel() + 1e-9))
+def _each(tau: Tensor, density: Density) -> Sequence[float]:
+    """One share for each member; raises ValueError for another number of them."""
+    told = density if isinstance(density, Sequence) else [density] * len(tau)
+    if len(told) != len(tau):
+        raise ValueError(f"got {len(told)} densities for {len(tau)} members; give one for each")
+    return told
 
 
-def _at_rank(tau: Tensor, rank: int) -> Tensor:
-    """The ``rank``-th largest modulus of every member, such that it broadcasts over its tensor."""
-    modulus = tau.abs().reshape(len(tau), -1)
-    # selection and not sorting: linear time
-    found = modulus.kthvalue(modulus.shape[1] - rank + 1, dim=1).values
-    return found.view(-1, *[1] * (tau.dim() - 1))
+def _along(tau: Tensor, density: Density) -> Tensor:
+    return tau.new_tensor(_each(tau, density)).view(-1, *[1] * (tau.dim() - 1))
+
+
+def _flat(tau: Tensor) -> Tensor:
+    return tau.abs().reshape(len(tau), -1)
+
+
+def _count(modulus: Tensor, density: float) -> int:
+    # int() as in the public implementations; 1e-9 because 0.9 * 1000 may be 899.999...
+    return max(1, int(density * len(modulus) + 1e-9))
+
+
+def _at_rank(modulus: Tensor, rank: int) -> Tensor:
+    """The ``rank``-th largest entry, by selection and not by sorting: linear time."""
+    return modulus.kthvalue(len(modulus) - rank + 1).values
