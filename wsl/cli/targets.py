@@ -13,7 +13,7 @@ not run code. Nothing here needs Hydra, so that file verbs start without it.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -27,23 +27,32 @@ class ConfigError(ValueError):
     """A recipe, an override or a flag is wrong."""
 
 
-def choose(text: str, table: Mapping[str, type], *, what: str, trusted: bool = False) -> Any:
+def choose(
+    text: str,
+    table: Mapping[str, type],
+    *,
+    what: str,
+    trusted: bool = False,
+    more: Callable[[Any], Mapping[str, Any]] = lambda _: {},
+) -> Any:
     """The object that ``text`` describes, one of ``table`` or any by ``_target_``.
 
-    ``what`` names the family in errors. Raises `ConfigError` for a name that is not in the table,
-    arguments that do not fit, and code that may not be run.
+    ``what`` names the family in errors; ``more`` gives arguments to a class that text cannot say.
+    Raises `ConfigError` for a name that is not in the table, arguments that do not fit, and code
+    that may not be run.
     """
     description = _described(text, what)
     if "_target_" in description:
         check_targets(description, trusted=trusted)
-        return instantiate(description)
+        return instantiate(description, **more(locate(description["_target_"])))
     (name, arguments), *others = description.items()
     if others or name not in table:
         raise ConfigError(
             f"{what} '{name}' does not exist{did_you_mean(str(name), table)}; there are "
             f"{', '.join(table)}, or give {{_target_: package.Class}}"
         )
-    return _call(table[name], arguments or {}, f"{what} {name}")
+    given = {**more(table[name]), **_mapping(arguments or {}, f"{what} {name}")}
+    return _call(table[name], given, f"{what} {name}")
 
 
 def instantiate(description: Mapping[str, Any], **more: Any) -> Any:
@@ -115,9 +124,13 @@ def _described(text: str, what: str) -> dict[str, Any]:
     return content
 
 
-def _call(made: Any, arguments: Any, name: str) -> Any:
+def _mapping(arguments: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(arguments, Mapping):
         raise ConfigError(f"{name}: arguments are names with values, got {arguments!r}")
+    return arguments
+
+
+def _call(made: Any, arguments: Mapping[str, Any], name: str) -> Any:
     try:
         return made(**arguments)
     except TypeError as error:

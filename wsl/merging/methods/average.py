@@ -35,8 +35,8 @@ class Average:
         self,
         members: Sequence[Mapping[str, Tensor]],
         *,
-        base: Mapping[str, Tensor] | None = None,  # noqa: ARG002 - every method takes both
-        statistics: Sequence[Mapping[str, Any]] | None = None,  # noqa: ARG002
+        base: Mapping[str, Tensor] | None = None,
+        statistics: Sequence[Mapping[str, Any]] | None = None,
     ) -> Params:
         """The `average` of ``members``; ``base`` and ``statistics`` are not used."""
         return average(members, self.weights)

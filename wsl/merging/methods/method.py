@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from wsl.merging.pieces import Members, Statistics
 from wsl.params import Params
+
+NEEDS = frozenset({"base", "statistics", "base statistics", "validation", "training"})
+"""Everything that a method can need besides its members; see `MergeMethod`."""
 
 
 class MergeMethod(Protocol):
     """A frozen dataclass of hyper-parameters; members have been aligned by then, if they are to be.
 
-    needs: what it needs besides the members, of "base" (the weights that all members started from)
-    and "statistics" (one mapping for each member, of what the method's documentation says).
+    needs: what it needs besides the members: "base" (the weights that all of them started from),
+    "statistics" (one mapping for each member, of what the method's documentation says), "base
+    statistics" (one more at the end, of the base), "validation" (its field ``evaluate`` scores
+    candidates), "training" (its field ``loss`` is minimised).
+
+    A class may also say, where the answer is not the usual one:
+    ordered: the answer depends on the order of the members (False).
+    random: it draws numbers, from its field ``seed`` (False).
+    takes: the only number of members that it merges (None: any).
+    measures: the function of `wsl.merging.statistics` whose result it reads, if it reads any.
+    whole: it looks at all tensors at once, so that they cannot be merged one by one (False).
     """
 
     needs: ClassVar[frozenset[str]]
 
     def solve(
         self,
-        members: Sequence[Mapping[str, Tensor]],
+        members: Members,
         *,
         base: Mapping[str, Tensor] | None = None,
-        statistics: Sequence[Mapping[str, Any]] | None = None,
+        statistics: Statistics | None = None,
     ) -> Params:
         """One network of at least one member; raises ValueError for members that differ."""
         ...

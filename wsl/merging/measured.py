@@ -1,0 +1,47 @@
+"""`Measured`: a method that measures the statistics it needs of the members that it is given.
+
+    Measured(Fisher(), lambda theta: fisher(model, theta, batches)).solve(members)
+
+So statistics are those of members after alignment, which `merge` does first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from wsl.merging.methods import MergeMethod
+from wsl.merging.pieces import Members, Statistics
+from wsl.params import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """``method`` with the statistics that ``measure`` takes of each member, and of a base."""
+
+    method: MergeMethod
+    measure: Callable[[Params], Mapping[str, Any]]
+
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override] - of the instance, as told below
+        """What the method needs besides the statistics."""
+        return self.method.needs - {"statistics", "base statistics"}
+
+    def solve(
+        self,
+        members: Members,
+        *,
+        base: Mapping[str, Tensor] | None = None,
+        statistics: Statistics | None = None,
+    ) -> Params:
+        """The method's answer; raises ValueError for statistics that are given as well."""
+        if statistics is not None:
+            raise ValueError("Measured takes its own statistics; give none, or the method itself")
+        told = list(members)
+        if "base statistics" in self.method.needs and base is not None:
+            told.append(base)
+        found = [self.measure(dict(theta)) for theta in told]
+        return self.method.solve(members, base=base, statistics=found)

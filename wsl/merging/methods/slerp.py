@@ -1,0 +1,48 @@
+"""Interpolation of two networks along a great circle, tensor by tensor.
+
+    slerp_t(a, b) = (sin((1 - t) omega) a + sin(t omega) b) / sin omega
+
+Shoemake (1985); customary in the merging of language models. The angle omega is that between a and
+b as vectors, and a straight line is taken where its cosine exceeds 0.9995 in modulus.
+
+Limitations: exactly two members; where lengths differ the result is on no sphere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor
+
+from wsl.merging.pieces import Members, Statistics, between, combined
+from wsl.params import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Slerp:
+    """The point at ``t`` from the first member (0) to the second (1)."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    ordered: ClassVar[bool] = True
+    takes: ClassVar[int] = 2
+
+    t: float = 0.5
+
+    def solve(
+        self,
+        members: Members,
+        *,
+        base: Mapping[str, Tensor] | None = None,
+        statistics: Statistics | None = None,
+    ) -> Params:
+        """The interpolated network; raises ValueError unless there are two members."""
+        check_two(members, "Slerp")
+        return combined(members, lambda pair, _: between(pair[0], pair[1], self.t))
+
+
+def check_two(members: Members, method: str) -> None:
+    """Raise ValueError unless there are two members."""
+    if len(members) != 2:
+        raise ValueError(f"{method} merges two members, got {len(members)}; see MultiSlerp")

@@ -1,0 +1,73 @@
+"""TSV-Merge: the leading singular vectors of every task, made orthogonal to those of the others.
+
+    tau_t = U_t S_t V_t^T,  cut to rank k = floor(r / T)
+    U = polar([U_1 ... U_T]),  V = polar([V_1 ... V_T]);     theta = theta_0 + lambda U S V^T
+
+Gargiulo et al. (2025), arXiv 2412.00081. Ranks and weights of tasks are hooks: with ``rank`` and
+``weight`` functions the re-weighted variants of arXiv 2502.06876 can be tried; no formulas of
+theirs are claimed here.
+
+Limitations: with more tasks than rank every task keeps one vector, and what they share is averaged
+by the polar factor; the reference makes such an update zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from wsl.merging.pieces import Convolutions, Members, Statistics, from_base, polar, spectral
+from wsl.params import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class TSVM:
+    """``scale`` is lambda.
+
+    rank: gives the number of singular vectors of one task from its singular values (r,), the number
+    of tasks T, and the task's number; floor(r / T), at least one, unless told.
+    weight: gives the factor of a task's singular values from the same; 1 unless told.
+    conv: kernels as matrices, or averaged as the reference does.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"base"})
+
+    scale: float = 1.0
+    rank: Callable[[Tensor, int, int], int] | None = None
+    weight: Callable[[Tensor, int, int], float] | None = None
+    conv: Convolutions = "matrix"
+
+    def solve(
+        self,
+        members: Members,
+        *,
+        base: Mapping[str, Tensor] | None = None,
+        statistics: Statistics | None = None,
+    ) -> Params:
+        """The merged network; tensors that are no matrices get the mean of their task vectors."""
+
+        def merged(tau: Tensor, name: str) -> Tensor:
+            return self.scale * spectral(tau, self._orthogonal, conv=self.conv)
+
+        return from_base(members, base, merged)
+
+    def _orthogonal(self, matrices: Tensor) -> Tensor:
+        u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
+        count = len(s)
+        kept = [self._rank(s[t], count, t) for t in range(count)]
+        left = torch.cat([u[t, :, :k] for t, k in enumerate(kept)], 1)
+        right = torch.cat([vh[t, :k] for t, k in enumerate(kept)], 0)
+        values = torch.cat([self._weight(s[t], count, t) * s[t, :k] for t, k in enumerate(kept)])
+        return polar(left) @ (values[:, None] * polar(right))
+
+    def _rank(self, values: Tensor, tasks: int, task: int) -> int:
+        full = len(values)
+        asked = full // tasks if self.rank is None else self.rank(values, tasks, task)
+        return max(1, min(asked, full))
+
+    def _weight(self, values: Tensor, tasks: int, task: int) -> float:
+        return 1.0 if self.weight is None else self.weight(values, tasks, task)
