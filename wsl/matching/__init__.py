@@ -18,7 +18,7 @@ from wsl.matching.distance import aligned_distance, nearest
 from wsl.matching.many import align, check_rows, match_many, mean_of
 from wsl.matching.problem import match
 from wsl.matching.result import ElementRows, Match, Matcher
-from wsl.matching.solvers import WeightMatching, aligned_tensors
+from wsl.matching.solvers import WeightMatching, aligned_tensors, assign
 
 MATCHERS: Mapping[str, type] = MappingProxyType({"weight": WeightMatching})
 """Every matcher by its name on the command line; tests and documentation go through them."""
@@ -32,6 +32,7 @@ __all__ = [
     "align",
     "aligned_distance",
     "aligned_tensors",
+    "assign",
     "check_rows",
     "match",
     "match_many",
