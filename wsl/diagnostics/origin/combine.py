@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 
 def log_fisher(log_ps: Sequence[float]) -> float:
@@ -27,7 +27,7 @@ def log_fisher(log_ps: Sequence[float]) -> float:
     if math.isinf(x):
         return -math.inf
     order = np.arange(len(log_ps))
-    return min(0.0, float(logsumexp(order * math.log(x) - gammaln(order + 1.0)) - x))
+    return min(0.0, float(np.logaddexp.reduce(order * math.log(x) - gammaln(order + 1.0)) - x))
 
 
 def log_bonferroni(log_ps: Sequence[float]) -> float:

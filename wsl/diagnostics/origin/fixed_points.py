@@ -156,7 +156,7 @@ def _tested(
     copies, size, _ = sites[0].rows(a).shape
     order = shuffled(group, (copies, size), seed)
     # The products are taken in the shuffled order too: rounding may decide between equal units.
-    scores = unit_scores(sites, a, b, order)
+    scores = unit_scores(sites, a, b, order=order)
     here = torch.arange(size)
     fixed = int((assigned(scores, order) == here).sum())
     cosine = scores.take_along_dim(order.argsort(1)[..., None], 2).mean()

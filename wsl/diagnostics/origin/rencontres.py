@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 
 @functools.lru_cache(maxsize=256)
@@ -39,7 +39,7 @@ def log_tail(size: int, least: int, copies: int = 1) -> float:
     if least <= 0:
         return 0.0
     above = log_law(size, copies)[least:]
-    return min(0.0, float(logsumexp(above))) if len(above) else -np.inf
+    return min(0.0, float(np.logaddexp.reduce(above))) if len(above) else -np.inf
 
 
 def _one(size: int) -> np.ndarray:

@@ -65,6 +65,7 @@ def unit_scores(
     sites: Sequence[UnitSite],
     a: Mapping[str, Tensor],
     b: Mapping[str, Tensor],
+    *,
     order: Tensor | None = None,
 ) -> Tensor:
     """Cosines of a's units with b's over all ``sites``, (copies, units, units).

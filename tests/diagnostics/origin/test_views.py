@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from wsl.diagnostics import agreement, common_origin, rank_p
-from wsl.diagnostics.origin.agreement import split
 from wsl.diagnostics.origin.sites import unit_sites
+from wsl.diagnostics.origin.views import split
 from wsl.symmetry import Permutation, PermutationSpec
 
 GATED = PermutationSpec.parse("f = 60\ngate: f 16\nup: f 16\ndown: 16 f")

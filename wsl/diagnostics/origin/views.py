@@ -116,7 +116,7 @@ def _agreed(
     found = []
     for k, view in enumerate(views):
         order = shuffled(group, (copies, size), seed + k)
-        found.append(assigned(unit_scores(view, a, b, order), order))
+        found.append(assigned(unit_scores(view, a, b, order=order), order))
     scores = unit_scores([*views[0], *views[1]], a, b)
     cosine = scores.diagonal(dim1=1, dim2=2).mean()
     agreed = int((found[0] == found[1]).sum())
