@@ -13,7 +13,10 @@ True
 """
 
 from wsl.diagnostics.origin import (
+    KINDS,
+    VERDICTS,
     Agreement,
+    AlignmentState,
     CommonOrigin,
     DescentTree,
     DifferenceRank,
@@ -21,6 +24,7 @@ from wsl.diagnostics.origin import (
     GroupOrigin,
     MergeRecipe,
     MixtureFit,
+    OriginEvidence,
     TensorComparison,
     TensorPair,
     agreement,
@@ -33,12 +37,16 @@ from wsl.diagnostics.origin import (
     log_law,
     log_tail,
     merge_recipe,
+    origin_evidence,
     rank_p,
     relative_distances,
 )
 
 __all__ = [
+    "KINDS",
+    "VERDICTS",
     "Agreement",
+    "AlignmentState",
     "CommonOrigin",
     "DescentTree",
     "DifferenceRank",
@@ -46,6 +54,7 @@ __all__ = [
     "GroupOrigin",
     "MergeRecipe",
     "MixtureFit",
+    "OriginEvidence",
     "TensorComparison",
     "TensorPair",
     "agreement",
@@ -58,6 +67,7 @@ __all__ = [
     "log_law",
     "log_tail",
     "merge_recipe",
+    "origin_evidence",
     "rank_p",
     "relative_distances",
 ]

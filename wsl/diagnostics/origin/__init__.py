@@ -1,6 +1,13 @@
 """Where weights come from: common origin, descent, and the recipe of a merge."""
 
 from wsl.diagnostics.origin.combine import colours, log_bonferroni, log_combined, log_fisher
+from wsl.diagnostics.origin.evidence import (
+    VERDICTS,
+    AlignmentState,
+    OriginEvidence,
+    equal_matrices,
+    origin_evidence,
+)
 from wsl.diagnostics.origin.fixed_points import CommonOrigin, GroupOrigin, common_origin
 from wsl.diagnostics.origin.ranks import DifferenceRank, difference_rank
 from wsl.diagnostics.origin.recipe import MergeRecipe, MixtureFit, merge_recipe
@@ -11,7 +18,9 @@ from wsl.diagnostics.origin.views import Agreement, GroupAgreement, agreement, r
 
 __all__ = [
     "KINDS",
+    "VERDICTS",
     "Agreement",
+    "AlignmentState",
     "CommonOrigin",
     "DescentTree",
     "DifferenceRank",
@@ -19,6 +28,7 @@ __all__ = [
     "GroupOrigin",
     "MergeRecipe",
     "MixtureFit",
+    "OriginEvidence",
     "TensorComparison",
     "TensorPair",
     "agreement",
@@ -27,6 +37,7 @@ __all__ = [
     "compare_tensors",
     "descent",
     "difference_rank",
+    "equal_matrices",
     "kurtosis",
     "log_bonferroni",
     "log_combined",
@@ -34,6 +45,7 @@ __all__ = [
     "log_law",
     "log_tail",
     "merge_recipe",
+    "origin_evidence",
     "rank_p",
     "relative_distances",
 ]
