@@ -24,7 +24,7 @@ def normed():
 def score(network):
     return {"loss": float(network[0].weight.square().mean()), "accuracy": 0.5}
 """
-MODEL = ["--model", "nets:net", "--input-shape", "2,12"]
+MODEL = ["--model", "checked_nets:net", "--input-shape", "2,12"]
 
 
 def network(seed, out=4):
@@ -51,7 +51,7 @@ def spec():
 @pytest.fixture
 def folder(tmp_path, monkeypatch, spec):
     monkeypatch.chdir(tmp_path)
-    Path("nets.py").write_text(NETS)
+    Path("checked_nets.py").write_text(NETS)
     base = weights(0)
     one, two = tuned(base, seed=1), tuned(base, seed=2)
     hidden = Permutation.random(spec, torch.Generator().manual_seed(3))
@@ -136,7 +136,9 @@ def test_batch_norm_statistics_are_named(folder, capsys):
             ).state_dict(),
             f"{name}.pt",
         )
-    out, _ = screen(capsys, "x.pt", "y.pt", "--model", "nets:normed", "--input-shape", "2,12")
+    out, _ = screen(
+        capsys, "x.pt", "y.pt", "--model", "checked_nets:normed", "--input-shape", "2,12"
+    )
     assert "batch-norm statistics afterwards" in out
 
 
@@ -151,7 +153,7 @@ def test_the_barrier_to_expect_is_that_of_the_data(folder, capsys):
     assert found["barriers"]["half way"] == pytest.approx(scores["half way"]["loss"] - ends)
     assert found["barriers"]["half way, aligned"] == pytest.approx(0, abs=1e-5)
     assert "expect        a: loss" in out
-    _, found = screen(capsys, *words, "--evaluate", "nets:score")
+    _, found = screen(capsys, *words, "--evaluate", "checked_nets:score")
     assert found["expected"]["a"]["accuracy"] == 0.5
 
 
@@ -219,11 +221,14 @@ def test_the_same_check_gives_the_same_bytes(folder, capsys):
     [
         (["base.pt", "gone.pt"], "gone.pt"),
         (["alien.pt", "base.pt", *MODEL], "alien.pt does not fit"),
-        (["base.pt", "tuned.pt", "--model", "nets:nothing"], "nets:nothing"),
+        (["base.pt", "tuned.pt", "--model", "checked_nets:nothing"], "checked_nets:nothing"),
         (["base.pt", "nan.pt", *MODEL], "nan.pt: 0.bias holds NaN"),
         (["base.pt", "tuned.pt", "--no-match", "--background", "other.pt"], "leave out --no-match"),
         (["base.pt", "tuned.pt", *MODEL, "--background", "alien.pt"], "--background alien.pt"),
-        (["base.pt", "alien.pt", *MODEL, "--evaluate", "nets:score"], "two files of one network"),
+        (
+            ["base.pt", "alien.pt", *MODEL, "--evaluate", "checked_nets:score"],
+            "two files of one network",
+        ),
         (["base.pt", "tuned.pt", *MODEL, "--matcher", "wieght"], "wieght"),
     ],
 )
