@@ -36,7 +36,7 @@ from wsl.populations import (
 from wsl.symmetry import Permutation, PermutationSpec
 
 NETWORKS = {
-    "mlp": {"_target_": "wsl.zoo.architectures.mlp", "widths": [64, 512, 512, 10]},
+    "mlp": {"_target_": "wsl.zoo.architectures.mlp", "widths": [64, 512, 10]},
     "cnn": {
         "_target_": "wsl.zoo.architectures.cnn",
         "in_channels": 1,

@@ -1,11 +1,13 @@
 """``wsl check`` on files as users have them: one screen, one JSON, and no file is too strange."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from paths import ROOT
 from torch import nn
 
 import wsl
@@ -241,3 +243,10 @@ def test_bad_input_is_one_line_and_exit_code_2(folder, capsys, words, message):
     assert out == ""
     assert message in err.splitlines()[-1]
     assert err.splitlines()[-1].startswith("wsl check: ")
+
+
+def test_every_flag_that_the_page_names_exists(capsys):
+    page = (ROOT / "docs" / "origin.md").read_text()
+    assert main(["check", "--help"]) == 0
+    known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    assert set(re.findall(r"(?<=[\s`])--[a-z][a-z-]+", page)) <= known

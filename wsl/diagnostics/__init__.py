@@ -32,6 +32,7 @@ from wsl.diagnostics.origin import (
     compare_tensors,
     descent,
     difference_rank,
+    effective_rank,
     kurtosis,
     log_fisher,
     log_law,
@@ -40,6 +41,7 @@ from wsl.diagnostics.origin import (
     origin_evidence,
     rank_p,
     relative_distances,
+    right_overlap,
 )
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "compare_tensors",
     "descent",
     "difference_rank",
+    "effective_rank",
     "kurtosis",
     "log_fisher",
     "log_law",
@@ -70,4 +73,5 @@ __all__ = [
     "origin_evidence",
     "rank_p",
     "relative_distances",
+    "right_overlap",
 ]

@@ -9,6 +9,7 @@ from wsl.diagnostics.origin.evidence import (
     origin_evidence,
 )
 from wsl.diagnostics.origin.fixed_points import CommonOrigin, GroupOrigin, common_origin
+from wsl.diagnostics.origin.overlap import effective_rank, right_overlap
 from wsl.diagnostics.origin.ranks import DifferenceRank, difference_rank
 from wsl.diagnostics.origin.recipe import MergeRecipe, MixtureFit, merge_recipe
 from wsl.diagnostics.origin.rencontres import log_law, log_tail
@@ -37,6 +38,7 @@ __all__ = [
     "compare_tensors",
     "descent",
     "difference_rank",
+    "effective_rank",
     "equal_matrices",
     "kurtosis",
     "log_bonferroni",
@@ -48,4 +50,5 @@ __all__ = [
     "origin_evidence",
     "rank_p",
     "relative_distances",
+    "right_overlap",
 ]
