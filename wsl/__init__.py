@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wsl import (
         augment,
         connectivity,
+        diagnostics,
         generative,
         learned_optimizers,
         matching,
@@ -81,6 +82,7 @@ __all__ = [
     "Zoo",
     "augment",
     "connectivity",
+    "diagnostics",
     "generative",
     "learned_optimizers",
     "match",

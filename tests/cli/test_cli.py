@@ -96,6 +96,7 @@ def test_the_verbs_are_these():
         "train",
         "evaluate",
         "spec",
+        "check",
         "match",
         "connect",
         "merge",

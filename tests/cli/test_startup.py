@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = ["hydra", "omegaconf", "matplotlib", "sklearn", "torch_geometric", "diffusers"]
-FILE_VERBS = ["zoo", "evaluate", "spec", "match", "connect", "merge"]
+FILE_VERBS = ["zoo", "evaluate", "spec", "check", "match", "connect", "merge"]
 CODE = """
 import contextlib, io, sys
 from wsl.cli import main

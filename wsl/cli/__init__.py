@@ -20,6 +20,7 @@ VERBS = {
     "train": ("wsl.cli.train", "train a neural functional: models=NAME datasets=NAME"),
     "evaluate": ("wsl.cli.evaluate", "score a trained functional on a split"),
     "spec": ("wsl.cli.spec", "print the permutation symmetry of a network, with its proof"),
+    "check": ("wsl.cli.check", "whether checkpoints share an origin, and what merging them needs"),
     "match": ("wsl.cli.match", "bring checkpoint B to checkpoint A by permuting its units"),
     "connect": ("wsl.cli.connect", "loss along the straight line between two checkpoints"),
     "merge": ("wsl.cli.merge", "align and average checkpoints"),

@@ -221,7 +221,7 @@ def _fitted(
         fitted = fit(theta, expected, path)
     for note in (*notes, *fitted.notes):
         say(f"note: {note}", error=True)
-    _check_finite(path, fitted.params)
+    check_finite(path, fitted.params)
     return fitted.params
 
 
@@ -258,7 +258,8 @@ def _config(path: str) -> dict[str, Any]:
     return {k: v for k, v in content.items() if k not in changing and not k.startswith("_diff")}
 
 
-def _check_finite(path: str, theta: Params) -> None:
+def check_finite(path: str, theta: Params) -> None:
+    """Raise `ConfigError` for NaN or infinity, naming the tensor."""
     for name, tensor in theta.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ConfigError(
@@ -266,4 +267,11 @@ def _check_finite(path: str, theta: Params) -> None:
             )
 
 
-__all__ = ["Loaded", "add_arguments", "add_reading_arguments", "described", "load"]
+__all__ = [
+    "Loaded",
+    "add_arguments",
+    "add_reading_arguments",
+    "check_finite",
+    "described",
+    "load",
+]
