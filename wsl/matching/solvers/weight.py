@@ -7,8 +7,9 @@
 
 Ainsworth, Hayase, Srinivasa (2023), section 3.2, arXiv 2209.04836. The first pass is anchored
 instead: groups are solved in the order of how much of their weight is tied to axes that are fixed
-or already solved, and the rest of it is ignored. Coordinate ascent from the identity misses planted
-permutations of residual networks that the anchored start finds.
+or already solved, and the rest of it is ignored. A group that is tied to nothing known is solved
+by what no order of the unknown axes can change (`gram`). Coordinate ascent from the identity misses
+planted permutations of residual networks that the anchored start finds.
 
 Guarantees: the objective never falls from sweep to sweep and is never below that of the identity;
 at convergence no single group, its families included, can be improved where the objective is linear
@@ -32,6 +33,7 @@ from torch import Tensor
 from wsl.matching.blocks import MatchingPlan, plan
 from wsl.matching.result import Match
 from wsl.matching.solvers.ascent import Ascent
+from wsl.matching.solvers.cut import CutWeights, RowWeights
 from wsl.matching.solvers.rows import Ascended, collect, portions, take
 from wsl.symmetry import (
     Permutation,
@@ -115,24 +117,24 @@ class WeightMatching:
         """Match the rows of ``b``: in portions, and those that start in one order at a time."""
         done: list[Ascended] = []
         for rows in portions(b):
-            ascent = Ascent(cut, a, take(b, rows), odd=self.odd or ())
-            starts = self._starts(ascent)
+            weights = CutWeights(cut, a, take(b, rows))
+            starts = self._starts(cut, weights)
             for order, numbers in starts.items():
                 if len(starts) > 1:
-                    ascent = Ascent(cut, a, take(b, rows[numbers]), odd=self.odd or ())
-                found = self._run(ascent, order, rows[numbers])
-                done.append(found._replace(value=ascent.weights.value()) if valued else found)
+                    weights = CutWeights(cut, a, take(b, rows[numbers]))
+                found = self._run(Ascent(cut, weights, odd=self.odd or ()), order, rows[numbers])
+                done.append(found._replace(value=weights.value()) if valued else found)
         return collect(done)
 
-    def _starts(self, ascent: Ascent) -> dict[tuple[str, ...], list[int]]:
+    def _starts(self, cut: MatchingPlan, weights: RowWeights) -> dict[tuple[str, ...], list[int]]:
         """The rows of each order of the anchored pass."""
         if self.seed is None or not self.anchored:
-            order = ascent.plan.order([size**2 for size in ascent.weights.size])
-            return {order: list(range(ascent.count))}
+            order = cut.order([size**2 for size in weights.size])
+            return {order: list(range(weights.count))}
         starts: dict[tuple[str, ...], list[int]] = collections.defaultdict(list)
-        for row in range(ascent.count):
-            mass = [float(of_rows[row]) for of_rows in ascent.weights.mass]
-            starts[ascent.plan.order(mass)].append(row)
+        for row in range(weights.count):
+            mass = [float(of_rows[row]) for of_rows in weights.mass]
+            starts[cut.order(mass)].append(row)
         return starts
 
     def _run(self, ascent: Ascent, order: tuple[str, ...], rows: Tensor) -> Ascended:
