@@ -14,7 +14,9 @@ True
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from wsl.matching import large
 from wsl.matching.distance import aligned_distance, nearest
+from wsl.matching.large import match_sources, open_files
 from wsl.matching.many import align, check_rows, match_many, mean_of
 from wsl.matching.problem import match
 from wsl.matching.result import ElementRows, Match, Matcher
@@ -33,8 +35,11 @@ __all__ = [
     "aligned_distance",
     "aligned_tensors",
     "check_rows",
+    "large",
     "match",
     "match_many",
+    "match_sources",
     "mean_of",
     "nearest",
+    "open_files",
 ]

@@ -28,8 +28,8 @@ class RowWeights(Protocol):
     """
 
     count: int
-    size: Sequence[float]
-    mass: Sequence[Tensor]
+    size: list[float]
+    mass: list[Tensor]
     most_kept: float
 
     def state(self) -> Any:
@@ -79,7 +79,7 @@ class RowWeights(Protocol):
 class CutWeights:
     """Pieces ``a`` (*shape) and ``b`` (N, *shape), in memory."""
 
-    most_kept = float("inf")
+    most_kept: float = float("inf")
 
     def __init__(
         self, plan: MatchingPlan, a: Mapping[str, Tensor], b: Mapping[str, Tensor]
@@ -115,7 +115,7 @@ class CutWeights:
     def term(self, block: GroupBlock, others: tuple[str, ...], rows: Rows) -> Scores:
         """See `RowWeights`."""
         return total(
-            gram(block, site, self.a[site.piece], self.b[site.piece][rows])
+            gram(block, site, (self.a[site.piece], self.b[site.piece][rows]))
             for site in block.terms[others]
         )
 

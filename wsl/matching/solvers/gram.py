@@ -22,8 +22,11 @@ from wsl.matching.solvers.step import Scores
 from wsl.symmetry import Piece
 
 
-def gram(block: GroupBlock, site: Site, a: Tensor, b: Tensor) -> Scores:
-    """Units of the piece ``a`` (*shape) against units of each row of ``b`` (R, *shape)."""
+def gram(block: GroupBlock, site: Site, pair: tuple[Tensor, Tensor]) -> Scores:
+    """Units of the reference's piece (*shape) against units of each row's (R, *shape), in
+    ``pair``.
+    """
+    a, b = pair
     if not site.families:
         return {block.group: _against(unfold(a[None], (site.axis,)), unfold(b, (site.axis,)))}
     return total(

@@ -106,6 +106,18 @@ class WeightMatching:
         seconds = {**found.seconds, "total": time.perf_counter() - start}
         return dataclasses.replace(found, seconds=seconds)
 
+    def solve_over(self, spec: PermutationSpec, cut: MatchingPlan, weights: RowWeights) -> Match:
+        """The same for one checkpoint whose ``weights`` need not lie in memory."""
+        start = time.perf_counter()
+        (order,) = self._starts(cut, weights)
+        done = self._run(Ascent(cut, weights, odd=()), order, torch.arange(1))
+        found = self._one(spec, done)
+        value = weights.value()
+        seconds = {**found.seconds, "total": time.perf_counter() - start}
+        return dataclasses.replace(
+            found, objective=float(value), trace=done.trace(value)[0], seconds=seconds
+        )
+
     def _ascended(
         self,
         cut: MatchingPlan,
