@@ -24,12 +24,14 @@ from wsl.matching.solvers import (
     ALL,
     BlockStep,
     FoundRows,
+    MovedUnits,
     Rows,
     Scores,
     blind_gram,
     gram,
     move_piece,
     noise_of,
+    products,
     total,
     unknown_axes,
 )
@@ -79,22 +81,32 @@ class StreamedWeights:
 
     def inner(self, which: Iterable[int], state: FoundRows) -> Tensor:
         """See `RowWeights`."""
-        return self._products(part for p in which for part in self._parts(p, state))
+        return _summed(part for p in which for part in self._parts(p, state))
 
     def value(self) -> Tensor:
         """See `RowWeights`."""
         still = (
-            _Part(self._read(self.a, piece, rows), self._read(self.b, piece, rows)[None])
+            _Part(
+                self._read(self.a, piece, rows), self._read(self.b, piece, rows)[None].to(self.like)
+            )
             for piece in self.plan.fixed
             for rows in _cuts(piece)
         )
         moved = self.inner(range(len(self.plan.pieces)), self.found)
-        return moved + self._products(still)
+        return moved + _summed(still)
 
     def term(self, block: GroupBlock, others: tuple[str, ...], rows: Rows) -> Scores:
         """See `RowWeights`."""
         return total(
             gram(block, site, (part.a, part.b[rows]))
+            for site in block.terms[others]
+            for part in self._parts(site.piece, self.found)
+        )
+
+    def change(self, block: GroupBlock, others: tuple[str, ...], units: MovedUnits) -> Scores:
+        """See `RowWeights`."""
+        return total(
+            gram(block, site, units.change(self.plan.pieces[site.piece], part))
             for site in block.terms[others]
             for part in self._parts(site.piece, self.found)
         )
@@ -143,12 +155,6 @@ class StreamedWeights:
         is_b = source is self.b
         return tensor if is_b and tensor.dtype.itemsize > 1 else tensor.to(self.like)
 
-    def _products(self, parts: Iterable[_Part]) -> Tensor:
-        result = torch.zeros(1, dtype=torch.float64)
-        for a, b in parts:
-            result = result + (a * b.to(self.like)).flatten(1).sum(1, dtype=torch.float64)
-        return result
-
     def _norms(self, piece: Piece) -> tuple[float, float]:
         return self._norm(self.a, piece, "a"), self._norm(self.b, piece, "b")
 
@@ -171,6 +177,10 @@ def check_finite_part(tensor: Tensor, name: str, which: str) -> None:
             f"{name}: {bad} values in '{which}' are NaN or infinite; a diverged checkpoint cannot "
             "be matched"
         )
+
+
+def _summed(parts: Iterable[_Part]) -> Tensor:
+    return sum((products(a, b.to(a)) for a, b in parts), torch.zeros(1, dtype=torch.float64))
 
 
 def _blocks_of(piece: Piece, plan: MatchingPlan) -> list[GroupBlock]:

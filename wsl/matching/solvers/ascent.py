@@ -11,9 +11,13 @@ need no gathering. Rows do not see each other: a row's result does not depend on
 
 Both are exact for one block: heads are paired by their best inner assignments, and negating a unit
 negates a column of A. A term is kept while nothing that it depends on moves, if it is no larger
-than the weights it comes from; a block is visited only in rows where something that it depends on
-has moved. Products are taken in the precision of the weights, at least float32, and summed in
-float64; a step must gain more than the rounding of its products.
+than the weights it comes from; where few units of one row move, it is changed by their products,
+
+    A_p  +=  sum over sites, moved units i of   W_a[:, i] (W_r[:, pi(i)] - W_r[:, i])^T
+
+A block is visited only in rows where something that it depends on has moved. Products are taken in
+the precision of the weights, at least float32, and summed in float64; a step must gain more than
+the rounding of its products.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from wsl.matching.solvers.gram import total
 from wsl.matching.solvers.step import (
     ALL,
     BlockStep,
+    MovedUnits,
     Rows,
     Scores,
     join,
@@ -192,14 +197,36 @@ class Ascent:
     def _take(self, block: GroupBlock, step: BlockStep | None) -> None:
         if step is None:
             return
+        self.kept = self._kept_after(block, step)
         self.weights.take(block, step)
         self.found.take(block, step)
         self.gained[step.rows] += step.gain
-        self.kept = {
-            key: move_term(block, step, term) if key[0] == block.group else term
-            for key, term in self.kept.items()
-            if block.group not in key[1]
-        }
+
+    def _kept_after(
+        self, block: GroupBlock, step: BlockStep
+    ) -> dict[tuple[str, tuple[str, ...]], Scores]:
+        """The kept terms after a step that is still to be made, without those that must be new.
+
+        Where few units move, what depends on them changes by their products alone.
+        """
+        few = MovedUnits.of(block, step)
+        after: dict[tuple[str, tuple[str, ...]], Scores] = {}
+        for (name, others), term in self.kept.items():
+            if block.group not in others:
+                moves = name == block.group
+                after[name, others] = move_term(block, step, term) if moves else term
+            elif few is not None and self._acts_once(block.group, name, others):
+                with self._timed("products"):
+                    change = self.weights.change(self.plan.blocks[name], others, few)
+                after[name, others] = total([term, change])
+        return after
+
+    def _acts_once(self, group: str, name: str, others: tuple[str, ...]) -> bool:
+        """Whether ``group`` has one axis on each piece of a term of another block."""
+        sites = self.plan.blocks[name].terms[others]
+        return name != group and all(
+            self.plan.pieces[site.piece].atoms.count(group) == 1 for site in sites
+        )
 
     @contextlib.contextmanager
     def _timed(self, what: str) -> Iterator[None]:

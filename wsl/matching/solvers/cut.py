@@ -6,6 +6,7 @@ Inner products are summed in float64.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,10 +15,22 @@ from torch import Tensor
 
 from wsl.matching.blocks import GroupBlock, MatchingPlan, Site, cut_rows
 from wsl.matching.solvers.gram import blind_gram, gram, total, unknown_axes
-from wsl.matching.solvers.step import BlockStep, Rows, Scores, choose, move_piece, put
+from wsl.matching.solvers.step import (
+    BlockStep,
+    MovedUnits,
+    Rows,
+    Scores,
+    choose,
+    move_piece,
+    put,
+)
 
 Moved = Sequence[Tensor] | Mapping[int, Tensor]
 """Pieces of some rows, by their number in the plan."""
+
+
+_CACHED = 2**16
+"""Numbers that are multiplied at a time: a megabyte in float64."""
 
 
 class RowWeights(Protocol):
@@ -56,6 +69,13 @@ class RowWeights(Protocol):
         """Scores at all sites of the block that do not see the order along unsolved axes.
 
         ``unsigned`` compares absolute values, where signs are unknown too.
+        """
+        ...
+
+    def change(self, block: GroupBlock, others: tuple[str, ...], units: MovedUnits) -> Scores:
+        """How these scores change if some units of one of ``others`` move.
+
+        To be asked before they do; they belong to a group that acts once on each piece.
         """
         ...
 
@@ -99,24 +119,31 @@ class CutWeights:
     def value(self) -> Tensor:
         """See `RowWeights`."""
         a, b = self.inputs
-        total = self.inner(range(len(self.b)), self.b).expand(self.count)
+        result = self.inner(range(len(self.b)), self.b).expand(self.count)
         for piece in self.plan.fixed:
-            still = piece.cut(a, self.like) * cut_rows(piece, b, self.like)
-            total = total + still.reshape(self.count, -1).sum(1, dtype=torch.float64).cpu()
-        return total
+            result = result + products(piece.cut(a, self.like), cut_rows(piece, b, self.like))
+        return result
 
     def inner(self, which: Iterable[int], state: Moved) -> Tensor:
         """See `RowWeights`."""
-        total = torch.zeros(1, dtype=torch.float64)
+        result = torch.zeros(1, dtype=torch.float64)
         for p in which:
-            total = total + (self.a[p] * state[p]).flatten(1).sum(1, dtype=torch.float64).cpu()
-        return total
+            result = result + products(self.a[p], state[p])
+        return result
 
     def term(self, block: GroupBlock, others: tuple[str, ...], rows: Rows) -> Scores:
         """See `RowWeights`."""
         return total(
             gram(block, site, (self.a[site.piece], self.b[site.piece][rows]))
             for site in block.terms[others]
+        )
+
+    def change(self, block: GroupBlock, others: tuple[str, ...], units: MovedUnits) -> Scores:
+        """See `RowWeights`."""
+        return total(
+            gram(block, site, units.change(self.plan.pieces[p], (self.a[p], self.b[p])))
+            for site in block.terms[others]
+            for p in [site.piece]
         )
 
     def blind(self, block: GroupBlock, solved: Collection[str], *, unsigned: bool) -> Scores:
@@ -154,6 +181,20 @@ class CutWeights:
     def restore(self, rows: Tensor, state: Sequence[Tensor]) -> None:
         """See `RowWeights`."""
         self.b = [choose(rows, old, new) for old, new in zip(state, self.b, strict=True)]
+
+
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b_r> of a (*shape) and rows b (R, *shape), summed in float64, (R,).
+
+    One row is multiplied in float64 too, in portions that stay in the processor's cache: several
+    times faster than a product of all of it.
+    """
+    if len(b) > 1:
+        return (a * b).flatten(1).sum(1, dtype=torch.float64).cpu()
+    size = _CACHED if a.device.type == "cpu" else max(1, a.numel())
+    pairs = zip(a.reshape(-1).split(size), b.reshape(-1).split(size), strict=True)
+    sums = [float(torch.dot(x.double(), y.double())) for x, y in pairs]
+    return torch.tensor([math.fsum(sums)], dtype=torch.float64)
 
 
 def noise_of(block: GroupBlock, mass: Sequence[Tensor], like: Tensor) -> Tensor:

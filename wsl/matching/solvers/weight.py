@@ -94,15 +94,10 @@ class WeightMatching:
         cut = plan(spec, names)
         self._check_odd(spec, cut)
         if spec.validate(b):
-            found = self._rows(spec, self._ascended(cut, a, b, valued=True))
+            found = self._rows(spec, self._ascended(cut, a, b))
         else:
             row = {name: tensor[None] for name, tensor in b.items()}
-            done = self._ascended(cut, a, row, valued=False)
-            found = self._one(spec, done)
-            # One row can afford float64 products; they cost a pass over the weights.
-            objective = inner_product(a, found(b), names)
-            trace = done.trace(torch.tensor([objective], dtype=torch.float64))[0]
-            found = dataclasses.replace(found, objective=objective, trace=trace)
+            found = self._one(spec, self._ascended(cut, a, row))
         seconds = {**found.seconds, "total": time.perf_counter() - start}
         return dataclasses.replace(found, seconds=seconds)
 
@@ -111,20 +106,15 @@ class WeightMatching:
         start = time.perf_counter()
         (order,) = self._starts(cut, weights)
         done = self._run(Ascent(cut, weights, odd=()), order, torch.arange(1))
-        found = self._one(spec, done)
-        value = weights.value()
+        found = self._one(spec, done._replace(value=weights.value()))
         seconds = {**found.seconds, "total": time.perf_counter() - start}
-        return dataclasses.replace(
-            found, objective=float(value), trace=done.trace(value)[0], seconds=seconds
-        )
+        return dataclasses.replace(found, seconds=seconds)
 
     def _ascended(
         self,
         cut: MatchingPlan,
         a: Mapping[str, Tensor],
         b: Mapping[str, Tensor],
-        *,
-        valued: bool,
     ) -> Ascended:
         """Match the rows of ``b``: in portions, and those that start in one order at a time."""
         done: list[Ascended] = []
@@ -135,7 +125,7 @@ class WeightMatching:
                 if len(starts) > 1:
                     weights = CutWeights(cut, a, take(b, rows[numbers]))
                 found = self._run(Ascent(cut, weights, odd=self.odd or ()), order, rows[numbers])
-                done.append(found._replace(value=weights.value()) if valued else found)
+                done.append(found._replace(value=weights.value()))
         return collect(done)
 
     def _starts(self, cut: MatchingPlan, weights: RowWeights) -> dict[tuple[str, ...], list[int]]:
@@ -198,10 +188,11 @@ class WeightMatching:
     def _one(self, spec: PermutationSpec, done: Ascended) -> Match:
         return Match(
             Permutation(spec, {name: done.indices[name][0] for name in spec.groups}),
-            0.0,
+            float(done.value),
             int(done.sweeps),
             bool(done.converged),
             element=self._rows(spec, done).element if self.odd else None,
+            trace=done.trace(done.value)[0],
             seconds=done.seconds,
         )
 
@@ -223,12 +214,4 @@ def aligned_tensors(
         name
         for name, t in params.items()
         if t.is_floating_point() and name.rpartition(".")[2] not in ignore
-    )
-
-
-def inner_product(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Iterable[str]) -> float:
-    """sum_t <a_t, b_t> over the tensors ``names``, in float64."""
-    return sum(
-        float(torch.dot(a[name].flatten().double(), b[name].flatten().to(a[name].device).double()))
-        for name in names
     )
