@@ -16,6 +16,7 @@ said on stderr.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -138,7 +139,7 @@ def load(options: argparse.Namespace) -> Loaded:
     paths = (options.a, options.b, *getattr(options, "more", ()))
     found = [_opened(path) for path in paths]
     abouts = tuple(each.metadata for each in found)
-    _check_same_words(paths, abouts)
+    check_same_words(paths, abouts)
     address = _address(options)
     network = _network(options, address, abouts[0])
     spec = _spec(options, network, abouts[0])
@@ -149,6 +150,13 @@ def load(options: argparse.Namespace) -> Loaded:
         for path, each in zip(paths, found, strict=True)
     )
     return Loaded(paths, members, abouts, spec, model, address, options.data_root)
+
+
+def structure(options: argparse.Namespace, about: Mapping[str, Any]) -> Expected:
+    """What weights named on the command line must be: found without any weights in memory."""
+    address = _address(options)
+    network = _network(options, address, about, meta=True)
+    return Expected.of(_spec(options, network, about), network.model if network else None)
 
 
 def described(about: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
@@ -177,13 +185,19 @@ def _address(options: argparse.Namespace) -> str | None:
 
 
 def _network(
-    options: argparse.Namespace, address: str | None, about: Mapping[str, Any]
+    options: argparse.Namespace,
+    address: str | None,
+    about: Mapping[str, Any],
+    *,
+    meta: bool = False,
 ) -> Addressed | None:
     """The network, with inputs for it where its address knows them."""
     if address is not None or options.model:
-        return addressed(address or options.model, options.kwargs)
-    architecture = described(about, "architecture")
-    return None if architecture is None else Addressed(build_architecture(architecture), None)
+        return addressed(address or options.model, options.kwargs, meta=meta)
+    if (architecture := described(about, "architecture")) is None:
+        return None
+    with torch.device("meta") if meta else contextlib.nullcontext():
+        return Addressed(build_architecture(architecture), None)
 
 
 def _spec(
@@ -225,7 +239,7 @@ def _fitted(
     return fitted.params
 
 
-def _check_same_words(paths: Sequence[str], abouts: Sequence[Mapping[str, Any]]) -> None:
+def check_same_words(paths: Sequence[str], abouts: Sequence[Mapping[str, Any]]) -> None:
     """Equal shapes may hide another activation: what both files say of it must agree."""
     first = described(abouts[0], "architecture")
     for path, about in zip(paths[1:], abouts[1:], strict=True):
@@ -272,6 +286,8 @@ __all__ = [
     "add_arguments",
     "add_reading_arguments",
     "check_finite",
+    "check_same_words",
     "described",
     "load",
+    "structure",
 ]

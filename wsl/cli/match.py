@@ -1,4 +1,12 @@
-"""``wsl match A B -o OUT``: permute the units of B so that it comes as close to A as it can."""
+"""``wsl match A B -o OUT``: permute the units of B so that it comes as close to A as it can.
+
+    wsl match A B -o OUT                              found, applied, written with its evidence
+    wsl match --apply OUT.permutation.json C -o OUT2  applied to another file of B's family
+    wsl match --apply OUT.permutation.json OUT -o B2 --undo
+
+Safetensors files of 4 GiB and more together, or of any size with ``--stream``, are matched where
+they lie (`wsl.cli.streamed`).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +17,9 @@ from typing import Any, cast
 from wsl.cli import checkpoints
 from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, with_inputs
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
-from wsl.cli.outputs import beside, check_output, write_result
+from wsl.cli.outputs import beside, check_elsewhere, check_output, write_result
 from wsl.cli.results import result, write_json, write_with
+from wsl.cli.streamed import apply_element, is_large, match_large
 from wsl.cli.terminal import numbers, say
 from wsl.matching import Match, match
 from wsl.params import Params
@@ -19,8 +28,13 @@ from wsl.symmetry import Permutation
 
 def run(arguments: Sequence[str]) -> None:
     """Match, write the aligned checkpoint, the permutation and the evidence."""
+    if any(word.partition("=")[0] == "--apply" for word in arguments):
+        return _apply(arguments)
     options = _parser().parse_args(arguments)
     matcher, out = chosen_matcher(options), check_output(options.output, folder=True)
+    if is_large(options, matcher):
+        check_elsewhere(out, options.a, options.b)
+        return match_large(options, matcher, out)
     loaded = checkpoints.load(options)
     evaluate = scorer(options, loaded) if options.evaluate or options.data else None
     matcher = with_inputs(matcher, options, loaded)
@@ -38,6 +52,13 @@ def run(arguments: Sequence[str]) -> None:
         f"{out}: distance {told['distance_before']:.4f} -> {told['distance_after']:.4f} "
         f"in {found.sweeps} sweeps" + ("" if found.converged else ", NOT converged")
     )
+
+
+def _apply(arguments: Sequence[str]) -> None:
+    options = _apply_parser().parse_args(arguments)
+    out = check_output(options.output, folder=True)
+    check_elsewhere(out, options.b)
+    apply_element(options, out)
 
 
 def _evidence(
@@ -66,6 +87,34 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         required=True,
         help="aligned B as .safetensors, or a folder; the permutation and result.json beside it",
+    )
+    parser.add_argument(
+        "--stream",
+        action=argparse.BooleanOptionalAction,
+        help="match safetensors where they lie, in the memory of a few of the largest tensors; by "
+        "default from 4 GiB of both on. A run that was killed goes on where it was",
+    )
+    parser.add_argument(
+        "--apply",
+        metavar="ELEMENT",
+        help="match nothing: move one checkpoint by an element that was found before (wsl match "
+        "--apply --help)",
+    )
+    return parser
+
+
+def _apply_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wsl match --apply",
+        description="Move a checkpoint of B's family by an element that was found before: weights, "
+        "moving averages, moments of an optimiser, low-rank adapters.",
+    )
+    parser.add_argument("--apply", required=True, metavar="ELEMENT", help="the permutation's file")
+    parser.add_argument("b", help="a safetensors file, or a folder with shards")
+    parser.add_argument("-o", "--output", required=True, help="as .safetensors, or a folder")
+    parser.add_argument("--undo", action="store_true", help="move by the inverse")
+    parser.add_argument(
+        "--drop", action="append", default=[], metavar="NAME", help="leave out a tensor, or more"
     )
     return parser
 

@@ -7,6 +7,7 @@ my_networks:bert --input-shape int:2,16:30522 --input-shape attention_mask=bool:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import operator
@@ -80,9 +81,15 @@ def find(model: str, kwargs: str | None = None) -> nn.Module:
     return network
 
 
-def addressed(text: str, kwargs: str | None = None) -> Addressed:
-    """The network at an address or of ``module:callable``; only addresses may know inputs."""
-    return resolve(text) if is_address(text) else Addressed(find(text, kwargs), None)
+def addressed(text: str, kwargs: str | None = None, *, meta: bool = False) -> Addressed:
+    """The network at an address or of ``module:callable``; only addresses may know inputs.
+
+    With ``meta`` its weights take no memory.
+    """
+    if is_address(text):
+        return resolve(text, meta=meta)
+    with torch.device("meta") if meta else contextlib.nullcontext():
+        return Addressed(find(text, kwargs).eval() if meta else find(text, kwargs), None)
 
 
 def inputs_for(

@@ -41,6 +41,13 @@ def check_output(output: str, *, folder: bool = False) -> Path:
     return path
 
 
+def check_elsewhere(path: Path, *inputs: str) -> None:
+    """Raise `ConfigError` for a result that would overwrite what it is made of while it is read."""
+    for text in inputs:
+        if path.exists() and os.path.realpath(path) == os.path.realpath(text):
+            raise ConfigError(f"-o {path}: is an input; files are read while the result is written")
+
+
 def check_writable(folder: Path) -> None:
     """Raise `ConfigError` unless files can be made in ``folder``, which need not exist yet."""
     place = folder.absolute()
@@ -75,7 +82,7 @@ def write_result(
         return
     path.mkdir(parents=True, exist_ok=True)
     if like is not None and Path(like).is_dir():
-        _copy_companions(Path(like), path)
+        copy_companions(Path(like), path)
     if address is not None and saved_by_package(address, params, path):
         return
     target = path / "model.safetensors"
@@ -94,7 +101,8 @@ def as_text(about: Mapping[str, Any]) -> dict[str, str]:
     return {name: text for name, text in told.items() if name != "order"}
 
 
-def _copy_companions(source: Path, target: Path) -> None:
+def copy_companions(source: Path, target: Path) -> None:
+    """Copy what lies beside the weights in one folder to another: configuration, tokeniser."""
     for file in sorted(source.iterdir()):
         is_weights = file.suffix in _WEIGHTS or file.name.endswith(".index.json")
         hidden = file.name.startswith((".", "wsl."))

@@ -14,7 +14,9 @@ True
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from wsl.matching import large
 from wsl.matching.distance import aligned_distance, nearest
+from wsl.matching.large import match_sources, open_files
 from wsl.matching.many import (
     MANY,
     CycleConsistent,
@@ -98,11 +100,14 @@ __all__ = [
     "deepen",
     "fold_norms",
     "folded_spec",
+    "large",
     "match",
     "match_all",
     "match_many",
+    "match_sources",
     "mean_of",
     "nearest",
+    "open_files",
     "order_by_gates",
     "order_by_grams",
     "transport",

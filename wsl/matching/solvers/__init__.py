@@ -3,32 +3,51 @@
 from wsl.matching.solvers.activation import ActivationMatching
 from wsl.matching.solvers.assignment import assign
 from wsl.matching.solvers.circuits import CircuitMatching, best_map, best_rotation
+from wsl.matching.solvers.cut import CutWeights, RowWeights, noise_of, products
 from wsl.matching.solvers.exhaustive import ExhaustiveMatching
 from wsl.matching.solvers.expert_order import ExpertOrder, order_by_gates, order_by_grams
 from wsl.matching.solvers.experts import ExpertView
 from wsl.matching.solvers.folded import fold_norms, folded_spec
+from wsl.matching.solvers.found import FoundRows
+from wsl.matching.solvers.gram import blind_gram, gram, total, unknown_axes
 from wsl.matching.solvers.learned import LearnedMatching
 from wsl.matching.solvers.sinkhorn import SinkhornMatching
 from wsl.matching.solvers.ste import STEMatching
+from wsl.matching.solvers.step import ALL, BlockStep, MovedUnits, Rows, Scores, move_piece
 from wsl.matching.solvers.weight import BUFFERS, WeightMatching, aligned_tensors
 
 __all__ = [
+    "ALL",
     "BUFFERS",
     "ActivationMatching",
+    "BlockStep",
     "CircuitMatching",
+    "CutWeights",
     "ExhaustiveMatching",
     "ExpertOrder",
     "ExpertView",
+    "FoundRows",
     "LearnedMatching",
+    "MovedUnits",
+    "RowWeights",
+    "Rows",
     "STEMatching",
+    "Scores",
     "SinkhornMatching",
     "WeightMatching",
     "aligned_tensors",
     "assign",
     "best_map",
     "best_rotation",
+    "blind_gram",
     "fold_norms",
     "folded_spec",
+    "gram",
+    "move_piece",
+    "noise_of",
     "order_by_gates",
     "order_by_grams",
+    "products",
+    "total",
+    "unknown_axes",
 ]

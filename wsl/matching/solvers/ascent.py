@@ -11,27 +11,33 @@ need no gathering. Rows do not see each other: a row's result does not depend on
 
 Both are exact for one block: heads are paired by their best inner assignments, and negating a unit
 negates a column of A. A term is kept while nothing that it depends on moves, if it is no larger
-than the weights it comes from; a block is visited only in rows where something that it depends on
-has moved. Products are taken in the precision of the weights, at least float32, and summed in
-float64; a step must gain more than the rounding of its products.
+than the weights it comes from; where few units of one row move, it is changed by their products,
+
+    A_p  +=  sum over sites, moved units i of   W_a[:, i] (W_r[:, pi(i)] - W_r[:, i])^T
+
+A block is visited only in rows where something that it depends on has moved. Products are taken in
+the precision of the weights, at least float32, and summed in float64; a step must gain more than
+the rounding of its products.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from wsl.matching.blocks import GroupBlock, MatchingPlan, Site, unfold
+from wsl.matching.blocks import GroupBlock, MatchingPlan
 from wsl.matching.solvers.assignment import assign
-from wsl.matching.solvers.cut import CutWeights
+from wsl.matching.solvers.cut import RowWeights
 from wsl.matching.solvers.found import FoundRows
+from wsl.matching.solvers.gram import total
 from wsl.matching.solvers.step import (
     ALL,
     BlockStep,
+    MovedUnits,
     Rows,
     Scores,
     join,
@@ -58,13 +64,12 @@ class Ascent:
     def __init__(
         self,
         plan: MatchingPlan,
-        a: Mapping[str, Tensor],
-        b: Mapping[str, Tensor],
+        weights: RowWeights,
         *,
         odd: Sequence[str] = (),
     ) -> None:
-        self.plan, self.weights = plan, CutWeights(plan, a, b)
-        self.count = self.weights.count
+        self.plan, self.weights = plan, weights
+        self.count = weights.count
         self.found = FoundRows(plan, self.count, odd)
         self.open = {name: torch.ones(self.count, dtype=torch.bool) for name in plan.blocks}
         self.kept: dict[tuple[str, tuple[str, ...]], Scores] = {}
@@ -84,13 +89,13 @@ class Ascent:
 
         The rest of a block's weight is ignored, since it is tied to axes that are still unknown.
         """
-        found, b = self.found.copy(), self.weights.b.copy()
+        found, before = self.found.copy(), self.weights.state()
         self._solve_known(order)
-        everything = range(len(b))
-        now = self.weights.inner(everything, self.weights.b)
-        worse = now < self.weights.inner(everything, b)
+        everything = range(len(self.plan.pieces))
+        now = self.weights.inner(everything, self.weights.state())
+        worse = now < self.weights.inner(everything, before)
         if bool(worse.any()):
-            self.weights.restore(worse, b)
+            self.weights.restore(worse, before)
             self.found.restore(worse, found)
             self.kept = {}
             for waiting in self.open.values():
@@ -103,7 +108,8 @@ class Ascent:
             known = block.known(solved)
             if len(known) == len(block.terms):
                 self.open[name][:] = False
-            self._take(block, self._best(block, self._scores(block, known, ALL), ALL))
+            scores = self._scores(block, known, ALL) if known else self._blind(block, solved)
+            self._take(block, self._best(block, scores, ALL))
             solved[name] = None
 
     def sweep(self, order: Sequence[str]) -> None:
@@ -125,19 +131,35 @@ class Ascent:
 
     def _scores(self, block: GroupBlock, terms: Iterable[tuple[str, ...]], rows: Rows) -> Scores:
         with self._timed("products"):
-            return _total(self._term(block, others, rows) for others in terms)
+            return total(self._term(block, others, rows) for others in terms)
+
+    def _blind(self, block: GroupBlock, solved: Collection[str]) -> Scores:
+        """Scores of a block about which nothing is known, whatever the order on unknown axes."""
+        with self._timed("products"):
+            return self.weights.blind(block, solved, unsigned=bool(self.found.signs))
 
     def _term(self, block: GroupBlock, others: tuple[str, ...], rows: Rows) -> Scores:
         if (block.group, others) in self.kept:
             kept = self.kept[block.group, others]
             return {name: matrix[rows] for name, matrix in kept.items()}
-        sites, a, b = block.terms[others], self.weights.a, self.weights.b
-        term = _total(_gram(block, site, (a[site.piece], b[site.piece][rows])) for site in sites)
-        # Only what was computed for all rows can serve all of them later.
-        size = self.count * sum(a[site.piece].numel() for site in sites)
-        if isinstance(rows, slice) and sum(matrix.numel() for matrix in term.values()) <= size:
+        term = self.weights.term(block, others, rows)
+        if isinstance(rows, slice) and self._worth(block, others, term):
             self.kept[block.group, others] = term
         return term
+
+    def _worth(self, block: GroupBlock, others: tuple[str, ...], term: Scores) -> bool:
+        """Whether to keep what was computed for all rows; only that can serve all of them later.
+
+        A block is opened when something that one of its terms depends on has moved, so that a
+        single term would always be computed anew.
+        """
+        size = sum(matrix.numel() for matrix in term.values())
+        kept = sum(m.numel() for scores in self.kept.values() for m in scores.values())
+        return (
+            len(block.terms) > 1
+            and size <= self.weights.entries(block.terms[others])
+            and kept + size <= self.weights.most_kept
+        )
 
     def _best(self, block: GroupBlock, scores: Scores, rows: Rows) -> BlockStep | None:
         """The assignments of largest linear score; None if no row gains over standing still."""
@@ -153,13 +175,13 @@ class Ascent:
 
         The pull towards standing still grows until the objective itself agrees, row by row.
         """
-        here = self.weights.inner(block.pieces, self.weights.b)
+        here = self.weights.inner(block.pieces, self.weights.state())
         found: list[BlockStep] = []
         for pull in _PULLS:
             step = self._best(block, _held(scores, pull), rows)
             if step is None:
                 break
-            there = self.weights.inner(block.pieces, self.weights.moved(block, step))
+            there = self.weights.inner(block.pieces, self.weights.after(block, step))
             step = step._replace(gain=there - here[step.rows])
             good = step.gain > self.weights.noise(block)[step.rows]
             if bool(good.any()):
@@ -175,44 +197,42 @@ class Ascent:
     def _take(self, block: GroupBlock, step: BlockStep | None) -> None:
         if step is None:
             return
+        self.kept = self._kept_after(block, step)
         self.weights.take(block, step)
         self.found.take(block, step)
         self.gained[step.rows] += step.gain
-        self.kept = {
-            key: move_term(block, step, term) if key[0] == block.group else term
-            for key, term in self.kept.items()
-            if block.group not in key[1]
-        }
+
+    def _kept_after(
+        self, block: GroupBlock, step: BlockStep
+    ) -> dict[tuple[str, tuple[str, ...]], Scores]:
+        """The kept terms after a step that is still to be made, without those that must be new.
+
+        Where few units move, what depends on them changes by their products alone.
+        """
+        few = MovedUnits.of(block, step)
+        after: dict[tuple[str, tuple[str, ...]], Scores] = {}
+        for (name, others), term in self.kept.items():
+            if block.group not in others:
+                moves = name == block.group
+                after[name, others] = move_term(block, step, term) if moves else term
+            elif few is not None and self._acts_once(block.group, name, others):
+                with self._timed("products"):
+                    change = self.weights.change(self.plan.blocks[name], others, few)
+                after[name, others] = total([term, change])
+        return after
+
+    def _acts_once(self, group: str, name: str, others: tuple[str, ...]) -> bool:
+        """Whether ``group`` has one axis on each piece of a term of another block."""
+        sites = self.plan.blocks[name].terms[others]
+        return name != group and all(
+            self.plan.pieces[site.piece].atoms.count(group) == 1 for site in sites
+        )
 
     @contextlib.contextmanager
     def _timed(self, what: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
         self.seconds[what] += time.perf_counter() - start
-
-
-def _gram(block: GroupBlock, site: Site, pair: tuple[Tensor, Tensor]) -> Scores:
-    """Units of the reference against units of each row; ``pair`` is the reference and the rows."""
-    a, b = pair
-    if not site.families:
-        return {block.group: _against(unfold(a[None], (site.axis,)), unfold(b, (site.axis,)))}
-    return _total(
-        {name: _against(unfold(a[None], (site.axis, axis)), unfold(b, (site.axis, axis)))}
-        for name, axis in site.families
-    )
-
-
-def _against(a: Tensor, b: Tensor) -> Tensor:
-    # One row is one plain product; many are one tall product, since a has no rows.
-    return (a[0] @ b[0].T)[None] if len(b) == 1 else a[0] @ b.mT
-
-
-def _total(terms: Iterable[Scores]) -> Scores:
-    total: Scores = {}
-    for term in terms:
-        for name, matrix in term.items():
-            total[name] = total[name] + matrix if name in total else matrix
-    return total
 
 
 def _assigned(block: GroupBlock, scores: Scores, rows: Rows, *, odd: bool) -> BlockStep:

@@ -6,20 +6,100 @@ Inner products are summed in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from wsl.matching.blocks import GroupBlock, MatchingPlan, cut_rows
-from wsl.matching.solvers.step import BlockStep, choose, move_piece, put
+from wsl.matching.blocks import GroupBlock, MatchingPlan, Site, cut_rows
+from wsl.matching.solvers.gram import blind_gram, gram, total, unknown_axes
+from wsl.matching.solvers.step import (
+    BlockStep,
+    MovedUnits,
+    Rows,
+    Scores,
+    choose,
+    move_piece,
+    put,
+)
 
 Moved = Sequence[Tensor] | Mapping[int, Tensor]
 """Pieces of some rows, by their number in the plan."""
 
 
+_CACHED = 2**16
+"""Numbers that are multiplied at a time: a megabyte in float64."""
+
+
+class RowWeights(Protocol):
+    """What an ascent asks of weights, wherever they lie: in memory (`CutWeights`) or in files.
+
+    count: rows. size: |a| of each piece; mass: |a| |b_r|, float64 (N,). most_kept: entries of
+    scores that may be kept in memory. A state is what `inner` compares; it never changes.
+    """
+
+    count: int
+    size: list[float]
+    mass: list[Tensor]
+    most_kept: float
+
+    def state(self) -> Any:
+        """Where the rows stand now."""
+        ...
+
+    def after(self, block: GroupBlock, step: BlockStep) -> Any:
+        """Where the rows of the step would stand after it, at least in the block's pieces."""
+        ...
+
+    def inner(self, which: Iterable[int], state: Any) -> Tensor:
+        """<W_a, W_r> over some pieces that groups act on, float64, for the rows of a state."""
+        ...
+
+    def value(self) -> Tensor:
+        """<W_a, W_r> over all pieces, those that no group acts on included, float64 (N,)."""
+        ...
+
+    def term(self, block: GroupBlock, others: tuple[str, ...], rows: Rows) -> Scores:
+        """The scores of a block's units at the sites that depend on ``others``."""
+        ...
+
+    def blind(self, block: GroupBlock, solved: Collection[str], *, unsigned: bool) -> Scores:
+        """Scores at all sites of the block that do not see the order along unsolved axes.
+
+        ``unsigned`` compares absolute values, where signs are unknown too.
+        """
+        ...
+
+    def change(self, block: GroupBlock, others: tuple[str, ...], units: MovedUnits) -> Scores:
+        """How these scores change if some units of one of ``others`` move.
+
+        To be asked before they do; they belong to a group that acts once on each piece.
+        """
+        ...
+
+    def entries(self, sites: Iterable[Site]) -> int:
+        """How many numbers the scores at these sites are computed from."""
+        ...
+
+    def noise(self, block: GroupBlock) -> Tensor:
+        """How much rounding may feign as a gain of the block, float64 (N,)."""
+        ...
+
+    def take(self, block: GroupBlock, step: BlockStep) -> None:
+        """Make the step."""
+        ...
+
+    def restore(self, rows: Tensor, state: Any) -> None:
+        """Put the marked rows back to a state."""
+        ...
+
+
 class CutWeights:
-    """Pieces ``a`` (*shape) and ``b`` (N, *shape). mass: |a| |b_r| of each piece, float64 (N,)."""
+    """Pieces ``a`` (*shape) and ``b`` (N, *shape), in memory."""
+
+    most_kept: float = float("inf")
 
     def __init__(
         self, plan: MatchingPlan, a: Mapping[str, Tensor], b: Mapping[str, Tensor]
@@ -32,30 +112,61 @@ class CutWeights:
         norms = [y.reshape(self.count, -1).norm(dim=1).double().cpu() for y in self.b]
         self.mass = [x * y for x, y in zip(self.size, norms, strict=True)]
 
-    def value(self) -> Tensor:
-        """<W_a, W_r> over all pieces, those that no group acts on included, float64 (N,)."""
-        a, b = self.inputs
-        total = self.inner(range(len(self.b)), self.b).expand(self.count)
-        for piece in self.plan.fixed:
-            still = piece.cut(a, self.like) * cut_rows(piece, b, self.like)
-            total = total + still.reshape(self.count, -1).sum(1, dtype=torch.float64).cpu()
-        return total
+    def state(self) -> Sequence[Tensor]:
+        """The pieces as moved so far; they are replaced, never written to."""
+        return self.b.copy()
 
-    def inner(self, which: Iterable[int], b: Moved) -> Tensor:
-        """<W_a, W_r> over some pieces that groups act on, for the rows that ``b`` holds."""
-        total = torch.zeros(1, dtype=torch.float64)
+    def value(self) -> Tensor:
+        """See `RowWeights`."""
+        a, b = self.inputs
+        result = self.inner(range(len(self.b)), self.b).expand(self.count)
+        for piece in self.plan.fixed:
+            result = result + products(piece.cut(a, self.like), cut_rows(piece, b, self.like))
+        return result
+
+    def inner(self, which: Iterable[int], state: Moved) -> Tensor:
+        """See `RowWeights`."""
+        result = torch.zeros(1, dtype=torch.float64)
         for p in which:
-            total = total + (self.a[p] * b[p]).flatten(1).sum(1, dtype=torch.float64).cpu()
-        return total
+            result = result + products(self.a[p], state[p])
+        return result
+
+    def term(self, block: GroupBlock, others: tuple[str, ...], rows: Rows) -> Scores:
+        """See `RowWeights`."""
+        return total(
+            gram(block, site, (self.a[site.piece], self.b[site.piece][rows]))
+            for site in block.terms[others]
+        )
+
+    def change(self, block: GroupBlock, others: tuple[str, ...], units: MovedUnits) -> Scores:
+        """See `RowWeights`."""
+        return total(
+            gram(block, site, units.change(self.plan.pieces[p], (self.a[p], self.b[p])))
+            for site in block.terms[others]
+            for p in [site.piece]
+        )
+
+    def blind(self, block: GroupBlock, solved: Collection[str], *, unsigned: bool) -> Scores:
+        """See `RowWeights`."""
+        return total(self._blind(block, site, solved, unsigned=unsigned) for site in block.sites)
+
+    def _blind(
+        self, block: GroupBlock, site: Site, solved: Collection[str], *, unsigned: bool
+    ) -> Scores:
+        pair = self.a[site.piece], self.b[site.piece]
+        pair = (pair[0].abs(), pair[1].abs()) if unsigned else pair
+        unknown = unknown_axes(self.plan.pieces[site.piece], site, solved)
+        return blind_gram(block, site, pair, unknown=unknown)
+
+    def entries(self, sites: Iterable[Site]) -> int:
+        """See `RowWeights`."""
+        return self.count * sum(self.a[site.piece].numel() for site in sites)
 
     def noise(self, block: GroupBlock) -> Tensor:
-        """How much rounding may feign as a gain of the block, float64 (N,)."""
-        total = torch.zeros(self.count, dtype=torch.float64)
-        for p in block.pieces:
-            total += self.mass[p]
-        return 4 * torch.finfo(self.like.dtype).eps * total
+        """See `RowWeights`."""
+        return noise_of(block, self.mass, self.like)
 
-    def moved(self, block: GroupBlock, step: BlockStep) -> dict[int, Tensor]:
+    def after(self, block: GroupBlock, step: BlockStep) -> dict[int, Tensor]:
         """The pieces of the block in the rows of the step, after it."""
         return {
             p: move_piece(self.plan.pieces[p], self.b[p][step.rows], block=block, step=step)
@@ -64,12 +175,32 @@ class CutWeights:
 
     def take(self, block: GroupBlock, step: BlockStep) -> None:
         """Make the step; tensors that stood before stay as they were."""
-        for p, moved in self.moved(block, step).items():
+        for p, moved in self.after(block, step).items():
             self.b[p] = put(self.b[p], step.rows, moved)
 
-    def restore(self, rows: Tensor, b: Sequence[Tensor]) -> None:
-        """Put the marked rows back to what they were."""
-        self.b = [choose(rows, old, new) for old, new in zip(b, self.b, strict=True)]
+    def restore(self, rows: Tensor, state: Sequence[Tensor]) -> None:
+        """See `RowWeights`."""
+        self.b = [choose(rows, old, new) for old, new in zip(state, self.b, strict=True)]
+
+
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b_r> of a (*shape) and rows b (R, *shape), summed in float64, (R,).
+
+    One row is multiplied in float64 too, in portions that stay in the processor's cache: several
+    times faster than a product of all of it.
+    """
+    if len(b) > 1:
+        return (a * b).flatten(1).sum(1, dtype=torch.float64).cpu()
+    size = _CACHED if a.device.type == "cpu" else max(1, a.numel())
+    pairs = zip(a.reshape(-1).split(size), b.reshape(-1).split(size), strict=True)
+    sums = [float(torch.dot(x.double(), y.double())) for x, y in pairs]
+    return torch.tensor([math.fsum(sums)], dtype=torch.float64)
+
+
+def noise_of(block: GroupBlock, mass: Sequence[Tensor], like: Tensor) -> Tensor:
+    """How much rounding in the precision of ``like`` may feign as a gain, float64 (N,)."""
+    of_block = torch.stack([mass[p] for p in block.pieces])
+    return 4 * torch.finfo(like.dtype).eps * of_block.double().sum(0)
 
 
 def _like(used: Sequence[Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -32,6 +33,12 @@ class FoundRows:
         if step.flip is not None:
             signs = self.signs[block.group]
             signs[rows] = signs[rows].gather(1, group) * step.flip.to("cpu", torch.float32)
+
+    def clone(self) -> FoundRows:
+        """The same elements, which later steps leave as they are."""
+        new = copy.copy(self)
+        new.indices, new.signs = self.copy()
+        return new
 
     def copy(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Indices and signs as they are now."""

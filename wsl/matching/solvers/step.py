@@ -48,6 +48,35 @@ class BlockStep(NamedTuple):
         )
 
 
+class MovedUnits(NamedTuple):
+    """The few units of a group that a step of one row moves: ``index`` (n,) and which, (k,)."""
+
+    group: str
+    index: Tensor
+    moved: Tensor
+
+    @classmethod
+    def of(cls, block: GroupBlock, step: BlockStep) -> MovedUnits | None:
+        """Those of a step; None if there are many, or if more than whole units of one row move."""
+        one = isinstance(step.rows, slice) and len(step.group) == 1
+        if block.families or step.flip is not None or not one:
+            return None
+        index = step.group[0]
+        moved = (index != torch.arange(len(index), device=index.device)).nonzero()[:, 0]
+        return cls(block.group, index, moved) if 2 * len(moved) <= len(index) else None
+
+    def change(self, piece: Piece, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Of a piece (*shape) and one row of it the units that move, and what the row gains there.
+
+        What comes to stand there less what stood there. The group acts once on the piece.
+        """
+        axis = piece.atoms.index(self.group)
+        new, old = (
+            pair[1].index_select(axis + 1, at) for at in (self.index[self.moved], self.moved)
+        )
+        return pair[0].index_select(axis, self.moved), new - old
+
+
 def move_piece(piece: Piece, tensor: Tensor, *, block: GroupBlock, step: BlockStep) -> Tensor:
     """The rows of the step in one piece (R, *shape), moved."""
     for axis, atom in enumerate(piece.atoms, 1):

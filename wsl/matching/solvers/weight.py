@@ -7,8 +7,9 @@
 
 Ainsworth, Hayase, Srinivasa (2023), section 3.2, arXiv 2209.04836. The first pass is anchored
 instead: groups are solved in the order of how much of their weight is tied to axes that are fixed
-or already solved, and the rest of it is ignored. Coordinate ascent from the identity misses planted
-permutations of residual networks that the anchored start finds.
+or already solved, and the rest of it is ignored. A group that is tied to nothing known is solved
+by what no order of the unknown axes can change (`gram`). Coordinate ascent from the identity misses
+planted permutations of residual networks that the anchored start finds.
 
 Guarantees: the objective never falls from sweep to sweep and is never below that of the identity;
 at convergence no single group, its families included, can be improved where the objective is linear
@@ -32,6 +33,7 @@ from torch import Tensor
 from wsl.matching.blocks import MatchingPlan, plan
 from wsl.matching.result import Match
 from wsl.matching.solvers.ascent import Ascent
+from wsl.matching.solvers.cut import CutWeights, RowWeights
 from wsl.matching.solvers.rows import Ascended, collect, portions, take
 from wsl.symmetry import (
     Permutation,
@@ -92,15 +94,19 @@ class WeightMatching:
         cut = plan(spec, names)
         self._check_odd(spec, cut)
         if spec.validate(b):
-            found = self._rows(spec, self._ascended(cut, a, b, valued=True))
+            found = self._rows(spec, self._ascended(cut, a, b))
         else:
             row = {name: tensor[None] for name, tensor in b.items()}
-            done = self._ascended(cut, a, row, valued=False)
-            found = self._one(spec, done)
-            # One row can afford float64 products; they cost a pass over the weights.
-            objective = inner_product(a, found(b), names)
-            trace = done.trace(torch.tensor([objective], dtype=torch.float64))[0]
-            found = dataclasses.replace(found, objective=objective, trace=trace)
+            found = self._one(spec, self._ascended(cut, a, row))
+        seconds = {**found.seconds, "total": time.perf_counter() - start}
+        return dataclasses.replace(found, seconds=seconds)
+
+    def solve_over(self, spec: PermutationSpec, cut: MatchingPlan, weights: RowWeights) -> Match:
+        """The same for one checkpoint whose ``weights`` need not lie in memory."""
+        start = time.perf_counter()
+        (order,) = self._starts(cut, weights)
+        done = self._run(Ascent(cut, weights, odd=()), order, torch.arange(1))
+        found = self._one(spec, done._replace(value=weights.value()))
         seconds = {**found.seconds, "total": time.perf_counter() - start}
         return dataclasses.replace(found, seconds=seconds)
 
@@ -109,30 +115,28 @@ class WeightMatching:
         cut: MatchingPlan,
         a: Mapping[str, Tensor],
         b: Mapping[str, Tensor],
-        *,
-        valued: bool,
     ) -> Ascended:
         """Match the rows of ``b``: in portions, and those that start in one order at a time."""
         done: list[Ascended] = []
         for rows in portions(b):
-            ascent = Ascent(cut, a, take(b, rows), odd=self.odd or ())
-            starts = self._starts(ascent)
+            weights = CutWeights(cut, a, take(b, rows))
+            starts = self._starts(cut, weights)
             for order, numbers in starts.items():
                 if len(starts) > 1:
-                    ascent = Ascent(cut, a, take(b, rows[numbers]), odd=self.odd or ())
-                found = self._run(ascent, order, rows[numbers])
-                done.append(found._replace(value=ascent.weights.value()) if valued else found)
+                    weights = CutWeights(cut, a, take(b, rows[numbers]))
+                found = self._run(Ascent(cut, weights, odd=self.odd or ()), order, rows[numbers])
+                done.append(found._replace(value=weights.value()))
         return collect(done)
 
-    def _starts(self, ascent: Ascent) -> dict[tuple[str, ...], list[int]]:
+    def _starts(self, cut: MatchingPlan, weights: RowWeights) -> dict[tuple[str, ...], list[int]]:
         """The rows of each order of the anchored pass."""
         if self.seed is None or not self.anchored:
-            order = ascent.plan.order([size**2 for size in ascent.weights.size])
-            return {order: list(range(ascent.count))}
+            order = cut.order([size**2 for size in weights.size])
+            return {order: list(range(weights.count))}
         starts: dict[tuple[str, ...], list[int]] = collections.defaultdict(list)
-        for row in range(ascent.count):
-            mass = [float(of_rows[row]) for of_rows in ascent.weights.mass]
-            starts[ascent.plan.order(mass)].append(row)
+        for row in range(weights.count):
+            mass = [float(of_rows[row]) for of_rows in weights.mass]
+            starts[cut.order(mass)].append(row)
         return starts
 
     def _run(self, ascent: Ascent, order: tuple[str, ...], rows: Tensor) -> Ascended:
@@ -184,10 +188,11 @@ class WeightMatching:
     def _one(self, spec: PermutationSpec, done: Ascended) -> Match:
         return Match(
             Permutation(spec, {name: done.indices[name][0] for name in spec.groups}),
-            0.0,
+            float(done.value),
             int(done.sweeps),
             bool(done.converged),
             element=self._rows(spec, done).element if self.odd else None,
+            trace=done.trace(done.value)[0],
             seconds=done.seconds,
         )
 
@@ -209,12 +214,4 @@ def aligned_tensors(
         name
         for name, t in params.items()
         if t.is_floating_point() and name.rpartition(".")[2] not in ignore
-    )
-
-
-def inner_product(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Iterable[str]) -> float:
-    """sum_t <a_t, b_t> over the tensors ``names``, in float64."""
-    return sum(
-        float(torch.dot(a[name].flatten().double(), b[name].flatten().to(a[name].device).double()))
-        for name in names
     )

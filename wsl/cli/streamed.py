@@ -1,0 +1,188 @@
+"""``wsl match`` of checkpoints that do not fit into memory, and elements applied to other files.
+
+    read      safetensors files and sharded folders, slice by slice; the network on the meta device
+    found     the permutation, written beside the result before any weight is
+    written   the shards of B, one by one, each whole or not at all; the index last
+
+A run that was killed is taken up again by the same command: what its journal knows is not done
+twice, and the bytes are those of a run that was not killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from wsl.cli import checkpoints
+from wsl.cli.choices import described
+from wsl.cli.outputs import beside, copy_companions
+from wsl.cli.results import result, write_json, write_with
+from wsl.cli.targets import ConfigError
+from wsl.cli.terminal import say
+from wsl.matching import Matcher, WeightMatching, large
+from wsl.symmetry import Permutation
+from wsl.zoo import Expected, ZooError, fit
+
+LARGE = 4 << 30
+"""Bytes of both checkpoints from which on they are matched where they lie, unless told."""
+
+
+class _Opened(NamedTuple):
+    """One checkpoint in files: its tensors under the network's names, and how its files move."""
+
+    files: large.TensorFiles
+    source: large.Source
+    moves: large.Moves
+
+
+def is_large(options: argparse.Namespace, matcher: Matcher) -> bool:
+    """Whether to match out of core: as ``--stream`` says, else by size, where it can be done."""
+    if options.stream is False:
+        return False
+    wanted = {"--evaluate": options.evaluate, "--data": options.data, "--entry": options.entry}
+    given = [flag for flag, value in wanted.items() if value]
+    if options.stream:
+        if given:
+            raise ConfigError(
+                f"--stream keeps no checkpoint in memory, so {given[0]} cannot be had with it; "
+                "leave one of them out"
+            )
+        return True
+    weights = isinstance(matcher, WeightMatching) and not matcher.odd
+    paths = [large.safetensors_of(path) for path in (options.a, options.b)]
+    if given or not weights or None in paths:
+        return False
+    return sum(large.open_files(path).size for path in (options.a, options.b)) >= LARGE
+
+
+def match_large(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:
+    """Match, and write the aligned checkpoint, the permutation and the evidence."""
+    config = {"seed": options.seed, **described(options, "matcher")}
+    files = [large.open_files(path) for path in (options.a, options.b)]
+    abouts = [next(iter(each.files.values())).metadata for each in files]
+    checkpoints.check_same_words((options.a, options.b), abouts)
+    expected = checkpoints.structure(options, abouts[0])
+    a, b = (
+        _opened(path, each, expected, options=options)
+        for path, each in zip((options.a, options.b), files, strict=True)
+    )
+    head = result("match", config, {"a": options.a, "b": options.b})
+    journal = large.Journal.taken_up(_journal(out), head["hash"])
+    element = _known(journal, out) or _found(journal, out, (a, b, expected), matcher=matcher)
+    told = {**head, **journal.told["evidence"]}
+    _write(options.b, out, b, element=element, journal=journal, told=told)
+    say(
+        f"{out}: distance {told['distance_before']:.4f} -> {told['distance_after']:.4f} "
+        f"in {told['sweeps']} sweeps" + ("" if told["converged"] else ", NOT converged")
+    )
+
+
+def apply_element(options: argparse.Namespace, out: Path) -> None:
+    """Move a checkpoint, an adapter or moments by an element that was found before, or back."""
+    element = Permutation.load(options.apply)
+    files = large.open_files(options.b)
+    shapes = element.spec.align_keys(large.structure(files.tensors))
+    names = dict(zip(shapes, files.tensors, strict=True))
+    moves = large.family_moves(element.spec, shapes, drop=options.drop)
+    opened = _Opened(files, {}, {names[name]: axes for name, axes in moves.items()})
+    config = {"undo": options.undo, "drop": list(options.drop)}
+    told = result("match", config, {"element": options.apply, "b": options.b})
+    journal = large.Journal.taken_up(_journal(out), told["hash"])
+    acting = ~element if options.undo else element
+    _write(options.b, out, opened, element=acting, journal=journal, told=told)
+    say(f"{out}: {len(moves)} tensors moved {'back ' * options.undo}by {options.apply}")
+
+
+def _opened(
+    path: str, files: large.TensorFiles, expected: Expected, *, options: argparse.Namespace
+) -> _Opened:
+    """The tensors under the network's names, by what `fit` says of their shapes."""
+    shapes = {name: _computable(tensor) for name, tensor in large.structure(files.tensors).items()}
+    try:
+        fitted = fit(shapes, expected, path, prefix=options.prefix, drop=options.drop)
+    except ZooError as error:
+        raise ConfigError(str(error)) from None
+    for note in fitted.notes:
+        say(f"note: {note}", error=True)
+    origin = {id(tensor): name for name, tensor in shapes.items()}
+    source: dict[str, Any] = {}
+    moves: dict[str, Any] = {}
+    for name, tensor in fitted.params.items():
+        there = origin.get(id(tensor))
+        source[name] = tensor if there is None else files.tensors[there]
+        if there is not None:
+            moves[there] = expected.spec.axes[name]
+    return _Opened(files, source, moves)
+
+
+def _computable(shape: Tensor) -> Tensor:
+    """Float8 is read as float32, and so it stays one tensor to `fit`."""
+    small = shape.is_floating_point() and shape.dtype.itemsize == 1
+    return shape.to(torch.float32) if small else shape
+
+
+def _known(journal: large.Journal, out: Path) -> Permutation | None:
+    """The element that an earlier run has found, if its file is still that one."""
+    file = beside(out, "permutation")
+    if "element" not in journal.told or not file.is_file():
+        return None
+    if hashlib.sha256(file.read_bytes()).hexdigest() != journal.told["element"]:
+        return None
+    say(f"{out}: taken up again, {len(journal.done)} files are written", error=True)
+    return Permutation.load(file)
+
+
+def _found(
+    journal: large.Journal, out: Path, pair: tuple[_Opened, _Opened, Expected], *, matcher: Matcher
+) -> Permutation:
+    """The element, written beside the result, and its evidence in the journal."""
+    a, b, expected = pair
+    found = large.match_sources(expected.spec, a.source, b.source, matcher=matcher)
+    element = cast("Permutation", found.permutation)
+    before, after = large.distances(a.source, b.source, element)
+    file = beside(out, "permutation")
+    write_with(file, element.save)
+    journal.told = {
+        "element": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "evidence": {
+            "objective": found.objective,
+            "sweeps": found.sweeps,
+            "converged": found.converged,
+            "distance_before": before,
+            "distance_after": after,
+        },
+    }
+    journal.done = {}
+    journal.save()
+    return element
+
+
+def _write(
+    like: str,
+    out: Path,
+    opened: _Opened,
+    *,
+    element: Permutation,
+    journal: large.Journal,
+    told: Mapping[str, Any],
+) -> None:
+    """What lies beside the weights, then the weights, then what was found, and the index last."""
+    if not out.suffix:
+        out.mkdir(parents=True, exist_ok=True)
+        if Path(like).is_dir():
+            copy_companions(Path(like), out)
+    large.write_moved(out, opened.files, element, moves=opened.moves, journal=journal)
+    write_json(beside(out, "result"), told)
+    if not out.suffix:
+        large.write_index(out, opened.files, opened.moves)
+    journal.close()
+
+
+def _journal(out: Path) -> Path:
+    return out.with_name(f".{out.name}.journal.json") if out.suffix else out / ".wsl.journal.json"

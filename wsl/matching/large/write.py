@@ -1,0 +1,183 @@
+"""Checkpoints written as an element moves them: part by part, file by file, to be taken up again.
+
+    OUT/model-00001-of-00003.safetensors    the shards of the input, same tensors, types and order
+    OUT/.wsl.journal.json                   the key of the work, and the hash of each finished shard
+    OUT/model.safetensors.index.json        last, so that what has it is whole
+
+A shard appears whole or not at all. A process that is killed leaves finished shards and their
+journal; the same work, known by its key, goes on after them, and other work starts anew. Bytes do
+not depend on where it was killed. Values are moved, never computed with, so every type is kept to
+the bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wsl.base import replacing
+from wsl.matching.large.files import DTYPES, TensorFile, TensorFiles, TensorSlices
+from wsl.symmetry import Axis, Permutation
+
+BYTES = 2**26
+"""What is written at a time, where the first axis stands still."""
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+Moves = Mapping[str, tuple[Axis | None, ...]]
+"""What each axis of a file's tensors is, in the specification; None stands still."""
+
+
+@dataclasses.dataclass
+class Journal:
+    """What is done of the work ``key``, kept in a file.
+
+    ``told`` is what has been found out, as JSON; ``done`` the hashes of finished files by name.
+    """
+
+    path: Path
+    key: str
+    told: dict[str, Any] = dataclasses.field(default_factory=dict)
+    done: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def taken_up(cls, path: Path, key: str) -> Journal:
+        """The journal at ``path`` if it is of the same work, else a new one."""
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            content = json.loads(path.read_text())
+            if content["key"] == key:
+                return cls(path, key, content["told"], content["done"])
+        return cls(path, key)
+
+    def save(self) -> None:
+        """Write it, whole or not at all."""
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps({k: getattr(self, k) for k in ("key", "told", "done")}))
+
+    def has(self, file: Path) -> bool:
+        """Whether a file was finished by this work and is still what was written."""
+        return file.is_file() and self.done.get(file.name) == _hash(file)
+
+    def finished(self, file: Path, digest: str) -> None:
+        """Note a finished file."""
+        self.done[file.name] = digest
+        self.save()
+
+    def close(self) -> None:
+        """The work is done: nothing is left to be taken up."""
+        self.path.unlink(missing_ok=True)
+
+
+def write_moved(
+    out: Path,
+    files: TensorFiles,
+    element: Permutation,
+    *,
+    moves: Moves,
+    journal: Journal,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Write the tensors of ``files`` that ``moves`` names, moved by ``element``.
+
+    ``out`` is one file, or a folder that gets files of the same names. Tensors that ``moves`` does
+    not name are left out. What the journal has finished is not written again.
+    """
+    parts = files.files if not out.suffix else {out.name: _joined(files)}
+    folder = out.parent if out.suffix else out
+    for number, (name, file) in enumerate(parts.items(), 1):
+        kept = {tensor: t for tensor, t in file.tensors.items() if tensor in moves}
+        if not journal.has(folder / name):
+            digest = _write(folder / name, file._replace(tensors=kept), element, moves=moves)
+            journal.finished(folder / name, digest)
+        say(f"{folder / name}: written, {number} of {len(parts)}")
+
+
+def write_index(folder: Path, files: TensorFiles, moves: Moves) -> None:
+    """Write the index of the files that hold the tensors of ``moves``, if the input has one."""
+    if files.index is None:
+        return
+    index = dict(files.index)
+    index["weight_map"] = {n: file for n, file in index["weight_map"].items() if n in moves}
+    if "total_size" in index.get("metadata", {}):
+        total = sum(tensor.size for name, tensor in files.tensors.items() if name in moves)
+        index["metadata"] = {**index["metadata"], "total_size": total}
+    with replacing(folder / files.index_file) as temporary:
+        temporary.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def moved_parts(
+    tensor: TensorSlices, axes: tuple[Axis | None, ...], element: Permutation
+) -> Iterator[Tensor]:
+    """The tensor moved by an element, in parts along its first axis if that stands still."""
+    index = [None if axis is None else element.axis_index(axis) for axis in axes]
+    for rows in _cuts(tensor, moves=bool(index) and index[0] is not None):
+        part = tensor[rows] if tensor.shape else tensor[...]
+        # Types in which torch cannot gather are moved as whole numbers of the same size.
+        plain = part.view(_WHOLE_NUMBERS[part.dtype.itemsize])
+        for axis, of_axis in enumerate(index):
+            plain = plain if of_axis is None else plain.index_select(axis, of_axis)
+        yield plain.view(part.dtype)
+
+
+def _cuts(tensor: TensorSlices, *, moves: bool) -> list[slice]:
+    if moves or not tensor.shape:
+        return [slice(None)]
+    row = tensor.dtype.itemsize * math.prod(tensor.shape[1:])
+    step = max(1, BYTES // max(1, row))
+    return [slice(i, i + step) for i in range(0, tensor.shape[0], step)]
+
+
+def _write(target: Path, file: TensorFile, element: Permutation, *, moves: Moves) -> str:
+    """Write one file; returns its SHA-256."""
+    digest = hashlib.sha256()
+    with replacing(target) as temporary, temporary.open("wb") as out:
+
+        def put(data: Any) -> None:
+            digest.update(data)
+            out.write(data)
+
+        put(_header(file))
+        for name, tensor in file.tensors.items():
+            for part in moved_parts(tensor, moves[name], element):
+                put(part.contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _header(file: TensorFile) -> bytes:
+    content: dict[str, Any] = {"__metadata__": dict(sorted(file.metadata.items()))}
+    content = content if file.metadata else {}
+    start = 0
+    for name, tensor in file.tensors.items():
+        stop = start + tensor.size
+        content[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, stop],
+        }
+        start = stop
+    text = json.dumps(content, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _joined(files: TensorFiles) -> TensorFile:
+    """All tensors as those of one file."""
+    first = next(iter(files.files.values()))
+    return TensorFile(first.path, files.tensors, first.metadata)
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BYTES):
+            digest.update(block)
+    return digest.hexdigest()
