@@ -114,3 +114,19 @@ def test_figures_need_no_display_and_no_pyplot():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_plane_is_drawn_with_its_corners_and_tabulated_row_by_row():
+    from wsl.connectivity import PlaneLosses
+    from wsl.plots import plane_figure, plane_table
+
+    grid = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    loss = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64)
+    corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    found = PlaneLosses(grid, grid, loss, loss / 4, corners)
+    axes = plane_figure(found).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["a", "b", "c"]
+    table = plane_table(found)
+    assert table["x"] == [0, 1, 0, 1]
+    assert table["loss"] == [0, 1, 2, 3]
+    plane_figure(PlaneLosses(grid, grid, loss * 0, loss, corners))  # flat: nothing to contour

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from wsl.connectivity import PathLosses, loss_barrier
+from wsl.connectivity import PathLosses, PlaneLosses, loss_barrier
 from wsl.metrics import kendall_tau, r2
 
 if TYPE_CHECKING:
@@ -59,6 +59,34 @@ def path_table(curves: Mapping[str, PathLosses]) -> Table:
         for column in ("t", "loss", "accuracy"):
             table[column] += getattr(path, column).tolist()
     return table
+
+
+def plane_figure(losses: PlaneLosses, *, levels: int = 20) -> Figure:
+    """Contours of the loss on a plane, with the three networks that span it.
+
+    Colours are equally frequent, since a few points of a plane are far worse than all others.
+    """
+    figure = _blank(figsize=(4.6, 3.8))
+    axes = figure.subplots()
+    cuts = losses.loss.flatten().quantile(torch.linspace(0, 1, levels, dtype=torch.float64))
+    edges = cuts.unique().tolist()
+    if len(edges) > 1:
+        grid = (losses.x.tolist(), losses.y.tolist(), losses.loss.tolist())
+        shown = axes.contourf(*grid, levels=edges, cmap="viridis_r")
+        figure.colorbar(shown, ax=axes, label="loss", format="%.3g")
+    for name, (x, y) in zip("abc", losses.corners.tolist(), strict=True):
+        axes.plot(x, y, "o", color="white", markeredgecolor="black")
+        axes.annotate(name, (x, y), xytext=(5, 5), textcoords="offset points")
+    axes.set_aspect("equal")
+    _label(axes, "distance from a towards b", "distance from that line")
+    return figure
+
+
+def plane_table(losses: PlaneLosses) -> Table:
+    """Columns x, y, loss, accuracy, row by row."""
+    y, x = torch.meshgrid(losses.y, losses.x, indexing="ij")
+    columns = {"x": x, "y": y, "loss": losses.loss, "accuracy": losses.accuracy}
+    return {name: column.flatten().tolist() for name, column in columns.items()}
 
 
 def scatter_figure(predicted: Tensor, true: Tensor, *, label: str = "accuracy") -> Figure:
