@@ -22,7 +22,7 @@ from wsl.connectivity.paths import (
     path_losses,
 )
 from wsl.connectivity.planes import PlaneLosses, plane
-from wsl.connectivity.repair import reset_batch_norm
+from wsl.connectivity.repairs import reset_batch_norm
 
 __all__ = [
     "SCORES",
