@@ -4,6 +4,7 @@
     elements/   permutations, signs, scales and phases: how they act, and canonical forms
     discover/   a specification read off a model's exported graph
     verify/     the proof that a specification preserves the function
+    activations/  the values inside a network: how groups act on them, and a run that stops at them
 
 >>> import torch
 >>> from wsl.symmetry import Permutation, permutation_spec
@@ -21,6 +22,7 @@ h1 = 4
 True
 """
 
+from wsl.symmetry.activations import Activations, ActivationSite, activations, move_axes
 from wsl.symmetry.discover import SpecWarning, permutation_spec, symmetry_spec
 from wsl.symmetry.elements import (
     CanonicalPhases,
@@ -77,6 +79,8 @@ from wsl.symmetry.verify import (
 )
 
 __all__ = [
+    "ActivationSite",
+    "Activations",
     "Atom",
     "Axes",
     "Axis",
@@ -102,6 +106,7 @@ __all__ = [
     "UnitVerification",
     "Verification",
     "Window",
+    "activations",
     "bias_of",
     "bias_signs",
     "canonical_phases",
@@ -116,6 +121,7 @@ __all__ = [
     "format_axes",
     "format_axis",
     "gather_rows",
+    "move_axes",
     "parse_axes",
     "permutation_spec",
     "pieces",

@@ -19,11 +19,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export.graph_signature import OutputKind
 
 from wsl.symmetry.discover.axes import (
     YIELDING,
+    Atom,
     Axis,
     Value,
     Yielding,
@@ -36,11 +37,11 @@ from wsl.symmetry.discover.axes import (
 from wsl.symmetry.discover.failure import BY_HAND, FAILURES, told
 from wsl.symmetry.discover.families import families
 from wsl.symmetry.discover.interpret import Interpreter, OpRecord, Overwritten
-from wsl.symmetry.discover.naming import write
+from wsl.symmetry.discover.naming import annotate, name_groups, write
 from wsl.symmetry.discover.program import Program, program_of
 from wsl.symmetry.discover.sources import inputs_of, placeholders, weights_of
 from wsl.symmetry.discover.unify import unite
-from wsl.symmetry.spec import PermutationSpec, SpecError
+from wsl.symmetry.spec import Axes, PermutationSpec, SpecError
 from wsl.symmetry.verify import verify
 
 UNUSED = "unused"
@@ -76,8 +77,9 @@ class Discovery(NamedTuple):
     """A specification with what it was found by: solved axes, the records of all operations, and
     values that overwrite buffers.
 
-    ``reads`` tells that Python read values on the way: the graph does not show how what follows
-    depends on them.
+    ``program`` is the graph that was read, ``values`` what is known of its nodes, those of graphs
+    inside of it included, ``names`` those of the groups, and ``choice`` the one between blocks and
+    their inside.
     """
 
     spec: PermutationSpec
@@ -85,7 +87,30 @@ class Discovery(NamedTuple):
     weights: Mapping[str, Value]
     records: Sequence[OpRecord]
     written: Sequence[Value]
-    reads: bool = False
+    program: Program
+    values: Mapping[fx.Node, Any]
+    names: Mapping[Atom, str]
+    choice: Yielding
+
+    @property
+    def reads(self) -> bool:
+        """Whether Python read values on the way: the graph does not show what depends on them."""
+        return bool(self.program.reads)
+
+    def annotations(self) -> dict[fx.Node, Axes]:
+        """How the groups act on the tensors of the graph; nodes of which that is not known, or that
+        are no tensors, are left out.
+        """
+        token = YIELDING.set(self.choice)
+        try:
+            found = {
+                node: annotate(value, self.names)
+                for node, value in self.values.items()
+                if is_value(value)
+            }
+        finally:
+            YIELDING.reset(token)
+        return {node: axes for node, axes in found.items() if axes is not None}
 
 
 def discover(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Discovery:
@@ -116,10 +141,20 @@ def _reading(
             weights, reading, written = _read(program, state, uniform)
         except Overwritten:
             weights, reading, written = _read(program, state, fresh)
-        spec = write(weights, families(list(weights.values()), reading.records), reading.labels)
-        return Discovery(
-            spec, state, weights, reading.records, written, bool(program.reads)
-        ), choice
+        parents = families(list(weights.values()), reading.records)
+        names = name_groups(weights, reading.labels)
+        found = Discovery(
+            write(weights, parents, names),
+            state,
+            weights,
+            reading.records,
+            written,
+            program,
+            reading.values,
+            names,
+            choice,
+        )
+        return found, choice
     finally:
         YIELDING.reset(token)
 

@@ -26,7 +26,8 @@ from wsl.symmetry.discover.unify import DoesNotFit, unite
 from wsl.symmetry.spec import SpecError
 
 _WHERE = torch.ops.aten.where.self
-_TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
+TRANSPARENT = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
+"""Operations that run a graph among their arguments on those behind it."""
 
 
 class Overwritten(Exception):
@@ -60,14 +61,15 @@ class OpRecord(NamedTuple):
 class Interpreter:
     """One reading of a graph; ``constant`` makes the axis of a tensor filled with one value.
 
-    It keeps the ``records`` of all operations, and the ``labels`` that rules gave to axes whose
-    role they know.
+    It keeps the ``records`` of all operations, the ``labels`` that rules gave to axes whose role
+    they know, and the ``values`` of all nodes; None for a node that is read more than once.
     """
 
     def __init__(self, constant: Callable[[int], Axis]) -> None:
         self.constant = constant
         self.records: list[OpRecord] = []
         self.labels: list[tuple[Axis, str]] = []
+        self.values: dict[fx.Node, Any] = {}
 
     def run(self, module: fx.GraphModule, inputs: Sequence[Any]) -> Any:
         """Values of the graph's outputs, in the structure of its output node."""
@@ -83,6 +85,7 @@ class Interpreter:
             else:
                 values[node] = self._call(node, args, kwargs)
         self.labels += attention_roles(module.graph, values)
+        self.values |= {node: None if node in self.values else v for node, v in values.items()}
         return map_arg(output.args[0], values.__getitem__)
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
@@ -90,7 +93,7 @@ class Interpreter:
         if node.target is operator.getitem and isinstance(args[0], list):
             return args[0][args[1]]
         name = node.target.name() if isinstance(node.target, HigherOrderOperator) else ""
-        if name in _TRANSPARENT:
+        if name in TRANSPARENT:
             return self._wrapped(args)
         if name == "cond" and is_value(args[0]):
             return self._cond(*args)

@@ -64,6 +64,15 @@ def undecided(axis: Axis) -> Undecided | None:
     return atom if isinstance(atom, Undecided) and atom.bound is None else None
 
 
+def decided(axis: Axis) -> bool:
+    """Whether reading an axis settles no factor that is still undecided."""
+    return all(
+        not isinstance(atom, Undecided) if atom.bound is None else decided(atom.bound)
+        for segment in axis
+        for atom in segment
+    )
+
+
 def take(value: Value, dim: int, position: int) -> Value:
     """The value at one position of an axis, which is dropped; the other positions may still move
     among themselves.

@@ -5,23 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from wsl.symmetry.discover.axes import Atom, Axis, Value, atoms, resolve, size
-from wsl.symmetry.spec import Group, PermutationSpec, grammar
+from wsl.symmetry.discover.lazy import decided
+from wsl.symmetry.spec import Axes, Group, PermutationSpec, grammar
 
 ALONE = "cut into single positions"
 
 
-def write(
-    weights: Mapping[str, Value], parents: Mapping[Atom, Atom], labels: Sequence[tuple[Axis, str]]
-) -> PermutationSpec:
-    """The specification of solved axes: names are given in the order of tensors and axes."""
+def name_groups(
+    weights: Mapping[str, Value], labels: Sequence[tuple[Axis, str]]
+) -> dict[Atom, str]:
+    """The name of every atom that may move, given in the order of tensors and axes."""
     axes = {name: tuple(map(resolve, value)) for name, value in weights.items()}
     # The first label of an atom counts, hence the reversal.
-    names = _names(axes, {atom: role for axis, role in reversed(labels) for atom in atoms(axis)})
+    return _names(axes, {atom: role for axis, role in reversed(labels) for atom in atoms(axis)})
+
+
+def write(
+    weights: Mapping[str, Value], parents: Mapping[Atom, Atom], names: Mapping[Atom, str]
+) -> PermutationSpec:
+    """The specification of solved axes, under the names of `name_groups`."""
+    axes = {name: tuple(map(resolve, value)) for name, value in weights.items()}
     declared = _declared(names, parents)
     annotations = [
         (tensor, tuple(_axis(axis, names) for axis in value)) for tensor, value in axes.items()
     ]
     return PermutationSpec(declared, tuple(annotations), _pinned(axes))
+
+
+def annotate(value: Value, names: Mapping[Atom, str]) -> Axes | None:
+    """The annotation of any value of the graph once names are given; None where there is none.
+
+    There is none where a factor is still undecided, and where writing the axis would fix a group
+    that has been named.
+    """
+    if not all(map(decided, value)):
+        return None
+    axes = tuple(map(resolve, value))
+    if blocked := [atom for atom in names if not atom.free]:
+        for atom in blocked:
+            atom.reason = None
+        return None
+    return tuple(_axis(axis, names) for axis in axes)
 
 
 def _declared(names: Mapping[Atom, str], parents: Mapping[Atom, Atom]) -> tuple[Group, ...]:

@@ -27,7 +27,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import TreeSpec, tree_map_only
 
 from wsl.symmetry.discover.failure import BY_HAND, FAILURES, told
 from wsl.symmetry.discover.trace import follow_call
@@ -40,13 +40,17 @@ class Program:
 
     ``failure`` says why the network could not be exported; then the graph is that of one call.
     ``reads`` are the values that Python read on the way, on which the path of that call may depend.
+    ``taken`` are the tensors that it took from nowhere, by the name of their placeholder, and
+    ``outputs`` the structure of what an exported network returns.
     """
 
     graph_module: fx.GraphModule
     graph_signature: ExportGraphSignature
     constants: Mapping[str, Any]
     reads: tuple[str, ...] = ()
+    taken: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     failure: str | None = None
+    outputs: TreeSpec | None = None
 
     @property
     def graph(self) -> fx.Graph:
@@ -66,7 +70,8 @@ def program_of(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]
         try:
             exported = _export(bare, inputs, kwargs)
             signature = _renamed(exported, bare, model)
-            return Program(exported.graph_module, signature, exported.constants)
+            outputs = exported.call_spec.out_spec
+            return Program(exported.graph_module, signature, exported.constants, outputs=outputs)
         except FAILURES as error:
             failure = told(error)
         return _followed(model, bare, (inputs, kwargs), failure=failure)

@@ -13,7 +13,7 @@ input. What neither would show, like memory shared behind torch's back, only a p
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -37,14 +37,15 @@ _COPIED_TO_PYTHON = (torch.ops.aten.resolve_conj.default, torch.ops.aten.resolve
 
 
 class Followed(NamedTuple):
-    """A call's graph, what its placeholders and outputs are, constants by name, and the reads on
-    which its path may depend.
+    """A call's graph, what its placeholders and outputs are, constants by name, the reads on which
+    its path may depend, and tensors from nowhere by the name of their placeholder.
     """
 
     graph_module: fx.GraphModule
     graph_signature: ExportGraphSignature
     constants: dict[str, Tensor]
     reads: tuple[str, ...]
+    taken: dict[str, Tensor]
 
 
 def follow_call(
@@ -62,8 +63,11 @@ def follow_call(
     graph_module = _trace(model, inputs, kwargs)
     reads = [*_read_by_python(graph_module.graph)]
     outputs = _outputs(graph_module.graph, reads)
-    signature = ExportGraphSignature(_sources(graph_module, weights, known), outputs)
-    return Followed(graph_module, signature, constants, tuple(str(node.target) for node in reads))
+    taken = [*_taken(graph_module)]
+    signature = ExportGraphSignature(_sources(graph_module, weights, known, taken=taken), outputs)
+    names_of_reads = tuple(str(node.target) for node in reads)
+    held = {source.name: tensor for source, tensor in taken}
+    return Followed(graph_module, signature, constants, names_of_reads, held)
 
 
 def _outputs(graph: fx.Graph, reads: list[fx.Node]) -> list[OutputSpec]:
@@ -128,14 +132,18 @@ def _sources(
     graph_module: fx.GraphModule,
     weights: Mapping[int, tuple[str, Tensor]],
     known: Mapping[int, tuple[str, Tensor]],
+    *,
+    taken: Sequence[tuple[fx.Node, Tensor]],
 ) -> list[InputSpec]:
     """What each placeholder is, in order; tensors that the call took from elsewhere are made
     placeholders, after the inputs.
     """
     aliases = {_memory(tensor): name for name, tensor in weights.values()}
-    inputs = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    made = {source for source, _ in taken}
+    nodes = graph_module.graph.nodes
+    inputs = [node for node in nodes if node.op == "placeholder" and node not in made]
     specs = [InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None) for node in inputs]
-    for source, tensor in [*_taken(graph_module)]:
+    for source, tensor in taken:
         kind, name = _kind(tensor, weights, known, aliases=aliases)
         specs.append(InputSpec(kind, TensorArgument(source.name), name))
     return specs

@@ -8,11 +8,12 @@ from wsl.symmetry.spec.grammar import (
     SpecError,
     format_axes,
     format_axis,
+    normal_axis,
     parse_axes,
 )
 from wsl.symmetry.spec.keys import KeyReport
 from wsl.symmetry.spec.members import check_members, check_one
-from wsl.symmetry.spec.parts import Group, Occurrence
+from wsl.symmetry.spec.parts import Group, Occurrence, groups_of
 from wsl.symmetry.spec.pieces import (
     Factor,
     Piece,
@@ -46,6 +47,8 @@ __all__ = [
     "factor_of",
     "format_axes",
     "format_axis",
+    "groups_of",
+    "normal_axis",
     "parse_axes",
     "pieces",
     "window_of",
