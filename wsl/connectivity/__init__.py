@@ -1,4 +1,9 @@
-"""What lies between two networks: lines, loss barriers, and batch-norm statistics measured anew.
+"""What lies between networks: paths, planes, loss barriers, and the repair of what was averaged.
+
+    interpolate.py, curves.py, planes.py     lines, trained curves and planes
+    paths.py, barriers.py, calibrate.py      losses along them, of one pair or of several
+    repairs/                                 REPAIR, least squares, batch-norm statistics
+    diagnostics/                             why a pair is connected, or is not
 
 >>> import torch
 >>> def evaluate(theta):
@@ -22,16 +27,26 @@ from wsl.connectivity.paths import (
     path_losses,
 )
 from wsl.connectivity.planes import PlaneLosses, plane
-from wsl.connectivity.repairs import reset_batch_norm
+from wsl.connectivity.repairs import (
+    Batches,
+    Repaired,
+    RepairedSite,
+    least_squares,
+    repair,
+    reset_batch_norm,
+)
 
 __all__ = [
     "SCORES",
     "BatchLoss",
+    "Batches",
     "Bezier",
     "Calibration",
     "Evaluate",
     "PathLosses",
     "PlaneLosses",
+    "Repaired",
+    "RepairedSite",
     "Spread",
     "WeightPath",
     "accuracy_barrier",
@@ -39,10 +54,12 @@ __all__ = [
     "bezier",
     "calibrated",
     "check_alike",
+    "least_squares",
     "lerp",
     "loss_barrier",
     "mean_barrier",
     "path_losses",
     "plane",
+    "repair",
     "reset_batch_norm",
 ]

@@ -7,12 +7,10 @@ Jordan et al. (2023), arXiv 2211.08403: averaged weights cancel where the member
 deviation of the units collapses, more with every layer. Deviations are averaged, not variances.
 The correction is folded into the weights that write the units (a convolution, a linear layer, the
 gain and shift of a norm), in order of depth, each measured after all before it have been corrected;
-the result is a network of the same code and the same tensors. A residual sum has no weights of its
-own: what is added last is scaled by a, such that the sum x + a f has the goal,
-
-    a^2 var f + 2 a cov(x, f) + var x = (goal std)^2
-
-and where that has no root near one, f alone gets the deviation that it has in the members.
+the result is a network of the same code and the same tensors. A residual sum x + f has no weights
+of its own. If both summands are written for it alone, both are scaled; else f is, by the factor a
+of `sums` with which x + a f has the goal, and where none is near, f gets the deviation that it has
+by itself in the members. Either way the shift gives the sum its mean.
 
 Guarantees: the statistics on the given batches are the goals, in every unit that the report counts
 as met; a network that is its own only member stays as it is, to rounding; it commutes with
@@ -22,7 +20,6 @@ are left alone; layers that cannot be written are named, with the reason.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -30,44 +27,11 @@ from torch import Tensor, fx, nn
 
 from wsl.connectivity.repairs.lockstep import Batches, Lockstep, inputs_of, lockstep
 from wsl.connectivity.repairs.moments import Moments, changed, covariance, goal, moments
-from wsl.connectivity.repairs.program import Program, bound, operation, readers, source
+from wsl.connectivity.repairs.program import operation
+from wsl.connectivity.repairs.result import Repaired, RepairedSite, result_of, shares_of
 from wsl.connectivity.repairs.statistics import measure
+from wsl.connectivity.repairs.sums import StreamSum, factor, sums, total
 from wsl.connectivity.repairs.writers import Writer, heads, normalised, writers
-from wsl.params import Params, check_alike, check_range
-
-_NEAR = 3.0
-"""How far a factor of a residual sum may be from the one that f alone asks for."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RepairedSite:
-    """What happened to one layer: its ``name``, its operation, and how many ``units`` it writes.
-
-    met: units whose mean and deviation are the goals now. reason: why a layer was left as it is,
-    or why not all of its units meet their goals; empty where nothing is to be said.
-    """
-
-    name: str
-    operation: str
-    units: int
-    met: int
-    reason: str = ""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Repaired:
-    """Weights for the same code, what was done to each layer in order of depth, and on how many
-    ``samples``.
-    """
-
-    params: Params
-    sites: tuple[RepairedSite, ...]
-    samples: int
-
-    @property
-    def left(self) -> dict[str, str]:
-        """The layers that were left as they are, by name, with the reason."""
-        return {site.name: site.reason for site in self.sites if not site.met and site.reason}
 
 
 def repair(
@@ -88,42 +52,11 @@ def repair(
     streams: correct residual sums; otherwise each summand by itself.
     Raises ValueError for members that differ from ``params`` and for a network that cannot be read.
     """
-    shares = checked_shares(params, members, weights, what="repair")
+    shares = shares_of(params, members, weights, what="repair")
     run = lockstep(model, params, members, batches=inputs_of(batches, "repair"))
     sweep = _Sweep(run, shares, streams=streams)
     run.run(sweep.before, sweep.after)
-    fresh = finished(run, params)
-    return Repaired(fresh, tuple(sweep.sites), sum(len(batch) for batch in run.batches))
-
-
-def checked_shares(
-    params: Mapping[str, Tensor],
-    members: Sequence[Mapping[str, Tensor]],
-    weights: Sequence[float] | None,
-    *,
-    what: str,
-) -> list[float]:
-    """The members' shares, summing to one."""
-    if not members:
-        raise ValueError(f"{what}: got 0 members; at least one is needed to be like")
-    for member in members:
-        check_alike(params, member)
-    chosen = [1.0] * len(members) if weights is None else [float(w) for w in weights]
-    if len(chosen) != len(members) or min(chosen) < 0 or not sum(chosen):
-        raise ValueError(
-            f"{what}: got {len(members)} members and the weights {chosen}; one for each is needed, "
-            "none of them negative and not all zero"
-        )
-    return [weight / sum(chosen) for weight in chosen]
-
-
-def finished(run: Lockstep, params: Mapping[str, Tensor]) -> Params:
-    """The weights after a sweep, in the order of ``params``, equal under all names of a tensor."""
-    fresh = {name: run.params[name] for name in params}
-    for name in run.program.weights.values():
-        fresh |= {twin: run.params[name] for twin in run.program.twins[name] if twin in fresh}
-    check_range(fresh, params, what="repair")
-    return fresh
+    return result_of(run, params, sweep.sites, what="repair")
 
 
 class _Sweep:
@@ -132,95 +65,115 @@ class _Sweep:
     def __init__(self, run: Lockstep, shares: Sequence[float], *, streams: bool) -> None:
         self.run, self.shares, self.sites = run, shares, list[RepairedSite]()
         self.writers = writers(run.program)
-        self.reasons = {
-            node: reason
-            for node, writer in self.writers.items()
-            if (reason := _left(writer, heads(run.program, self.writers)))
-        }
+        ends = heads(run.program, self.writers)
+        told = {node: _left(writer, ends) for node, writer in self.writers.items()}
+        self.reasons = {node: reason for node, reason in told.items() if reason}
         free = {n: w for n, w in self.writers.items() if n not in self.reasons}
-        self.sums = _sums(run.program, free) if streams else {}
-        self.summed = {w.node for found in self.sums.values() for w in found}
+        self.sums = sums(run.program, free) if streams else {}
+        self.summed = {w.node for each in self.sums.values() for w, _ in each.writers}
+        self.alone: dict[fx.Node, Moments] = {}
 
     def before(self, node: fx.Node) -> None:
+        """Correct the summands of a sum; measure what a batch norm is about to divide by."""
         if node in self.sums:
-            self._sum(node, self.sums[node])
-        writer = self.writers.get(node)
-        if writer is not None:
-            measure(self.run, writer, self.shares)
+            self._sum(self.sums[node])
+        if node in self.writers:
+            measure(self.run, self.writers[node], self.shares)
 
     def after(self, node: fx.Node) -> None:
+        """Correct what a layer has written."""
         writer = self.writers.get(node)
-        if writer is None or node in self.summed:
+        if writer is None:
             return
         if node in self.reasons:
-            units = self.run.own[node][0]
-            units = units.shape[writer.row.channel_axis] if isinstance(units, Tensor) else 0
-            self._tell(writer, units, 0, self.reasons[node])
+            self._tell(writer.name, node, units=self._units(writer), reason=self.reasons[node])
             return
+        aim = self._goal(node, writer.row.channel_axis)
+        if node in self.summed:
+            # Kept from here: the sum may be written into the members' own values.
+            self.alone[node] = aim
+            return
+        own = moments(self.run.own[node], writer.row.channel_axis)
+        scale, alive = _scale(own, aim)
+        self._fold(writer, node, scale, _shift(alive, aim.mean - scale * own.mean))
+        self._report(writer, alive, alive)
+
+    def _sum(self, each: StreamSum) -> None:
+        if not each.writers:
+            self._tell(each.node.name, each.node, reason="no layer writes for this sum alone")
+        elif each.rest is None:
+            self._both(each)
+        else:
+            self._last(each, each.rest)
+
+    def _both(self, each: StreamSum) -> None:
+        """Both summands are scaled alike, and the last that can be is shifted."""
+        axis = each.writers[0][0].row.channel_axis
+        own = moments(total(*(self.run.own[operand] for _, operand in each.writers)), axis)
+        aim = self._goal(each.node, axis)
+        scale, alive = _scale(own, aim)
+        shift = _shift(alive, aim.mean - scale * own.mean)
+        shifted = [w for w, _ in each.writers if w.shifts][-1:]
+        for writer, operand in each.writers:
+            mine = shift if writer in shifted else torch.zeros_like(shift)
+            self._fold(writer, operand, scale, mine)
+            self._report(writer, alive, alive, shifts=bool(shifted))
+
+    def _last(self, each: StreamSum, rest: fx.Node) -> None:
+        """One summand is scaled and shifted, such that the sum has its goal."""
+        writer, operand = each.writers[-1]
         axis = writer.row.channel_axis
-        own, aim = moments(self.run.own[node], axis), self._goal(node, axis)
-        dead = own.dead | aim.dead
-        scale = torch.where(dead, 1.0, aim.std / torch.where(dead, 1.0, own.std))
-        self._fold(writer, node, scale, _shift(writer, dead, aim.mean - scale * own.mean))
-        met = 0 if not writer.shifts else int((~dead).sum())
-        self._tell(writer, len(dead), met, _why(writer, dead))
-
-    def _sum(self, node: fx.Node, found: Sequence[Writer]) -> None:
-        """Correct a residual sum by what writes its summands, or the last of them."""
-        axis = found[0].row.channel_axis
-        operands = {source(operand): operand for operand in node.all_input_nodes}
-        aim = self._goal(node, axis)
-        values = [self.run.own[operand] for operand in operands.values()]
-        last = operands[found[-1].node]
-        f = self.run.own[last]
-        x = [z - y for z, y in zip(map(_total, zip(*values, strict=True)), f, strict=True)]
-        if len(found) == len(operands):
-            self._scale_all(found, operands, aim=aim, total=[*map(_total, zip(*values, strict=True))])
-            return
-        mine, rest = moments(f, axis), moments(x, axis)
-        alone = self._goal(last, axis)
-        dead = mine.dead | alone.dead | aim.dead
-        own_scale = alone.std / torch.where(dead, 1.0, mine.std)
-        scale, met = _root(mine, rest, covariance(x, f, axis), aim=aim, near=own_scale)
-        scale = torch.where(dead, 1.0, scale)
-        shift = _shift(found[-1], dead, aim.mean - rest.mean - scale * mine.mean)
-        self._fold(found[-1], last, scale, shift)
-        good = int((met & ~dead).sum()) if found[-1].shifts else 0
-        self._tell(found[-1], len(dead), good, _why(found[-1], dead, met))
-
-    def _scale_all(
-        self,
-        found: Sequence[Writer],
-        operands: Mapping[fx.Node, fx.Node],
-        *,
-        aim: Moments,
-        total: list[Tensor],
-    ) -> None:
-        """All summands are written for this sum alone: all get its scale, the last its shift."""
-        axis = found[0].row.channel_axis
-        own = moments(total, axis)
-        dead = own.dead | aim.dead
-        scale = torch.where(dead, 1.0, aim.std / torch.where(dead, 1.0, own.std))
-        offset = torch.where(dead, 0.0, aim.mean - scale * own.mean)
-        for writer in found:
-            last = writer is found[-1]
-            value = self.run.own[operands[writer.node]]
-            keep = torch.zeros_like(scale) if writer.shifts else None
-            del value, keep
-            self._fold(writer, operands[writer.node], scale, offset if last else 0 * offset)
-            met = int((~dead).sum()) if found[-1].shifts else 0
-            self._tell(writer, len(dead), met, _why(found[-1], dead))
+        f, x = self.run.own[operand], self.run.own[rest]
+        mine, other = moments(f, axis), moments(x, axis)
+        aim = self._goal(each.node, axis)
+        near, alive = _scale(mine, self.alone[writer.node])
+        scale, met = factor(mine, other, covariance(x, f, axis), aim=aim, near=near)
+        scale = torch.where(alive, scale, 1.0)
+        shift = _shift(alive, aim.mean - other.mean - scale * mine.mean)
+        self._fold(writer, operand, scale, shift)
+        self._report(writer, alive, alive & met)
 
     def _goal(self, node: fx.Node, axis: int) -> Moments:
         return goal([moments(values, axis) for values in self.run.theirs[node]], self.shares)
 
     def _fold(self, writer: Writer, node: fx.Node, scale: Tensor, shift: Tensor) -> None:
+        """Fold a correction into the weights, and into the values that they have written."""
+        shift = shift if writer.shifts else torch.zeros_like(shift)
         writer.fold(self.run.params, scale, shift)
         axis = writer.row.channel_axis
-        self.run.own[node] = changed(self.run.own[node], axis, scale, shift)
+        self.run.own[node] = changed(self.run.own[node], axis, (scale, shift))
 
-    def _tell(self, writer: Writer, units: int, met: int, reason: str) -> None:
-        self.sites.append(RepairedSite(writer.name, operation(writer.node), units, met, reason))
+    def _units(self, writer: Writer) -> int:
+        value = self.run.own[writer.node][0]
+        known = isinstance(value, Tensor) and value.dim() and writer.weight
+        return value.shape[writer.row.channel_axis] if known else 0
+
+    def _report(
+        self, writer: Writer, alive: Tensor, met: Tensor, *, shifts: bool | None = None
+    ) -> None:
+        shifts = writer.shifts if shifts is None else shifts
+        told = [] if shifts else ["it has no bias, so the mean stays"]
+        if count := int((~alive).sum()):
+            told.append(f"{count} units do not vary")
+        if count := int((alive & ~met).sum()):
+            told.append(f"{count} units cannot give their sum its deviation")
+        number = int(met.sum()) if shifts else 0
+        self._tell(writer.name, writer.node, units=len(alive), met=number, reason="; ".join(told))
+
+    def _tell(
+        self, name: str, node: fx.Node, *, units: int = 0, met: int = 0, reason: str = ""
+    ) -> None:
+        self.sites.append(RepairedSite(name, operation(node), units, met, reason))
+
+
+def _scale(own: Moments, aim: Moments) -> tuple[Tensor, Tensor]:
+    """The factor of each unit's deviation, one where it does not vary, and where it does."""
+    alive = ~(own.dead | aim.dead)
+    return torch.where(alive, aim.std / torch.where(alive, own.std, 1.0), 1.0), alive
+
+
+def _shift(alive: Tensor, shift: Tensor) -> Tensor:
+    return torch.where(alive, shift, 0.0)
 
 
 def _left(writer: Writer, ends: set[fx.Node]) -> str:
@@ -230,54 +183,3 @@ def _left(writer: Writer, ends: set[fx.Node]) -> str:
     if writer.node in ends:
         return "it writes the network's output"
     return "a batch norm follows, which is measured anew" if normalised(writer.node) else ""
-
-
-def _sums(program: Program, free: Mapping[fx.Node, Writer]) -> dict[fx.Node, list[Writer]]:
-    """The sums of two values of one shape, with the writers that write for nothing else."""
-    found: dict[fx.Node, list[Writer]] = {}
-    for node in program.operations:
-        if node.op != "call_function" or operation(node) != "add":
-            continue
-        operands = node.all_input_nodes
-        same = len({n.meta["val"].shape for n in [*operands, node] if "val" in n.meta}) == 1
-        if len(operands) != 2 or not same or bound(node).get("alpha", 1) != 1:
-            continue
-        own = [free[s] for s in map(source, operands) if s in free and _only(s, node)]
-        if own:
-            order = {n: i for i, n in enumerate(program.operations)}
-            found[node] = sorted(own, key=lambda writer: order[writer.node])
-    return found
-
-
-def _only(writer: fx.Node, reader: fx.Node) -> bool:
-    return list(readers(writer)) == [reader]
-
-
-def _total(summands: Sequence[Tensor]) -> Tensor:
-    first, second = summands
-    return first + second
-
-
-def _root(
-    f: Moments, x: Moments, both: Tensor, *, aim: Moments, near: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The factor of f that gives x + a f the deviation wanted, and where there is one near."""
-    variance = f.std.square().clamp(min=torch.finfo(f.std.dtype).tiny)
-    discriminant = both.square() - variance * (x.std.square() - aim.std.square())
-    root = (discriminant.clamp(min=0).sqrt() - both) / variance
-    met = (discriminant >= 0) & (root > near / _NEAR) & (root < near * _NEAR)
-    return torch.where(met, root, near), met
-
-
-def _shift(writer: Writer, dead: Tensor, shift: Tensor) -> Tensor:
-    """The shift that can be folded: nothing of what does not vary, nothing without a bias."""
-    return torch.where(dead, 0.0, shift) if writer.shifts else torch.zeros_like(shift)
-
-
-def _why(writer: Writer, dead: Tensor, met: Tensor | None = None) -> str:
-    told = [] if writer.shifts else ["it has no bias, so the mean stays"]
-    if count := int(dead.sum()):
-        told.append(f"{count} units do not vary")
-    if met is not None and (missed := int((~met & ~dead).sum())):
-        told.append(f"{missed} units cannot reach the deviation of the sum")
-    return "; ".join(told)

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from wsl.connectivity.repairs.affine import Repaired, RepairedSite, checked_shares, finished
 from wsl.connectivity.repairs.lockstep import Batches, Lockstep, inputs_of, lockstep
 from wsl.connectivity.repairs.program import bound, operation
+from wsl.connectivity.repairs.result import Repaired, RepairedSite, result_of, shares_of
 from wsl.connectivity.repairs.statistics import measure
 from wsl.connectivity.repairs.writers import Writer, writers
 
@@ -60,12 +60,11 @@ def least_squares(
             f"least_squares: ridge is {ridge:g}; it must be positive, since inputs that never "
             "occur leave the weights open"
         )
-    shares = checked_shares(params, members, weights, what="least_squares")
+    shares = shares_of(params, members, weights, what="least_squares")
     run = lockstep(model, params, members, batches=inputs_of(batches, "least_squares"))
     sweep = _Regression(run, shares, ridge=ridge)
     run.run(sweep.before, lambda _: None)
-    samples = sum(len(batch) for batch in run.batches)
-    return Repaired(finished(run, params), tuple(sweep.sites), samples)
+    return result_of(run, params, sweep.sites, what="least_squares")
 
 
 class _Regression:

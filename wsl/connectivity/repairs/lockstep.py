@@ -25,8 +25,8 @@ Batches = Iterable[Tensor | tuple[Tensor, ...]]
 class Lockstep:
     """The networks ``params`` (which is changed) and ``members`` on the same batches.
 
-    ``own[node]`` are the values of the first network, one for each batch, and ``theirs[node]`` those
-    of the members, one list for each of them.
+    ``own[node]`` are the values of the first network, one for each batch, and ``theirs[node]``
+    those of the members, one list for each of them.
     """
 
     def __init__(
@@ -41,9 +41,7 @@ class Lockstep:
         self.theirs: dict[fx.Node, list[list[Any]]] = {}
 
     @torch.no_grad()
-    def run(
-        self, before: Callable[[fx.Node], None], after: Callable[[fx.Node], None]
-    ) -> None:
+    def run(self, before: Callable[[fx.Node], None], after: Callable[[fx.Node], None]) -> None:
         """Run all operations. The members go first; ``before`` is called when they have passed an
         operation, ``after`` when the first network has, too.
         """

@@ -66,6 +66,7 @@ def along(units: Tensor, like: Tensor, axis: int) -> Tensor:
     return units.to(like).view(shape)
 
 
-def changed(values: Sequence[Tensor], axis: int, scale: Tensor, shift: Tensor) -> list[Tensor]:
-    """The values with every unit ``scale`` times and ``shift`` more."""
+def changed(values: Sequence[Tensor], axis: int, correction: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """The values with every unit scaled and then shifted."""
+    scale, shift = correction
     return [v * along(scale, v, axis) + along(shift, v, axis) for v in values]

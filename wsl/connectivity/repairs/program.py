@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -56,7 +57,9 @@ def program_of(model: nn.Module, batch: Tensor) -> Program:
     """The operations of ``model(batch)``; raises ValueError if they cannot be read."""
     network = copied(model).eval()
     try:
-        exported = torch.export.export(network, (batch,), strict=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how its code is written, of no use here
+            exported = torch.export.export(network, (batch,), strict=False)
     except Exception as error:  # what export raises is not one family
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(

@@ -56,5 +56,3 @@ def _write(
     new_variance = (own.std.square() * log_ratio.exp() - eps).clamp(min=0)
     params[names[0]] = new_mean.to(mean)
     params[names[1]] = torch.where(varies, new_variance, variance.double()).to(variance)
-
-

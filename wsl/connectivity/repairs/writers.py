@@ -52,6 +52,8 @@ ROWS: Mapping[str, Row] = MappingProxyType(
     }
 )
 """The operations whose scale and shift of units can be folded into their weights."""
+_PRODUCTS = ("mm", "matmul", "addmm")
+"""Operations that need not have a weight among their operands."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,31 +120,43 @@ def normalised(node: fx.Node) -> bool:
 
 def _writer(program: Program, node: fx.Node) -> Writer | None:
     """None where an operation multiplies by no weight of its own."""
-    row, held = ROWS.get(operation(node)), sorted(_weights_behind(program, node))
-    if row is None:
+    held = sorted(_weights_behind(program, node))
+    row = _gain(program, node) if operation(node) == "mul" else ROWS.get(operation(node))
+    if row is None or (operation(node) in _PRODUCTS and not held):
         matrices = [name for name in held if _is_reader_of_matrix(program, node, name)]
-        if not matrices:
-            return None
-        reason = f"no rule says how {operation(node)} writes its units"
-        return Writer(node, matrices[0], Row("", None, 0, 1), None, None, None, reason)
+        return _without_row(node, matrices[0]) if matrices and row is None else None
     arguments = bound(node)
-    weight, bias = (_named(program, arguments.get(key or "")) for key in (row.weight, row.bias))
-    if operation(node) in ("mm", "matmul") and not held:
-        return None
-    statistics = tuple(
-        _named(program, arguments.get(key)) for key in ("running_mean", "running_var")
+    weight, bias, mean, variance = (
+        _named(program, arguments.get(key or ""))
+        for key in (row.weight, row.bias, "running_mean", "running_var")
     )
-    return Writer(
-        node,
-        (weight or bias or statistics[0] or (held or [node.name])[0]).rpartition(".")[0]
-        or weight
-        or node.name,
-        row,
-        weight,
-        bias,
-        statistics if None not in statistics else None,  # type: ignore[arg-type]
-        _reason(program, node, row),
-    )
+    statistics = (mean, variance) if mean and variance else None
+    first = next(filter(None, (weight, bias, mean, *held)), node.name)
+    reason = _reason(program, node, row)
+    return Writer(node, _module(first), row, weight, bias, statistics, reason)
+
+
+def _without_row(node: fx.Node, weight: str) -> Writer:
+    reason = f"no rule says how {operation(node)} writes its units"
+    return Writer(node, _module(weight), Row("", None, 0, 1), None, None, None, reason)
+
+
+def _module(tensor: str) -> str:
+    """The module that a tensor belongs to; its own name where it is the network's."""
+    return tensor.rpartition(".")[0] or tensor
+
+
+def _gain(program: Program, node: fx.Node) -> Row | None:
+    """The row of a product with one number for each unit of the last axis, as norms written out
+    have it.
+    """
+    for key, other in (("self", "other"), ("other", "self")):
+        tensor, data = (bound(node).get(k) for k in (key, other))
+        if isinstance(tensor, fx.Node) and tensor in program.weights:
+            own = isinstance(data, fx.Node) and not _only_weights(program, data)
+            single = tensor.meta["val"].dim() == 1 and data not in program.weights
+            return Row(key, None, 0, -1) if own and single else None
+    return None
 
 
 def _reason(program: Program, node: fx.Node, row: Row) -> str | None:
