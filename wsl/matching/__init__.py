@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from wsl.matching.distance import aligned_distance, nearest
+from wsl.matching.gauge import align_scales
 from wsl.matching.many import align, check_rows, match_many, mean_of
 from wsl.matching.problem import match
 from wsl.matching.result import ElementRows, Match, Matcher
@@ -30,6 +31,7 @@ __all__ = [
     "Matcher",
     "WeightMatching",
     "align",
+    "align_scales",
     "aligned_distance",
     "aligned_tensors",
     "check_rows",
