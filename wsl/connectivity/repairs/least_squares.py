@@ -18,27 +18,16 @@ they are; a residual sum is not seen as one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
+from wsl.connectivity.repairs.layers import as_matrix, columns, input_of, like, unlike
 from wsl.connectivity.repairs.lockstep import Batches, Lockstep, inputs_of, lockstep
 from wsl.connectivity.repairs.program import bound, operation
 from wsl.connectivity.repairs.result import Repaired, RepairedSite, result_of, shares_of
 from wsl.connectivity.repairs.statistics import measure
 from wsl.connectivity.repairs.writers import Writer, writers
-
-_INPUT = {
-    "linear": "input",
-    "conv1d": "input",
-    "conv2d": "input",
-    "addmm": "mat1",
-    "mm": "self",
-    "matmul": "self",
-}
-"""The argument of an operation that its weight is multiplied with."""
 
 
 def least_squares(
@@ -80,27 +69,27 @@ class _Regression:
         if writer is None:
             return
         measure(self.run, writer, self.shares)
-        reason, units = _left(writer), 0
+        reason, units = unlike(writer), 0
         if not reason:
             units = self._solve(writer)
         self.sites.append(RepairedSite(writer.name, operation(node), units, units, reason))
 
     def _solve(self, writer: Writer) -> int:
         """Solve for one layer; returns its number of units."""
-        node, arguments = writer.node, bound(writer.node)
-        assert writer.weight is not None  # _left has a reason otherwise
+        node = writer.node
+        assert writer.weight is not None  # unlike has a reason otherwise
         kept = self.run.params[writer.weight]
-        prior = _as_matrix(kept, writer)
-        groups = int(arguments.get("groups", 1))
+        prior = as_matrix(kept, writer)
+        groups = int(bound(node).get("groups", 1))
         normal = _NormalEquations(prior, groups, bias=writer.bias is not None)
-        inputs = arguments[_INPUT[operation(node)]]
+        inputs = input_of(writer)
         for i, value in enumerate(self.run.own[inputs]):
             targets = (values[i] for values in self.run.theirs[node])
             mean = sum(s * t.double() for s, t in zip(self.shares, targets, strict=True))
-            x = _columns(value, writer, arguments).double()
+            x = columns(value, writer).double()
             normal.add(x, torch.as_tensor(mean).movedim(writer.row.channel_axis, -1).flatten(0, -2))
         weight, bias = normal.solve(self.ridge)
-        self.run.params[writer.weight] = _like(weight, kept, writer)
+        self.run.params[writer.weight] = like(weight, kept, writer)
         if writer.bias is not None:
             old = self.run.params[writer.bias]
             self.run.params[writer.bias] = bias.to(old)
@@ -147,42 +136,3 @@ class _NormalEquations:
         weight = self.prior + change.mT
         bias = y - (weight @ x.unsqueeze(2)).squeeze(2)
         return weight.flatten(0, 1), bias.flatten()
-
-
-def _left(writer: Writer) -> str:
-    """Why a layer is left as it is; empty if it is not."""
-    name = operation(writer.node)
-    if writer.reason:
-        return writer.reason
-    if name not in _INPUT:
-        return f"{name} is no linear map of its inputs that is solved for"
-    arguments = bound(writer.node)
-    return "its padding is given by name" if isinstance(arguments.get("padding"), str) else ""
-
-
-def _columns(value: Tensor, writer: Writer, arguments: Mapping[str, Any]) -> Tensor:
-    """What a layer multiplies its weights with, one row for each position of the result."""
-    if not operation(writer.node).startswith("conv"):
-        return value.flatten(0, -2)
-    weight = arguments["weight"].meta["val"].shape[2:]
-    flat = len(weight) == 1
-    how = {key: arguments[key] for key in ("stride", "padding", "dilation")}
-    if flat:
-        value, weight = value.unsqueeze(2), (1, *weight)
-        how = {key: (0 if key == "padding" else 1, *_listed(each)) for key, each in how.items()}
-    return F.unfold(value, tuple(weight), **how).movedim(1, -1).flatten(0, -2)
-
-
-def _listed(value: Any) -> list[int]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _as_matrix(weight: Tensor, writer: Writer) -> Tensor:
-    """A weight as (units, inputs)."""
-    return weight.movedim(writer.row.weight_axis, 0).flatten(1)
-
-
-def _like(matrix: Tensor, weight: Tensor, writer: Writer) -> Tensor:
-    """The inverse of `_as_matrix`."""
-    moved = weight.movedim(writer.row.weight_axis, 0)
-    return matrix.view(moved.shape).movedim(0, writer.row.weight_axis).to(weight).contiguous()
