@@ -95,7 +95,7 @@ class _Sweep:
             return
         own = moments(self.run.own[node], writer.row.channel_axis)
         scale, alive = _scale(own, aim)
-        self._fold(writer, node, scale, _shift(alive, aim.mean - scale * own.mean))
+        self._fold(writer, node, (scale, _shift(alive, aim.mean - scale * own.mean)))
         self._report(writer, alive, alive)
 
     def _sum(self, each: StreamSum) -> None:
@@ -116,7 +116,7 @@ class _Sweep:
         shifted = [w for w, _ in each.writers if w.shifts][-1:]
         for writer, operand in each.writers:
             mine = shift if writer in shifted else torch.zeros_like(shift)
-            self._fold(writer, operand, scale, mine)
+            self._fold(writer, operand, (scale, mine))
             self._report(writer, alive, alive, shifts=bool(shifted))
 
     def _last(self, each: StreamSum, rest: fx.Node) -> None:
@@ -130,14 +130,15 @@ class _Sweep:
         scale, met = factor(mine, other, covariance(x, f, axis), aim=aim, near=near)
         scale = torch.where(alive, scale, 1.0)
         shift = _shift(alive, aim.mean - other.mean - scale * mine.mean)
-        self._fold(writer, operand, scale, shift)
+        self._fold(writer, operand, (scale, shift))
         self._report(writer, alive, alive & met)
 
     def _goal(self, node: fx.Node, axis: int) -> Moments:
         return goal([moments(values, axis) for values in self.run.theirs[node]], self.shares)
 
-    def _fold(self, writer: Writer, node: fx.Node, scale: Tensor, shift: Tensor) -> None:
-        """Fold a correction into the weights, and into the values that they have written."""
+    def _fold(self, writer: Writer, node: fx.Node, correction: tuple[Tensor, Tensor]) -> None:
+        """Fold a scale and a shift into the weights, and into the values that they have written."""
+        scale, shift = correction
         shift = shift if writer.shifts else torch.zeros_like(shift)
         writer.fold(self.run.params, scale, shift)
         axis = writer.row.channel_axis

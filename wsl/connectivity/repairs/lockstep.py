@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from wsl.connectivity.repairs.program import Program, program_of
+from wsl.connectivity.repairs.program import LayerProgram, program_of
 from wsl.params import Params
 
 Batches = Iterable[Tensor | tuple[Tensor, ...]]
@@ -31,8 +31,9 @@ class Lockstep:
 
     def __init__(
         self,
-        program: Program,
+        program: LayerProgram,
         params: Params,
+        *,
         members: Sequence[Mapping[str, Tensor]],
         batches: Sequence[Tensor],
     ) -> None:
@@ -116,4 +117,4 @@ def lockstep(
     """The networks, ready to run; ``params`` is copied."""
     program = program_of(model, batches[0])
     fresh = {name: tensor.detach().clone() for name, tensor in params.items()}
-    return Lockstep(program, fresh, members, batches)
+    return Lockstep(program, fresh, members=members, batches=batches)

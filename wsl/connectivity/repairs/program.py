@@ -23,7 +23,7 @@ _SAME = ("dropout", "feature_dropout", "alias", "detach", "clone", "contiguous",
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Program:
+class LayerProgram:
     """The operations of a network in their order.
 
     weights: the name in the state dict of every placeholder that holds a weight or a buffer.
@@ -53,7 +53,7 @@ class Program:
         return operator.attrgetter(str(node.target))(self.module)
 
 
-def program_of(model: nn.Module, batch: Tensor) -> Program:
+def program_of(model: nn.Module, batch: Tensor) -> LayerProgram:
     """The operations of ``model(batch)``; raises ValueError if they cannot be read."""
     network = copied(model).eval()
     try:
@@ -76,7 +76,7 @@ def program_of(model: nn.Module, batch: Tensor) -> Program:
             constants[node] = exported.constants[spec.target]
         else:
             inputs.append(node)
-    return Program(exported.graph_module, weights, tuple(inputs), constants, _twins(network))
+    return LayerProgram(exported.graph_module, weights, tuple(inputs), constants, _twins(network))
 
 
 def _twins(model: nn.Module) -> dict[str, tuple[str, ...]]:

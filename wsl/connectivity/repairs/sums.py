@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from wsl.connectivity.repairs.moments import Moments
-from wsl.connectivity.repairs.program import Program, bound, operation, readers, source
+from wsl.connectivity.repairs.program import LayerProgram, bound, operation, readers, source
 from wsl.connectivity.repairs.writers import Writer
 
 _NEAR = 3.0
@@ -32,7 +32,7 @@ class StreamSum:
     rest: fx.Node | None
 
 
-def sums(program: Program, free: Mapping[fx.Node, Writer]) -> dict[fx.Node, StreamSum]:
+def sums(program: LayerProgram, free: Mapping[fx.Node, Writer]) -> dict[fx.Node, StreamSum]:
     """The sums of a program by their node; ``free`` are the writers that can be written."""
     depth = {node: i for i, node in enumerate(program.operations)}
     found = {}
@@ -71,7 +71,7 @@ def total(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
     return [a + b for a, b in zip(first, second, strict=True)]
 
 
-def _is_sum(program: Program, node: fx.Node) -> bool:
+def _is_sum(program: LayerProgram, node: fx.Node) -> bool:
     if node.op != "call_function" or operation(node) != "add":
         return False
     operands = node.all_input_nodes

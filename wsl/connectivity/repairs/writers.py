@@ -16,7 +16,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, fx
 
-from wsl.connectivity.repairs.program import Program, bound, operation, readers
+from wsl.connectivity.repairs.program import LayerProgram, bound, operation, readers
 from wsl.params import Params
 
 
@@ -93,7 +93,7 @@ class Writer:
             params[self.bias] = (bias.double() * scale + shift).to(bias)
 
 
-def writers(program: Program) -> dict[fx.Node, Writer]:
+def writers(program: LayerProgram) -> dict[fx.Node, Writer]:
     """The writers of a program by their node, those that cannot be written included."""
     found = {}
     for node in program.operations:
@@ -104,7 +104,7 @@ def writers(program: Program) -> dict[fx.Node, Writer]:
     return found
 
 
-def heads(program: Program, found: Mapping[fx.Node, Writer]) -> set[fx.Node]:
+def heads(program: LayerProgram, found: Mapping[fx.Node, Writer]) -> set[fx.Node]:
     """The writers that no other writer follows: what they write is the network's output."""
     followed: set[fx.Node] = set()
     for node in reversed(program.operations):
@@ -118,7 +118,7 @@ def normalised(node: fx.Node) -> bool:
     return all(operation(reader) == "batch_norm" for reader in readers(node))
 
 
-def _writer(program: Program, node: fx.Node) -> Writer | None:
+def _writer(program: LayerProgram, node: fx.Node) -> Writer | None:
     """None where an operation multiplies by no weight of its own."""
     held = sorted(_weights_behind(program, node))
     row = _gain(program, node) if operation(node) == "mul" else ROWS.get(operation(node))
@@ -146,7 +146,7 @@ def _module(tensor: str) -> str:
     return tensor.rpartition(".")[0] or tensor
 
 
-def _gain(program: Program, node: fx.Node) -> Row | None:
+def _gain(program: LayerProgram, node: fx.Node) -> Row | None:
     """The row of a product with one number for each unit of the last axis, as norms written out
     have it.
     """
@@ -159,7 +159,7 @@ def _gain(program: Program, node: fx.Node) -> Row | None:
     return None
 
 
-def _reason(program: Program, node: fx.Node, row: Row) -> str | None:
+def _reason(program: LayerProgram, node: fx.Node, row: Row) -> str | None:
     """Why a writer's weight and bias cannot be written, if so."""
     arguments = bound(node)
     for key in filter(None, (row.weight, row.bias)):
@@ -180,11 +180,11 @@ def _reason(program: Program, node: fx.Node, row: Row) -> str | None:
     return None
 
 
-def _named(program: Program, node: object) -> str | None:
+def _named(program: LayerProgram, node: object) -> str | None:
     return program.weights.get(node) if isinstance(node, fx.Node) else None
 
 
-def _weights_behind(program: Program, node: fx.Node) -> Iterator[str]:
+def _weights_behind(program: LayerProgram, node: fx.Node) -> Iterator[str]:
     """Weights that an operation reads, also through operations on nothing but weights."""
     for argument in node.all_input_nodes:
         if argument in program.weights:
@@ -193,7 +193,7 @@ def _weights_behind(program: Program, node: fx.Node) -> Iterator[str]:
             yield from _weights_behind(program, argument)
 
 
-def _only_weights(program: Program, node: fx.Node) -> bool:
+def _only_weights(program: LayerProgram, node: fx.Node) -> bool:
     inputs = node.all_input_nodes
     return bool(inputs) and all(
         n in program.weights or (n.op == "call_function" and _only_weights(program, n))
@@ -201,7 +201,7 @@ def _only_weights(program: Program, node: fx.Node) -> bool:
     )
 
 
-def _is_reader_of_matrix(program: Program, node: fx.Node, name: str) -> bool:
+def _is_reader_of_matrix(program: LayerProgram, node: fx.Node, name: str) -> bool:
     """Whether an operation on data reads a weight of two axes or more, as recurrent ones do."""
     if _only_weights(program, node):
         return False
