@@ -114,3 +114,72 @@ def test_figures_need_no_display_and_no_pyplot():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_plane_is_drawn_with_its_corners_and_tabulated_row_by_row():
+    from wsl.connectivity import PlaneLosses
+    from wsl.plots import plane_figure, plane_table
+
+    grid = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    loss = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64)
+    corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    found = PlaneLosses(grid, grid, loss, loss / 4, corners)
+    axes = plane_figure(found).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["a", "b", "c"]
+    table = plane_table(found)
+    assert table["x"] == [0, 1, 0, 1]
+    assert table["loss"] == [0, 1, 2, 3]
+    plane_figure(PlaneLosses(grid, grid, loss * 0, loss, corners))  # flat: nothing to contour
+
+
+def a_report():
+    from wsl.connectivity import PlaneLosses, path_losses, report
+
+    a, b = ({"w": torch.randn(3, 4), "v": torch.randn(4)} for _ in "ab")
+
+    def loss(theta):
+        return theta["w"].square().sum()
+
+    grid = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    square = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64)
+    plane = PlaneLosses(grid, grid, square, square, corners)
+    paths = {"naive": path_losses(lambda theta: (loss(theta), 0.5), a, b, points=3)}
+    return report(a, b, b, paths=paths, loss=loss, plane=plane)
+
+
+def test_a_page_holds_every_figure_of_a_report_and_needs_nothing_else(tmp_path):
+    from wsl.plots import report_figures, save_page
+
+    torch.manual_seed(0)
+    figures = report_figures(a_report())
+    assert list(figures) == ["path", "distances", "spectra", "alignment", "taylor", "plane"]
+    page = tmp_path / "out.html"
+    tables = save_page(page, "a & b", figures, notes={"path": "1 < 2"})
+    text = page.read_text()
+    assert text.count("<svg") == len(figures)
+    assert "a &amp; b" in text
+    assert "1 &lt; 2" in text
+    assert not [word for word in ("<script", "<img", "<link", "url(http") if word in text]
+    assert sorted(tmp_path.iterdir()) == sorted([page, *tables])
+    table = (tmp_path / "out_spectra.csv").read_text()
+    assert [row["layer"] for row in csv.DictReader(table.splitlines())] == ["w"] * 3
+    again = tmp_path / "again.html"
+    save_page(again, "a & b", {"spectra": figures["spectra"]})
+    assert (tmp_path / "again_spectra.csv").read_text() == (
+        tmp_path / "out_spectra.csv"
+    ).read_text()
+
+
+def test_three_models_and_inputs_have_figures_with_their_tables():
+    from wsl.connectivity import InputAlignment, PathLosses, ThreeModels
+    from wsl.plots import input_figure, input_table, three_models_figure, three_models_table
+
+    t = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    path = PathLosses(t, t, t)
+    found = ThreeModels(path, path, path, path)
+    assert len(three_models_figure(found).axes[0].lines) == 4
+    assert set(three_models_table(found)["path"]) == {"a to b'", "a to c'", "b' to c'", "b to c"}
+    inputs = InputAlignment(("x",) * 5, (t,) * 5, (t,) * 5, (0.1,) * 5)
+    assert len([axes for axes in input_figure(inputs).axes if axes.get_visible()]) == 5
+    assert input_table(inputs)["number"] == [1, 2] * 5

@@ -8,6 +8,8 @@ global style. It computes nothing but the scores that it prints in a title.
 from __future__ import annotations
 
 import csv
+import html
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from wsl.connectivity import PathLosses, loss_barrier
+from wsl.connectivity import (
+    ConnectivityReport,
+    InputAlignment,
+    LayerDistances,
+    PathLosses,
+    PlaneLosses,
+    SingularAlignment,
+    SingularSpectra,
+    TaylorBarrier,
+    ThreeModels,
+    loss_barrier,
+)
 from wsl.metrics import kendall_tau, r2
 
 if TYPE_CHECKING:
@@ -59,6 +72,185 @@ def path_table(curves: Mapping[str, PathLosses]) -> Table:
         for column in ("t", "loss", "accuracy"):
             table[column] += getattr(path, column).tolist()
     return table
+
+
+def plane_figure(losses: PlaneLosses, *, levels: int = 20) -> Figure:
+    """Contours of the loss on a plane, with the three networks that span it.
+
+    Colours are equally frequent, since a few points of a plane are far worse than all others.
+    """
+    figure = _blank(figsize=(4.6, 3.8))
+    axes = figure.subplots()
+    cuts = losses.loss.flatten().quantile(torch.linspace(0, 1, levels, dtype=torch.float64))
+    edges = cuts.unique().tolist()
+    if len(edges) > 1:
+        grid = (losses.x.tolist(), losses.y.tolist(), losses.loss.tolist())
+        shown = axes.contourf(*grid, levels=edges, cmap="viridis_r")
+        figure.colorbar(shown, ax=axes, label="loss", format="%.3g")
+    for name, (x, y) in zip("abc", losses.corners.tolist(), strict=True):
+        axes.plot(x, y, "o", color="white", markeredgecolor="black")
+        axes.annotate(name, (x, y), xytext=(5, 5), textcoords="offset points")
+    axes.set_aspect("equal")
+    _label(axes, "distance from a towards b", "distance from that line")
+    return figure
+
+
+def plane_table(losses: PlaneLosses) -> Table:
+    """Columns x, y, loss, accuracy, row by row."""
+    y, x = torch.meshgrid(losses.y, losses.x, indexing="ij")
+    columns = {"x": x, "y": y, "loss": losses.loss, "accuracy": losses.accuracy}
+    return {name: column.flatten().tolist() for name, column in columns.items()}
+
+
+def distance_figure(distances: LayerDistances) -> Figure:
+    """Distance and cosine of each layer before and after alignment, the total last."""
+    count = len(distances.names)
+    figure = _blank(figsize=(8, 1.2 + 0.28 * count))
+    both = figure.subplots(1, 2, sharey=True)
+    shown = (("before", "cosine_before"), ("after", "cosine_after"))
+    for i, names in enumerate(shown):
+        places = [number + 0.4 * i for number in range(count)]
+        for axes, name in zip(both, names, strict=True):
+            values = getattr(distances, name).tolist()
+            axes.barh(places, values, height=0.38, color=COLORS[i], label=shown[i][0])
+    both[0].set_yticks([number + 0.2 for number in range(count)], distances.names)
+    both[0].invert_yaxis()
+    _label(both[0], "distance", "")
+    _label(both[1], "cosine", "")
+    both[1].legend(frameon=False)
+    return figure
+
+
+def distance_table(distances: LayerDistances) -> Table:
+    """Columns layer, before, after, cosine_before, cosine_after."""
+    columns = ("before", "after", "cosine_before", "cosine_after")
+    rows = {name: getattr(distances, name).tolist() for name in columns}
+    return {"layer": [*distances.names], **rows}
+
+
+def spectra_figure(spectra: SingularSpectra) -> Figure:
+    """Singular values of each layer of two networks, one over the other."""
+    figure, panels = _panels(len(spectra.names))
+    for axes, name, *pair in zip(panels, spectra.names, spectra.a, spectra.b, strict=True):
+        for i, values in enumerate(pair):
+            numbers, style = range(1, len(values) + 1), ("-", "--")[i]
+            axes.plot(numbers, values, label="ab"[i], color=COLORS[i], linestyle=style)
+        axes.set_title(name, fontsize=8)
+        _label(axes, "number", "singular value")
+    panels[0].legend(frameon=False)
+    return figure
+
+
+def spectra_table(spectra: SingularSpectra) -> Table:
+    """Columns layer, number, a, b."""
+    table: Table = {"layer": [], "number": [], "a": [], "b": []}
+    for name, a, b in zip(spectra.names, spectra.a, spectra.b, strict=True):
+        rows = ([name] * len(a), range(1, len(a) + 1), a.tolist(), b.tolist())
+        for column, values in zip(table.values(), rows, strict=True):
+            column += values
+    return table
+
+
+def alignment_figure(curves: Mapping[str, SingularAlignment]) -> Figure:
+    """R over the threshold of singular values, one line for each pair."""
+    figure = _blank(figsize=(5, 3.4))
+    axes = figure.subplots()
+    for i, (name, found) in enumerate(curves.items()):
+        style = {"color": COLORS[i % len(COLORS)], "marker": "o", "markersize": 3}
+        axes.plot(found.gamma, found.r, label=name, **style)
+    axes.axhline(0, **_DIAGONAL)
+    _label(axes, "singular values above this share of the largest", "R")
+    axes.legend(frameon=False)
+    return figure
+
+
+def alignment_table(curves: Mapping[str, SingularAlignment]) -> Table:
+    """Columns pair, layer, gamma, r; the layer ``all`` is R of the whole network."""
+    table: Table = {"pair": [], "layer": [], "gamma": [], "r": []}
+    for pair, found in curves.items():
+        values = torch.cat([found.r[:, None], found.layers], 1).T
+        for layer, row in zip(("all", *found.names), values.tolist(), strict=True):
+            count = len(row)
+            rows = ([pair] * count, [layer] * count, found.gamma.tolist(), row)
+            for column, each in zip(table.values(), rows, strict=True):
+                column += each
+    return table
+
+
+def input_figure(found: InputAlignment) -> Figure:
+    """Alignment of inputs with the right singular vectors of each layer, and that of chance."""
+    figure, panels = _panels(len(found.names))
+    rows = (found.names, found.alignment, found.chance)
+    for axes, name, values, chance in zip(panels, *rows, strict=True):
+        axes.plot(range(1, len(values) + 1), values, color=COLORS[0])
+        axes.axhline(chance, **_DIAGONAL)
+        axes.set_title(name, fontsize=8)
+        _label(axes, "singular vector", "alignment of inputs")
+    return figure
+
+
+def input_table(found: InputAlignment) -> Table:
+    """Columns layer, number, singular_value, alignment, chance."""
+    table: Table = {"layer": [], "number": [], "singular_value": [], "alignment": [], "chance": []}
+    rows = (found.names, found.singular_values, found.alignment, found.chance)
+    for name, values, alignment, chance in zip(*rows, strict=True):
+        count = len(values)
+        own = ([name] * count, range(1, count + 1), values.tolist(), alignment.tolist())
+        for column, each in zip(table.values(), (*own, [chance] * count), strict=True):
+            column += each
+    return table
+
+
+def taylor_figure(found: Mapping[str, TaylorBarrier]) -> Figure:
+    """The barrier half way as an expansion at the ends has it, beside the true one."""
+    figure = _blank(figsize=(5, 3))
+    axes = figure.subplots()
+    for i, name in enumerate(("estimate", "measured")):
+        places = [number + 0.4 * i for number in range(len(found))]
+        values = [getattr(each, name) for each in found.values()]
+        axes.bar(places, values, width=0.38, color=COLORS[i], label=name)
+    axes.set_xticks([number + 0.2 for number in range(len(found))], [*found])
+    axes.axhline(0, **_DIAGONAL)
+    axes.set_yscale("symlog", linthresh=0.1)
+    _label(axes, "", "barrier half way")
+    axes.legend(frameon=False)
+    return figure
+
+
+def taylor_table(found: Mapping[str, TaylorBarrier]) -> Table:
+    """Columns path, gradient, curvature, estimate, measured."""
+    columns = ("gradient", "curvature", "estimate", "measured")
+    rows = {name: [getattr(each, name) for each in found.values()] for name in columns}
+    return {"path": [*found], **rows}
+
+
+def three_models_figure(found: ThreeModels) -> Figure:
+    """Loss between two networks that were matched to a third, beside the lines to that one."""
+    names = {"a to b'": found.first, "a to c'": found.second}
+    return path_figure(names | {"b' to c'": found.indirect, "b to c": found.naive})
+
+
+def three_models_table(found: ThreeModels) -> Table:
+    """Columns path, t, loss, accuracy."""
+    names = {"a to b'": found.first, "a to c'": found.second}
+    return path_table(names | {"b' to c'": found.indirect, "b to c": found.naive})
+
+
+def report_figures(found: ConnectivityReport) -> dict[str, tuple[Figure, Table]]:
+    """Every figure of a report with its table, by the name of its file."""
+    figures = {
+        "path": (path_figure(found.paths), path_table(found.paths)),
+        "distances": (distance_figure(found.distances), distance_table(found.distances)),
+        "spectra": (spectra_figure(found.spectra), spectra_table(found.spectra)),
+        "alignment": (alignment_figure(found.alignment), alignment_table(found.alignment)),
+    }
+    if found.inputs is not None:
+        figures["inputs"] = (input_figure(found.inputs), input_table(found.inputs))
+    if found.taylor:
+        figures["taylor"] = (taylor_figure(found.taylor), taylor_table(found.taylor))
+    if found.plane is not None:
+        figures["plane"] = (plane_figure(found.plane), plane_table(found.plane))
+    return figures
 
 
 def scatter_figure(predicted: Tensor, true: Tensor, *, label: str = "accuracy") -> Figure:
@@ -169,6 +361,52 @@ def write_csv(path: str | Path, table: Mapping[str, Sequence]) -> None:
         writer.writerows(zip(*table.values(), strict=True))
 
 
+def save_page(
+    path: str | Path,
+    title: str,
+    figures: Mapping[str, tuple[Figure, Mapping[str, Sequence]]],
+    *,
+    notes: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write one self-contained HTML page, and beside it the table of every figure as CSV.
+
+    Figures are vector graphics inside of the page: nothing is loaded from elsewhere. ``notes`` are
+    sentences that stand above a figure, by its name. Returns the tables' files, named after the
+    page and the figure.
+    """
+    place, parts, tables = Path(path), [], []
+    for name, (figure, table) in figures.items():
+        tables.append(place.with_name(f"{place.stem}_{name}.csv"))
+        write_csv(tables[-1], table)
+        note = html.escape((notes or {}).get(name, ""))
+        link = html.escape(tables[-1].name)
+        parts.append(
+            f'<h2 id="{name}">{name}</h2>\n<p>{note}</p>\n{_svg(figure)}\n'
+            f'<p><a href="{link}">{link}</a></p>'
+        )
+    head = html.escape(title)
+    place.write_text(_PAGE.format(title=head, body="\n".join(parts)), encoding="utf-8")
+    return tables
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}
+svg {{ max-width: 100%; height: auto }}</style></head>
+<body><h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def _svg(figure: Figure) -> str:
+    """A figure as an element of a page, without what names its maker and the day."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
 def save_figure(path: str | Path, figure: Figure, table: Mapping[str, Sequence]) -> None:
     """Write ``figure``, and its numbers beside it with the suffix ``.csv``.
 
@@ -183,6 +421,17 @@ def _blank(**how: Any) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(**how, layout="constrained")
+
+
+def _panels(count: int, across: int = 4) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` panels in rows of ``across``."""
+    rows = -(-count // across)
+    figure = _blank(figsize=(2.4 * min(count, across), 0.2 + 2.2 * rows))
+    grid = figure.subplots(rows, min(count, across), squeeze=False)
+    panels = [*grid.flat]
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return figure, panels[:count]
 
 
 def _label(axes: Axes, x: str, y: str) -> None:

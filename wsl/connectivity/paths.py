@@ -1,17 +1,19 @@
-"""Linear mode connectivity: losses along the line between two networks, and the barrier on it.
+"""Mode connectivity: losses along a path between two networks, and the barrier on it.
 
     barrier = max_t L(lerp(a, b, t)) - [(1 - t) L(a) + t L(b)]
 
 Frankle et al. (2020), arXiv 1912.05671; Entezari et al. (2022), arXiv 2110.06296, for the linear
 baseline; Ainsworth et al. (2023), arXiv 2209.04836, subtract the mean of the ends instead:
 `mean_barrier`. The two conventions agree when the ends have equal loss. The grid contains both
-ends, so the linear barrier is never negative. Nothing is aligned here.
+ends, so the linear barrier is never negative. The path is the straight line unless another is
+given, such as a `Bezier` curve. Nothing is aligned here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -21,6 +23,10 @@ from wsl.params import Params
 
 Evaluate = Callable[[Params], tuple[float | Tensor, float | Tensor]]
 """Loss and accuracy of a network."""
+WeightPath = Callable[[float], Params]
+"""Weights at each t from 0 to 1."""
+Prepare = Callable[[Params], Params]
+"""What is done to a network before it is evaluated."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,30 +41,60 @@ class PathLosses:
     accuracy: Tensor
 
 
+@overload
+def path_losses(
+    evaluate: Evaluate, a: WeightPath, *, points: int = ..., prepare: Prepare | None = ...
+) -> PathLosses: ...
+
+
+@overload
 def path_losses(
     evaluate: Evaluate,
     a: Mapping[str, Tensor],
     b: Mapping[str, Tensor],
     *,
+    points: int = ...,
+    prepare: Prepare | None = ...,
+) -> PathLosses: ...
+
+
+def path_losses(
+    evaluate: Evaluate,
+    a: Mapping[str, Tensor] | WeightPath,
+    b: Mapping[str, Tensor] | None = None,
+    *,
     points: int = 25,
-    prepare: Callable[[Params], Params] | None = None,
+    prepare: Prepare | None = None,
 ) -> PathLosses:
     """Evaluate ``points`` networks equally spaced from ``a`` to ``b``, both included.
 
-    ``evaluate`` maps weights to (loss, accuracy); ``prepare`` is applied to every network first,
-    the ends as well, for example ``lambda theta: reset_batch_norm(model, theta, batches)``.
+    With a path, a function of t in [0, 1] that returns weights, in the place of ``a`` there is no
+    ``b``. ``evaluate`` maps weights to (loss, accuracy); ``prepare`` is applied to every network
+    first, the ends as well, for example ``lambda theta: reset_batch_norm(model, theta, batches)``.
     """
     if points < 2:
         raise ValueError(f"path_losses: points is {points}, but a path needs at least its 2 ends")
+    path = _line(a, b)
     grid = torch.linspace(0, 1, points, dtype=torch.float64)
     rows = []
     with torch.no_grad():
         for t in grid.tolist():
-            theta = lerp(a, b, t)
+            theta = path(t)
             loss, accuracy = evaluate(prepare(theta) if prepare else theta)
             rows.append((float(loss), float(accuracy)))
     loss, accuracy = torch.tensor(rows, dtype=torch.float64).T
     return PathLosses(grid, loss, accuracy)
+
+
+def _line(a: Mapping[str, Tensor] | WeightPath, b: Mapping[str, Tensor] | None) -> WeightPath:
+    """The path that is meant: the straight line between two networks, or ``a`` itself."""
+    if b is None:
+        if not callable(a):
+            raise ValueError("path_losses: b is missing; one network alone is no path")
+        return a
+    if callable(a):
+        raise ValueError("path_losses: a is a path, which has its own end; leave out b")
+    return lambda t: lerp(a, b, t)
 
 
 def loss_barrier(path: PathLosses) -> float:

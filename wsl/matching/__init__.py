@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from wsl.matching import large
 from wsl.matching.distance import aligned_distance, nearest
+from wsl.matching.gauge import align_scales
 from wsl.matching.large import match_sources, open_files
 from wsl.matching.many import (
     MANY,
@@ -93,6 +94,7 @@ __all__ = [
     "WeightMatching",
     "Widened",
     "align",
+    "align_scales",
     "aligned_distance",
     "aligned_tensors",
     "assign",

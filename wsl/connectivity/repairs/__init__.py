@@ -1,0 +1,25 @@
+"""Repair of merged networks: what averaging does to the statistics of their activations.
+
+affine.py          REPAIR: the goal mean and deviation of every unit, folded into the weights
+least_squares.py   each layer anew, by regression on what the members compute
+batch_norm.py      the running statistics of batch norm alone
+lockstep.py        the one sweep behind the first two: networks run side by side
+"""
+
+from wsl.connectivity.repairs.affine import repair
+from wsl.connectivity.repairs.batch_norm import reset_batch_norm
+from wsl.connectivity.repairs.layers import LayerInputs, layer_inputs
+from wsl.connectivity.repairs.least_squares import least_squares
+from wsl.connectivity.repairs.lockstep import Batches
+from wsl.connectivity.repairs.result import Repaired, RepairedSite
+
+__all__ = [
+    "Batches",
+    "LayerInputs",
+    "Repaired",
+    "RepairedSite",
+    "layer_inputs",
+    "least_squares",
+    "repair",
+    "reset_batch_norm",
+]

@@ -1,0 +1,120 @@
+"""Networks of one architecture that are run side by side, one operation after the other.
+
+All batches pass an operation before the next one starts. So what the first network does there can
+be compared with all others, its weights changed, and the next operation already reads the changed
+values: a sweep over all layers costs one forward pass of each network, not one for each layer.
+The price is memory: all batches are in it at once, each value until its last use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
+
+from wsl.connectivity.repairs.program import LayerProgram, program_of
+from wsl.params import Params
+
+Batches = Iterable[Tensor | tuple[Tensor, ...]]
+"""Inputs of a network: tensors, or tuples that start with them, as data loaders yield."""
+
+
+class Lockstep:
+    """The networks ``params`` (which is changed) and ``members`` on the same batches.
+
+    ``own[node]`` are the values of the first network, one for each batch, and ``theirs[node]``
+    those of the members, one list for each of them.
+    """
+
+    def __init__(
+        self,
+        program: LayerProgram,
+        params: Params,
+        *,
+        members: Sequence[Mapping[str, Tensor]],
+        batches: Sequence[Tensor],
+    ) -> None:
+        self.program, self.params, self.members, self.batches = program, params, members, batches
+        self.own: dict[fx.Node, list[Any]] = {}
+        self.theirs: dict[fx.Node, list[list[Any]]] = {}
+
+    @torch.no_grad()
+    def run(self, before: Callable[[fx.Node], None], after: Callable[[fx.Node], None]) -> None:
+        """Run all operations. The members go first; ``before`` is called when they have passed an
+        operation, ``after`` when the first network has, too.
+        """
+        self._start()
+        for node in self.program.operations:
+            self.theirs[node] = [
+                self._computed(node, theta, lambda n, m=m: self.theirs[n][m])
+                for m, theta in enumerate(self.members)
+            ]
+            before(node)
+            self.own[node] = self._computed(node, self.params, self.own.__getitem__)
+            after(node)
+            for read in node.all_input_nodes:
+                if self.program.last_use[read] is node:
+                    self.own.pop(read, None)
+                    self.theirs.pop(read, None)
+
+    def _start(self) -> None:
+        """Inputs, a copy for each network: some write into them."""
+        for node in self.program.inputs:
+            self.own[node] = [batch.clone() for batch in self.batches]
+            self.theirs[node] = [[b.clone() for b in self.batches] for _ in self.members]
+
+    def _computed(
+        self, node: fx.Node, params: Mapping[str, Tensor], values: Callable[[fx.Node], list[Any]]
+    ) -> list[Any]:
+        """The results of one operation on all batches."""
+        if node.op == "get_attr":
+            return [self.program.attribute(node)] * len(self.batches)
+
+        def argument(n: fx.Node, i: int) -> Any:
+            if n in self.program.weights:
+                return params[self.program.weights[n]]
+            return self.program.constants[n] if n in self.program.constants else values(n)[i]
+
+        results = []
+        for i in range(len(self.batches)):
+            args, kwargs = map_arg((node.args, node.kwargs), lambda n, i=i: argument(n, i))
+            results.append(node.target(*args, **kwargs))  # type: ignore[operator]
+        return results
+
+
+def inputs_of(batches: Batches, what: str) -> list[Tensor]:
+    """The inputs in ``batches`` that have the shape of the first; a smaller last one is left out.
+
+    Raises ValueError without a batch.
+    """
+    found: list[Tensor] = []
+    for batch in batches:
+        first = batch[0] if isinstance(batch, list | tuple) and batch else batch
+        if not isinstance(first, Tensor):
+            raise ValueError(
+                f"{what}: a batch is a tensor of inputs, or a tuple or list that starts with it, "
+                f"got {type(batch).__name__}"
+            )
+        found.append(first)
+    if not found:
+        raise ValueError(
+            f"{what}: no batches were given, so there is nothing to measure; was an iterator used "
+            "up?"
+        )
+    return [batch for batch in found if batch.shape == found[0].shape]
+
+
+def lockstep(
+    model: nn.Module,
+    params: Mapping[str, Tensor],
+    members: Sequence[Mapping[str, Tensor]],
+    *,
+    batches: Sequence[Tensor],
+) -> Lockstep:
+    """The networks, ready to run; ``params`` is copied."""
+    program = program_of(model, batches[0])
+    fresh = {name: tensor.detach().clone() for name, tensor in params.items()}
+    return Lockstep(program, fresh, members=members, batches=batches)

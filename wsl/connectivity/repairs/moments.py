@@ -1,0 +1,72 @@
+"""Means and deviations of units over batches and positions, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_ROUNDING = 1e-6
+"""A deviation this small beside the unit's own size is rounding: the unit does not vary."""
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of each unit, both (units,), over all that was measured."""
+
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def dead(self) -> Tensor:
+        """Units that do not vary on the data."""
+        return self.std <= _ROUNDING * self.mean.abs()
+
+
+def moments(values: Sequence[Tensor], axis: int) -> Moments:
+    """The moments of the units along ``axis`` of tensors that differ in nothing but the batch.
+
+    With N in the denominator; of a mean and then the squares around it, so never negative.
+    """
+    count = sum(value.numel() // value.shape[axis] for value in values)
+    mean = sum(rows(value, axis).sum(0) for value in values) / count
+    squares = sum((rows(value, axis) - mean).square().sum(0) for value in values)
+    return Moments(torch.as_tensor(mean), torch.as_tensor(squares / count).sqrt())
+
+
+def covariance(a: Sequence[Tensor], b: Sequence[Tensor], axis: int) -> Tensor:
+    """Covariance (units,) of each unit of ``a`` with the same unit of ``b``."""
+    first, second = moments(a, axis).mean, moments(b, axis).mean
+    count = sum(value.numel() // value.shape[axis] for value in a)
+    products = (
+        ((rows(x, axis) - first) * (rows(y, axis) - second)).sum(0)
+        for x, y in zip(a, b, strict=True)
+    )
+    return torch.as_tensor(sum(products) / count)
+
+
+def rows(value: Tensor, axis: int) -> Tensor:
+    """One row for each position, one column for each unit, float64."""
+    return value.movedim(axis, -1).flatten(0, -2).double()
+
+
+def goal(members: Sequence[Moments], weights: Sequence[float]) -> Moments:
+    """The weighted means of the members' means and of their deviations, not of variances."""
+    pairs = list(zip(weights, members, strict=True))
+    mean = sum(weight * each.mean for weight, each in pairs)
+    std = sum(weight * each.std for weight, each in pairs)
+    return Moments(torch.as_tensor(mean), torch.as_tensor(std))
+
+
+def along(units: Tensor, like: Tensor, axis: int) -> Tensor:
+    """Numbers of the units, such that they broadcast over a value and have its type."""
+    shape = [1] * like.dim()
+    shape[axis] = -1
+    return units.to(like).view(shape)
+
+
+def changed(values: Sequence[Tensor], axis: int, correction: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """The values with every unit scaled and then shifted."""
+    scale, shift = correction
+    return [v * along(scale, v, axis) + along(shift, v, axis) for v in values]

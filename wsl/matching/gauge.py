@@ -1,0 +1,200 @@
+"""The gauge before an average: bring the scales and signs of b's units to those of a's.
+
+    r = argmin_r |a - r.b|^2      over the scales and signs that the specification declares
+
+Two networks that compute nearly the same may differ by factors that change neither, and their mean
+would be of unequal things. For a unit with factor d on what enters and 1/d on what leaves it is the
+root of a quartic,
+
+    d^4 |b_in|^2 - d^3 <a, b>_in + d <a, b>_out - |b_out|^2 = 0
+
+which has several places per unit and other exponents in general: the summed squared distance is
+minimised in log d, for all units of a group at once, by Newton's method from the best of a grid.
+A sign is that of <a, b>. Groups share tensors, so they are visited in turn until nothing is gained.
+Before a batch norm the scale is free: no place pays for it, and the closest scale would be zero
+where a and b do not agree. There b's units get the norm of a's, so that directions are averaged.
+
+Order of a merge: match, then this, then the average, then repair. It is not a matcher: permutations
+stay as they are. A step that does not bring the two closer is not taken, so the result is a local
+minimum. Phases and linear maps stay as they are, and so does a gain that nothing but a running
+variance pays for: measuring the variance anew would undo that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from wsl.matching.problem import check_finite
+from wsl.params import BATCH_NORM_BUFFERS, Params
+from wsl.symmetry import PermutationSpec, Place, Rescaling, SpecError, UnitSymmetry, unit_index
+
+_WIDEST, _STARTS, _STEPS = math.log(1e4), 81, 30
+
+
+@torch.no_grad()
+def align_scales(
+    spec: PermutationSpec,
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    *,
+    sweeps: int = 100,
+    tolerance: float = 1e-12,
+) -> Rescaling:
+    """The rescaling that brings ``b`` closest to ``a``: ``align_scales(spec, a, b)(b)``.
+
+    spec: with its unit symmetries, as `wsl.symmetry.symmetry_spec` finds them; without any, the
+    identity. a, b: one checkpoint each, already in the same order of units.
+    sweeps: at most so many passes over the symmetries; it ends when one gains less than
+    ``tolerance`` of the distance that was there. Raises `SpecError` when weights do not fit the
+    specification, ValueError when one is NaN or infinite.
+    """
+    for which, params in (("a", a), ("b", b)):
+        if lead := spec.validate(params):
+            raise SpecError(
+                f"{which}: has batch axes {tuple(lead)}, but align_scales takes one checkpoint; "
+                "index or unstack it first"
+            )
+        check_finite(params, which)
+    found = Rescaling.identity(spec)
+    target, moved = _doubled(spec, a), _doubled(spec, b)
+    start = before = _distance(target, moved)
+    for sweep in range(sweeps):
+        for number in range(len(found.values)):
+            found, moved = _visited(number, found, (target, moved))
+        after = _distance(target, moved)
+        # The first sweep may lead away, where it makes norms equal.
+        if sweep and before - after <= tolerance * start:
+            break
+        before = after
+    return found
+
+
+def _visited(
+    number: int, found: Rescaling, weights: tuple[Params, Params]
+) -> tuple[Rescaling, Params]:
+    """The element and b's weights after one symmetry was solved for; as before if that is worse."""
+    target, moved = weights
+    unit = _acting(found.spec)[number]
+    if unit.kind == "phase" or not any(map(_counts, unit.places)) or _undone(unit):
+        return found, moved
+    each = list(Rescaling.identity(found.spec).values)
+    each[number] = _solved(found.spec, unit, weights).view(each[number].shape).to(each[number])
+    step = Rescaling(found.spec, tuple(each))
+    closer = step(moved)
+    free = unit.kind == "scale" and not _two_sided(unit)
+    if not free and _distance(target, closer) > _distance(target, moved):
+        return found, moved
+    return step @ found, closer
+
+
+def _solved(spec: PermutationSpec, unit: UnitSymmetry, weights: tuple[Params, Params]) -> Tensor:
+    """The value of each unit, (units,)."""
+    terms = [_term(spec, place, *weights) for place in unit.places if _counts(place)]
+    if unit.kind == "sign":
+        return torch.where(torch.stack([t.both for t in terms]).sum(0) < 0, -1.0, 1.0)
+    if _two_sided(unit):
+        return _closest(terms)
+    return _equal_norms([term for term in terms if term.exponent == 1] or terms)
+
+
+class _Term(NamedTuple):
+    """At one place: its exponent, and |a|^2, |b|^2 and <a, b> of each unit."""
+
+    exponent: int
+    target: Tensor
+    moved: Tensor
+    both: Tensor
+
+
+def _term(spec: PermutationSpec, place: Place, *weights: Params) -> _Term:
+    index = unit_index(spec, place)
+    a, b = (params[place.tensor] + place.offset for params in weights)
+    here = (index >= 0).to(a.device)
+    count = int(index.max()) + 1
+
+    def summed(products: Tensor) -> Tensor:
+        each = products.movedim(place.axis, 0).reshape(len(index), -1).sum(1)[here]
+        return each.new_zeros(count).index_add(0, index.to(a.device)[here], each)
+
+    return _Term(place.exponent, summed(a * a), summed(b * b), summed(a * b))
+
+
+def _closest(terms: Sequence[_Term]) -> Tensor:
+    """The factor of each unit with the least distance: Newton from the best of a grid."""
+    grid = torch.linspace(-_WIDEST, _WIDEST, _STARTS, dtype=torch.float64)
+    heights = torch.stack([_height(terms, u) for u in grid.to(terms[0].both.device)])
+    u = grid.to(heights.device)[heights.argmin(0)]
+    for _ in range(_STEPS):
+        slope = sum(2 * t.exponent * _parts(t, u, 1) for t in terms)
+        bend = sum(2 * t.exponent**2 * _parts(t, u, 2) for t in terms)
+        step = -torch.as_tensor(slope) / torch.as_tensor(bend).abs().clamp(min=1e-300)
+        tried = u + step.clamp(-0.1, 0.1)
+        u = torch.where(_height(terms, tried) <= _height(terms, u), tried, u)
+    stays = _height(terms, torch.zeros_like(u)) <= _height(terms, u)
+    return torch.where(stays, 0.0, u).exp()
+
+
+def _parts(term: _Term, u: Tensor, order: int) -> Tensor:
+    """What the derivatives by u share: order |b|^2 s^2e - <a, b> s^e."""
+    factor = (term.exponent * u).exp()
+    return order * term.moved * factor.square() - term.both * factor
+
+
+def _height(terms: Sequence[_Term], u: Tensor) -> Tensor:
+    """The squared distance of each unit at factor exp(u), but for a constant."""
+    total = torch.zeros_like(terms[0].both)
+    for term in terms:
+        factor = (term.exponent * u).exp()
+        total = total + term.moved * factor.square() - 2 * term.both * factor
+    return total
+
+
+def _equal_norms(terms: Sequence[_Term]) -> Tensor:
+    """The factor with which b's units are as long as a's; one where either is zero."""
+    a = torch.stack([term.target for term in terms]).sum(0)
+    b = torch.stack([term.moved for term in terms]).sum(0)
+    alive = (a > 0) & (b > 0)
+    ratio = torch.where(alive, a, 1.0) / torch.where(alive, b, 1.0)
+    return ratio.pow(0.5 / terms[0].exponent)
+
+
+def _undone(unit: UnitSymmetry) -> bool:
+    """Whether measuring batch-norm statistics anew would undo it: it scales a variance, but not
+    what the variance is of.
+    """
+    names = {place.tensor for place in unit.places}
+    mean, variance, _ = BATCH_NORM_BUFFERS
+    prefixes = [name.removesuffix(variance) for name in names if name.endswith(variance)]
+    return any(prefix + mean not in names for prefix in prefixes)
+
+
+def _two_sided(unit: UnitSymmetry) -> bool:
+    """Whether what one place gains in size another loses."""
+    exponents = {place.exponent > 0 for place in unit.places if _counts(place)}
+    return len(exponents) == 2
+
+
+def _counts(place: Place) -> bool:
+    """Whether a place is learned: what batch norm measures follows, and is not brought closer."""
+    return place.tensor.rpartition(".")[2] not in BATCH_NORM_BUFFERS
+
+
+def _acting(spec: PermutationSpec) -> list[UnitSymmetry]:
+    return [unit for unit in spec.units if unit.kind != "linear"]
+
+
+def _doubled(spec: PermutationSpec, params: Mapping[str, Tensor]) -> Params:
+    return {
+        name: params[name].double() if params[name].is_floating_point() else params[name]
+        for name in spec.axes
+    }
+
+
+def _distance(a: Params, b: Params) -> float:
+    kept = [n for n in a if n.rpartition(".")[2] not in BATCH_NORM_BUFFERS]
+    return float(sum((a[n] - b[n]).square().sum() for n in kept if a[n].is_floating_point()))
