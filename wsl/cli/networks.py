@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wsl.cli.addresses import Addressed, is_address, resolve
+from wsl.cli.addresses import Addressed, address_of, is_address, resolve
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
 from wsl.params import Params
@@ -81,8 +81,13 @@ def find(model: str, kwargs: str | None = None) -> nn.Module:
 
 
 def addressed(text: str, kwargs: str | None = None) -> Addressed:
-    """The network at an address or of ``module:callable``; only addresses may know inputs."""
-    return resolve(text) if is_address(text) else Addressed(find(text, kwargs), None)
+    """The network at an address, of a folder with a config.json, or of ``module:callable``; only
+    addresses may know inputs.
+    """
+    address = text if is_address(text) else address_of(text)
+    if address is None:
+        return Addressed(find(text, kwargs), None)
+    return resolve(address, arguments=_json_object(kwargs))
 
 
 def inputs_for(
