@@ -1,6 +1,6 @@
 """The collections that `symmetry_coverage.py` can run, and what they share.
 
-Each collection is a module with a function ``networks()``, which yields names and builders; a
+Each collection is a function that yields names and builders, ``networks()`` of its module; a
 builder returns a network, its inputs and its keyword arguments. A module imports its package when
 it is asked for networks, not before: to have a collection in the table is no reason to install it.
 torchvision and timm are imported for their model definitions only.
@@ -26,12 +26,18 @@ SUITES = {
     "torchvision": "coverage_torchvision",
     "timm": "coverage_timm",
     "transformers": "coverage_transformers",
+    "geometric": "coverage_foreign:geometric",
+    "peft": "coverage_foreign:peft",
+    "zuko": "coverage_foreign:zuko",
+    "operators": "coverage_foreign:operators",
 }
+"""Collections by the module that holds them, with the function there if it is not ``networks``."""
 
 
 def networks(suite: str) -> Iterator[tuple[str, Build]]:
     """Names and builders of one collection."""
-    return importlib.import_module(SUITES[suite]).networks()
+    module, _, function = SUITES[suite].partition(":")
+    return getattr(importlib.import_module(module), function or "networks")()
 
 
 def images(*shape: int) -> tuple[torch.Tensor]:

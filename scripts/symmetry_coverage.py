@@ -1,8 +1,11 @@
 """How much of today's architectures is discovered, and proved: one row for every network of three
-model collections.
+model collections, and for layers and models of other packages.
 
     python scripts/symmetry_coverage.py torchvision timm transformers --results coverage.jsonl
     --table docs/symmetry_coverage.md
+    python scripts/symmetry_coverage.py geometric peft zuko operators --draws 3 ...
+
+The page keeps the sections of collections that the results do not hold.
 
 For each network: discovery on the exported graph, then `wsl.verify` in float64 with random weights
 and buffers and a random element of the whole group. A control follows: the same with one tensor
@@ -59,6 +62,9 @@ def main() -> None:
     )
     parser.add_argument("--table", type=Path, help="write the table as Markdown")
     parser.add_argument("--only", nargs="*", help="names of networks; these run again")
+    parser.add_argument(
+        "--draws", type=int, default=1, help="draws of the weights, each of which is compared"
+    )
     parser.add_argument("--seconds", type=float, default=300, help="time limit for one network")
     options = parser.parse_args()
     if unknown := set(options.suites) - set(coverage_networks.SUITES):
@@ -71,12 +77,14 @@ def main() -> None:
         done = {row["name"] for row in rows(options.results) if row["suite"] == suite}
         for name, build in coverage_networks.networks(suite):
             if name in options.only if options.only else name not in done:
-                row = {"suite": suite, "name": name, **in_a_process(build, options.seconds)}
+                row = {"suite": suite, "name": name, **in_a_process(build, options)}
                 with options.results.open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 print(line(row), flush=True)
     if options.table:
-        options.table.write_text(coverage_table.page(rows(options.results), tolerance=TOLERANCE))
+        before = options.table.read_text() if options.table.exists() else ""
+        page = coverage_table.page(rows(options.results), tolerance=TOLERANCE, before=before)
+        options.table.write_text(page)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -86,18 +94,18 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return list(newest.values())
 
 
-def in_a_process(build: Build, seconds: float) -> dict[str, Any]:
+def in_a_process(build: Build, options: argparse.Namespace) -> dict[str, Any]:
     """A row measured in a fork, so that a crash or a hang costs one row."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: sender.send(measure(build)))
+    process = context.Process(target=lambda: sender.send(measure(build, options.draws)))
     process.start()
     sender.close()
     try:
         return (
             receiver.recv()
-            if receiver.poll(seconds)
-            else {"error": f"no result in {seconds:.0f} s"}
+            if receiver.poll(options.seconds)
+            else {"error": f"no result in {options.seconds:.0f} s"}
         )
     except EOFError:
         return {"error": "the process died"}
@@ -106,7 +114,7 @@ def in_a_process(build: Build, seconds: float) -> dict[str, Any]:
         process.join()
 
 
-def measure(build: Build) -> dict[str, Any]:
+def measure(build: Build, draws: int) -> dict[str, Any]:
     """Discover and verify one network."""
     row: dict[str, Any] = {"packages": packages()}
     try:
@@ -116,7 +124,8 @@ def measure(build: Build) -> dict[str, Any]:
         start = time.process_time()
         spec = wsl.permutation_spec(model, *inputs, **kwargs)
         row |= {"seconds": time.process_time() - start, **describe(spec)}
-        row["differences"] = differences(spec, model, inputs, kwargs)
+        row["used"] = movable_of_used(spec, model)
+        row["differences"] = differences(spec, model, (inputs, kwargs), draws=draws)
         row["control"] = control(spec, model, inputs, kwargs)
     except Exception as error:  # noqa: BLE001 - a network that fails is a row, whatever the reason
         row["error"] = (
@@ -129,23 +138,34 @@ def measure(build: Build) -> dict[str, Any]:
 
 def packages() -> dict[str, str]:
     """Versions of the packages that are imported."""
-    names = ("torch", "torchvision", "timm", "transformers")
-    return {name: importlib.metadata.version(name) for name in names if name in sys.modules}
+    names = ("torch", "torchvision", "timm", "transformers", "torch_geometric", "peft", "zuko")
+    others = {"neuralop": "neuraloperator", "kan": "pykan"}
+    known = {name: name for name in names} | others
+    return {
+        package: importlib.metadata.version(package)
+        for name, package in known.items()
+        if name in sys.modules
+    }
 
 
 def differences(
-    spec: PermutationSpec, model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+    spec: PermutationSpec,
+    model: nn.Module,
+    call: tuple[tuple[Any, ...], dict[str, Any]],
+    *,
+    draws: int,
 ) -> list[float]:
-    """Relative differences at one draw of the weights after another, until one is below the
-    tolerance.
+    """Relative differences at one draw of the weights after another: at as many as were asked for,
+    and until one is below the tolerance.
     """
+    inputs, kwargs = call
     found: list[float] = []
-    for seed in SEEDS:
+    for seed in range(max(draws, len(SEEDS))):
         proof = wsl.verify(
             spec, model, *inputs, kwargs=kwargs, tolerance=TOLERANCE, seed=seed, groups=False
         )
         found.append(proof.whole)
-        if proof.whole <= TOLERANCE:
+        if len(found) >= draws and min(found) <= TOLERANCE:
             break
     return found
 
@@ -201,6 +221,16 @@ def describe(spec: PermutationSpec) -> dict[str, Any]:
         "movable": spec.movable,
         "pinned": dict(sorted(reasons.items(), key=lambda item: -item[1])[:8]),
     }
+
+
+def movable_of_used(spec: PermutationSpec, model: nn.Module) -> float:
+    """Share of the parameters' entries, of those that the call uses, on tensors with an axis that a
+    group permutes.
+    """
+    sizes = {name: p.numel() for name, p in model.named_parameters() if name in spec.shapes}
+    used = {name: n for name, n in sizes.items() if name not in spec.unused}
+    moving = {o.tensor for group in spec.groups for o in spec.occurrences(group)}
+    return sum(n for name, n in used.items() if name in moving) / max(1, sum(used.values()))
 
 
 def line(row: dict[str, Any]) -> str:

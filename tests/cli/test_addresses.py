@@ -8,34 +8,12 @@ import warnings
 
 import pytest
 import torch
+from foreign import TINY
 from paths import SCRIPTS
 
 import wsl
 from wsl.cli.addresses import address_of, is_address, resolve
 from wsl.cli.targets import ConfigError
-
-TEXT = {"vocab_size": 37, "hidden_size": 24, "num_hidden_layers": 2, "intermediate_size": 31}
-HEADS = {**TEXT, "num_attention_heads": 4, "num_key_value_heads": 2}
-TINY = {
-    "GPT2LMHeadModel": {"vocab_size": 37, "n_embd": 24, "n_layer": 2, "n_head": 2},
-    "BertForSequenceClassification": {**TEXT, "num_attention_heads": 2},
-    "LlamaForCausalLM": HEADS,
-    "Qwen3ForCausalLM": {**HEADS, "head_dim": 6},
-    "ViTForImageClassification": {
-        **{k: v for k, v in TEXT.items() if k != "vocab_size"},
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-    },
-    "T5ForConditionalGeneration": {
-        "vocab_size": 37,
-        "d_model": 24,
-        "d_kv": 12,
-        "num_layers": 2,
-        "num_heads": 2,
-        "d_ff": 31,
-    },
-}
 
 
 @pytest.fixture
@@ -79,6 +57,8 @@ def test_wrong_addresses_are_one_clear_error(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "NoSuchModel"}))
     with pytest.raises(ConfigError, match="is no model of diffusers"):
         resolve(f"diffusers:{tmp_path}")
+    with pytest.raises(ConfigError, match="says itself how it is built"):
+        resolve(f"hf:{tmp_path}", arguments={"num_labels": 3})
 
 
 @pytest.mark.slow
@@ -105,3 +85,14 @@ def test_definitions_of_vision_packages_bring_their_inputs(transformers, address
         pytest.skip("the package is not installed")
     found = resolve(address, meta=True)
     assert len(wsl.permutation_spec(found.model, *found.inputs[0]).groups) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["torchvision:resnet18", "timm:resnet18"])
+def test_definitions_take_arguments(transformers, address):
+    if importlib.util.find_spec(address.partition(":")[0]) is None:
+        pytest.skip("the package is not installed")
+    found = resolve(address, meta=True, arguments={"num_classes": 7})
+    assert found.model.fc.out_features == 7
+    with pytest.raises(ConfigError, match="no_such_word"):
+        resolve(address, meta=True, arguments={"no_such_word": 7})

@@ -150,8 +150,8 @@ def _outputs_and_gradients(run, network, theta):
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_compiled_classifier_keeps_no_masks_and_a_plain_relu_would(masked, monkeypatch):
     if masked:
-        monkeypatch.setattr("wsl.nn.dwsnet.relu", torch.relu)
-        monkeypatch.setattr("wsl.nn.pool.peak", lambda x: x.amax(0))
+        monkeypatch.setattr("wsl.nn.functionals.dwsnet.relu", torch.relu)
+        monkeypatch.setattr("wsl.nn.engine.pool.peak", lambda x: x.amax(0))
     torch._dynamo.reset()
     network, kept = DWSNet(BY_NAME["siren"].spec, hidden=8, layers=2), []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.dtype) or t, lambda t: t):

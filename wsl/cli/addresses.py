@@ -31,6 +31,11 @@ from wsl.zoo import Zoo
 BATCH, LENGTH = 2, 8
 """Rows and tokens of example inputs: what discovery follows does not depend on them."""
 
+BYPRODUCTS = ("encoder_last_hidden_state", "past_key_values", "mems")
+"""What transformers models return beside their answer; as outputs they would fix the units that
+they are of.
+"""
+
 
 class Addressed(NamedTuple):
     """A network, and inputs for one call: positional ones and those given by name, or None where
@@ -59,19 +64,33 @@ def address_of(path: str | Path) -> str | None:
     return f"hf:{path}" if "model_type" in about or "architectures" in about else None
 
 
-def resolve(address: str, *, meta: bool = False) -> Addressed:
+def resolve(
+    address: str, *, meta: bool = False, arguments: Mapping[str, Any] | None = None
+) -> Addressed:
     """The network at ``address``; with ``meta`` its weights take no memory.
 
-    Raises `ConfigError` for an unknown scheme or name, a missing package, or a folder whose
-    config.json does not say what it is of.
+    arguments: of the definition, such as its number of classes: for timm and torchvision, since
+    what a folder or a file holds is told by its own configuration.
+
+    Raises `ConfigError` for an unknown scheme or name, a missing package, arguments that the
+    definition does not take, or a folder whose config.json does not say what it is of.
     """
     scheme, _, rest = address.partition(":")
     if scheme not in SCHEMES or not rest:
         known = ", ".join(SCHEMES)
         raise ConfigError(f"'{address}' is no address; they are {known} or module:callable")
+    if arguments and scheme not in DEFINITIONS:
+        raise ConfigError(
+            f"{address}: what lies there says itself how it is built; --kwargs are for "
+            f"{', '.join(DEFINITIONS)} and module:callable"
+        )
     place = torch.device("meta") if meta else contextlib.nullcontext()
     with place:
-        model = SCHEMES[scheme](rest)
+        model = (
+            DEFINITIONS[scheme](rest, arguments or {})
+            if scheme in DEFINITIONS
+            else FOLDERS[scheme](rest)
+        )
     return Addressed(model.eval(), _inputs(scheme, rest, model))
 
 
@@ -94,24 +113,27 @@ def saved_by_package(address: str, params: Params, folder: Path) -> bool:
         return False
     model: Any = resolve(address).model
     model.load_state_dict(params)
+    if hasattr(model.config, "use_cache"):
+        model.config.use_cache = _hf_config(address.partition(":")[2]).use_cache
     model.save_pretrained(folder)
     return True
 
 
-def _timm(name: str) -> nn.Module:
+def _timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     timm = _package("timm", "timm")
     try:
-        return timm.create_model(name, pretrained=False)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise ConfigError(f"timm:{name}: {error}") from None
+        return timm.create_model(name, **{**arguments, "pretrained": False})
+    except _REFUSED as error:
+        raise ConfigError(f"timm:{name}: {_first_line(error)}") from None
 
 
-def _torchvision(name: str) -> nn.Module:
+def _torchvision(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     models = _package("torchvision", "torchvision").models
     try:
-        return models.get_model(name, weights=None, **_without_downloads(models, name))
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"torchvision:{name}: {error}") from None
+        without = {"weights": None, **_without_downloads(models, name)}
+        return models.get_model(name, **{**arguments, **without})
+    except _REFUSED as error:
+        raise ConfigError(f"torchvision:{name}: {_first_line(error)}") from None
 
 
 def _without_downloads(models: Any, name: str) -> dict[str, None]:
@@ -125,12 +147,7 @@ def _without_downloads(models: Any, name: str) -> dict[str, None]:
 def _hf(folder: str) -> nn.Module:
     about = _config(Path(folder))
     transformers = _package("transformers", "transformers")
-    try:
-        config = transformers.AutoConfig.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"hf:{folder}: {_first_line(error)}") from None
+    config = _hf_config(folder)
     if hasattr(config, "use_cache"):
         config.use_cache = False  # keys and values of past tokens are outputs that move with heads
     named = next(iter(about.get("architectures") or []), None)
@@ -141,7 +158,25 @@ def _hf(folder: str) -> nn.Module:
         )
     kind = getattr(transformers, str(named), None) or transformers.AutoModel
     make = kind.from_config if hasattr(kind, "from_config") else kind._from_config
-    return make(config)
+    model = make(config)
+    model.register_forward_hook(_answer)
+    return model
+
+
+def _hf_config(folder: str) -> Any:
+    try:
+        return _package("transformers", "transformers").AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"hf:{folder}: {_first_line(error)}") from None
+
+
+def _answer(model: nn.Module, inputs: Any, output: Any) -> Any:
+    """What a model of transformers returns, without `BYPRODUCTS`."""
+    if not isinstance(output, dict) or not {*output} - {*BYPRODUCTS}:
+        return output
+    return type(output)(**{name: v for name, v in output.items() if name not in BYPRODUCTS})
 
 
 def _diffusers(folder: str) -> nn.Module:
@@ -163,13 +198,23 @@ def _zoo(file: str) -> nn.Module:
     return build_architecture(zoo.architecture)
 
 
-SCHEMES: Mapping[str, Callable[[str], nn.Module]] = {
+_REFUSED = (RuntimeError, ValueError, LookupError, TypeError, AssertionError)
+"""What a definition raises at a name or arguments that it does not know."""
+
+DEFINITIONS: Mapping[str, Callable[[str, Mapping[str, Any]], nn.Module]] = {
     "timm": _timm,
     "torchvision": _torchvision,
+}
+"""Schemes whose networks are built by name, with arguments."""
+
+FOLDERS: Mapping[str, Callable[[str], nn.Module]] = {
     "hf": _hf,
     "diffusers": _diffusers,
     "zoo": _zoo,
 }
+"""Schemes whose networks are built as what lies there says."""
+
+SCHEMES = (*DEFINITIONS, *FOLDERS)
 
 
 def _inputs(

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from wsl.cli.checkpoints import Loaded
 from wsl.cli.networks import import_from
 from wsl.cli.targets import ConfigError
-from wsl.params import Params
+from wsl.params import Params, call
 from wsl.populations import mnist_images
 
 Score = Callable[[nn.Module], Mapping[str, float]]
@@ -96,7 +96,7 @@ def evaluator(model: nn.Module, data: Labelled, loss: str) -> Callable[[Params],
     @torch.no_grad()
     def evaluate(theta: Params) -> dict[str, float]:
         model.eval()
-        parts = [_called(model, theta, x) for x in data.inputs.split(_CHUNK)]
+        parts = [call(model, theta, x) for x in data.inputs.split(_CHUNK)]
         outputs = torch.cat(parts)
         if loss == "mse":
             return {"loss": float(kind(outputs.view_as(labels), labels))}
@@ -158,10 +158,6 @@ def own_evaluator(model: nn.Module, score: Score) -> Callable[[Params], dict[str
             ) from None
 
     return evaluate
-
-
-def _called(model: nn.Module, theta: Params, x: Tensor) -> Tensor:
-    return torch.func.functional_call(model, theta, (x,), tie_weights=False)
 
 
 def _check_classes(outputs: Tensor, labels: Tensor) -> None:

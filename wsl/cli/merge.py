@@ -8,6 +8,7 @@ uniformly.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -48,7 +49,9 @@ def run(arguments: Sequence[str]) -> None:
     repair = resetter(options, loaded) if options.reset_batch_norm or options.inputs_data else None
     if not options.no_match:
         matcher = with_inputs(matcher, options, loaded)
-    merged = _merged(options, loaded, method, matcher=matcher)
+    merged = _merged(options, _masked(loaded), method, matcher=matcher)
+    # The ends of the line are the checkpoints themselves.
+    merged = merging.renewed(merged, loaded.members) if 0 < options.weight < 1 else merged
     merged = repair(merged) if repair else merged
     head = _head(options, loaded)
     scores = {} if evaluate is None else _scores(loaded, merged, evaluate)
@@ -137,6 +140,11 @@ def _merged(
         return merging.lerp(loaded.a, b, options.weight)
     how = {} if spec is None else {"spec": spec, "matcher": matcher}
     return merging.merge(loaded.members, method or merging.Average(), **how).params
+
+
+def _masked(loaded: checkpoints.Loaded) -> checkpoints.Loaded:
+    """The checkpoints with their masks of pruning applied."""
+    return dataclasses.replace(loaded, members=tuple(map(merging.masked, loaded.members)))
 
 
 def _scores(

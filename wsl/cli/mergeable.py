@@ -10,16 +10,16 @@ import torch
 from wsl.cli.checkpoints import Loaded
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
+from wsl.merging import spectral_norms
 
 _FACTORS = re.compile(
     r"(^|\.)(lora_[AB]|lora_embedding_[AB]|lora_(up|down)|hada_w\d_[ab]|lokr_w\d\w*)\b"
 )
-_SPECTRAL = re.compile(r"(^|\.)(weight_u|weight_v|parametrizations\.\w+\.0\._[uv])$")
 
 
 def check_mergeable(loaded: Loaded) -> None:
     """Raise `ConfigError` for integer weights that differ and for low-rank factors that differ; say
-    that vectors of spectral norms are no average.
+    that vectors of spectral norms are made new.
     """
     names = [name for name in loaded.a if _differs(loaded, name)]
     _check_integers(loaded, names)
@@ -29,11 +29,10 @@ def check_mergeable(loaded: Loaded) -> None:
             "of products is not the product of means; merge each adapter into its base "
             "first (W + scale B A), then merge the networks"
         )
-    if spectral := [name for name in names if _SPECTRAL.search(name)]:
+    if spectral := spectral_norms(loaded.a):
         say(
-            f"note: {len(spectral)} vectors of spectral norms ({spectral[0]}) are averaged like "
-            "weights, so that the merged weights are not normalised exactly; run the network in "
-            "training mode for a few batches to make them new",
+            f"note: the vectors of {len(spectral)} spectral norms ({spectral[0].u}) are made new "
+            "from the merged weights, so that those have norm one",
             error=True,
         )
 

@@ -1,11 +1,11 @@
 """Merge methods on the command line: which one, from which base, and on what it measures.
 
-    --method ties                                       a name of the table
-    --method 'ties: {density: 0.5}'                     with arguments
-    --base BASE                                         what the members were fine-tuned from
-    --validation val.npz                                labelled data for methods that look at some
-    --tune 'scale=0.1,0.3,1' --tune density=0.1,0.5     fields searched on the validation data
-    --statistics a.fisher.safetensors b.fisher...       measured by others; else on validation inputs
+--method ties                                       a name of the table
+--method 'ties: {density: 0.5}'                     with arguments
+--base BASE                                         what the members were fine-tuned from
+--validation val.npz                                data for methods that look at some
+--tune 'scale=0.1,0.3,1' --tune density=0.1,0.5     fields searched on the validation data
+--statistics a.safetensors b.safetensors            measured by others; else on --validation
 """
 
 from __future__ import annotations
@@ -105,15 +105,15 @@ class Prepared:
         self._check_base(method)
         if "statistics" not in method.needs:
             return method
-        return _Given(method, self._files(loaded)) if options.statistics else self._on(loaded, method)
+        if options.statistics:
+            return _Given(method, [_read(path) for path in options.statistics])
+        return self._on(loaded, method)
 
     def search(
         self, method: MergeMethod, members: Sequence[Params], base: Params | None, loaded: Loaded
     ) -> Params:
         """The network of the best values of ``--tune``, on members that are aligned."""
-        found = tune(
-            method, members, self.score(loaded, "--tune"), grid=self.grid, base=base
-        )
+        found = tune(method, members, self.score(loaded, "--tune"), grid=self.grid, base=base)
         self.tuned = found
         return found.params
 
@@ -159,10 +159,6 @@ class Prepared:
         inputs = read_data(self.options.validation, self.options.normalize, split="train").inputs
         measure, model = _MEASURES[method.measures], loaded.network()
         return Measured(method, lambda theta: measure(model, theta, inputs.split(_BATCH)))
-
-    def _files(self, loaded: Loaded) -> list[Params]:
-        del loaded
-        return [_read(path) for path in self.options.statistics]
 
     def _check_base(self, method: MergeMethod) -> None:
         if "base" in method.needs and self.options.base is None:
@@ -216,5 +212,3 @@ def _field(text: str) -> tuple[str, list[Any]]:
     if not equals or not values:
         raise ConfigError(f"--tune {text}: a field and its values are needed, as in scale=0.3,1")
     return name, [yaml.safe_load(value) for value in values.split(",")]
-
-

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wsl.cli.addresses import Addressed, is_address, resolve
+from wsl.cli.addresses import Addressed, address_of, is_address, resolve
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
 from wsl.params import Params
@@ -82,12 +82,14 @@ def find(model: str, kwargs: str | None = None) -> nn.Module:
 
 
 def addressed(text: str, kwargs: str | None = None, *, meta: bool = False) -> Addressed:
-    """The network at an address or of ``module:callable``; only addresses may know inputs.
+    """The network at an address, of a folder with a config.json, or of ``module:callable``; only
+    addresses may know inputs.
 
     With ``meta`` its weights take no memory.
     """
-    if is_address(text):
-        return resolve(text, meta=meta)
+    address = text if is_address(text) else address_of(text)
+    if address is not None:
+        return resolve(address, arguments=_json_object(kwargs), meta=meta)
     with torch.device("meta") if meta else contextlib.nullcontext():
         return Addressed(find(text, kwargs).eval() if meta else find(text, kwargs), None)
 

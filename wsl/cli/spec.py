@@ -80,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "model",
-        help="module:callable that returns the network, for example torchvision.models:resnet18",
+        help="module:callable that returns the network, for example torchvision.models:resnet18, "
+        "an address such as timm:resnet18, or a folder with a config.json",
     )
     add_network_arguments(parser)
     parser.add_argument(

@@ -10,7 +10,6 @@ these attributes and methods takes part in the same trial.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from wsl.base import Progress
 from wsl.generative.codes import Canonicalizer
 from wsl.params import Params
-from wsl.symmetry import PermutationSpec
+from wsl.symmetry import PermutationSpec, copied
 from wsl.zoo import Checkpoints
 
 
@@ -228,7 +227,7 @@ def reset(model: nn.Module) -> nn.Module:
 
     Raises ValueError for a parameter whose module has no ``reset_parameters``.
     """
-    made = copy.deepcopy(model)
+    made = copied(model)
     for name, module in made.named_modules():
         again = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
         if callable(again):

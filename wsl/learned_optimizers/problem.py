@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.learned_optimizers.rule import Training
-from wsl.params import Params
+from wsl.params import Params, call
 from wsl.populations import SampledBatches, initial_population
 
 
@@ -83,7 +83,7 @@ def _stacked(rule: Any, model: nn.Module) -> Callable[..., tuple[Training, Tenso
     """One update of every member, each with its own row of the rule's parameters, and its loss."""
 
     def loss(weights: Params, x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(torch.func.functional_call(model, weights, (x,)), y)
+        return F.cross_entropy(call(model, weights, x), y)
 
     def one(phi: Params, training: Training, *batch: Tensor) -> tuple[Training, Tensor]:
         grads, value = torch.func.grad_and_value(loss)(training.weights, *batch)

@@ -19,6 +19,7 @@ from wsl.connectivity import (
     path_losses,
     reset_batch_norm,
 )
+from wsl.merging.computed import masked, renewed, spectral_norms
 from wsl.merging.measured import Measured
 from wsl.merging.merge import Merged, align, merge
 from wsl.merging.methods import (
@@ -87,9 +88,12 @@ __all__ = [
     "average",
     "lerp",
     "loss_barrier",
+    "masked",
     "mean_barrier",
     "merge",
     "path_losses",
+    "renewed",
     "reset_batch_norm",
+    "spectral_norms",
     "tune",
 ]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from wsl import matching
 from wsl.connectivity import check_alike, reset_batch_norm
 from wsl.matching import JointMatch, ManyMatcher, Match, Matcher, match, match_all
+from wsl.merging.computed import masked, renewed
 from wsl.merging.methods import Average, MergeMethod
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
@@ -57,16 +58,18 @@ def merge(
     it they are taken as they are. A method of `wsl.matching.MANY` aligns all to each other.
     repair: a module, whose batch-norm statistics are then measured on ``data``, or a function that
     is applied to the result.
+    Masks of pruning stay zero or one, and vectors of spectral norms are made new.
     Raises ValueError for members that differ, and for what the method needs and was not given.
     """
     method = Average() if method is None else method
     _check(members, method, base=base)
+    members = [masked(member) for member in members]
     if spec is None and matcher is not None:
         raise ValueError("merge: a matcher without a spec aligns nothing; give the spec too")
     aligned, evidence = members, _evidence([])
     if spec is not None:
         aligned, evidence = _aligned(spec, members, base, matcher=matcher)
-    merged = method.solve(aligned, base=base)
+    merged = renewed(method.solve(aligned, base=base), aligned)
     report = {
         "method": repr(method),
         "members": len(members),

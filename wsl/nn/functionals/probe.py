@@ -13,7 +13,6 @@ weights' training. Layers that vmap cannot batch need ``vectorized=False``.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from wsl.nn.engine import validate
 from wsl.nn.functional import Functional
 from wsl.nn.inputs import head
 from wsl.params import Params, call, unstack
-from wsl.symmetry import PermutationSpec
+from wsl.symmetry import PermutationSpec, copied
 
 
 class ProbeNet(Functional):
@@ -110,7 +109,7 @@ class _Frozen:
     """
 
     def __init__(self, base: nn.Module):
-        self.base = copy.deepcopy(base).eval().requires_grad_(False)
+        self.base = copied(base).eval().requires_grad_(False)
 
     def __call__(self, theta: Params, x: Tensor) -> Tensor:
         return call(self.base.to(x.device, x.dtype), theta, x)

@@ -5,7 +5,7 @@
     theta_i <- step(theta_i, g_i)                   if loss and gradient are finite, else unchanged
 
 The gradient of sum_i loss_i with respect to the stacked weights is every member's own gradient,
-since loss_i reads row i only; so one backward pass of ``vmap(functional_call)`` serves all. Batch
+since loss_i reads row i only; so one backward pass of ``vmap(wsl.params.call)`` serves all. Batch
 norm needs nothing special: with running statistics stacked like the weights, vmap lets the module
 update each member's own. Weights are one matrix (N, P), so that clipping and the optimiser are a
 few operations, whatever the network.
@@ -24,7 +24,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from wsl.params import Params, Shapes, unravel
+from wsl.params import Params, Shapes, call, unravel
 from wsl.populations.architectures import PerMember
 from wsl.populations.stacked.optimizers import Optimizer, State
 
@@ -109,7 +109,7 @@ class StackedUpdate:
         """Of one member: its weights and buffers; step, seed and rate of dropout; its batch."""
         step, seed, rate = draws
         with PerMember(seed, step, rate):
-            outputs = torch.func.functional_call(self.model, state, (batch[0],))
+            outputs = call(self.model, {**state[0], **state[1]}, batch[0])
         return self.loss(outputs, batch[1])
 
     def _moved(

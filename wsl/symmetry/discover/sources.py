@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.export.graph_signature import InputSpec
 from torch.fx import Node
@@ -22,6 +23,9 @@ Constant = Callable[[int], Axis]
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Value]:
     """Unknown axes for every floating-point tensor of a state dict; integers are fixed.
+
+    So are masks of True and False, as masked flows have them: they belong to the architecture, and
+    units with other masks are no match for each other.
 
     Names that share one tensor share its axes. Tensors that overlap in memory in another layout
     cannot move apart, and are fixed.
@@ -103,11 +107,9 @@ def _constant(name: str, content: Any, constant: Constant) -> Any:
 
 
 def _unknown(tensor: Tensor, length: int) -> Axis:
-    return (
-        fresh(length)
-        if tensor.is_floating_point() or tensor.is_complex()
-        else fixed(length, "integers")
-    )
+    if tensor.is_floating_point() or tensor.is_complex():
+        return fresh(length)
+    return fixed(length, "a mask of True and False" if tensor.dtype == torch.bool else "integers")
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsl.symmetry.discover.axes import Value, multiply, pin
+from wsl.symmetry.discover.axes import Value, multiply, pin, size
 from wsl.symmetry.discover.exponents import (
     ABS,
     Constraint,
@@ -133,8 +133,8 @@ def grouped_fallback(at: OpContext, input: Value, weight: Value, offs: Value, **
 
 
 def einsum(equation: str, tensors: list[Value], **_: Any) -> Any:
-    """A letter is an axis. No rule for a letter that is summed in one operand alone, nor for an
-    implicit output.
+    """A letter is an axis. No rule for a letter that is summed in one operand alone, if it is longer
+    than one, nor for an implicit output.
     """
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     terms = [
@@ -142,7 +142,11 @@ def einsum(equation: str, tensors: list[Value], **_: Any) -> Any:
     ]
     dots = {letter for term in terms for letter in term if letter.startswith("...")}
     result = _letters(output, len(output.replace("...", "")) + len(dots))
-    if not arrow or _summed_alone(terms, result):
+    pairs = zip(terms, tensors, strict=True)
+    longer = [
+        [letter for letter, n in zip(t, map(size, v), strict=True) if n > 1] for t, v in pairs
+    ]
+    if not arrow or _summed_alone(longer, result):
         return NotImplemented
     axes: dict[str, Value] = {}
     for term, tensor in zip(terms, tensors, strict=True):
