@@ -15,6 +15,7 @@ from wsl.symmetry.elements.canonical import (
     with_units,
 )
 from wsl.symmetry.elements.element import SymmetryElement
+from wsl.symmetry.elements.moments import permute_optimizer
 from wsl.symmetry.elements.permutation import Permutation
 from wsl.symmetry.elements.rescaling import Rescaling
 from wsl.symmetry.elements.signed import SignedBatch, check_odd, flip_signs
@@ -35,6 +36,7 @@ __all__ = [
     "check_odd",
     "flip_signs",
     "gather_rows",
+    "permute_optimizer",
     "typical_sizes",
     "unit_index",
     "with_units",
