@@ -399,6 +399,7 @@ def operators() -> Iterator[tuple[str, Build]]:
 
 UNO = {
     "uno_out_channels": [12, 12, 12],
+    "channel_mlp_skip": "linear",
     "uno_n_modes": [[4, 4], [4, 4], [4, 4]],
     "uno_scalings": [[1.0, 1.0], [0.5, 0.5], [2.0, 2.0]],
 }

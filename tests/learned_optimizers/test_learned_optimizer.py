@@ -188,6 +188,34 @@ def test_members_that_are_stacked_train_as_if_alone(made):
     assert (losses[0] - losses[1]).abs().max() > 1e-3
 
 
+def test_a_layer_under_two_names_trains_as_one():
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Linear(5, 5)
+            self.again, self.last = self.first, torch.nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.last(self.again(self.first(x).tanh()))
+
+    twice, seeds = dataclasses.replace(problem(), make=Twice), torch.tensor([5])
+    hand = HandWritten(SGD(), lr=0.1)
+    first = start(hand, twice.weights(seeds))
+    ended, _ = unroll(
+        hand, parameters(hand, 1), first, problem=twice, seeds=seeds, steps=range(3)
+    )
+    model = Twice()
+    model.load_state_dict({n: t[0] for n, t in twice.weights(seeds).items()})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        x, y = twice.batches(seeds)(step)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x[0]), y[0]).backward()
+        optimizer.step()
+    for name in ("again.weight", "again.bias", "last.weight"):  # the last name of a layer counts
+        torch.testing.assert_close(ended.weights[name][0], model.state_dict()[name])
+
+
 @pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), AdamW()], ids=["sgd", "adamw"])
 def test_hand_written_rules_are_those_of_torch(optimizer):
     seeds, hand = torch.tensor([5]), HandWritten(optimizer, lr=0.05, weight_decay=0.01)

@@ -4,7 +4,7 @@
 --method 'ties: {density: 0.5}'                     with arguments
 --base BASE                                         what the members were fine-tuned from
 --validation val.npz                                data for methods that look at some
---tune 'scale=0.1,0.3,1' --tune density=0.1,0.5     fields searched on the validation data
+--tune scale=0.1,0.3,1 --tune density=0.1,0.5       fields searched on the validation data
 --statistics a.safetensors b.safetensors            measured by others; else on --validation
 """
 
@@ -16,16 +16,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
-from torch import Tensor
 
 from wsl.cli.checkpoints import Loaded
 from wsl.cli.evaluation import LOSSES, Labelled, evaluator, read_data
 from wsl.cli.targets import ConfigError, choose
-from wsl.merging import METHODS, Measured, MergeMethod, Tuned, tune
-from wsl.merging.statistics import fisher, input_products, load_statistics
+from wsl.merging import (
+    METHODS,
+    STATISTICS,
+    Measured,
+    MergeMethod,
+    Tuned,
+    WithStatistics,
+    load_statistics,
+    tune,
+)
 from wsl.params import Params, call
 
-_MEASURES = {"fisher": fisher, "input_products": input_products}
 _BATCH = 64
 
 
@@ -78,119 +84,74 @@ def check_method_arguments(options: argparse.Namespace) -> None:
             "--statistics are of the members as they are, and alignment moves them: add "
             "--no-match, or give --validation to measure after alignment"
         )
+    for text in options.tune:
+        _field(text)
 
 
-class Prepared:
-    """The method of the flags, with the base, and what a search found."""
+def chosen_method(options: argparse.Namespace, loaded: Loaded) -> MergeMethod:
+    """The method of ``--method`` with what it needs, or raise `ConfigError` naming the flag."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.tuned = options, None
-        self.grid = dict(_field(text) for text in options.tune)
+    def more(kind: Any) -> Mapping[str, Any]:
+        fields = [field.name for field in dataclasses.fields(kind)]
+        if "evaluate" in fields:
+            return {"evaluate": validation_score(options, loaded, kind.__name__)}
+        if {"loss", "batches"} <= set(fields):
+            return _training(options, loaded, kind.__name__)
+        return {}
 
-    def method(self, loaded: Loaded) -> MergeMethod:
-        """Built with what it needs; raises `ConfigError` naming the flag that is missing."""
-
-        def more(kind: Any) -> Mapping[str, Any]:
-            fields = [f.name for f in dataclasses.fields(kind)] if isinstance(kind, type) else []
-            if "evaluate" in fields:
-                return {"evaluate": self.score(loaded, kind.__name__)}
-            if {"loss", "batches"} <= set(fields):
-                return self._training(loaded, kind.__name__)
-            return {}
-
-        options = self.options
-        method = choose(
-            options.method, METHODS, what="method", trusted=options.trust_config, more=more
+    trusted = options.trust_config
+    method = choose(options.method, METHODS, what="method", trusted=trusted, more=more)
+    name = type(method).__name__
+    if "base" in method.needs and options.base is None:
+        raise ConfigError(
+            f"{name} needs the weights that all members were fine-tuned from; give --base FILE"
         )
-        self._check_base(method)
-        if "statistics" not in method.needs:
-            return method
-        if options.statistics:
-            return _Given(method, [_read(path) for path in options.statistics])
-        return self._on(loaded, method)
-
-    def search(
-        self, method: MergeMethod, members: Sequence[Params], base: Params | None, loaded: Loaded
-    ) -> Params:
-        """The network of the best values of ``--tune``, on members that are aligned."""
-        found = tune(method, members, self.score(loaded, "--tune"), grid=self.grid, base=base)
-        self.tuned = found
-        return found.params
-
-    def score(self, loaded: Loaded, who: str) -> Callable[[Params], float]:
-        """Accuracy on the validation data, or the loss with its sign turned."""
-        evaluate = evaluator(loaded.network(), self._data(who), self.options.loss)
-
-        def score(theta: Params) -> float:
-            told = evaluate(theta)
-            return told.get("accuracy", -told["loss"])
-
-        return score
-
-    def told(self) -> dict[str, Any]:
-        """For the result file: what was searched and found."""
-        if not isinstance(self.tuned, Tuned):
-            return {}
-        chosen = {name: getattr(self.tuned.method, name) for name in self.grid}
-        return {"tuned": chosen, "validation_score": self.tuned.score}
-
-    def _data(self, who: str) -> Labelled:
-        if self.options.validation is None:
-            raise ConfigError(f"{who} looks at labelled data; give --validation PATH")
-        data = read_data(self.options.validation, self.options.normalize, split="train")
-        if data.labels is None:
-            raise ConfigError("--validation has no labels; name them labels or targets")
-        return data
-
-    def _training(self, loaded: Loaded, who: str) -> Mapping[str, Any]:
-        data, model = self._data(who), loaded.network()
-        labels = data.labels if data.labels is not None else data.inputs
-        pairs = list(zip(data.inputs.split(_BATCH), labels.split(_BATCH), strict=True))
-        kind = LOSSES[self.options.loss]
-        return {"loss": lambda theta, b: kind(call(model, theta, b[0]), b[1]), "batches": pairs}
-
-    def _on(self, loaded: Loaded, method: Any) -> MergeMethod:
-        """With statistics of the inputs of the validation data."""
-        if self.options.validation is None:
-            raise ConfigError(
-                f"{type(method).__name__} needs statistics: give --validation PATH to measure "
-                "them, or --statistics FILE for each member"
-            )
-        inputs = read_data(self.options.validation, self.options.normalize, split="train").inputs
-        measure, model = _MEASURES[method.measures], loaded.network()
-        return Measured(method, lambda theta: measure(model, theta, inputs.split(_BATCH)))
-
-    def _check_base(self, method: MergeMethod) -> None:
-        if "base" in method.needs and self.options.base is None:
-            raise ConfigError(
-                f"{type(method).__name__} needs the weights that all members were fine-tuned "
-                "from; give --base FILE"
-            )
+    if "statistics" not in method.needs:
+        return method
+    if options.statistics:
+        return WithStatistics(method, [_read(path) for path in options.statistics])
+    if options.validation is None:
+        raise ConfigError(
+            f"{name} needs statistics: give --validation PATH to measure them, or --statistics "
+            "with a file for each member"
+        )
+    inputs = _data(options, name).inputs.split(_BATCH)
+    measure, model = STATISTICS[method.measures], loaded.network()
+    return Measured(method, lambda theta: measure(model, theta, inputs))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Given:
-    """A method with the statistics that files gave."""
-
-    method: MergeMethod
-    statistics: Sequence[Params]
-
-    @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        return self.method.needs - {"statistics", "base statistics"}
-
-    def solve(
-        self,
-        members: Sequence[Mapping[str, Tensor]],
-        *,
-        base: Mapping[str, Tensor] | None = None,
-        statistics: Any = None,  # noqa: ARG002 - one signature for all methods
-    ) -> Params:
-        return self.method.solve(members, base=base, statistics=self.statistics)
+def tuned(
+    options: argparse.Namespace,
+    method: MergeMethod,
+    members: Sequence[Mapping[str, Any]],
+    *,
+    base: Params | None,
+    loaded: Loaded,
+) -> Tuned:
+    """The method with the best values of ``--tune``, for members that are aligned."""
+    grid = dict(map(_field, options.tune))
+    score = validation_score(options, loaded, "--tune")
+    try:
+        return tune(method, members, score, grid=grid, base=base)
+    except ValueError as error:
+        raise ConfigError(f"--tune: {error}") from None
 
 
-def split_base(loaded: Loaded) -> tuple[Loaded, Params]:
-    """The members without the base, which was read as the last of them."""
+def validation_score(
+    options: argparse.Namespace, loaded: Loaded, who: str
+) -> Callable[[Params], float]:
+    """Accuracy on the validation data, or the loss with its sign turned; more is better."""
+    evaluate = evaluator(loaded.network(), _data(options, who), options.loss)
+
+    def score(theta: Params) -> float:
+        told = evaluate(theta)
+        return told.get("accuracy", -told["loss"])
+
+    return score
+
+
+def without_base(loaded: Loaded) -> tuple[Loaded, Params]:
+    """The members, and the base, which was read as the last of them."""
     members = dataclasses.replace(
         loaded,
         paths=loaded.paths[:-1],
@@ -198,6 +159,22 @@ def split_base(loaded: Loaded) -> tuple[Loaded, Params]:
         abouts=loaded.abouts[:-1],
     )
     return members, loaded.members[-1]
+
+
+def _data(options: argparse.Namespace, who: str) -> Labelled:
+    if options.validation is None:
+        raise ConfigError(f"{who} looks at labelled data; give --validation PATH")
+    return read_data(options.validation, options.normalize, split="train")
+
+
+def _training(options: argparse.Namespace, loaded: Loaded, who: str) -> Mapping[str, Any]:
+    """The loss of a batch, and batches, of the validation data."""
+    data, model = _data(options, who), loaded.network()
+    if data.labels is None:
+        raise ConfigError("--validation has no labels; name them labels or targets")
+    pairs = list(zip(data.inputs.split(_BATCH), data.labels.split(_BATCH), strict=True))
+    kind = LOSSES[options.loss]
+    return {"loss": lambda theta, b: kind(call(model, theta, b[0]), b[1]), "batches": pairs}
 
 
 def _read(path: str) -> Params:

@@ -20,7 +20,7 @@ from wsl.connectivity import (
     reset_batch_norm,
 )
 from wsl.merging.computed import masked, renewed, spectral_norms
-from wsl.merging.measured import Measured
+from wsl.merging.measured import Measured, WithStatistics
 from wsl.merging.merge import Merged, align, merge
 from wsl.merging.methods import (
     ATLAS,
@@ -50,6 +50,13 @@ from wsl.merging.methods import (
     TaskArithmetic,
     average,
 )
+from wsl.merging.statistics import (
+    STATISTICS,
+    fisher,
+    input_products,
+    load_statistics,
+    save_statistics,
+)
 from wsl.merging.tune import Tuned, tune
 
 __all__ = [
@@ -60,6 +67,7 @@ __all__ = [
     "METHODS",
     "PCB",
     "SCE",
+    "STATISTICS",
     "TIES",
     "TSVM",
     "Average",
@@ -83,10 +91,14 @@ __all__ = [
     "Slerp",
     "TaskArithmetic",
     "Tuned",
+    "WithStatistics",
     "accuracy_barrier",
     "align",
     "average",
+    "fisher",
+    "input_products",
     "lerp",
+    "load_statistics",
     "loss_barrier",
     "masked",
     "mean_barrier",
@@ -94,6 +106,7 @@ __all__ = [
     "path_losses",
     "renewed",
     "reset_batch_norm",
+    "save_statistics",
     "spectral_norms",
     "tune",
 ]

@@ -1,4 +1,4 @@
-"""`Measured`: a method that measures the statistics it needs of the members that it is given.
+"""Methods that bring the statistics they need: measured of the members, or known.
 
     Measured(Fisher(), lambda theta: fisher(model, theta, batches)).solve(members)
 
@@ -19,6 +19,31 @@ from wsl.params import Params
 
 
 @dataclasses.dataclass(frozen=True)
+class WithStatistics:
+    """``method`` with statistics that are known: one of each member, then of the base if needed."""
+
+    method: MergeMethod
+    statistics: Statistics
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the method needs besides the statistics."""
+        return self.method.needs - {"statistics", "base statistics"}
+
+    def solve(
+        self,
+        members: Members,
+        *,
+        base: Mapping[str, Tensor] | None = None,
+        statistics: Statistics | None = None,
+    ) -> Params:
+        """The method's answer; raises ValueError for statistics that are given as well."""
+        if statistics is not None:
+            raise ValueError("WithStatistics has its statistics; give none, or the method itself")
+        return self.method.solve(members, base=base, statistics=self.statistics)
+
+
+@dataclasses.dataclass(frozen=True)
 class Measured:
     """``method`` with the statistics that ``measure`` takes of each member, and of a base."""
 
@@ -26,7 +51,7 @@ class Measured:
     measure: Callable[[Params], Mapping[str, Any]]
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override] - of the instance, as told below
+    def needs(self) -> frozenset[str]:
         """What the method needs besides the statistics."""
         return self.method.needs - {"statistics", "base statistics"}
 

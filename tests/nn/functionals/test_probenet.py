@@ -2,6 +2,8 @@
 answers.
 """
 
+import threading
+
 import pytest
 import torch
 from functionals import (
@@ -19,6 +21,25 @@ from wsl.params import call
 from wsl.symmetry import SpecError, permutation_spec
 
 SERIAL = {"attention", "gru"}  # vmap has no rule for the fused kernels of these two
+
+
+class Locked(torch.nn.Sequential):
+    """A network that `copy.deepcopy` cannot copy."""
+
+    def __init__(self):
+        super().__init__(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+        self.lock = threading.Lock()
+
+
+def test_a_network_that_cannot_be_copied_whole_is_probed():
+    base = Locked()
+    spec = permutation_spec(base, torch.zeros(2, 3))
+    probe = ProbeNet(spec, base, (3,), probes=4, out_features=2)
+    theta = {name: t.detach()[None] for name, t in base.named_parameters()}
+    before = probe(theta)
+    base[0].weight.data += 1  # the copy is another network
+    torch.testing.assert_close(probe({**theta}), before)
+    assert base[0].weight.requires_grad
 
 
 def maker(**kwargs):

@@ -744,6 +744,24 @@ def test_einsum_is_read_by_its_letters():
     assert str(found(model, torch.randn(2, 4, 5))) == "h1 = 7\nw: 5 h1\nv: h1 3"
 
 
+def test_a_letter_of_length_one_may_be_summed_alone():
+    """As tensor trains have them at their ends."""
+    model = Net(
+        lambda m, x: torch.einsum("eho,bhf->bo", m.v, torch.einsum("bi,fih->bhf", x, m.w).relu()),
+        w=weight(1, 5, 7),
+        v=weight(1, 7, 3),
+    )
+    assert str(found(model, torch.randn(2, 5))) == "h1 = 7\nw: 1 5 h1\nv: 1 h1 3".replace("h1", "c1")
+
+
+def test_a_mask_of_true_and_false_is_the_architecture_and_named():
+    model = Net(lambda m, x: m.b((m.a(x) * m.mask).relu()), a=nn.Linear(5, 7), b=nn.Linear(7, 3))
+    model.register_buffer("mask", torch.arange(7) % 2 > 0)
+    spec = found(model, torch.randn(2, 5))
+    assert not spec.groups
+    assert spec.pinned["a.weight axis 0"] == "a mask of True and False"
+
+
 @pytest.mark.parametrize(
     ("stacked", "axis"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -30,7 +30,10 @@ class MergeMethod(Protocol):
     whole: it looks at all tensors at once, so that they cannot be merged one by one (False).
     """
 
-    needs: ClassVar[frozenset[str]]
+    @property
+    def needs(self) -> frozenset[str]:
+        """A class attribute of most methods; see above."""
+        ...
 
     def solve(
         self,

@@ -3,8 +3,16 @@
 Whoever has the data measures and publishes; whoever merges needs no data.
 """
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 from wsl.merging.statistics.files import load_statistics, save_statistics
 from wsl.merging.statistics.fisher import fisher
 from wsl.merging.statistics.products import input_products
 
-__all__ = ["fisher", "input_products", "load_statistics", "save_statistics"]
+STATISTICS: Mapping[str, Callable] = MappingProxyType(
+    {"fisher": fisher, "input_products": input_products}
+)
+"""What a method's ``measures`` names."""
+
+__all__ = ["STATISTICS", "fisher", "input_products", "load_statistics", "save_statistics"]

@@ -17,6 +17,7 @@ from wsl.symmetry.elements.canonical import (
 from wsl.symmetry.elements.element import SymmetryElement
 from wsl.symmetry.elements.linear import LinearMaps, check_normal, mixing
 from wsl.symmetry.elements.matrices import act_at, at_place, centred_basis, heads_of, rotary_pairs
+from wsl.symmetry.elements.moments import permute_optimizer
 from wsl.symmetry.elements.permutation import Permutation
 from wsl.symmetry.elements.rescaling import Rescaling
 from wsl.symmetry.elements.signed import SignedBatch, check_odd, flip_signs
@@ -44,6 +45,7 @@ __all__ = [
     "gather_rows",
     "heads_of",
     "mixing",
+    "permute_optimizer",
     "rotary_pairs",
     "typical_sizes",
     "unit_index",

@@ -76,8 +76,10 @@ def slice_(
     """A range of positions; with a step, one position of every block of ``step``."""
     first, last = slice(start, end).indices(size(self[dim]))[:2]
     length, count = last - first, at.shape[dim]
-    if step == 1:
-        part = narrow(self[dim], first, length) if length > 0 else fixed(0, "empty")
+    if not count:
+        part = fixed(0, "empty")
+    elif step == 1:
+        part = narrow(self[dim], first, length)
     elif first < step and size(self[dim]) == count * step:
         part = fresh(count)
         unite(self[dim], multiply(part, *at.fixed("step", [step])))
