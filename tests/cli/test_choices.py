@@ -4,11 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from wsl.cli import main
-from wsl.matching import MANY, MATCHERS, WeightMatching, match
+from wsl.matching import MANY, MATCHERS, ActivationMatching, WeightMatching, match
 from wsl.merging import METHODS
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import read_checkpoint, write_checkpoint
@@ -46,6 +47,40 @@ def test_the_chosen_matcher_aligns_and_is_recorded(pair):
     found = match(SPEC, *pair, WeightMatching(max_sweeps=1, seed=3))
     aligned, _ = read_checkpoint("chosen.safetensors")
     assert all(torch.equal(aligned[name], t) for name, t in found(pair[1]).items())
+
+
+NETS = """
+from torch import nn
+def mlp():
+    return nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))
+"""
+
+
+def test_activation_matching_takes_the_network_and_unlabelled_inputs(pair, capsys):
+    Path("activation_nets.py").write_text(NETS)
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+    np.savez("inputs.npz", inputs=x.numpy())
+    files = ["a.safetensors", "b.safetensors"]
+    network = ["--model", "activation_nets:mlp", "--input-shape", "2,3"]
+    words = ["--matcher", "activation: {samples: 40}"]
+    given = ["--inputs-data", "inputs.npz"]
+    assert main(["match", *files, *words, *network, *given, "-o", "out.safetensors"]) == 0
+    model = torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    found = match(SPEC, *pair, ActivationMatching(x, model, samples=40))
+    aligned, _ = read_checkpoint("out.safetensors")
+    assert all(torch.equal(aligned[name], t) for name, t in found(pair[1]).items())
+    config = written("out")["config"]
+    assert config["matcher"] == {"activation": {"samples": 40}}
+    assert config["matcher_inputs"] == "inputs.npz"
+    assert main(["merge", *files, *words, *network, *given, "-o", "merged.safetensors"]) == 0
+    merged, _ = read_checkpoint("merged.safetensors")
+    torch.testing.assert_close(merged["0.bias"], (pair[0]["0.bias"] + aligned["0.bias"]) / 2)
+    capsys.readouterr()
+    assert main(["match", *files, *words, *network, "-o", "none.safetensors"]) == 2
+    assert "--inputs-data" in capsys.readouterr().err
+    assert main(["match", *files, *words, *given, "-o", "none.safetensors"]) == 2
+    assert "add --model module:callable" in capsys.readouterr().err
+    assert not Path("none.safetensors").exists()
 
 
 def test_the_chosen_method_merges_and_is_recorded(pair):

@@ -60,7 +60,8 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inputs-data",
         metavar="PATH",
-        help="unlabelled inputs for batch-norm statistics, in one of the forms of --data",
+        help="unlabelled inputs for batch-norm statistics and activation matching, in one of the "
+        "forms of --data",
     )
 
 
