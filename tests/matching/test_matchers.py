@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from laws.matchers import MATCHER_LAWS, SPEC, weights
+from laws.matchers import MATCHER_LAWS, SPEC, network, weights
 from networks import BY_NAME, NETWORKS
 
 from wsl import params
@@ -15,6 +15,7 @@ from wsl.generative import Canonicalizer
 from wsl.matching import (
     MATCHERS,
     ElementRows,
+    LearnedMatching,
     Match,
     WeightMatching,
     align,
@@ -50,6 +51,9 @@ class Exhaustive:
 
 ROWS = {
     **{name: kind() for name, kind in MATCHERS.items()},
+    "learned": LearnedMatching(
+        lambda theta, x: network(theta, x).square().mean(), [torch.ones(2, 3)]
+    ),
     "weight, fixed order": WeightMatching(seed=None),
     "weight, from the identity": WeightMatching(anchored=False),
     "exhaustive": Exhaustive(),
