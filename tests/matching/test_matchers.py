@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from laws.matchers import MATCHER_LAWS, SPEC, instances, weights
+from laws.matchers import MATCHER_LAWS, SPEC, instances, network, weights
 from networks import BY_NAME, NETWORKS
 
 from wsl import params
@@ -14,6 +14,7 @@ from wsl.augment import Alignment, MixUp
 from wsl.generative import Canonicalizer
 from wsl.matching import (
     ElementRows,
+    LearnedMatching,
     Match,
     WeightMatching,
     align,
@@ -49,6 +50,9 @@ class Exhaustive:
 
 ROWS = {
     **instances(),
+    "learned": LearnedMatching(
+        lambda theta, x: network(theta, x).square().mean(), [torch.ones(2, 3)]
+    ),
     "weight, fixed order": WeightMatching(seed=None),
     "weight, from the identity": WeightMatching(anchored=False),
     "exhaustive, one by one": Exhaustive(),

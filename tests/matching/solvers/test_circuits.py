@@ -21,7 +21,7 @@ from wsl.symmetry import (
 )
 
 SHAPES = {
-    "gpt2": GPT2,
+    "gpt2": dataclasses.replace(GPT2, depth=1),
     "bert": dataclasses.replace(BERT, depth=1),
     "vit": dataclasses.replace(VIT, depth=1),
     "grouped queries and rotary positions": LLAMA,

@@ -20,7 +20,7 @@ from wsl.symmetry import (
 )
 
 SHAPES = {
-    "gpt2": GPT2,
+    "gpt2": dataclasses.replace(GPT2, depth=1),
     "vit": dataclasses.replace(VIT, depth=1),
     "llama": LLAMA,
     "gpt-j": dataclasses.replace(GPTJ, depth=1),
