@@ -39,6 +39,8 @@ from wsl.populations.tasks import mnist_images
 from wsl.symmetry import Permutation, PermutationSpec
 
 MEMBERS = 5
+STEPS = 5
+"""Of Frank-Wolfe, where its time is compared."""
 
 
 class Thin(nn.Module):
@@ -141,8 +143,8 @@ def methods(options: argparse.Namespace, first: int) -> None:
         "MergeMany, as published": MergeMany(start=None),
         "MergeMany": MergeMany(),
         "CycleConsistent": CycleConsistent(),
-        "CycleConsistent, 20 steps": CycleConsistent(max_iterations=20),
-        "C2M3 over all pairs, 20 steps": AllPairs(20),
+        f"CycleConsistent, {STEPS} steps": CycleConsistent(max_iterations=STEPS, polish=False),
+        f"C2M3 over all pairs, {STEPS} steps": AllPairs(STEPS),
     }
     for name, method in rows.items():
         found = match_all(spec, thetas, method)
@@ -175,6 +177,7 @@ class AllPairs:
                 0,
                 1,
                 maxfun=20,
+                disp=0,
             )
             soft = _mixed(soft, towards, float(share))
         hard = [{g: assign(p) for g, p in zip(spec.groups, ps, strict=True)} for ps in soft]
