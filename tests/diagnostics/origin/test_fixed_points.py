@@ -101,6 +101,20 @@ def test_groups_that_share_a_tensor_are_in_different_classes():
     assert found.log_p == min(0.0, min(g.log_p for g in found.groups.values()) + math.log(2))
 
 
+@pytest.mark.parametrize("size", [4, 30])
+def test_layers_that_began_as_copies_are_not_taken_for_independent(size):
+    spec = PermutationSpec.parse(
+        f"f1 = {size}, f2 = {size}, f3 = {size}\n"
+        "u1: f1 9\nd1: 9 f1\nu2: f2 9\nd2: 9 f2\nu3: f3 9\nd3: 9 f3"
+    )
+    apart = drawn(spec, 0)
+    assert common_origin(spec, apart, drawn(spec, 1)).classes == (("f1", "f2", "f3"),)
+    cloned = {**apart, "u3": apart["u1"], "d3": apart["d1"], "u2": apart["u1"], "d2": apart["d1"]}
+    found = common_origin(spec, cloned, drawn(spec, 1))
+    assert found.classes == (("f1",), ("f2",), ("f3",))
+    assert [group.twin for group in found.groups.values()] == ["", "f1", "f1"]
+
+
 def test_ties_are_broken_at_random_and_not_in_favour_of_the_identity():
     spec = PermutationSpec.parse("h = 6\nw: h 4")
     same = {"w": torch.ones(6, 4)}

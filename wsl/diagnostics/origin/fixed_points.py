@@ -7,7 +7,9 @@ from a, its units were exchangeable when it was initialised, and training is equ
 law of b's weights is that of g.b for every g of the group, pi(a, g.b) = g^-1 pi(a, b), so pi is
 uniform whatever a is: the test is exact. Groups that share no tensor are moved by independent
 elements that do not see each other's S, hence their F are independent; others are combined by
-Bonferroni (`combine`). Ties are broken at random: b's units are shuffled first.
+Bonferroni (`combine`). So are groups that began as copies of each other, as the layers of torch's
+own encoder do: their units stand in the same places within a. Ties are broken at random: b's units
+are shuffled first.
 
 After the constrained test of Zhu et al. (2025), arXiv 2502.12292, with fixed points in the place of
 rank correlation, to which a copy of 2 % of the units is invisible.
@@ -34,13 +36,16 @@ from wsl.diagnostics.origin.sites import UnitSite, unit_scores, unit_sites, weig
 from wsl.matching import assign
 from wsl.symmetry import PermutationSpec, check_one
 
+_TWINS = 1e-3
+"""Fixed points between two groups of one network, from which they are taken for copies."""
+
 
 @dataclasses.dataclass(frozen=True)
 class GroupOrigin:
     """The test of one group: ``fixed`` of ``size * copies`` units are assigned to themselves.
 
     log_p: natural logarithm of P(F >= fixed). cosine: mean over all units of a with the same unit
-    of b. tensors: those that took part.
+    of b. tensors: those that took part. twin: the first group that this one began as a copy of.
     """
 
     group: str
@@ -49,6 +54,7 @@ class GroupOrigin:
     fixed: int
     cosine: float
     tensors: tuple[str, ...] = dataclasses.field(repr=False)
+    twin: str = ""
 
     @property
     def log_p(self) -> float:
@@ -68,8 +74,8 @@ class GroupOrigin:
 class CommonOrigin:
     """The tests of all groups, and of all of them together.
 
-    classes: groups that share no tensor within a class, combined by Fisher; over classes by
-    Bonferroni. left_out: groups that cannot be tested, with the reason.
+    classes: groups that share no tensor and are no twins within a class, combined by Fisher; over
+    classes by Bonferroni. left_out: groups that cannot be tested, with the reason.
     """
 
     groups: Mapping[str, GroupOrigin]
@@ -77,8 +83,11 @@ class CommonOrigin:
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:
-        """Names of groups in classes that share no tensor."""
-        return colours({name: found.tensors for name, found in self.groups.items()})
+        """Names of groups in classes that share no tensor, and of which no two are twins."""
+        apart = {
+            name: (*g.tensors, f"twins of {g.twin or name}") for name, g in self.groups.items()
+        }
+        return colours(apart)
 
     @property
     def log_p(self) -> float:
@@ -118,13 +127,16 @@ def common_origin(
     found: dict[str, GroupOrigin] = {}
     left_out: dict[str, str] = {}
     names = [name for name in weights_of(a) if name not in leave_out]
-    for group, sites in unit_sites(spec, names).items():
+    every = unit_sites(spec, names)
+    for group, sites in every.items():
         if spec.groups[group] < 2:
             left_out[group] = "has a single unit"
         elif not sites:
             left_out[group] = "no tensor that takes part has it once"
         else:
             found[group] = _tested(group, sites, a=a, b=b, seed=seed)
+    twin = _twins({group: every[group] for group in found}, a, seed)
+    found = {name: dataclasses.replace(g, twin=twin.get(name, "")) for name, g in found.items()}
     return CommonOrigin(found, left_out)
 
 
@@ -143,6 +155,34 @@ def shuffled(group: str, shape: Sequence[int], seed: int) -> Tensor:
     rng = np.random.default_rng((seed, zlib.crc32(group.encode())))
     copies, size = shape
     return torch.from_numpy(np.stack([rng.permutation(size) for _ in range(copies)]))
+
+
+def _twins(
+    sites: Mapping[str, Sequence[UnitSite]], a: Mapping[str, Tensor], seed: int
+) -> dict[str, str]:
+    """For each group whose units stand where those of the last group like it stand, the first."""
+    last: dict[object, str] = {}
+    twin: dict[str, str] = {}
+    for group, own in sites.items():
+        kind = tuple((site.piece.shape, site.axis, site.parent) for site in own)
+        before = last.get(kind)
+        last[kind] = group
+        if before is not None and _in_place(sites[before], own, a, seed=seed):
+            twin[group] = twin.get(before, before)
+    return twin
+
+
+def _in_place(
+    ours: Sequence[UnitSite], theirs: Sequence[UnitSite], a: Mapping[str, Tensor], *, seed: int
+) -> bool:
+    """Whether the units of two groups of one network stand in the same places: all, or by far more
+    than chance.
+    """
+    copies, size, _ = ours[0].rows(a).shape
+    order = shuffled(theirs[0].piece.tensor, (copies, size), seed)
+    scores = unit_scores(ours, a, a, order=order, theirs=theirs)
+    fixed = int((assigned(scores, order) == torch.arange(size)).sum())
+    return fixed == size * copies or log_tail(size, fixed, copies) <= math.log(_TWINS)
 
 
 def _tested(

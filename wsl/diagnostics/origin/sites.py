@@ -67,15 +67,16 @@ def unit_scores(
     b: Mapping[str, Tensor],
     *,
     order: Tensor | None = None,
+    theirs: Sequence[UnitSite] | None = None,
 ) -> Tensor:
     """Cosines of a's units with b's over all ``sites``, (copies, units, units).
 
-    ``order`` (copies, units) takes b's units in another order first. A unit without weights has
-    cosine 0 with all.
+    ``order`` (copies, units) takes b's units in another order first; ``theirs`` are the sites of
+    b's units, where they are those of another group. A unit without weights has cosine 0 with all.
     """
     total, norms = None, [torch.zeros(1), torch.zeros(1)]
-    for site in sites:
-        x, y = _centred(site.rows(a)), _centred(site.rows(b).to(a[site.piece.tensor].device))
+    for site, their in zip(sites, theirs or sites, strict=True):
+        x, y = _centred(site.rows(a)), _centred(their.rows(b).to(a[site.piece.tensor].device))
         if order is not None:
             y = y.take_along_dim(order[..., None].to(y.device), 1)
         part = (x @ y.to(x).mT).cpu()
