@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -22,13 +22,13 @@ from wsl.params import Params
 class WithStatistics:
     """``method`` with statistics that are known: one of each member, then of the base if needed."""
 
+    needs: ClassVar[frozenset[str]] = frozenset()
+
     method: MergeMethod
     statistics: Statistics
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the method needs besides the statistics."""
-        return self.method.needs - {"statistics", "base statistics"}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "needs", _besides(self.method))
 
     def solve(
         self,
@@ -47,13 +47,13 @@ class WithStatistics:
 class Measured:
     """``method`` with the statistics that ``measure`` takes of each member, and of a base."""
 
+    needs: ClassVar[frozenset[str]] = frozenset()
+
     method: MergeMethod
     measure: Callable[[Params], Mapping[str, Any]]
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the method needs besides the statistics."""
-        return self.method.needs - {"statistics", "base statistics"}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "needs", _besides(self.method))
 
     def solve(
         self,
@@ -70,3 +70,8 @@ class Measured:
             told.append(base)
         found = [self.measure(dict(theta)) for theta in told]
         return self.method.solve(members, base=base, statistics=found)
+
+
+def _besides(method: MergeMethod) -> frozenset[str]:
+    """What a method needs besides statistics: the class says none, an instance what is its own."""
+    return method.needs - {"statistics", "base statistics"}

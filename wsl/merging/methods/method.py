@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -30,10 +30,7 @@ class MergeMethod(Protocol):
     whole: it looks at all tensors at once, so that they cannot be merged one by one (False).
     """
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """A class attribute of most methods; see above."""
-        ...
+    needs: ClassVar[frozenset[str]]
 
     def solve(
         self,
