@@ -190,6 +190,12 @@ def test_epochs_that_names_and_files_say_alike_are_one_member(tmp_path):
     assert len(set(result.zoo.table["split"].tolist())) == 1
 
 
+def test_an_epoch_may_end_the_name(tmp_path):
+    for epoch in range(3):
+        lightning(tmp_path, epoch, f"epoch={epoch}.ckpt", epoch=epoch)
+    assert places(imported(tmp_path, tmp_path)) == [(0, 0), (0, 1), (0, 2)]
+
+
 @pytest.mark.parametrize(
     "names",
     [

@@ -46,7 +46,7 @@ _NOTES = (
     "row",
 )
 """What `wsl.zoo.export` notes besides the columns."""
-_EPOCH = re.compile(r"(?i)(?<![a-z])ep(?:och)?[=_-]?(\d{1,9})(?![\d.])")
+_EPOCH = re.compile(r"(?i)(?<![a-z])ep(?:och)?[=_-]?(\d{1,9})(?!\d|\.\d)")
 _SCORES = re.compile(
     r"(?i)((?:^|[^a-z])(?:step|iter|\w*(?:loss|acc|accuracy|auc|f1|iou|mae|mse|psnr|score|error))"
     r"[=_-]?)\d+(?:\.\d+)?"
