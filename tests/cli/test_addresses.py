@@ -16,7 +16,6 @@ from wsl.cli.addresses import address_of, is_address, resolve
 from wsl.cli.targets import ConfigError
 
 
-
 @pytest.fixture
 def transformers(monkeypatch):
     if importlib.util.find_spec("transformers") is None:

@@ -138,5 +138,3 @@ def test_files_of_vision_packages_need_one_word(packages, tmp_path, address):
     b.load_state_dict(theta)
     assert relative(aligned, b, found.inputs) < EXACT
     assert relative(merged, found.model, found.inputs) < 0.1
-
-

@@ -99,7 +99,10 @@ def test_the_side_of_the_matrix_is_found_where_both_fit(layer):
     for _ in range(50):
         model(x)
     theta = from_module(model)
-    other = {**theta, "parametrizations.weight.original": 2 * model.parametrizations.weight.original}
+    other = {
+        **theta,
+        "parametrizations.weight.original": 2 * model.parametrizations.weight.original,
+    }
     for name in ("parametrizations.weight.0._u", "parametrizations.weight.0._v"):
         again = renewed(theta, [theta, other])[name]
         torch.testing.assert_close(again, theta[name], rtol=1e-2, atol=1e-2)
