@@ -6,8 +6,8 @@
     operators    neural operators of neuraloperator, and Kolmogorov-Arnold networks
 
 A convolution stands between two linear layers, so that both of its sides are units. What a class
-needs is told by the names of its arguments; one that needs more (a compiled library, a heterogeneous
-graph, neighbours searched on the way) is a row with its error.
+needs is told by the names of its arguments; one that needs a compiled library is a row with its
+error.
 """
 
 from __future__ import annotations
@@ -277,7 +277,6 @@ ADAPTERS: Mapping[str, Mapping[str, Any]] = {
     "BEFT": {},
     "SUPERTUNING": {},
     "ADAMSS": {},
-    "POLY": {"r": 4, "n_skills": 2},
 }
 """Adapters of linear layers by peft's names, and sizes that fit widths of `ADAPTER_WIDTH`."""
 
@@ -349,6 +348,15 @@ class _Density(nn.Module):
         return self.flow(context).log_prob(x)
 
 
+class _Transform(_Density):
+    """Where a flow takes points, and the log determinant of its Jacobian: for flows whose base is
+    bounded, where random weights leave no density.
+    """
+
+    def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        return self.flow(context).transform.call_and_ladj(x)
+
+
 FLOWS: Mapping[str, Mapping[str, Any]] = {
     "MAF": {},
     "NSF": {},
@@ -360,7 +368,7 @@ FLOWS: Mapping[str, Mapping[str, Any]] = {
     "SOSPF": {},
     "BPF": {},
     "GF": {},
-    "GMM": {},
+    "GMM": {"components": 3},
     "CNF": {},
 }
 
@@ -374,11 +382,10 @@ def zuko() -> Iterator[tuple[str, Build]]:
 
 def _flow(name: str, options: Mapping[str, Any]) -> Built:
     kind = getattr(importlib.import_module("zuko.flows"), name)
-    hidden = {} if name in ("NAF", "UNAF", "GMM") else {"hidden_features": (18, 17)}
-    if name == "GMM":
-        hidden = {"hidden_features": (18, 17), "components": 3}
+    hidden = {} if name in ("NAF", "UNAF") else {"hidden_features": (18, 17)}
     flow = kind(features=4, context=3, **hidden, **options)
-    return _Density(flow), (torch.rand(6, 4) - 0.5, torch.randn(6, 3)), {}
+    whole = _Transform(flow) if name == "NCSF" else _Density(flow)
+    return whole, (torch.rand(6, 4) - 0.5, torch.randn(6, 3)), {}
 
 
 def operators() -> Iterator[tuple[str, Build]]:
@@ -391,7 +398,6 @@ def operators() -> Iterator[tuple[str, Build]]:
         options = {**sizes, "n_modes": (4, 4), "factorization": factorization, "rank": 0.5}
         yield f"TFNO {factorization}", partial(_operator, "TFNO", options)
     yield "UNO", partial(_operator, "UNO", {**sizes, "n_layers": 3, **UNO})
-    yield "SFNO", partial(_operator, "SFNO", {**sizes, "n_modes": (4, 4)})
     yield "KAN of pykan", partial(_pykan, symbolic=True)
     yield "KAN of pykan without formulas", partial(_pykan, symbolic=False)
     yield "KAN of splines", _efficient_kan

@@ -23,7 +23,7 @@ Written by `scripts/symmetry_coverage.py`, from its results alone; the script sa
 A random element of the whole group that `wsl.permutation_spec` found acts on random weights and buffers, in float64;
 *difference* is the relative change of the output. *control* is the same with one tensor left behind: it must be large.
 *groups* counts a family once for each of its copies; *movable* is the share of entries with at least one axis that a group
-permutes; *seconds* is processor time of discovery, export included, on one thread. Seed 0.
+permutes, in brackets the share of those parameters that the call uses, where it differs; *seconds* is processor time of discovery, export included, on one thread. Seed 0.
 
 What is found is proved; that nothing else is there is not. Two things are known to be left out: the inside of the blocks of a
 grouped convolution could move in every block on its own, not only in all alike; and a channel shuffle interleaves units, which
@@ -31,10 +31,11 @@ sums of products cannot say once the axis is cut at an odd place.
 """
 
 
-def page(rows: Sequence[Row], *, tolerance: float) -> str:
-    """The whole page."""
+def page(rows: Sequence[Row], *, tolerance: float, before: str = "") -> str:
+    """The whole page; ``before`` is the page so far, of which collections without rows stay."""
     suites = list(dict.fromkeys(row["suite"] for row in rows))
-    parts = [HEAD, _summary(rows, suites, tolerance)]
+    head, kept = _kept(before, suites)
+    parts = [HEAD, _summary(rows, suites, tolerance, head), *kept]
     for suite in suites:
         parts.append(
             _suite(
@@ -46,16 +47,30 @@ def page(rows: Sequence[Row], *, tolerance: float) -> str:
     return "\n".join(parts)
 
 
+def _kept(before: str, suites: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of a page, lines of the summary and sections of collections other than ``suites``."""
+    head, *sections = before.split("\n## ")
+    names = [section.partition("\n")[0] for section in sections]
+    pairs = [(n, f"## {s.rstrip()}\n") for n, s in zip(names, sections, strict=True)]
+    others = [(name, section) for name, section in pairs if name not in suites]
+    starts = tuple(f"| {name} |" for name, _ in others)
+    return [ln for ln in head.splitlines() if ln.startswith(starts or "none")], [
+        section for _, section in others
+    ]
+
+
 def verified(row: Row, tolerance: float) -> bool:
     """Whether the group is proved to preserve the function, as far as a draw can."""
     draws = row.get("differences") or [float("inf")]
     return min(draws) <= tolerance and max(draws) <= ROUNDING
 
 
-def _summary(rows: Sequence[Row], suites: Sequence[str], tolerance: float) -> str:
+def _summary(
+    rows: Sequence[Row], suites: Sequence[str], tolerance: float, kept: Sequence[str]
+) -> str:
     head = "collection, networks, discovered, verified, median movable, least movable, "
     head += "median s, worst difference, least control"
-    lines = [f"| {head.replace(', ', ' | ')} |", "|---" * 9 + "|"]
+    lines = [f"| {head.replace(', ', ' | ')} |", "|---" * 9 + "|", *kept]
     for suite in suites:
         mine = [row for row in rows if row["suite"] == suite]
         found = [row for row in mine if "groups" in row]
@@ -104,7 +119,7 @@ def _row(row: Row) -> str:
         f"{row['parameters'] / 1e6:.1f} M" if "parameters" in row else "",
         str(row.get("groups", "")),
         f"{row['log10_order']:.0f}" if "log10_order" in row else "",
-        f"{row['movable']:.1%}" if "movable" in row else "",
+        _share(row),
         f"{min(draws):.0e}" if draws else "",
         f"{max(row['control'].values()):.0e}" if row.get("control") else "",
         f"{row['seconds']:.1f}" if "seconds" in row else "",
@@ -113,12 +128,20 @@ def _row(row: Row) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def _share(row: Row) -> str:
+    """The movable share, and of what the call uses alone if that is another."""
+    if "movable" not in row:
+        return ""
+    shown = [f"{row[key]:.1%}" for key in ("movable", "used") if key in row]
+    return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]})"
+
+
 def _notes(row: Row) -> Iterator[str]:
     if "error" in row:
         yield row["error"]
     if len(row.get("differences", [])) > 1:
         yield f"draws {', '.join(f'{d:.0e}' for d in row['differences'])}"
-    if row.get("movable", 1) < FEW:
+    if row.get("used", row.get("movable", 1)) < FEW:
         largest = list(row["pinned"].items())[:3]
         yield "fixed: " + ", ".join(
             f"{reason} ({count / row['parameters']:.0%})" for reason, count in largest

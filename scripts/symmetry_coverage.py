@@ -1,5 +1,5 @@
 """How much of today's architectures is discovered, and proved: one row for every network of three
-model collections, and for layers and models of other packages.
+model collections, and for layers and models of other packages (`coverage_foreign.py`).
 
     python scripts/symmetry_coverage.py torchvision timm transformers --results coverage.jsonl
     --table docs/symmetry_coverage.md

@@ -199,14 +199,12 @@ def test_a_layer_under_two_names_trains_as_one():
             return self.last(self.again(self.first(x).tanh()))
 
     twice, seeds = dataclasses.replace(problem(), make=Twice), torch.tensor([5])
-    hand = HandWritten(SGD(), lr=0.1)
+    hand = HandWritten(SGD(momentum=0.9), lr=0.1)
     first = start(hand, twice.weights(seeds))
-    ended, _ = unroll(
-        hand, parameters(hand, 1), first, problem=twice, seeds=seeds, steps=range(3)
-    )
+    ended, _ = unroll(hand, parameters(hand, 1), first, problem=twice, seeds=seeds, steps=range(3))
     model = Twice()
     model.load_state_dict({n: t[0] for n, t in twice.weights(seeds).items()})
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for step in range(3):
         x, y = twice.batches(seeds)(step)
         optimizer.zero_grad()

@@ -172,7 +172,7 @@ def _hf_config(folder: str) -> Any:
         raise ConfigError(f"hf:{folder}: {_first_line(error)}") from None
 
 
-def _answer(_: nn.Module, inputs: Any, output: Any) -> Any:  # noqa: ARG001 - a hook
+def _answer(_model: nn.Module, _inputs: Any, output: Any) -> Any:
     """What a model of transformers returns, without `BYPRODUCTS`."""
     if not isinstance(output, dict) or not {*output} - {*BYPRODUCTS}:
         return output

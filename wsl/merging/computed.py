@@ -1,10 +1,10 @@
-"""Tensors of a checkpoint that say how others are used: masks of pruning, vectors of spectral norms.
+"""Tensors that say how others are used: masks of pruning, vectors of spectral norms.
 
     pruning          W = weight_orig * mask
-    spectral norm    W = weight_orig / (u^T M v),    M the matrix of weight_orig,  |u| = |v| = 1
+    spectral norm    W = weight_orig / (u^T M v),  M its matrix, u and v of length one
 
-No mean of masks is a mask, and no mean of unit vectors has length one. So before the merge masks are
-applied, and afterwards a mask is where any of the networks has weights: the merged network computes
+No mean of masks is a mask, and no mean of unit vectors has length one. So masks are applied before
+the merge, and afterwards a mask is where any of the networks has weights: what is merged computes
 with the mean of what its parents compute with. u and v are the first singular vectors of the merged
 matrix, to which the power iteration of Miyato et al. (2018), section 2.1, arXiv 1802.05957,
 converges, so that the merged matrix has norm one.

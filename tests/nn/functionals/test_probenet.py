@@ -35,7 +35,7 @@ def test_a_network_that_cannot_be_copied_whole_is_probed():
     base = Locked()
     spec = permutation_spec(base, torch.zeros(2, 3))
     probe = ProbeNet(spec, base, (3,), probes=4, out_features=2)
-    theta = {name: t.detach()[None] for name, t in base.named_parameters()}
+    theta = {name: t.detach().clone()[None] for name, t in base.named_parameters()}
     before = probe(theta)
     base[0].weight.data += 1  # the copy is another network
     torch.testing.assert_close(probe({**theta}), before)

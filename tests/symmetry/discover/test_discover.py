@@ -751,7 +751,9 @@ def test_a_letter_of_length_one_may_be_summed_alone():
         w=weight(1, 5, 7),
         v=weight(1, 7, 3),
     )
-    assert str(found(model, torch.randn(2, 5))) == "h1 = 7\nw: 1 5 h1\nv: 1 h1 3".replace("h1", "c1")
+    assert str(found(model, torch.randn(2, 5))) == "h1 = 7\nw: 1 5 h1\nv: 1 h1 3".replace(
+        "h1", "c1"
+    )
 
 
 def test_a_mask_of_true_and_false_is_the_architecture_and_named():

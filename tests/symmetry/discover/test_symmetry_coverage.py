@@ -15,6 +15,7 @@ from paths import SCRIPTS
 def run(tmp_path, suite, *names):
     if importlib.util.find_spec(suite) is None:
         pytest.skip(f"{suite} is not installed")
+    suite = {"torch_geometric": "geometric"}.get(suite, suite)
     results, table = tmp_path / "rows.jsonl", tmp_path / "table.md"
     command = [
         SCRIPTS / "symmetry_coverage.py",
@@ -49,6 +50,7 @@ def run(tmp_path, suite, *names):
         ("transformers", "BertForMaskedLM", 13),
         ("transformers", "LlamaForCausalLM", 13),
         ("transformers", "MixtralForCausalLM", 13),
+        ("torch_geometric", "GATConv", 4),
     ],
 )
 def test_a_network_is_discovered_and_proved_and_the_proof_could_have_failed(
@@ -90,6 +92,17 @@ def test_the_table_lists_misses_with_their_reasons(monkeypatch):
     assert "- `broken`: the function changes" in page
     assert "- `failed`: no result in 3 s" in page
     assert "fixed: input (50%)" in page
+
+
+def test_sections_without_rows_stay_and_others_are_new(monkeypatch):
+    first = table_of([ROW, {**ROW, "suite": "other", "name": "old"}], monkeypatch)
+    table = importlib.import_module("coverage_table")
+    page = table.page([{**ROW, "movable": 0.25, "used": 0.95}], tolerance=1e-9, before=first)
+    assert page.count("## other") == page.count("| other | 1 |") == page.count("`old`") == 1
+    assert page.count("## s\n") == page.count("| s | 1 |") == 1
+    assert "25.0% (95.0%)" in page
+    again = table.page([{**ROW, "movable": 0.25, "used": 0.95}], tolerance=1e-9, before=page)
+    assert again == page
 
 
 def test_rounding_that_one_draw_amplifies_is_told_and_no_miss(monkeypatch):

@@ -3,10 +3,10 @@
     m <- b m + (1 - b) dL,    v <- b v + (1 - b) dL^2
     m(g.theta) = g.m(theta),    v(g.theta) = g.v(theta)
 
-for a permutation g, since the gradient dL is permuted as its weight is. Training that is resumed from a
-permuted checkpoint with the permuted state goes on as it would have without. Not for scales and
-signs, under which squares are another thing than their roots. An average of weights (EMA) has the
-names of the weights, so that ``g(average)`` is all there is to say of it.
+for a permutation g, since the gradient dL is permuted as its weight is. Training that is resumed
+from a permuted checkpoint with the permuted state goes on as it would have without. Not for scales
+and signs, under which squares move otherwise than what they are squares of. An average of weights
+(EMA) has the names of the weights: ``g(average)`` is its counterpart.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def permute_optimizer(
     model.named_parameters()]``; all parameter groups are counted through.
 
     Tensors of the shape of their parameter (``exp_avg``, ``exp_avg_sq``, ``momentum_buffer``) are
-    permuted, numbers stay; no memory is shared. Raises ValueError for another number of names, a name that the
-    specification lacks, and a tensor of another shape, such as a factored moment.
+    permuted, numbers stay; no memory is shared. Raises ValueError for another number of names, a
+    name that the specification lacks, and a tensor of another shape, such as a factored moment.
     """
     numbers = [number for group in state["param_groups"] for number in group["params"]]
     if len(numbers) != len(names):
@@ -57,8 +57,8 @@ def _permuted(g: Permutation, value: Any, *, name: str, slot: str) -> Any:
         return value
     if value.shape != g.spec.shapes[name]:
         raise ValueError(
-            f"permute_optimizer: {slot} of {name} has shape {tuple(value.shape)}, but the weight has "
-            f"{tuple(g.spec.shapes[name])}; only moments entry by entry can be permuted"
+            f"permute_optimizer: {slot} of {name} has shape {tuple(value.shape)}, but the weight "
+            f"has {tuple(g.spec.shapes[name])}; only moments entry by entry can be permuted"
         )
     for i, axis in enumerate(g.spec.axes[name]):
         index = g.axis_index(axis, value.device)

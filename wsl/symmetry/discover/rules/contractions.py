@@ -133,8 +133,8 @@ def grouped_fallback(at: OpContext, input: Value, weight: Value, offs: Value, **
 
 
 def einsum(equation: str, tensors: list[Value], **_: Any) -> Any:
-    """A letter is an axis. No rule for a letter that is summed in one operand alone, if it is longer
-    than one, nor for an implicit output.
+    """A letter is an axis. No rule for a letter longer than one that is summed in one operand
+    alone, nor for an implicit output.
     """
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     terms = [
@@ -142,10 +142,7 @@ def einsum(equation: str, tensors: list[Value], **_: Any) -> Any:
     ]
     dots = {letter for term in terms for letter in term if letter.startswith("...")}
     result = _letters(output, len(output.replace("...", "")) + len(dots))
-    pairs = zip(terms, tensors, strict=True)
-    longer = [
-        [letter for letter, n in zip(t, map(size, v), strict=True) if n > 1] for t, v in pairs
-    ]
+    longer = [_longer(*pair) for pair in zip(terms, tensors, strict=True)]
     if not arrow or _summed_alone(longer, result):
         return NotImplemented
     axes: dict[str, Value] = {}
@@ -153,6 +150,11 @@ def einsum(equation: str, tensors: list[Value], **_: Any) -> Any:
         for letter, axis in zip(term, tensor, strict=True):
             axes[letter] = broadcast(axes.get(letter, ()), (axis,))
     return tuple(axes[letter][0] for letter in result)
+
+
+def _longer(term: list[str], tensor: Value) -> list[str]:
+    """The letters of axes longer than one."""
+    return [letter for letter, axis in zip(term, tensor, strict=True) if size(axis) > 1]
 
 
 def _summed_alone(terms: list[list[str]], result: list[str]) -> bool:
