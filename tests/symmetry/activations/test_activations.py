@@ -229,6 +229,10 @@ def test_groups_that_are_left_out_or_tied_are_written_so():
     [
         ("h = 7\n0.weight: h 5\n2.weight: 4 7", "2.weight: is '4 7' in the given specification"),
         ("h = 7\n0.weight: h 5", "2.weight: is missing in the given specification, but .* '4 h1'"),
+        (
+            "h = 7\n0.weight: h 5\n2.weight: 4 h\n3.weight: h",
+            "3.weight: the given specification has it, but the network does not",
+        ),
         ("h = 8\n0.weight: h 5\n2.weight: 4 h", "0.weight: is 'h 5' in the given specification"),
     ],
 )
