@@ -11,7 +11,7 @@ from test_recipes import classifier, field
 
 from wsl import training
 from wsl.augment import MixUp
-from wsl.matching import match_many
+from wsl.matching import ActivationMatching, match, match_many
 from wsl.nn import (
     NFN,
     NFT,
@@ -106,6 +106,15 @@ def test_probes_and_tokens_run_there():
     ):
         expected = net(theta)
         assert_same(net.to(CUDA)(there(theta)).detach(), expected.detach(), 1e-6)
+
+
+def test_activations_are_matched_as_on_the_processor():
+    network = BY_NAME["residual"]
+    a, b, x = network.weights(seed=1), network.weights(seed=2), network.inputs(60)
+    here = match(network.spec, a, b, ActivationMatching(x, network.make()))
+    found = match(network.spec, there(a), there(b), ActivationMatching(x, network.make()))
+    assert found.permutation == here.permutation
+    assert found.objective == pytest.approx(here.objective, rel=1e-4)
 
 
 def test_signs_and_permutations_and_mixing_are_those_of_the_processor():

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from wsl import params
-from wsl.symmetry import Permutation, PermutationSpec, SpecError, activations, move_axes
+from wsl.symmetry import Permutation, PermutationSpec, SpecError, activations, move_axes, parse_axes
 
 MARKET = [*NETWORKS, *DEEP]
 each_network = pytest.mark.parametrize("network", MARKET, ids=lambda n: n.name)
@@ -229,6 +229,10 @@ def test_groups_that_are_left_out_or_tied_are_written_so():
     [
         ("h = 7\n0.weight: h 5\n2.weight: 4 7", "2.weight: is '4 7' in the given specification"),
         ("h = 7\n0.weight: h 5", "2.weight: is missing in the given specification, but .* '4 h1'"),
+        (
+            "h = 7\n0.weight: h 5\n2.weight: 4 h\n3.weight: h",
+            "3.weight: the given specification has it, but the network does not",
+        ),
         ("h = 8\n0.weight: h 5\n2.weight: 4 h", "0.weight: is 'h 5' in the given specification"),
     ],
 )
@@ -308,6 +312,21 @@ class Reading(nn.Module):
     def forward(self, x):
         y = self.a(x).relu()
         return self.b(y) if float(x.sum()) > 0 else self.b(y) * 2
+
+
+def test_the_members_of_a_family_move_with_their_parent_wherever_it_stands():
+    spec = PermutationSpec.parse("head = 3, dk = 4 per head\nw: (head dk)")
+    g, value = Permutation.random(spec, generator(1)), torch.randn(2, 12)
+    expected = value[:, g({"w": torch.arange(12)})["w"]]
+    assert torch.equal(move_axes(g, parse_axes("2 (head dk)"), value), expected)
+    apart = value.reshape(2, 3, 4)
+    moved = expected.reshape(2, 3, 4)
+    assert torch.equal(move_axes(g, parse_axes("2 head dk"), apart), moved)
+    assert torch.equal(
+        move_axes(g, parse_axes("dk head 2"), apart.permute(2, 1, 0)), moved.permute(2, 1, 0)
+    )
+    both = torch.cat([value, torch.ones(2, 5)], 1)
+    assert torch.equal(move_axes(g, parse_axes("2 (head dk)+5"), both)[:, :12], expected)
 
 
 @pytest.mark.filterwarnings("ignore::wsl.symmetry.SpecWarning")

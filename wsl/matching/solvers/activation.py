@@ -95,15 +95,9 @@ class ActivationMatching:
         """
         start = time.perf_counter()
         blocks = plan(spec, aligned_tensors(a, ())).blocks
-        batches = self._batches(next(iter(a.values())).device)
-        network = self._network(spec, batches[0])
-        like = batches[0][0]
-        pair = (self._weights(a, like, "a"), self._weights(b, like, "b"))
-        compared = Comparison(network, blocks, positions=self.positions, seed=self.seed)
-        for batch in batches:
-            compared.run(*pair, batch)
+        compared = self._compared(spec, blocks, (a, b))
+        scores = compared.scores(self.statistic)
         with compared.clock.timed("assignment"):
-            scores = compared.scores(self.statistic)
             found = {name: _assigned(blocks[name], scores[name]) for name in scores}
             indices = {name: index for each, _ in found.values() for name, index in each.items()}
             element = complete(spec, (a, b), indices)
@@ -111,13 +105,28 @@ class ActivationMatching:
         return Match(
             element,
             objective,
-            1,
-            True,
+            sweeps=1,
+            converged=True,
             trace=torch.tensor([objective], dtype=torch.float64),
             seconds={**compared.clock.seconds, "total": time.perf_counter() - start},
             groups={name: value / compared.units(name) for name, (_, value) in found.items()},
-            notes=dict.fromkeys((name for name in blocks if name not in found), UNSEEN),
+            notes={name: UNSEEN for name in blocks if name not in found},
         )
+
+    def _compared(
+        self,
+        spec: PermutationSpec,
+        blocks: Mapping[str, GroupBlock],
+        pair: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    ) -> Comparison:
+        """Both networks, run on all batches."""
+        batches = self._batches(next(iter(pair[0].values())).device)
+        network = self._network(spec, batches[0])
+        a, b = (self._weights(*each, batches[0][0]) for each in zip(pair, "ab", strict=True))
+        compared = Comparison(network, blocks, positions=self.positions, seed=self.seed)
+        for batch in batches:
+            compared.run(a, b, batch)
+        return compared
 
     def _batches(self, device: torch.device) -> list[tuple[Tensor, ...]]:
         """The inputs that are used, in batches of nearly equal size."""
@@ -149,7 +158,7 @@ class ActivationMatching:
     def _networks(self) -> dict[Any, Activations]:
         return {}
 
-    def _weights(self, params: Mapping[str, Tensor], like: Tensor, which: str) -> dict[str, Tensor]:
+    def _weights(self, params: Mapping[str, Tensor], which: str, like: Tensor) -> dict[str, Tensor]:
         """Weights in the precision in which the network computes."""
         own = self.model.state_dict() if self.model else {}
         for name, tensor in params.items():

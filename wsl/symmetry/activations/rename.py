@@ -24,6 +24,11 @@ def names_in(own: PermutationSpec, given: PermutationSpec) -> dict[str, Atom]:
 
     Raises `SpecError` unless every element of ``given`` is one of ``own``.
     """
+    if unknown := next((name for name in given.axes if name not in own.axes), None):
+        raise SpecError(
+            f"{unknown}: the given specification has it, but the network does not; use "
+            "wsl.permutation_spec of this network, or groups of it"
+        )
     names = _names(own, given)
     for tensor, axes in own.annotations:
         theirs = given.axes.get(tensor)
