@@ -35,9 +35,9 @@ from wsl.symmetry import Permutation, PermutationSpec
 VGG = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)
 
 
-def mlp() -> nn.Module:
-    """Three hidden layers of 2048 on 784 inputs."""
-    sizes = (784, 2048, 2048, 2048, 10)
+def mlp(width: int) -> nn.Module:
+    """Three hidden layers on 784 inputs."""
+    sizes = (784, width, width, width, 10)
     layers = [(nn.Linear(i, o), nn.ReLU()) for i, o in itertools.pairwise(sizes)]
     return nn.Sequential(*itertools.chain(*layers))[:-1]
 
@@ -86,7 +86,10 @@ def resnet20(width: int) -> nn.Module:
 
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "vgg16": (vgg16, (2, 3, 32, 32)),
-    "mlp": (mlp, (2, 784)),
+    "mlp": (lambda: mlp(2048), (2, 784)),
+    "mlp64": (lambda: mlp(64), (2, 784)),
+    "mlp512": (lambda: mlp(512), (2, 784)),
+    "resnet20x1": (lambda: resnet20(1), (2, 3, 32, 32)),
     "resnet20x4": (lambda: resnet20(4), (2, 3, 32, 32)),
     "resnet20x16": (lambda: resnet20(16), (2, 3, 32, 32)),
 }
@@ -121,9 +124,10 @@ def permuted(where: Places, perm: dict[str, Tensor], name: str, w: Tensor, skip:
 def straightforward(where: Places, a: Params, b: Params, sizes: dict[str, int]) -> tuple[Any, int]:
     """Git Re-Basin's loop as its public PyTorch port writes it."""
     perm = {name: torch.arange(n) for name, n in sizes.items()}
-    names, sweeps, rng = list(sizes), 0, torch.Generator().manual_seed(0)
-    for sweeps in range(1, 101):
-        progress = False
+    names, rng = list(sizes), torch.Generator().manual_seed(0)
+    sweeps, progress = 0, True
+    while progress and sweeps < 100:
+        sweeps, progress = sweeps + 1, False
         for i in torch.randperm(len(names), generator=rng).tolist():
             name, n = names[i], sizes[names[i]]
             gram = torch.zeros(n, n)
@@ -136,8 +140,6 @@ def straightforward(where: Places, a: Params, b: Params, sizes: dict[str, int]) 
             new = torch.einsum("ij,ij->i", gram, torch.eye(n)[torch.from_numpy(columns)]).sum()
             progress |= bool(new > old + 1e-12)
             perm[name] = torch.from_numpy(np.asarray(columns))
-        if not progress:
-            break
     return perm, sweeps
 
 
@@ -227,7 +229,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, one thread, load {os.getloadavg()[0]:.1f}", flush=True)
-    for case in arguments.cases or CASES:
+    for case in arguments.cases or ("vgg16", "mlp", "resnet20x4", "resnet20x16"):
         if arguments.many:
             many(case, arguments.repeats)
         else:

@@ -14,7 +14,8 @@ import argparse
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -29,8 +30,24 @@ from wsl.matching import Matcher, WeightMatching, large
 from wsl.symmetry import Permutation
 from wsl.zoo import Expected, ZooError, fit
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 LARGE = 4 << 30
 """Bytes of both checkpoints from which on they are matched where they lie, unless told."""
+
+
+class _Counted:
+    """A tensor in a file that tells a bar how many bytes of it are read."""
+
+    def __init__(self, tensor: large.TensorSlices, bar: tqdm) -> None:
+        self.tensor, self.bar = tensor, bar
+        self.shape, self.dtype = tensor.shape, tensor.dtype
+
+    def __getitem__(self, rows: slice | EllipsisType, /) -> Tensor:
+        part = self.tensor[rows]
+        self.bar.update(part.nbytes)
+        return part
 
 
 class _Opened(NamedTuple):
@@ -142,10 +159,12 @@ def _found(
     journal: large.Journal, out: Path, pair: tuple[_Opened, _Opened, Expected], *, matcher: Matcher
 ) -> Permutation:
     """The element, written beside the result, and its evidence in the journal."""
-    a, b, expected = pair
-    found = large.match_sources(expected.spec, a.source, b.source, matcher=matcher)
-    element = cast("Permutation", found.permutation)
-    before, after = large.distances(a.source, b.source, element)
+    expected = pair[2]
+    with _reading() as bar:
+        a, b = ({n: _Counted(t, bar) for n, t in each.source.items()} for each in pair[:2])
+        found = large.match_sources(expected.spec, a, b, matcher=matcher)
+        element = cast("Permutation", found.permutation)
+        before, after = large.distances(a, b, element)
     file = beside(out, "permutation")
     write_with(file, element.save)
     journal.told = {
@@ -161,6 +180,13 @@ def _found(
     journal.done = {}
     journal.save()
     return element
+
+
+def _reading() -> tqdm:
+    """A bar of the bytes that have been read, on stderr if that is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(desc="match", unit="B", unit_scale=True, disable=None)
 
 
 def _write(

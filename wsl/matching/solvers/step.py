@@ -21,6 +21,8 @@ Scores = dict[str, Tensor]
 Rows = Tensor | slice
 """Numbers of some rows, int64 on the CPU; ``slice(None)`` is all of them, without a copy."""
 ALL = slice(None)
+_LARGE = 2**14
+"""Entries of a row that are worth a call of their own."""
 
 
 class BlockStep(NamedTuple):
@@ -92,10 +94,16 @@ def move_piece(piece: Piece, tensor: Tensor, *, block: GroupBlock, step: BlockSt
 
 
 def _gather(tensor: Tensor, axis: int, index: Tensor) -> Tensor:
-    # index_select is several times faster than a gather by rows, and one row is the usual case.
+    # index_select is several times faster than a gather by rows, one row is the usual case, and of
+    # large rows a loop is faster still.
     if len(tensor) == 1:
         return tensor.index_select(axis, index[0])
-    return gather_rows(tensor, axis, index)
+    if tensor[0].numel() < _LARGE or tensor.device.type != "cpu":
+        return gather_rows(tensor, axis, index)
+    moved = torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    for row, old, new in zip(index, tensor, moved, strict=True):
+        torch.index_select(old, axis - 1, row, out=new)
+    return moved
 
 
 def _along(values: Tensor, like: Tensor, axes: tuple[int, ...]) -> Tensor:
