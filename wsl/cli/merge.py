@@ -25,9 +25,17 @@ from wsl.cli.choices import (
 from wsl.cli.connect import resetter
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.cli.mergeable import check_mergeable
+from wsl.cli.methods import (
+    add_method_arguments,
+    check_method_arguments,
+    chosen_method,
+    tuned,
+    tuned_field,
+    without_base,
+)
 from wsl.cli.outputs import beside, check_output, write_result
 from wsl.cli.results import result, write_json
-from wsl.cli.targets import ConfigError, choose
+from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import numbers, say
 from wsl.matching import ManyMatcher, Matcher
 from wsl.params import Params
@@ -41,19 +49,13 @@ def run(arguments: Sequence[str]) -> None:
     """Write OUT and OUT.result.json."""
     options = _parser().parse_args(arguments)
     _check(options)
-    matcher, method = chosen_many(options) or chosen_matcher(options), _method(options)
     out = check_output(options.output, folder=True)
-    loaded = checkpoints.load(options)
-    check_mergeable(loaded)
+    loaded, base = _loaded(options)
     evaluate = scorer(options, loaded)
-    repair = resetter(options, loaded) if options.reset_batch_norm or options.inputs_data else None
-    if not options.no_match:
-        matcher = with_inputs(matcher, options, loaded)
-    merged = _merged(options, _masked(loaded), method, matcher=matcher)
-    # The ends of the line are the checkpoints themselves.
-    merged = merging.renewed(merged, loaded.members) if 0 < options.weight < 1 else merged
-    merged = repair(merged) if repair else merged
-    head = _head(options, loaded)
+    merged, told = _merged(options, loaded, base)
+    if options.reset_batch_norm or options.inputs_data:
+        merged = resetter(options, loaded)(merged)
+    head = _head(options, loaded) | told
     scores = {} if evaluate is None else _scores(loaded, merged, evaluate)
     about = {**loaded.shared_metadata(), "wsl_merge": json.dumps(head)}
     write_result(out, merged, about, like=options.a, address=loaded.address)
@@ -74,12 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-t", "--weight", type=float, default=HALF, help="weight of B in [0, 1], of two checkpoints"
     )
-    parser.add_argument(
-        "--method",
-        metavar="TEXT",
-        help=f"how to merge: {', '.join(merging.METHODS)}, with arguments as in "
-        "'average: {weights: [1, 2]}', or {_target_: package.Class}, or a file .yaml",
-    )
+    add_method_arguments(parser)
     parser.add_argument(
         "--match-all",
         metavar="TEXT",
@@ -108,17 +105,25 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--match-all says how to align, and --no-match not to; leave out one")
     if options.match_all is not None and options.matcher is not None:
         raise ConfigError("--match-all and --matcher both say how to align; leave out one")
+    check_method_arguments(options)
 
 
-def _method(options: argparse.Namespace) -> merging.MergeMethod | None:
-    if options.method is None:
-        return None
-    return choose(options.method, merging.METHODS, what="method", trusted=options.trust_config)
+def _loaded(options: argparse.Namespace) -> tuple[checkpoints.Loaded, Params | None]:
+    """The members, and the base if there is one, under the same names."""
+    if options.base is None:
+        loaded, base = checkpoints.load(options), None
+    else:
+        options.more = [*options.more, options.base]
+        loaded, base = without_base(checkpoints.load(options))
+    check_mergeable(loaded)
+    return dataclasses.replace(loaded, members=tuple(map(merging.masked, loaded.members))), base
 
 
 def _head(options: argparse.Namespace, loaded: checkpoints.Loaded) -> dict[str, Any]:
     names = ("weight", "no_match", "reset_batch_norm", "seed")
     kept = {name: getattr(options, name) for name in names}
+    more = ("base", "validation", "tune", "statistics")
+    kept |= {name: getattr(options, name) for name in more if getattr(options, name)}
     kept |= {**described(options, "matcher"), **described(options, "method")}
     kept |= described(options, "match_all")
     inputs = {chr(ord("a") + i): path for i, path in enumerate(loaded.paths)}
@@ -126,25 +131,36 @@ def _head(options: argparse.Namespace, loaded: checkpoints.Loaded) -> dict[str, 
 
 
 def _merged(
-    options: argparse.Namespace,
-    loaded: checkpoints.Loaded,
-    method: merging.MergeMethod | None,
-    *,
-    matcher: Matcher | ManyMatcher,
+    options: argparse.Namespace, loaded: checkpoints.Loaded, base: Params | None
+) -> tuple[Params, dict[str, Any]]:
+    """The merged network, and what a search found."""
+    spec, matcher = None, None
+    if not options.no_match:
+        matcher = chosen_many(options) or chosen_matcher(options)
+        spec, matcher = loaded.spec, with_inputs(matcher, options, loaded)
+    if options.method is None and len(loaded.members) == 2:
+        return _on_line(options, loaded, matcher), {}
+    method = merging.Average() if options.method is None else chosen_method(options, loaded)
+    if not options.tune:
+        how = {"spec": spec, "matcher": matcher, "base": base}
+        return merging.merge(loaded.members, method, **how).params, {}
+    aligned = loaded.members
+    if spec is not None:
+        aligned = merging.align(spec, loaded.members, matcher=matcher, base=base)
+    found = tuned(options, method, aligned, base=base, loaded=loaded)
+    told = {name: getattr(found.method, name) for name, _ in map(tuned_field, options.tune)}
+    return found.params, {"tuned": told, "validation_score": found.score}
+
+
+def _on_line(
+    options: argparse.Namespace, loaded: checkpoints.Loaded, matcher: Matcher | ManyMatcher | None
 ) -> Params:
-    """Two without a method lie on a line, whose ends are exact; everything else is a method's."""
-    spec = None if options.no_match else loaded.spec
-    if method is None and len(loaded.members) == 2:
-        members = loaded.members
-        b = loaded.b if spec is None else merging.align(spec, members, matcher=matcher)[1]
-        return merging.lerp(loaded.a, b, options.weight)
-    how = {} if spec is None else {"spec": spec, "matcher": matcher}
-    return merging.merge(loaded.members, method or merging.Average(), **how).params
-
-
-def _masked(loaded: checkpoints.Loaded) -> checkpoints.Loaded:
-    """The checkpoints with their masks of pruning applied."""
-    return dataclasses.replace(loaded, members=tuple(map(merging.masked, loaded.members)))
+    """Two without a method lie on a line, whose ends are the checkpoints themselves."""
+    b = loaded.b
+    if matcher is not None:
+        b = merging.align(loaded.spec, loaded.members, matcher=matcher)[1]
+    merged = merging.lerp(loaded.a, b, options.weight)
+    return merging.renewed(merged, loaded.members) if 0 < options.weight < 1 else merged
 
 
 def _scores(

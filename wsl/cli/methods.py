@@ -85,7 +85,7 @@ def check_method_arguments(options: argparse.Namespace) -> None:
             "--no-match, or give --validation to measure after alignment"
         )
     for text in options.tune:
-        _field(text)
+        tuned_field(text)
 
 
 def chosen_method(options: argparse.Namespace, loaded: Loaded) -> MergeMethod:
@@ -129,7 +129,7 @@ def tuned(
     loaded: Loaded,
 ) -> Tuned:
     """The method with the best values of ``--tune``, for members that are aligned."""
-    grid = dict(map(_field, options.tune))
+    grid = dict(map(tuned_field, options.tune))
     score = validation_score(options, loaded, "--tune")
     try:
         return tune(method, members, score, grid=grid, base=base)
@@ -184,7 +184,8 @@ def _read(path: str) -> Params:
         raise ConfigError(str(error)) from None
 
 
-def _field(text: str) -> tuple[str, list[Any]]:
+def tuned_field(text: str) -> tuple[str, list[Any]]:
+    """The field of ``--tune`` and its values; raises `ConfigError` for text that is none."""
     name, equals, values = text.partition("=")
     if not equals or not values:
         raise ConfigError(f"--tune {text}: a field and its values are needed, as in scale=0.3,1")

@@ -85,9 +85,10 @@ def align(
     members: Sequence[Mapping[str, Tensor]],
     *,
     matcher: Matcher | ManyMatcher | None = None,
+    base: Mapping[str, Tensor] | None = None,
 ) -> list[Params]:
-    """Every member brought to the first, which stays as it is."""
-    return _aligned(spec, members, None, matcher=matcher)[0]
+    """Every member brought to ``base``, or else to the first, which stays as it is."""
+    return _aligned(spec, members, base, matcher=matcher)[0]
 
 
 def _check(
