@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
@@ -163,7 +164,7 @@ def shuffled(spec: PermutationSpec, theta: Params) -> Params:
     return stack([Permutation.random(spec, rng)(row) for row in unstack(theta)])
 
 
-def report(name: str, pairs: int) -> None:
+def report(name: str, pairs: int, *, only_null: bool) -> None:
     """The tables of one architecture."""
     trainer = Trainer(name)
     trained = trainer.train(trainer.start(range(2 * pairs)), range(2 * pairs), STEPS)
@@ -172,6 +173,9 @@ def report(name: str, pairs: int) -> None:
     widths = ", ".join(f"{group} = {size}" for group, size in trainer.spec.groups.items())
     say(f"\n## {name}: {widths}; test accuracy {trainer.accuracy(trained):.3f}\n")
     uniform(trainer.spec, firsts, seconds)
+    every_pair(trainer.spec, rows)
+    if only_null:
+        return
     background = [
         [agreement(trainer.spec, a, seconds[(i + k) % pairs]).share for k in range(1, pairs)]
         for i, a in enumerate(firsts)
@@ -208,6 +212,17 @@ def uniform(spec: PermutationSpec, firsts: Sequence[Params], seconds: Sequence[P
     )
 
 
+def every_pair(spec: PermutationSpec, rows: Sequence[Params]) -> None:
+    """Mean fixed points over all pairs: they share networks, and are uncorrelated all the same."""
+    found = [common_origin(spec, a, b) for a, b in itertools.combinations(rows, 2)]
+    means = [
+        f"{name} {statistics.mean(one.groups[name].fixed for one in found):.3f}"
+        for name in spec.groups
+    ]
+    error = len(found) ** -0.5
+    say(f"All {len(found)} pairs, mean fixed points: {', '.join(means)}; 1 +- {error:.3f} by law.")
+
+
 def told(found: Sequence[OriginEvidence]) -> str:
     """Cells of one line."""
     kinds = collections.Counter(one.verdict for one in found)
@@ -231,12 +246,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--only-null", action="store_true", help="only what is trained apart")
     options = parser.parse_args()
     torch.set_num_threads(1)
     verdicts = ", ".join(diagnostics.VERDICTS)
     say(f"Verdicts: {verdicts}.")
     for name in options.networks:
-        report(name, options.pairs)
+        report(name, options.pairs, only_null=options.only_null)
 
 
 if __name__ == "__main__":
