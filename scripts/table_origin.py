@@ -107,8 +107,10 @@ class Trainer:
         return taught
 
 
-def derived(trainer: Trainer, a: Params, b: Params) -> Iterator[tuple[str, Params]]:
-    """What comes of stacked ``a``, and of ``a`` and independent ``b``, by its name."""
+def derived(
+    trainer: Trainer, a: Params, b: Params, *, seeds: Sequence[int]
+) -> Iterator[tuple[str, Params]]:
+    """What comes of stacked ``a`` (N, ...) from ``seeds``, and of ``a`` and independent ``b``."""
     count = len(next(iter(a.values())))
     orders = [10_000 + i for i in range(count)]
     tuned = trainer.train(a, orders, STEPS)
@@ -120,16 +122,11 @@ def derived(trainer: Trainer, a: Params, b: Params) -> Iterator[tuple[str, Param
         part = grafted(trainer.spec, a, b, share)
         yield f"graft of {share:.0%} of the units", part
         yield f"graft of {share:.0%}, then trained", trainer.train(part, orders, FURTHER)
-    yield "one initialisation", trainer.train(trainer.start(evens(count)), orders, STEPS)
+    yield "one initialisation", trainer.train(trainer.start(seeds), orders, STEPS)
     yield "fine-tuned, units reordered", shuffled(trainer.spec, tuned)
     yield "pruned, units reordered", shuffled(trainer.spec, halved)
     fresh = trainer.start([20_000 + i for i in range(count)])
     yield "distilled from a's logits", trainer.train(fresh, orders, STEPS, teacher=a)
-
-
-def evens(count: int) -> list[int]:
-    """The seeds of the first networks of the pairs."""
-    return [2 * i for i in range(count)]
 
 
 def pruned(theta: Params, share: float) -> Params:
@@ -164,10 +161,11 @@ def shuffled(spec: PermutationSpec, theta: Params) -> Params:
     return stack([Permutation.random(spec, rng)(row) for row in unstack(theta)])
 
 
-def report(name: str, pairs: int, *, only_null: bool) -> None:
+def report(name: str, pairs: int, *, first: int, only_null: bool) -> None:
     """The tables of one architecture."""
     trainer = Trainer(name)
-    trained = trainer.train(trainer.start(range(2 * pairs)), range(2 * pairs), STEPS)
+    seeds = range(first, first + 2 * pairs)
+    trained = trainer.train(trainer.start(seeds), seeds, STEPS)
     rows = unstack(trained)
     firsts, seconds = rows[::2], rows[1::2]
     widths = ", ".join(f"{group} = {size}" for group, size in trainer.spec.groups.items())
@@ -183,7 +181,10 @@ def report(name: str, pairs: int, *, only_null: bool) -> None:
     say("\n| b | accuracy | found | as | log10 p, median (range) | units agree after alignment |")
     say("|---|---|---|---|---|---|")
     made = {"trained apart": stack(seconds)}
-    for what, theta in [*made.items(), *derived(trainer, stack(firsts), stack(seconds))]:
+    for what, theta in [
+        *made.items(),
+        *derived(trainer, stack(firsts), stack(seconds), seeds=seeds[::2]),
+    ]:
         found = [
             origin_evidence(trainer.spec, a, b, background=known)
             for a, b, known in zip(firsts, unstack(theta), background, strict=True)
@@ -246,13 +247,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first network")
     parser.add_argument("--only-null", action="store_true", help="only what is trained apart")
     options = parser.parse_args()
     torch.set_num_threads(1)
     verdicts = ", ".join(diagnostics.VERDICTS)
     say(f"Verdicts: {verdicts}.")
     for name in options.networks:
-        report(name, options.pairs, only_null=options.only_null)
+        report(name, options.pairs, first=options.first, only_null=options.only_null)
 
 
 if __name__ == "__main__":
