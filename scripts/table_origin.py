@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
@@ -106,8 +107,10 @@ class Trainer:
         return taught
 
 
-def derived(trainer: Trainer, a: Params, b: Params) -> Iterator[tuple[str, Params]]:
-    """What comes of stacked ``a``, and of ``a`` and independent ``b``, by its name."""
+def derived(
+    trainer: Trainer, a: Params, b: Params, *, seeds: Sequence[int]
+) -> Iterator[tuple[str, Params]]:
+    """What comes of stacked ``a`` (N, ...) from ``seeds``, and of ``a`` and independent ``b``."""
     count = len(next(iter(a.values())))
     orders = [10_000 + i for i in range(count)]
     tuned = trainer.train(a, orders, STEPS)
@@ -119,16 +122,11 @@ def derived(trainer: Trainer, a: Params, b: Params) -> Iterator[tuple[str, Param
         part = grafted(trainer.spec, a, b, share)
         yield f"graft of {share:.0%} of the units", part
         yield f"graft of {share:.0%}, then trained", trainer.train(part, orders, FURTHER)
-    yield "one initialisation", trainer.train(trainer.start(evens(count)), orders, STEPS)
+    yield "one initialisation", trainer.train(trainer.start(seeds), orders, STEPS)
     yield "fine-tuned, units reordered", shuffled(trainer.spec, tuned)
     yield "pruned, units reordered", shuffled(trainer.spec, halved)
     fresh = trainer.start([20_000 + i for i in range(count)])
     yield "distilled from a's logits", trainer.train(fresh, orders, STEPS, teacher=a)
-
-
-def evens(count: int) -> list[int]:
-    """The seeds of the first networks of the pairs."""
-    return [2 * i for i in range(count)]
 
 
 def pruned(theta: Params, share: float) -> Params:
@@ -163,15 +161,19 @@ def shuffled(spec: PermutationSpec, theta: Params) -> Params:
     return stack([Permutation.random(spec, rng)(row) for row in unstack(theta)])
 
 
-def report(name: str, pairs: int) -> None:
+def report(name: str, pairs: int, *, first: int, only_null: bool) -> None:
     """The tables of one architecture."""
     trainer = Trainer(name)
-    trained = trainer.train(trainer.start(range(2 * pairs)), range(2 * pairs), STEPS)
+    seeds = range(first, first + 2 * pairs)
+    trained = trainer.train(trainer.start(seeds), seeds, STEPS)
     rows = unstack(trained)
     firsts, seconds = rows[::2], rows[1::2]
     widths = ", ".join(f"{group} = {size}" for group, size in trainer.spec.groups.items())
     say(f"\n## {name}: {widths}; test accuracy {trainer.accuracy(trained):.3f}\n")
     uniform(trainer.spec, firsts, seconds)
+    every_pair(trainer.spec, rows)
+    if only_null:
+        return
     background = [
         [agreement(trainer.spec, a, seconds[(i + k) % pairs]).share for k in range(1, pairs)]
         for i, a in enumerate(firsts)
@@ -179,7 +181,10 @@ def report(name: str, pairs: int) -> None:
     say("\n| b | accuracy | found | as | log10 p, median (range) | units agree after alignment |")
     say("|---|---|---|---|---|---|")
     made = {"trained apart": stack(seconds)}
-    for what, theta in [*made.items(), *derived(trainer, stack(firsts), stack(seconds))]:
+    for what, theta in [
+        *made.items(),
+        *derived(trainer, stack(firsts), stack(seconds), seeds=seeds[::2]),
+    ]:
         found = [
             origin_evidence(trainer.spec, a, b, background=known)
             for a, b, known in zip(firsts, unstack(theta), background, strict=True)
@@ -208,6 +213,17 @@ def uniform(spec: PermutationSpec, firsts: Sequence[Params], seconds: Sequence[P
     )
 
 
+def every_pair(spec: PermutationSpec, rows: Sequence[Params]) -> None:
+    """Mean fixed points over all pairs: they share networks, and are uncorrelated all the same."""
+    found = [common_origin(spec, a, b) for a, b in itertools.combinations(rows, 2)]
+    means = [
+        f"{name} {statistics.mean(one.groups[name].fixed for one in found):.3f}"
+        for name in spec.groups
+    ]
+    error = len(found) ** -0.5
+    say(f"All {len(found)} pairs, mean fixed points: {', '.join(means)}; 1 +- {error:.3f} by law.")
+
+
 def told(found: Sequence[OriginEvidence]) -> str:
     """Cells of one line."""
     kinds = collections.Counter(one.verdict for one in found)
@@ -231,12 +247,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first network")
+    parser.add_argument("--only-null", action="store_true", help="only what is trained apart")
     options = parser.parse_args()
     torch.set_num_threads(1)
     verdicts = ", ".join(diagnostics.VERDICTS)
     say(f"Verdicts: {verdicts}.")
     for name in options.networks:
-        report(name, options.pairs)
+        report(name, options.pairs, first=options.first, only_null=options.only_null)
 
 
 if __name__ == "__main__":
