@@ -252,6 +252,22 @@ def test_a_checkpoint_is_compared(here, capsys):
     assert captured.err.splitlines() == [note + "module._orig_mod.0.weight as 0.weight"]
 
 
+def test_a_checkpoint_is_compared_by_entry_and_prefix(here, capsys):
+    """The prefix is removed from every name of the entry that is chosen."""
+    checkpoint("plain.safetensors")
+    theta = dict(read_checkpoint("plain.safetensors")[0])
+    net = {f"body.net.{name}": tensor for name, tensor in theta.items()}
+    torch.save({"generator": net, "critic": {"w": torch.ones(2, 2)}}, "two.pt")
+    words = ["net", *SHAPE, "--checkpoint", "two.pt"]
+    assert spec(*words, "--prefix", "body.net.") == 2
+    assert "several sets of weights" in capsys.readouterr().err
+    assert spec(*words, "--entry", "generator", "--prefix", "body.net.") == 0
+    said = capsys.readouterr()
+    assert f"all {len(theta)} tensors fit" in said.out
+    assert "generator is read, critic not" in said.err
+    assert spec(*words, "--entry", "generator") == 2
+
+
 def test_a_checkpoint_that_does_not_fit_is_said_name_by_name(here, capsys):
     assert spec("net", *SHAPE) == 0
     checkpoint("model.safetensors", "model.{}", extra=torch.zeros(2))
