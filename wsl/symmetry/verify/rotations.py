@@ -8,7 +8,8 @@ Candidates are queries and keys whose heads share a scale (or, without such a gr
 module with fixed axes of one even size), in both pairings. Each is measured in float64, as
 `verify_units` does, and kept if it preserves the function. Su et al. (2021), arXiv 2104.09864.
 
-It tries whole heads only: where a part of the head is rotated, nothing is found.
+It tries whole heads only. Where the positions rotate a part of the head, pairs of neighbours are
+found all the same, since those of the rest may turn too; pairs of halves are not.
 """
 
 from __future__ import annotations
