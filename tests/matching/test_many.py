@@ -28,7 +28,8 @@ ROWS = {
     **{name: kind() for name, kind in MANY.items()},
     "to the third": ToReference(reference=2),
     "one by one": ToReference(matcher=WeightMatching(seed=None)),
-    "relaxed from a start": CycleConsistent(start=ToReference()),
+    "relaxed alone": CycleConsistent(rival=None),
+    "relaxed from a start": CycleConsistent(start=ToReference(), rival=None),
 }
 
 
@@ -125,6 +126,17 @@ def test_merge_many_from_the_models_as_they_are_is_the_published_algorithm():
     first, *others = found(models)
     assert found.converged
     assert all(torch.allclose(o[n], t) for o in others for n, t in first.items())
+
+
+def test_frank_wolfe_is_never_below_its_rival():
+    network = BY_NAME["gru"]
+    models = independent(network, 4)
+    alone = match_all(network.spec, models, CycleConsistent(rival=None))
+    rival = match_all(network.spec, models, MergeMany())
+    assert alone.objective < rival.objective  # else this shows nothing
+    both = match_all(network.spec, models, CycleConsistent())
+    assert both.objective == rival.objective
+    assert both.permutations == rival.permutations
 
 
 def test_a_limit_of_rounds_is_told():

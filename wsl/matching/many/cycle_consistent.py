@@ -7,15 +7,14 @@ C2M3: Crisostomi et al. (2024), Algorithm 1, arXiv 2405.17897. Three things are 
 The gradient of a model needs only the sum of all, so that an iteration is O(N) and not O(N^2).
 Along a step f is a polynomial, a quartic for weights of layers, whose maximum is found exactly from
 its coefficients without evaluating f (see `relaxed`). And the start is the first model as it is,
-with every other under the mean of all permutations: from a vertex, also from the identity, it ends
-lower.
-The soft permutations are rounded by a last assignment, and then polished by `MergeMany`, which
-ascends the same objective.
+with every other under the mean of all permutations: it favours no order of units, as the identity
+would, and ends as high. The soft permutations are rounded by a last assignment, and then polished
+by `MergeMany`, which ascends the same objective.
 
 Guarantees: elements compose to the identity round any cycle; the relaxed objective never falls; the
-result is not below the models as they are, or as ``start`` aligns them. Models that are permuted
-beforehand are brought together alike, up to ties. Not guaranteed: a global optimum. Two families in
-one product share one gradient, which is then not exact.
+result is not below that of the ``rival``, nor below the models as ``start`` aligns them. Models
+that are permuted beforehand are brought together alike, up to ties. Not guaranteed: a global
+optimum. Two families in one product share one gradient, which is then not exact.
 """
 
 from __future__ import annotations
@@ -50,6 +49,7 @@ class CycleConsistent:
     share of the objective.
     start: a method whose permutations are the first iterate, in place of the soft one.
     polish: ascend model by model after rounding.
+    rival: a method whose result is taken where its objective is higher; None saves its time.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
@@ -60,6 +60,7 @@ class CycleConsistent:
     patience: int = 3
     start: ManyMatcher | None = None
     polish: bool = True
+    rival: ManyMatcher | None = dataclasses.field(default_factory=MergeMany)
 
     def __post_init__(self) -> None:
         if self.max_iterations < 0 or self.patience < 1:
@@ -80,9 +81,14 @@ class CycleConsistent:
         second = self._finished(spec, moved, walk.rounded())
         permutations = [g @ h for g, h in zip(second, first, strict=True)]
         moved = [g(theta) for g, theta in zip(second, moved, strict=True)]
+        objective, chosen = pair_objective(moved, names), tuple(permutations)
+        if self.rival is not None:
+            other = self.rival.solve(spec, models)
+            if other.objective > objective:
+                objective, chosen = other.objective, other.permutations
         return JointMatch(
-            tuple(permutations),
-            pair_objective(moved, names),
+            chosen,
+            objective,
             len(walk.trace) - 1,
             converged,
             trace=torch.tensor(walk.trace, dtype=torch.float64),
