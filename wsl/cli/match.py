@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from wsl.cli import checkpoints
@@ -21,9 +22,9 @@ from wsl.cli.outputs import beside, check_elsewhere, check_output, write_result
 from wsl.cli.results import result, write_json, write_with
 from wsl.cli.streamed import apply_element, is_large, match_large
 from wsl.cli.terminal import numbers, say
-from wsl.matching import Match, match
+from wsl.matching import Match, Matcher, match
 from wsl.params import Params
-from wsl.symmetry import Permutation
+from wsl.symmetry import Permutation, SymmetryElement
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -35,6 +36,10 @@ def run(arguments: Sequence[str]) -> None:
     if is_large(options, matcher):
         check_elsewhere(out, options.a, options.b)
         return match_large(options, matcher, out)
+    return _match(options, matcher, out)
+
+
+def _match(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:
     loaded = checkpoints.load(options)
     evaluate = scorer(options, loaded) if options.evaluate or options.data else None
     matcher = with_inputs(matcher, options, loaded)
@@ -45,6 +50,8 @@ def run(arguments: Sequence[str]) -> None:
     scores = {name: dict(evaluate(theta)) for name, theta in members.items()} if evaluate else {}
     write_result(out, aligned, loaded.abouts[1], like=options.b, address=loaded.address)
     write_with(beside(out, "permutation"), cast("Permutation", found.permutation).save)
+    if isinstance(found.element, SymmetryElement):
+        write_with(beside(out, "element"), found.element.save)
     write_json(beside(out, "result"), {**told, **({"scores": scores} if scores else {})})
     for name, numbers_of in scores.items():
         say(f"{out}: {name:<8} {numbers(numbers_of)}")

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from wsl.cli.check.gather import Gathered
+from wsl.cli.check.gather import GatheredFiles
 from wsl.cli.check.pairs import Findings
 from wsl.cli.checkpoints import Loaded
 from wsl.cli.connect import resetter
@@ -18,7 +18,7 @@ from wsl.diagnostics import OriginEvidence
 from wsl.params import BATCH_NORM_BUFFERS, Params
 
 
-def needs(gathered: Gathered, found: Findings) -> Iterator[str]:
+def needs(gathered: GatheredFiles, found: Findings) -> Iterator[str]:
     """What has to be done before, and after, the files are averaged."""
     loaded = gathered.loaded
     if loaded is None:
@@ -38,7 +38,7 @@ def needs(gathered: Gathered, found: Findings) -> Iterator[str]:
 
 
 def expected(
-    options: argparse.Namespace, gathered: Gathered, found: Findings
+    options: argparse.Namespace, gathered: GatheredFiles, found: Findings
 ) -> dict[str, dict[str, float]]:
     """Losses of the first two files and half way between them, as they lie and after alignment."""
     loaded, evidence = gathered.loaded, found.pairs[0, 1]

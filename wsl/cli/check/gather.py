@@ -23,7 +23,7 @@ from wsl.zoo import Expected, Zoo, ZooError, fit, open_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
-class Gathered:
+class GatheredFiles:
     """``raw``: the tensors of every path. ``loaded``: those that fit the network, None where nobody
     says which it is. ``misfits``: why the others do not fit it, by path.
     """
@@ -42,15 +42,15 @@ class Gathered:
         return tuple(None if path in self.misfits else next(fitted) for path in self.paths)
 
 
-def gather(options: argparse.Namespace) -> Gathered:
+def gather(options: argparse.Namespace) -> GatheredFiles:
     """Read all files; raises `ConfigError` for what is wrong with one, or with the flags."""
     paths = (options.a, options.b, *options.more)
     read = [_read(path, options.entry) for path in paths]
     raw = tuple(params for params, _ in read)
     if not _says_network(options, read[0][1]):
-        return Gathered(paths, raw, None, {})
+        return GatheredFiles(paths, raw, None, {})
     try:
-        return Gathered(paths, raw, checkpoints.load(options), {})
+        return GatheredFiles(paths, raw, checkpoints.load(options), {})
     except ConfigError as error:
         return _those_that_fit(options, paths, raw=raw, error=error)
 
@@ -85,14 +85,14 @@ def _those_that_fit(
     *,
     raw: tuple[Params, ...],
     error: Exception,
-) -> Gathered:
+) -> GatheredFiles:
     """The first file must fit its network alone; then each of the others may."""
     _load(options, options.a)
     misfits: dict[str, str] = {}
     fitting = [path for path in paths[1:] if _fits(options, path, misfits)]
     if len(fitting) == len(paths) - 1:
         raise error
-    return Gathered(paths, raw, _load(options, *fitting), misfits)
+    return GatheredFiles(paths, raw, _load(options, *fitting), misfits)
 
 
 def _fits(options: argparse.Namespace, path: str, misfits: dict[str, str]) -> bool:

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping
 
-from wsl.cli.check.gather import Gathered, background
+from wsl.cli.check.gather import GatheredFiles, background
 from wsl.cli.choices import chosen_matcher
 from wsl.diagnostics import (
     DescentTree,
@@ -60,7 +60,7 @@ class Findings:
     recipes: tuple[RecipeOf, ...] = ()
 
 
-def find(options: argparse.Namespace, gathered: Gathered) -> Findings:
+def find(options: argparse.Namespace, gathered: GatheredFiles) -> Findings:
     """Compare all files with each other."""
     members = gathered.members
     numbers = range(len(members))
@@ -79,7 +79,7 @@ def find(options: argparse.Namespace, gathered: Gathered) -> Findings:
     return Findings(pairs, tuple(families), tuple(recipes))
 
 
-def _across(gathered: Gathered, pair: Pair, *, seed: int) -> OriginEvidence | TensorComparison:
+def _across(gathered: GatheredFiles, pair: Pair, *, seed: int) -> OriginEvidence | TensorComparison:
     """Two files of which one does not fit the network: units are compared on what is in common.
 
     The test is exact all the same, since the units of the one that fits may be relabelled.

@@ -9,7 +9,7 @@ from pathlib import Path
 from wsl.cli import checkpoints
 from wsl.cli.check import words
 from wsl.cli.check.expect import barriers, expected, needs
-from wsl.cli.check.gather import Gathered, gather
+from wsl.cli.check.gather import GatheredFiles, gather
 from wsl.cli.check.pairs import Findings, find
 from wsl.cli.check.told import told
 from wsl.cli.choices import add_matcher_arguments, described
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _write(
-    options: argparse.Namespace, gathered: Gathered, found: Findings, *, scores: Scores
+    options: argparse.Namespace, gathered: GatheredFiles, found: Findings, *, scores: Scores
 ) -> None:
     config = {"seed": options.seed, "no_match": options.no_match, **described(options, "matcher")}
     files = [*gathered.paths, *options.background]
@@ -71,7 +71,7 @@ def _write(
     write_json(Path(options.json), {**head, **told(gathered, found), **wanted, **expects})
 
 
-def _screen(gathered: Gathered, found: Findings, scores: Scores) -> Iterator[str]:
+def _screen(gathered: GatheredFiles, found: Findings, scores: Scores) -> Iterator[str]:
     names = _names(gathered.paths)
     for letter, path in zip(names, gathered.paths, strict=True):
         yield f"{letter}  {path}"

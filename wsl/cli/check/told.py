@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wsl.cli.check.gather import Gathered
+from wsl.cli.check.gather import GatheredFiles
 from wsl.cli.check.pairs import Findings, RecipeOf
 from wsl.diagnostics import Agreement, CommonOrigin, MixtureFit, OriginEvidence, TensorComparison
 
 
-def told(gathered: Gathered, found: Findings) -> dict[str, Any]:
+def told(gathered: GatheredFiles, found: Findings) -> dict[str, Any]:
     """Pairs, families and recipes; numbers of files are their places in ``files``."""
     spec = gathered.loaded.spec if gathered.loaded is not None else None
     return {
