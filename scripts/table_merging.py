@@ -2,9 +2,9 @@
 
     python scripts/table_merging.py --data-root DIR -o runs/merging [--tasks 2 4 8] [--seeds 0 1 2]
 
-MNIST at 14 x 14 pixels. A network is trained on upright images, then fine-tuned on each of T tasks:
-``rotated`` (images turned by t 360 / T degrees), ``split`` (classes in T parts, one head of ten) and
-``permuted`` (4 x 4 patches in another order). A merged network is scored on the test images of all
+MNIST at 14 x 14 pixels. A network is trained on upright images, then fine-tuned on each of T
+tasks: ``rotated`` (images turned by t 360 / T degrees), ``split`` (classes in T parts, one head of
+ten) and ``permuted`` (the four quarters of an image in another order). A merged network is scored on the test images of all
 tasks: the mean accuracy. Fields of methods are tuned alike, by coordinate search on 500 validation
 images a task. Beside them: the fine-tuned network of each task on its own task, one network trained
 on all tasks, and the base. A finished setting is read from its file.
@@ -183,11 +183,12 @@ class Setting:
             return kind(self.score)
         if name == "atlas":
             rows = [(x[:256], y[:256]) for x, y in self.train_sets]
-            return kind(
-                lambda theta, batch: F.cross_entropy(params.call(self.model, theta, batch[0]), batch[1]),
-                rows, epochs=30, lr=3e-2,
-            )  # fmt: skip
+            return kind(self.loss, rows, epochs=30, lr=3e-2)
         return kind()
+
+    def loss(self, theta: Params, batch: Task) -> Tensor:
+        """Cross-entropy of one batch."""
+        return F.cross_entropy(params.call(self.model, theta, batch[0]), batch[1])
 
     def measured(self, name: str) -> list[Mapping[str, Tensor]] | None:
         """Statistics of each member on inputs of its own task, and of the base on the first."""
