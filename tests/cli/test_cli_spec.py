@@ -254,6 +254,8 @@ def test_a_checkpoint_is_compared(here, capsys):
 
 def test_a_checkpoint_is_compared_by_entry_and_prefix(here, capsys):
     """The prefix is removed from every name of the entry that is chosen."""
+    assert spec("net", *SHAPE) == 0
+    capsys.readouterr()
     checkpoint("plain.safetensors")
     theta = dict(read_checkpoint("plain.safetensors")[0])
     net = {f"body.net.{name}": tensor for name, tensor in theta.items()}
