@@ -4,10 +4,10 @@
 
 MNIST at 14 x 14 pixels. A network is trained on upright images, then fine-tuned on each of T
 tasks: ``rotated`` (images turned by t 360 / T degrees), ``split`` (classes in T parts, one head of
-ten) and ``permuted`` (the four quarters of an image in another order). A merged network is scored on the test images of all
-tasks: the mean accuracy. Fields of methods are tuned alike, by coordinate search on 500 validation
-images a task. Beside them: the fine-tuned network of each task on its own task, one network trained
-on all tasks, and the base. A finished setting is read from its file.
+ten) and ``permuted`` (the four quarters of an image in another order). A merged network is scored
+on the test images of all tasks: the mean accuracy. Fields of methods are tuned alike, by coordinate
+search on 500 validation images a task. Beside them: the fine-tuned network of each task on its own
+task, one network trained on all tasks, and the base. A finished setting is read from its file.
 """
 
 from __future__ import annotations

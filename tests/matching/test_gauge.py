@@ -59,8 +59,8 @@ def test_planted_scales_and_signs_are_undone(name):
         for unit, value in zip(spec.units, planted.values, strict=True)
     ]
     b = Rescaling(spec, tuple(values))(a)
-    found = align_scales(spec, a, b)
-    assert close(found(b), a, atol=1e-4)
+    for norms in (False, True):
+        assert close(align_scales(spec, a, b, norms=norms)(b), a, atol=1e-4)
     assert close(align_scales(spec, a, a)(a), a)
     assert not close(b, a, atol=0.1)
 
@@ -125,6 +125,9 @@ def test_dead_units_keep_a_factor_of_one_and_wrong_weights_are_refused():
     )
     a = {"in.weight": torch.tensor([[1.0], [0.0]]), "out.weight": torch.tensor([[1.0, 0.0]])}
     b = {"in.weight": torch.tensor([[2.0], [0.0]]), "out.weight": torch.tensor([[0.5, 0.0]])}
+    assert torch.allclose(
+        align_scales(spec, a, b, norms=True).values[0], torch.tensor([0.5, 1.0]).double()
+    )
     found = align_scales(spec, a, b)
     assert torch.allclose(found.values[0], torch.tensor([0.5, 1.0]).double())
     plain = spec.without_units()

@@ -12,7 +12,8 @@ which has several places per unit and other exponents in general: the summed squ
 minimised in log d, for all units of a group at once, by Newton's method from the best of a grid.
 A sign is that of <a, b>. Groups share tensors, so they are visited in turn until nothing is gained.
 Before a batch norm the scale is free: no place pays for it, and the closest scale would be zero
-where a and b do not agree. There b's units get the norm of a's, so that directions are averaged.
+where a and b do not agree. There b's units get the norm of a's, so that directions are averaged,
+and with ``norms`` they do so everywhere.
 
 Order of a merge: match, then this, then the average, then repair. It is not a matcher: permutations
 stay as they are. A step that does not bring the two closer is not taken, so the result is a local
@@ -42,6 +43,7 @@ def align_scales(
     a: Mapping[str, Tensor],
     b: Mapping[str, Tensor],
     *,
+    norms: bool = False,
     sweeps: int = 100,
     tolerance: float = 1e-12,
 ) -> Rescaling:
@@ -49,6 +51,9 @@ def align_scales(
 
     spec: with its unit symmetries, as `wsl.symmetry.symmetry_spec` finds them; without any, the
     identity. a, b: one checkpoint each, already in the same order of units.
+    norms: give b's units the norms of a's, as far as scales can, instead of the least distance.
+        Where a and b agree little, the least distance says nothing of a: it is where b's own
+        incoming and outgoing weights are small.
     sweeps: at most so many passes over the symmetries; it ends when one gains less than
     ``tolerance`` of the distance that was there. Raises `SpecError` when weights do not fit the
     specification, ValueError when one is NaN or infinite.
@@ -65,17 +70,17 @@ def align_scales(
     start = before = _distance(target, moved)
     for sweep in range(sweeps):
         for number in range(len(found.values)):
-            found, moved = _visited(number, found, (target, moved))
+            found, moved = _visited(number, found, (target, moved), norms=norms)
         after = _distance(target, moved)
-        # The first sweep may lead away, where it makes norms equal.
-        if sweep and before - after <= tolerance * start:
+        # Steps that make norms equal may lead away, so what counts is whether they still move.
+        if sweep and abs(before - after) <= tolerance * start:
             break
         before = after
     return found
 
 
 def _visited(
-    number: int, found: Rescaling, weights: tuple[Params, Params]
+    number: int, found: Rescaling, weights: tuple[Params, Params], *, norms: bool
 ) -> tuple[Rescaling, Params]:
     """The element and b's weights after one symmetry was solved for; as before if that is worse."""
     target, moved = weights
@@ -83,23 +88,24 @@ def _visited(
     if unit.kind == "phase" or not any(map(_counts, unit.places)) or _undone(unit):
         return found, moved
     each = list(Rescaling.identity(found.spec).values)
-    each[number] = _solved(found.spec, unit, weights).view(each[number].shape).to(each[number])
+    values = _solved(found.spec, unit, weights, norms=norms)
+    each[number] = values.view(each[number].shape).to(each[number])
     step = Rescaling(found.spec, tuple(each))
     closer = step(moved)
-    free = unit.kind == "scale" and not _two_sided(unit)
+    free = unit.kind == "scale" and (norms or not _two_sided(unit))
     if not free and _distance(target, closer) > _distance(target, moved):
         return found, moved
     return step @ found, closer
 
 
-def _solved(spec: PermutationSpec, unit: UnitSymmetry, weights: tuple[Params, Params]) -> Tensor:
+def _solved(
+    spec: PermutationSpec, unit: UnitSymmetry, weights: tuple[Params, Params], *, norms: bool
+) -> Tensor:
     """The value of each unit, (units,)."""
     terms = [_term(spec, place, *weights) for place in unit.places if _counts(place)]
     if unit.kind == "sign":
         return torch.where(torch.stack([t.both for t in terms]).sum(0) < 0, -1.0, 1.0)
-    if _two_sided(unit):
-        return _closest(terms)
-    return _equal_norms([term for term in terms if term.exponent == 1] or terms)
+    return _closest(terms) if _two_sided(unit) and not norms else _equal_norms(terms)
 
 
 class _Term(NamedTuple):
@@ -155,12 +161,20 @@ def _height(terms: Sequence[_Term], u: Tensor) -> Tensor:
 
 
 def _equal_norms(terms: Sequence[_Term]) -> Tensor:
-    """The factor with which b's units are as long as a's; one where either is zero."""
-    a = torch.stack([term.target for term in terms]).sum(0)
-    b = torch.stack([term.moved for term in terms]).sum(0)
-    alive = (a > 0) & (b > 0)
-    ratio = torch.where(alive, a, 1.0) / torch.where(alive, b, 1.0)
-    return ratio.pow(0.5 / terms[0].exponent)
+    """The factor with which b's units are closest to a's in the logarithm of their norms.
+
+    Weights of one exponent count as one vector; those that are zero in either do not count.
+    """
+    ratios, exponents = [], sorted({term.exponent for term in terms})
+    for exponent in exponents:
+        own = [term for term in terms if term.exponent == exponent]
+        a = torch.stack([term.target for term in own]).sum(0)
+        b = torch.stack([term.moved for term in own]).sum(0)
+        alive = (a > 0) & (b > 0)
+        log = torch.where(alive, a, 1.0).log() - torch.where(alive, b, 1.0).log()
+        ratios.append((exponent * log / 2, exponent**2 * alive.double()))
+    total, weight = (torch.stack(each).sum(0) for each in zip(*ratios, strict=True))
+    return (total / weight.clamp(min=1.0)).exp()
 
 
 def _undone(unit: UnitSymmetry) -> bool:

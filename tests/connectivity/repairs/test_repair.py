@@ -43,7 +43,7 @@ def close(a, b, atol=1e-8):
     return a.keys() == b.keys() and all(torch.allclose(a[n], b[n], atol=atol) for n in a)
 
 
-def measured(model, theta, batches):
+def measured(inside, theta, batches):
     """Values at every site whose operation reads parameters or adds, by the site's name."""
     found = {}
 
@@ -51,7 +51,6 @@ def measured(model, theta, batches):
         if site.parameters or site.op == "add":
             found.setdefault(site, []).append(value.detach().clone())
 
-    inside = activations(model, batches[0])
     for batch in batches:
         inside.run(theta, batch, visit=visit)
     return found
@@ -83,8 +82,9 @@ def test_units_that_count_as_met_have_the_mean_and_deviation_of_the_members(netw
     model, given, batches = network.make().double(), members(network), data(network)
     merged = average(given)
     found = repair(model, merged, given, batches=batches, weights=[1, 2, 1], streams=streams)
-    before, after = (measured(model, theta, batches) for theta in (merged, found.params))
-    theirs = [measured(model, member, batches) for member in given]
+    inside = activations(model, batches[0])
+    before, after = (measured(inside, theta, batches) for theta in (merged, found.params))
+    theirs = [measured(inside, member, batches) for member in given]
     met = {site.name for site in found.sites if site.met and site.met == site.units}
     checked = []
     for site in after:
