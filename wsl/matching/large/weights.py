@@ -65,9 +65,10 @@ class StreamedWeights:
         self.like = torch.empty(0, dtype=torch.float64 if torch.float64 in used else torch.float32)
         self.found = FoundRows(plan, 1, ())
         self._acting = [_blocks_of(piece, plan) for piece in plan.pieces]
-        norms = [self._norms(piece) for piece in plan.pieces]
-        self.size = [size for size, _ in norms]
-        self.mass = [torch.tensor([x * y], dtype=torch.float64) for x, y in norms]
+        seen = [self._seen(piece) for piece in plan.pieces]
+        self.size = [size for size, _, _ in seen]
+        self.mass = [torch.tensor([x * y], dtype=torch.float64) for x, y, _ in seen]
+        self._start = [product for _, _, product in seen]
 
     def state(self) -> FoundRows:
         """The element found so far, which says where the row stands."""
@@ -81,6 +82,8 @@ class StreamedWeights:
 
     def inner(self, which: Iterable[int], state: FoundRows) -> Tensor:
         """See `RowWeights`."""
+        if state.still:
+            return sum((self._start[p] for p in which), torch.zeros(1, dtype=torch.float64))
         return _summed(part for p in which for part in self._parts(p, state))
 
     def value(self) -> Tensor:
@@ -155,18 +158,28 @@ class StreamedWeights:
         is_b = source is self.b
         return tensor if is_b and tensor.dtype.itemsize > 1 else tensor.to(self.like)
 
-    def _norms(self, piece: Piece) -> tuple[float, float]:
-        return self._norm(self.a, piece, "a"), self._norm(self.b, piece, "b")
+    def _seen(self, piece: Piece) -> tuple[float, float, Tensor]:
+        """The norms of a piece of both, and their inner product as b stands in its file: one pass.
 
-    def _norm(self, source: Source, piece: Piece, which: str) -> float:
-        """The norm of a piece; over parts it is put together in float64."""
-        norms: list[float] = []
+        Norms over parts are put together in float64.
+        """
+        norms: list[tuple[float, float]] = []
+        product = torch.zeros(1, dtype=torch.float64)
         for rows in _cuts(piece):
-            part = self._read(source, piece, rows).to(self.like)
-            norms.append(float(part.norm()))
-            if not math.isfinite(norms[-1]):
-                check_finite_part(part, piece.tensor, which)
-        return norms[0] if len(norms) == 1 else math.hypot(*norms)
+            a = self._read(self.a, piece, rows)
+            b = self._read(self.b, piece, rows).to(self.like)
+            norms.append((_norm(a, piece.tensor, "a"), _norm(b, piece.tensor, "b")))
+            product = product + products(a, b[None])
+        if len(norms) == 1:
+            return *norms[0], product
+        return math.hypot(*(x for x, _ in norms)), math.hypot(*(y for _, y in norms)), product
+
+
+def _norm(part: Tensor, name: str, which: str) -> float:
+    norm = float(part.norm())
+    if not math.isfinite(norm):
+        check_finite_part(part, name, which)
+    return norm
 
 
 def check_finite_part(tensor: Tensor, name: str, which: str) -> None:

@@ -34,6 +34,14 @@ class FoundRows:
             signs = self.signs[block.group]
             signs[rows] = signs[rows].gather(1, group) * step.flip.to("cpu", torch.float32)
 
+    @property
+    def still(self) -> bool:
+        """Whether every element moves and negates nothing."""
+        return all(bool((s > 0).all()) for s in self.signs.values()) and all(
+            torch.equal(index, torch.arange(index.shape[-1]).expand_as(index))
+            for index in self.indices.values()
+        )
+
     def clone(self) -> FoundRows:
         """The same elements, which later steps leave as they are."""
         new = copy.copy(self)
