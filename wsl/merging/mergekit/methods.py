@@ -118,7 +118,7 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "breadcrumbs_ties": _sparse(Breadcrumbs, True, False, "gamma"),
         "sce": lambda _, shared: SCE(float(shared.get("select_topk", 1.0))),
         "model_stock": lambda _, shared: ModelStock(
-            "row" if shared.get("filter_wise") else "tensor"
+            "row" if shared.get("filter_wise") else "tensor", clamped=False
         ),
         "passthrough": lambda *_: Average(),
     }

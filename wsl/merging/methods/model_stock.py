@@ -24,11 +24,15 @@ from wsl.params import Params
 
 @dataclasses.dataclass(frozen=True)
 class ModelStock:
-    """One ratio for each tensor, or with ``unit="row"`` for what belongs to each unit."""
+    """One ratio for each tensor, or with ``unit="row"`` for what belongs to each unit.
+
+    clamped: whether a negative cosine counts as 0; otherwise such members go away from their mean.
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
 
     unit: Literal["tensor", "row"] = "tensor"
+    clamped: bool = True
 
     def solve(
         self,
@@ -45,7 +49,8 @@ class ModelStock:
     def _towards_mean(self, tau: Tensor, name: str) -> Tensor:
         by_row = self.unit == "row" and tau.dim() > 2
         rows = tau.flatten(2) if by_row else tau.reshape(len(tau), 1, -1)
-        cosine = _mean_cosine(rows).clamp(min=0)
+        cosine = _mean_cosine(rows)
+        cosine = cosine.clamp(min=0) if self.clamped else cosine
         ratio = len(tau) * cosine / (1 + (len(tau) - 1) * cosine)
         return (ratio[:, None] * rows.mean(0)).view_as(tau[0])
 
