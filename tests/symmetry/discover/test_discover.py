@@ -744,6 +744,36 @@ def test_einsum_is_read_by_its_letters():
     assert str(found(model, torch.randn(2, 4, 5))) == "h1 = 7\nw: 5 h1\nv: h1 3"
 
 
+class Listed(nn.Module):
+    """Weights that are read from a list, as pykan has them, or through a view."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.a, self.b, self.how = nn.Linear(5, 7), nn.Linear(7, 3), how
+        self.scale = nn.Parameter(torch.ones(7))
+        self.longer = nn.Parameter(torch.ones(9))
+        self.kept, self.part = [self.scale], self.longer.data[:7]
+
+    def forward(self, x):
+        return self.b((self.a(x) * (self.kept[0] if self.how == "list" else self.part)).relu())
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_weight_that_is_read_from_a_list_is_a_weight(device):
+    with torch.device(device):
+        model = Listed("list")
+    spec = permutation_spec(model, torch.randn(2, 5))
+    assert lines(spec)[:2] == ["h1 = 7", "scale: h1"]
+    if device == "cpu":
+        assert verify(spec, model, torch.randn(2, 5)).ok
+
+
+def test_a_view_of_a_weight_is_no_constant_although_all_its_entries_are_alike():
+    spec = permutation_spec(Listed("view"), torch.randn(2, 5))
+    assert not spec.groups
+    assert spec.pinned["a.weight axis 0"] == "part is part of a weight"
+
+
 def test_a_letter_of_length_one_may_be_summed_alone():
     """As tensor trains have them at their ends."""
     model = Net(

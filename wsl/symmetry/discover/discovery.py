@@ -165,7 +165,7 @@ def _read(
     """Axes of all tensors of the state dict after all equations, and what is written to buffers."""
     weights = weights_of(state)
     reading = Interpreter(constant)
-    outputs = reading.run(program.graph_module, inputs_of(program, weights, constant))
+    outputs = reading.run(program.graph_module, inputs_of(program, weights, constant, state=state))
     written = _end(program, weights, outputs)
     _pin_unused(program, weights)
     return weights, reading, written

@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ExportGraphSignature
+from torch.export.graph_signature import ExportGraphSignature, InputKind, InputSpec
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import TreeSpec, tree_map_only
 
 from wsl.symmetry.discover.failure import BY_HAND, FAILURES, told
-from wsl.symmetry.discover.trace import follow_call
+from wsl.symmetry.discover.trace import follow_call, memory
 from wsl.symmetry.spec import SpecError
 
 
@@ -69,7 +69,7 @@ def program_of(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]
     with evaluation_mode(model), evaluation_mode(bare):
         try:
             exported = _export(bare, inputs, kwargs)
-            signature = _renamed(exported, bare, model)
+            signature = _owned(_renamed(exported, bare, model), exported.constants, model)
             outputs = exported.call_spec.out_spec
             return Program(exported.graph_module, signature, exported.constants, outputs=outputs)
         except FAILURES as error:
@@ -205,6 +205,28 @@ def _renamed(exported: ExportedProgram, bare: nn.Module, model: nn.Module) -> Ex
     return ExportGraphSignature(
         [*map(renamed, signature.input_specs)], [*map(renamed, signature.output_specs)]
     )
+
+
+def _owned(
+    signature: ExportGraphSignature, constants: Mapping[str, Any], model: nn.Module
+) -> ExportGraphSignature:
+    """Weights that a module reads from a list or a plain attribute are weights all the same.
+
+    An export takes them for constants; it is their memory that tells.
+    """
+    weights = {memory(t): name for name, t in model.state_dict().items() if isinstance(t, Tensor)}
+    own = {
+        name: weights[memory(t)]
+        for name, t in constants.items()
+        if isinstance(t, Tensor) and memory(t) in weights
+    }
+    specs = [
+        InputSpec(InputKind.PARAMETER, spec.arg, own[str(spec.target)])
+        if str(spec.target) in own and spec.kind == InputKind.CONSTANT_TENSOR
+        else spec
+        for spec in signature.input_specs
+    ]
+    return ExportGraphSignature(specs, signature.output_specs)
 
 
 def _check_call(model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

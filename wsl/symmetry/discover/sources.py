@@ -51,12 +51,25 @@ def twins(state: Mapping[str, Tensor]) -> dict[str, str]:
     return first
 
 
-def inputs_of(program: Program, weights: Mapping[str, Value], constant: Constant) -> list[Any]:
+def inputs_of(
+    program: Program,
+    weights: Mapping[str, Value],
+    constant: Constant,
+    *,
+    state: Mapping[str, Tensor],
+) -> list[Any]:
     """The value of every placeholder; ``constant`` makes an axis along which a tensor has one
-    value.
+    value. One that shares memory with a tensor of ``state`` changes with it.
     """
+    held = {tensor.untyped_storage()._cdata for tensor in state.values()}
+
+    def made(name: str, content: Any) -> Any:
+        if isinstance(content, Tensor) and content.untyped_storage()._cdata in held:
+            return Operand(fixed(n, f"{name} is part of a weight") for n in content.shape)
+        return _constant(name, content, constant)
+
     return [
-        _input(spec, node, program=program, weights=weights, constant=constant)
+        _input(spec, node, program=program, weights=weights, made=made)
         for spec, node in placeholders(program)
     ]
 
@@ -73,13 +86,13 @@ def _input(
     *,
     program: Program,
     weights: Mapping[str, Value],
-    constant: Constant,
+    made: Callable[[str, Any], Any],
 ) -> Any:
     name = str(spec.target)
     if name in weights:
         return weights[name]
     if name in program.constants:
-        return _constant(name, program.constants[name], constant)
+        return made(name, program.constants[name])
     example = node.meta["val"]
     return (
         Operand(fixed(n, "input") for n in example.shape)

@@ -138,7 +138,7 @@ def _sources(
     """What each placeholder is, in order; tensors that the call took from elsewhere are made
     placeholders, after the inputs.
     """
-    aliases = {_memory(tensor): name for name, tensor in weights.values()}
+    aliases = {memory(tensor): name for name, tensor in weights.values()}
     made = {source for source, _ in taken}
     nodes = graph_module.graph.nodes
     inputs = [node for node in nodes if node.op == "placeholder" and node not in made]
@@ -159,7 +159,7 @@ def _kind(
     """What a tensor is and its name; one with the memory of a weight is that weight."""
     if id(tensor) in known:
         return InputKind.CONSTANT_TENSOR, known[id(tensor)][0]
-    own = weights.get(id(tensor), (aliases.get(_memory(tensor)),))[0]
+    own = weights.get(id(tensor), (aliases.get(memory(tensor)),))[0]
     return (InputKind.PARAMETER, own) if own else (InputKind.USER_INPUT, None)
 
 
@@ -199,5 +199,6 @@ def _counts(node: fx.Node) -> bool:
     return any(value.dtype in (torch.bool, torch.uint8) for value in values)
 
 
-def _memory(tensor: Tensor) -> tuple[Any, ...]:
+def memory(tensor: Tensor) -> tuple[Any, ...]:
+    """What tells whether two tensors are the same entries of one memory."""
     return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride()
