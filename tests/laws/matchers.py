@@ -48,12 +48,13 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def made(kind: type) -> Matcher:
     """An instance with default settings, and with what it cannot be without for `SPEC`."""
-    inputs = 3 * torch.randn(400, 3, generator=torch.Generator().manual_seed(9))
-    given = {"loss": loss, "batches": batches(), "inputs": inputs, "model": model()}
-    fields = [f for f in dataclasses.fields(kind) if f.name in given]
-    return kind(
-        **{f.name: given[f.name] for f in fields if f.default in (dataclasses.MISSING, None)}
-    )
+    given: dict[str, object] = {"loss": loss, "batches": batches()}
+    needed = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
+    found = {name: given[name] for name in needed if name in given}
+    if "inputs" in kind.needs:
+        inputs = 3 * torch.randn(400, 3, generator=torch.Generator().manual_seed(9))
+        found |= {"inputs": inputs, "model": model()}
+    return kind(**found)
 
 
 def planted(seed: int) -> tuple[params.Params, params.Params]:

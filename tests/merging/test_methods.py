@@ -7,9 +7,9 @@ import torch
 from laws.methods import METHOD_LAWS, SPEC, weights
 from networks import BY_NAME
 
-from wsl.connectivity import reset_batch_norm
+from wsl.connectivity import least_squares, repair, reset_batch_norm
 from wsl.matching import WeightMatching, match
-from wsl.merging import METHODS, Average, average, merge
+from wsl.merging import METHODS, Average, Mend, align, average, merge
 from wsl.symmetry import Permutation
 
 
@@ -127,3 +127,21 @@ def test_what_a_method_needs_must_be_given():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_mending_takes_its_steps_with_the_aligned_members():
+    network = BY_NAME["residual"]
+    model = network.make()
+    a, b = network.weights(seed=1), network.weights(seed=2)
+    batches = [network.inputs(8, seed=seed) for seed in range(2)]
+    found = merge([a, b], spec=network.spec, repair=Mend(model), data=batches).params
+    aligned = align(network.spec, [a, b])
+    expected = repair(model, average(aligned), aligned, batches=batches).params
+    expected = least_squares(model, expected, aligned, batches=batches).params
+    assert equal(found, expected)
+    plain = merge([a, b], spec=network.spec, repair=Mend(model, ["reset"]), data=batches).params
+    assert equal(plain, merge([a, b], spec=network.spec, repair=model, data=batches).params)
+    with pytest.raises(ValueError, match=r"step 'repiar' does not exist \(did you mean 'repair'"):
+        Mend(model, ["repiar"])
+    with pytest.raises(ValueError, match="are measured on data; give some"):
+        merge([a, b], repair=Mend(model))

@@ -22,8 +22,7 @@ from wsl.cli.choices import (
     described,
     with_inputs,
 )
-from wsl.cli.connect import resetter
-from wsl.cli.evaluation import add_evaluation_arguments, scorer
+from wsl.cli.evaluation import add_evaluation_arguments, scorer, unlabelled
 from wsl.cli.mergeable import check_mergeable
 from wsl.cli.methods import (
     add_method_arguments,
@@ -37,10 +36,10 @@ from wsl.cli.outputs import beside, check_output, write_result
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import numbers, say
-from wsl.matching import ManyMatcher, Matcher
 from wsl.params import Params
 
 HALF = 0.5
+_BATCH = 256
 _MUCH = 0.05
 """Accuracy below the worse parent from which the last line says that merging has lost it."""
 
@@ -53,8 +52,6 @@ def run(arguments: Sequence[str]) -> None:
     loaded, base = _loaded(options)
     evaluate = scorer(options, loaded)
     merged, told = _merged(options, loaded, base)
-    if options.reset_batch_norm or options.inputs_data:
-        merged = resetter(options, loaded)(merged)
     head = _head(options, loaded) | told
     scores = {} if evaluate is None else _scores(loaded, merged, evaluate)
     about = {**loaded.shared_metadata(), "wsl_merge": json.dumps(head)}
@@ -91,6 +88,19 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="recompute batch-norm statistics on training data",
     )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="REPAIR the merged network: the statistics of its units as in its parents",
+    )
+    parser.add_argument(
+        "--least-squares",
+        action="store_true",
+        help="fit each layer of the merged network to what its parents compute",
+    )
+    parser.add_argument(
+        "--samples", type=int, default=1000, help="inputs, without labels, that both work on"
+    )
     return parser
 
 
@@ -122,7 +132,7 @@ def _loaded(options: argparse.Namespace) -> tuple[checkpoints.Loaded, Params | N
 def _head(options: argparse.Namespace, loaded: checkpoints.Loaded) -> dict[str, Any]:
     names = ("weight", "no_match", "reset_batch_norm", "seed")
     kept = {name: getattr(options, name) for name in names}
-    more = ("base", "validation", "tune", "statistics")
+    more = ("base", "validation", "tune", "statistics", "repair", "least_squares")
     kept |= {name: getattr(options, name) for name in more if getattr(options, name)}
     kept |= {**described(options, "matcher"), **described(options, "method")}
     kept |= described(options, "match_all")
@@ -133,34 +143,49 @@ def _head(options: argparse.Namespace, loaded: checkpoints.Loaded) -> dict[str, 
 def _merged(
     options: argparse.Namespace, loaded: checkpoints.Loaded, base: Params | None
 ) -> tuple[Params, dict[str, Any]]:
-    """The merged network, and what a search found."""
-    spec, matcher = None, None
+    """The merged and mended network, and what a search found."""
+    aligned = [dict(member) for member in loaded.members]
     if not options.no_match:
         matcher = chosen_many(options) or chosen_matcher(options)
-        spec, matcher = loaded.spec, with_inputs(matcher, options, loaded)
-    if options.method is None and len(loaded.members) == 2:
-        return _on_line(options, loaded, matcher), {}
+        matcher = with_inputs(matcher, options, loaded)
+        aligned = merging.align(loaded.spec, loaded.members, matcher=matcher, base=base)
+    if options.method is None and len(aligned) == 2:
+        return _on_line(options, loaded, aligned), {}
     method = merging.Average() if options.method is None else chosen_method(options, loaded)
-    if not options.tune:
-        how = {"spec": spec, "matcher": matcher, "base": base}
-        return merging.merge(loaded.members, method, **how).params, {}
-    aligned = loaded.members
-    if spec is not None:
-        aligned = merging.align(spec, loaded.members, matcher=matcher, base=base)
-    found = tuned(options, method, aligned, base=base, loaded=loaded)
-    told = {name: getattr(found.method, name) for name, _ in map(tuned_field, options.tune)}
-    return found.params, {"tuned": told, "validation_score": found.score}
+    told: dict[str, Any] = {}
+    if options.tune:
+        found = tuned(options, method, aligned, base=base, loaded=loaded)
+        fields = [name for name, _ in map(tuned_field, options.tune)]
+        told = {"tuned": {name: getattr(found.method, name) for name in fields}}
+        method, told["validation_score"] = found.method, found.score
+    how = {"base": base, **_mending(options, loaded)}
+    return merging.merge(aligned, method, **how).params, told
 
 
 def _on_line(
-    options: argparse.Namespace, loaded: checkpoints.Loaded, matcher: Matcher | ManyMatcher | None
+    options: argparse.Namespace, loaded: checkpoints.Loaded, aligned: Sequence[Params]
 ) -> Params:
     """Two without a method lie on a line, whose ends are the checkpoints themselves."""
-    b = loaded.b
-    if matcher is not None:
-        b = merging.align(loaded.spec, loaded.members, matcher=matcher)[1]
-    merged = merging.lerp(loaded.a, b, options.weight)
-    return merging.renewed(merged, loaded.members) if 0 < options.weight < 1 else merged
+    merged = merging.lerp(aligned[0], aligned[1], options.weight)
+    if not 0 < options.weight < 1:
+        return merged
+    merged, mending = merging.renewed(merged, aligned), _mending(options, loaded)
+    return mending["repair"].apply(merged, aligned, mending["data"]) if mending else merged
+
+
+def _mending(options: argparse.Namespace, loaded: checkpoints.Loaded) -> dict[str, Any]:
+    """The steps that were asked for, with inputs without labels; nothing where none was."""
+    asked = {
+        "reset": options.reset_batch_norm or options.inputs_data,
+        "repair": options.repair,
+        "least_squares": options.least_squares,
+    }
+    steps = [name for name, wanted in asked.items() if wanted]
+    if not steps:
+        return {}
+    inputs = unlabelled(options, loaded)
+    inputs = inputs if steps == ["reset"] else inputs[: options.samples]
+    return {"repair": merging.Mend(loaded.network(), steps), "data": inputs.split(_BATCH)}
 
 
 def _scores(

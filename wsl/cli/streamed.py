@@ -122,7 +122,8 @@ def _opened(
     """The tensors under the network's names, by what `fit` says of their shapes."""
     shapes = {name: _computable(tensor) for name, tensor in large.structure(files.tensors).items()}
     try:
-        fitted = fit(shapes, expected, path, prefix=options.prefix, drop=options.drop)
+        how = {"prefix": options.prefix, "drop": options.drop, "values": False}
+        fitted = fit(shapes, expected, path, **how)
     except ZooError as error:
         raise ConfigError(str(error)) from None
     for note in fitted.notes:

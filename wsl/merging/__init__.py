@@ -21,6 +21,7 @@ from wsl.connectivity import (
 )
 from wsl.merging.computed import masked, renewed, spectral_norms
 from wsl.merging.measured import Measured, WithStatistics
+from wsl.merging.mending import Mend
 from wsl.merging.merge import Merged, align, merge
 from wsl.merging.methods import (
     ATLAS,
@@ -81,6 +82,7 @@ __all__ = [
     "IsoCTS",
     "Karcher",
     "Measured",
+    "Mend",
     "MergeMethod",
     "Merged",
     "ModelStock",

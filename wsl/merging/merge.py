@@ -16,17 +16,18 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from wsl import matching
-from wsl.connectivity import check_alike, reset_batch_norm
+from wsl.connectivity import check_alike
 from wsl.matching import JointMatch, ManyMatcher, Match, Matcher, match, match_all
 from wsl.merging.computed import masked, renewed
+from wsl.merging.mending import Mend
 from wsl.merging.methods import Average, MergeMethod
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
 Batches = Iterable[Tensor | tuple[Tensor, ...]]
 """Training inputs, as `reset_batch_norm` takes them."""
-Repair = nn.Module | Callable[[Params], Params]
-"""A network whose batch-norm statistics are reset, or any function of the merged weights."""
+Repair = Mend | nn.Module | Callable[[Params], Params]
+"""Steps of mending, a network whose batch-norm statistics are reset, or any function of weights."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,8 +57,8 @@ def merge(
 
     spec: align the members first, by ``matcher``, to ``base`` or else to the first of them; without
     it they are taken as they are. A method of `wsl.matching.MANY` aligns all to each other.
-    repair: a module, whose batch-norm statistics are then measured on ``data``, or a function that
-    is applied to the result.
+    repair: `Mend`, or a module, whose batch-norm statistics are reset, both on inputs ``data``; or
+    a function that is applied to the result.
     Masks of pruning stay zero or one, and vectors of spectral norms are made new.
     Raises ValueError for members that differ, and for what the method needs and was not given.
     """
@@ -77,7 +78,7 @@ def merge(
         **evidence,
         "repaired": repair is not None,
     }
-    return Merged(_repaired(merged, repair, data), report)
+    return Merged(_repaired(merged, repair, data, members=aligned), report)
 
 
 def align(
@@ -139,13 +140,20 @@ def _joint_evidence(found: JointMatch) -> dict[str, list[Any]]:
     }
 
 
-def _repaired(merged: Params, repair: Repair | None, data: Batches | None) -> Params:
+def _repaired(
+    merged: Params,
+    repair: Repair | None,
+    data: Batches | None,
+    *,
+    members: Sequence[Mapping[str, Tensor]],
+) -> Params:
     if repair is None:
         if data is not None:
             raise ValueError("merge: data serves to repair; give the network as repair too")
         return merged
-    if not isinstance(repair, nn.Module):
+    if not isinstance(repair, nn.Module | Mend):
         return repair(merged)
     if data is None:
         raise ValueError("merge: batch-norm statistics are measured on data; give some")
-    return reset_batch_norm(repair, merged, data)
+    mend = Mend(repair, ["reset"]) if isinstance(repair, nn.Module) else repair
+    return mend.apply(merged, members, data)
