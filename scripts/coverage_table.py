@@ -33,7 +33,7 @@ grouped convolution could move in every block on its own, not only in all alike;
 sums of products cannot say once the axis is cut at an odd place.
 
 Of layers of other packages, these stand still, for reasons that are their own: autoregressive flows, whose masks of True and False
-tell units apart; adapters that write entries of a matrix by stored positions (BOFT, SHIRA, SUPERTUNING, UNILORA, ADAMSS, FROD), make
+tell units apart; adapters that write entries of a matrix by stored positions (BOFT, SUPERTUNING, UNILORA, ADAMSS, FROD), make
 it by a Fourier or wavelet transform (FOURIERFT, WAVEFT), or keep factors of the base weights outside the state dict (PSOFT, OSF);
 a KAN of pykan whose formulas are evaluated edge by edge in Python. Without formulas it moves.
 """
