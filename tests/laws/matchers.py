@@ -50,10 +50,10 @@ def made(kind: type) -> Matcher:
     """An instance with default settings, and with what it cannot be without for `SPEC`."""
     inputs = 3 * torch.randn(400, 3, generator=torch.Generator().manual_seed(9))
     given = {"loss": loss, "batches": batches(), "inputs": inputs, "model": model()}
-    fields = [f for f in dataclasses.fields(kind) if f.name in given]
-    return kind(
-        **{f.name: given[f.name] for f in fields if f.default in (dataclasses.MISSING, None)}
-    )
+    # Inputs and model have defaults only so that they may be given later; a loss may do without.
+    needed = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    needed |= {"inputs", "model"} & {f.name for f in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in given.items() if name in needed})
 
 
 def planted(seed: int) -> tuple[params.Params, params.Params]:

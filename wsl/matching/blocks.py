@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -95,13 +95,7 @@ class MatchingPlan(NamedTuple):
 @functools.lru_cache(maxsize=32)
 def plan(spec: PermutationSpec, names: tuple[str, ...]) -> MatchingPlan:
     """Cut the tensors ``names`` of ``spec``; raises `SpecError` for a family inside a family."""
-    per = {group.name: group.per for group in spec.declared}
-    for name, parent in per.items():
-        if parent is not None and per[parent] is not None:
-            raise SpecError(
-                f"group '{name}' is per '{parent}', which is itself per '{per[parent]}'; matching "
-                "knows one level"
-            )
+    per = _parents(spec)
     cut = pieces(spec, names)
     moved = tuple(piece for piece in cut if any(isinstance(atom, str) for atom in piece.atoms))
     fixed = tuple(piece for piece in cut if all(isinstance(atom, int) for atom in piece.atoms))
@@ -109,6 +103,18 @@ def plan(spec: PermutationSpec, names: tuple[str, ...]) -> MatchingPlan:
         name: _block(spec, name, moved, per=per) for name, parent in per.items() if parent is None
     }
     return MatchingPlan(moved, fixed, blocks)
+
+
+def _parents(spec: PermutationSpec) -> dict[str, str | None]:
+    """What each group is per; raises `SpecError` where that is per another one."""
+    per = {group.name: group.per for group in spec.declared}
+    for name, parent in per.items():
+        if parent is not None and per[parent] is not None:
+            raise SpecError(
+                f"group '{name}' is per '{parent}', which is itself per '{per[parent]}'; matching "
+                "knows one level"
+            )
+    return per
 
 
 def cut_rows(piece: Piece, params: Mapping[str, Tensor], like: Tensor) -> Tensor:
@@ -132,12 +138,17 @@ def _block(
     families = tuple((group.name, group.size) for group in spec.declared if group.per == name)
     terms: dict[tuple[str, ...], tuple[Site, ...]] = {}
     for p, piece in enumerate(cut):
-        for axis in (i for i, atom in enumerate(piece.atoms) if atom == name):
-            inside = [i for i, parent in enumerate(piece.parents) if parent == axis]
+        for axis, inside in _actions(piece, name):
             others = _others(piece, axis, inside, per=per)
             site = Site(p, axis, tuple((str(piece.atoms[i]), i) for i in inside))
             terms[others] = (*terms.get(others, ()), site)
     return GroupBlock(name, spec.groups[name], families, terms)
+
+
+def _actions(piece: Piece, group: str) -> Iterator[tuple[int, list[int]]]:
+    """The axes of a piece on which a group acts, each with those of the families inside it."""
+    for axis in (i for i, atom in enumerate(piece.atoms) if atom == group):
+        yield axis, [i for i, parent in enumerate(piece.parents) if parent == axis]
 
 
 def _others(

@@ -114,8 +114,7 @@ def origin_evidence(
     `SpecError` for weights that do not fit and ValueError for those that are not finite.
     """
     tensors = compare_tensors(a, b)
-    constant = () if tensors.same else {*tensors.of_kind("equal"), *tensors.of_kind("cast")}
-    origin = common_origin(spec, a, b, leave_out=constant, seed=seed)
+    origin = common_origin(spec, a, b, leave_out=_constant(tensors), seed=seed)
     plain = OriginEvidence(tensors, origin, equal_matrices(a, b))
     if not align:
         return plain
@@ -128,6 +127,13 @@ def origin_evidence(
         equal_after=equal_matrices(a, moved),
         background=tuple(background),
     )
+
+
+def _constant(tensors: TensorComparison) -> tuple[str, ...]:
+    """The tensors that are equal, which speak for themselves; none where all of them are."""
+    if tensors.same:
+        return ()
+    return (*tensors.of_kind("equal"), *tensors.of_kind("cast"))
 
 
 def equal_matrices(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:

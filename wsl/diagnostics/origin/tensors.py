@@ -80,34 +80,28 @@ def compare_tensors(
 ) -> TensorComparison:
     """Compare by name. ``ranks`` False leaves out ranks of differences, which cost most."""
     common = [name for name in a if name in b]
-    alike = [name for name in common if a[name].shape == b[name].shape]
+    shapes = {name: (tuple(a[name].shape), tuple(b[name].shape)) for name in common}
+    types = {name: (_kind(a[name]), _kind(b[name])) for name in common}
+    alike = [name for name, (ours, theirs) in shapes.items() if ours == theirs]
     return TensorComparison(
         {name: _compared(name, a[name], b[name], ranks=ranks) for name in alike},
         tuple(name for name in a if name not in b),
         tuple(name for name in b if name not in a),
-        {
-            name: (tuple(a[name].shape), tuple(b[name].shape))
-            for name in common
-            if a[name].shape != b[name].shape
-        },
-        {
-            name: (_kind(a[name]), _kind(b[name]))
-            for name in common
-            if a[name].dtype != b[name].dtype
-        },
+        {name: both for name, both in shapes.items() if both[0] != both[1]},
+        {name: both for name, both in types.items() if both[0] != both[1]},
     )
 
 
 def _compared(name: str, a: Tensor, b: Tensor, *, ranks: bool) -> TensorPair:
     b = b.to(a.device)
     same, zero = _equal(a, b), (a == 0, b == 0)
-    trivial = zero[0] & zero[1]
-    shown = int((~trivial).sum())
-    equal = float((same & ~trivial).sum()) / shown if shown else 1.0
-    zeros = (_share(zero[0]), _share(zero[1]))
-    rank = difference_rank(a, b) if ranks and _has_rank(a, b) and not bool(same.all()) else None
+    shown = ~(zero[0] & zero[1])
+    equal = float((same & shown).sum()) / int(shown.sum()) if bool(shown.any()) else 1.0
+    differ = _has_rank(a, b) and not bool(same.all())
+    rank = difference_rank(a, b) if ranks and differ else None
     kind = _named(same, zero, a.dtype == b.dtype)
     kind = "low rank" if kind == "changed" and rank is not None and rank.is_low else kind
+    zeros = (_share(zero[0]), _share(zero[1]))
     return TensorPair(name, kind, a.numel(), _cosine(a, b), equal, zeros, rank)
 
 

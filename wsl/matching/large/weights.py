@@ -50,6 +50,14 @@ class _Part(NamedTuple):
     b: Tensor
 
 
+class _Seen(NamedTuple):
+    """The norms of a piece of both checkpoints, and their inner product as b stands in its file."""
+
+    a: float
+    b: float
+    product: Tensor
+
+
 class StreamedWeights:
     """Pieces of two sources, ``a`` and ``b``; see `RowWeights` for what they answer.
 
@@ -61,14 +69,14 @@ class StreamedWeights:
 
     def __init__(self, plan: MatchingPlan, a: Source, b: Source) -> None:
         self.plan, self.a, self.b = plan, a, b
-        used = {a[piece.tensor].dtype for piece in plan.pieces}
-        self.like = torch.empty(0, dtype=torch.float64 if torch.float64 in used else torch.float32)
+        wide = any(a[piece.tensor].dtype == torch.float64 for piece in plan.pieces)
+        self.like = torch.empty(0, dtype=torch.float64 if wide else torch.float32)
         self.found = FoundRows(plan, 1, ())
         self._acting = [_blocks_of(piece, plan) for piece in plan.pieces]
         seen = [self._seen(piece) for piece in plan.pieces]
-        self.size = [size for size, _, _ in seen]
-        self.mass = [torch.tensor([x * y], dtype=torch.float64) for x, y, _ in seen]
-        self._start = [product for _, _, product in seen]
+        self.size = [each.a for each in seen]
+        self.mass = [torch.tensor([each.a * each.b], dtype=torch.float64) for each in seen]
+        self._start = [each.product for each in seen]
 
     def state(self) -> FoundRows:
         """The element found so far, which says where the row stands."""
@@ -158,21 +166,18 @@ class StreamedWeights:
         is_b = source is self.b
         return tensor if is_b and tensor.dtype.itemsize > 1 else tensor.to(self.like)
 
-    def _seen(self, piece: Piece) -> tuple[float, float, Tensor]:
-        """The norms of a piece of both, and their inner product as b stands in its file: one pass.
-
-        Norms over parts are put together in float64.
-        """
-        norms: list[tuple[float, float]] = []
+    def _seen(self, piece: Piece) -> _Seen:
+        """What one pass over a piece tells; norms over parts are put together in float64."""
+        mine: list[float] = []
+        other: list[float] = []
         product = torch.zeros(1, dtype=torch.float64)
         for rows in _cuts(piece):
             a = self._read(self.a, piece, rows)
             b = self._read(self.b, piece, rows).to(self.like)
-            norms.append((_norm(a, piece.tensor, "a"), _norm(b, piece.tensor, "b")))
+            mine.append(_norm(a, piece.tensor, "a"))
+            other.append(_norm(b, piece.tensor, "b"))
             product = product + products(a, b[None])
-        if len(norms) == 1:
-            return *norms[0], product
-        return math.hypot(*(x for x, _ in norms)), math.hypot(*(y for _, y in norms)), product
+        return _Seen(math.hypot(*mine), math.hypot(*other), product)
 
 
 def _norm(part: Tensor, name: str, which: str) -> float:

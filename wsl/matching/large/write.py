@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from wsl.base import replacing
-from wsl.matching.large.files import DTYPES, TensorFile, TensorFiles, TensorSlices
+from wsl.matching.large.files import DTYPES, FileTensor, TensorFile, TensorFiles, TensorSlices
 from wsl.symmetry import Axis, Permutation
 
 BYTES = 2**26
@@ -153,20 +153,25 @@ def _write(target: Path, file: TensorFile, element: Permutation, *, moves: Moves
 
 
 def _header(file: TensorFile) -> bytes:
-    content: dict[str, Any] = {"__metadata__": dict(sorted(file.metadata.items()))}
-    content = content if file.metadata else {}
+    content: dict[str, Any] = {}
+    if file.metadata:
+        content["__metadata__"] = dict(sorted(file.metadata.items()))
     start = 0
     for name, tensor in file.tensors.items():
-        stop = start + tensor.size
-        content[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, stop],
-        }
-        start = stop
+        content[name] = _described(tensor, start)
+        start += tensor.size
     text = json.dumps(content, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
+
+
+def _described(tensor: FileTensor, start: int) -> dict[str, Any]:
+    """A tensor in the words of the header, its bytes from ``start`` on."""
+    return {
+        "dtype": _NAMES[tensor.dtype],
+        "shape": list(tensor.shape),
+        "data_offsets": [start, start + tensor.size],
+    }
 
 
 def _joined(files: TensorFiles) -> TensorFile:

@@ -45,12 +45,12 @@ class Relaxed:
 
     def __init__(self, plan: MatchingPlan, models: Mapping[str, Tensor], like: Tensor) -> None:
         self.plan = plan
+        actions = [(block, site) for block in plan.blocks.values() for site in block.sites]
         self.pieces = [
             RelaxedPiece(
-                [(b, s) for b in plan.blocks.values() for s in b.sites if s.piece == p],
-                cut_rows(piece, models, like),
+                [each for each in actions if each[1].piece == p], cut_rows(cut, models, like)
             )
-            for p, piece in enumerate(plan.pieces)
+            for p, cut in enumerate(plan.pieces)
         ]
         fixed = [cut_rows(piece, models, like) for piece in plan.fixed]
         self.constant = sum(_over_pairs(tensor, tensor) for tensor in fixed)

@@ -74,14 +74,20 @@ class ExhaustiveMatching:
     ) -> Tensor:
         moved = batch({name: t.expand(count, *t.shape) for name, t in b.items()})
         if self.loss is None:
-            total = torch.zeros(count, dtype=torch.float64)
-            for name in aligned_tensors(a):
-                product = a[name].double() * moved[name].to(a[name].device, torch.float64)
-                total += product.reshape(count, -1).sum(1).cpu()
-            return total
+            return _inner_products(a, moved)
         rows = ({name: t[row] for name, t in moved.items()} for row in range(count))
         losses = [float(self.loss(between(a, row, 0.5))) for row in rows]
         return -torch.tensor(losses, dtype=torch.float64)
+
+
+def _inner_products(a: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> Tensor:
+    """<a, b_r> of stacked weights, float64 (R,)."""
+    count = len(next(iter(rows.values())))
+    total = torch.zeros(count, dtype=torch.float64)
+    for name in aligned_tensors(a):
+        product = a[name].double() * rows[name].to(a[name].device, torch.float64)
+        total += product.reshape(count, -1).sum(1).cpu()
+    return total
 
 
 def every_element(
