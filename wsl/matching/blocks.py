@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -138,27 +138,22 @@ def _block(
     families = tuple((group.name, group.size) for group in spec.declared if group.per == name)
     terms: dict[tuple[str, ...], tuple[Site, ...]] = {}
     for p, piece in enumerate(cut):
-        for axis, inside in _actions(piece, name):
-            others = _others(piece, axis, inside, per=per)
-            site = Site(p, axis, tuple((str(piece.atoms[i]), i) for i in inside))
+        for axis in (i for i, atom in enumerate(piece.atoms) if atom == name):
+            site = Site(p, axis, _inside(piece, axis))
+            others = _others(piece, site, per=per)
             terms[others] = (*terms.get(others, ()), site)
     return GroupBlock(name, spec.groups[name], families, terms)
 
 
-def _actions(piece: Piece, group: str) -> Iterator[tuple[int, list[int]]]:
-    """The axes of a piece on which a group acts, each with those of the families inside it."""
-    for axis in (i for i, atom in enumerate(piece.atoms) if atom == group):
-        yield axis, [i for i, parent in enumerate(piece.parents) if parent == axis]
+def _inside(piece: Piece, axis: int) -> tuple[tuple[str, int], ...]:
+    """The families inside the group that stands on an axis, with their axes."""
+    own = (i for i, parent in enumerate(piece.parents) if parent == axis)
+    return tuple((str(piece.atoms[i]), i) for i in own)
 
 
-def _others(
-    piece: Piece, axis: int, inside: list[int], *, per: Mapping[str, str | None]
-) -> tuple[str, ...]:
+def _others(piece: Piece, site: Site, *, per: Mapping[str, str | None]) -> tuple[str, ...]:
     """The groups that a site depends on; two families in one product make it depend on itself."""
-    rest = [
-        atom
-        for i, atom in enumerate(piece.atoms)
-        if i != axis and i not in inside and isinstance(atom, str)
-    ]
-    itself = [str(piece.atoms[axis])] * (len(inside) > 1)
+    own = {site.axis, *(axis for _, axis in site.families)}
+    rest = [atom for i, atom in enumerate(piece.atoms) if i not in own and isinstance(atom, str)]
+    itself = [str(piece.atoms[site.axis])] * (len(site.families) > 1)
     return tuple(dict.fromkeys([per[atom] or atom for atom in rest] + itself))

@@ -58,13 +58,7 @@ def nearest(
     one leading axis, of at least one member.
     """
     matcher = matcher or WeightMatching()
-    check_rows(spec, candidates, "candidates", one="member")
-    if lead := spec.validate(a):
-        raise SpecError(
-            f"a: has batch axes {tuple(lead)}, but nearest takes one checkpoint; index or unstack "
-            "it first"
-        )
-    check_finite(candidates, "candidates")
+    _check(spec, a, candidates)
     bounds = _lower_bounds(a, candidates, matcher)
     best, least = -1, float("inf")
     for i in bounds.argsort(stable=True).tolist():
@@ -77,23 +71,35 @@ def nearest(
     return best, least
 
 
+def _check(
+    spec: PermutationSpec, a: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
+) -> None:
+    check_rows(spec, candidates, "candidates", one="member")
+    if lead := spec.validate(a):
+        raise SpecError(
+            f"a: has batch axes {tuple(lead)}, but nearest takes one checkpoint; index or unstack "
+            "it first"
+        )
+    check_finite(candidates, "candidates")
+
+
 def _lower_bounds(
     a: Mapping[str, Tensor], candidates: Mapping[str, Tensor], matcher: Matcher
 ) -> Tensor:
     """A bound of each candidate's distance, less what rounding may add; 0 without one."""
-    count = len(next(iter(candidates.values())))
-    total = torch.zeros(count, dtype=torch.float64)
+    total = torch.zeros(len(next(iter(candidates.values()))), dtype=torch.float64)
     if not matcher.searches <= {"permutation", "sign"}:
         return total
     unsigned = "sign" in matcher.searches
     for name in _names(a, matcher):
-        theirs = _in_order(candidates[name].reshape(count, -1), unsigned=unsigned)
-        mine = _in_order(a[name].flatten(), unsigned=unsigned).to(theirs)
-        total += (theirs.double() - mine.double()).square().sum(-1).cpu()
+        mine, theirs = (_in_order(t, unsigned=unsigned) for t in (a[name][None], candidates[name]))
+        total += (theirs.double() - mine.to(theirs).double()).square().sum(-1).cpu()
     return total.sqrt() * (1 - 1e-9)
 
 
-def _in_order(values: Tensor, *, unsigned: bool) -> Tensor:
+def _in_order(rows: Tensor, *, unsigned: bool) -> Tensor:
+    """All entries of each row (N, *shape), or their absolute values, in ascending order."""
+    values = rows.reshape(len(rows), -1)
     return (values.abs() if unsigned else values).sort(-1).values
 
 

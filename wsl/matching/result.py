@@ -112,7 +112,7 @@ def stack_matches(found: Sequence[Match]) -> Match:
         _float64([match.objective for match in found]),
         torch.tensor([match.sweeps for match in found]),
         torch.tensor([match.converged for match in found]),
-        element=permutation if plain else ElementRows(tuple(map(_acting, found))),
+        element=None if plain else ElementRows(tuple(map(_acting, found))),
         trace=_stacked_traces([match.trace for match in found]),
         seconds=_added([match.seconds for match in found]),
         groups={name: _float64([m.groups[name] for m in found]) for name in found[0].groups},

@@ -57,6 +57,11 @@ class _Seen(NamedTuple):
     b: float
     product: Tensor
 
+    @property
+    def mass(self) -> Tensor:
+        """The product of the norms, float64 (1,)."""
+        return torch.tensor([self.a * self.b], dtype=torch.float64)
+
 
 class StreamedWeights:
     """Pieces of two sources, ``a`` and ``b``; see `RowWeights` for what they answer.
@@ -69,13 +74,12 @@ class StreamedWeights:
 
     def __init__(self, plan: MatchingPlan, a: Source, b: Source) -> None:
         self.plan, self.a, self.b = plan, a, b
-        wide = any(a[piece.tensor].dtype == torch.float64 for piece in plan.pieces)
-        self.like = torch.empty(0, dtype=torch.float64 if wide else torch.float32)
+        self.like = torch.empty(0, dtype=_precision([a[piece.tensor] for piece in plan.pieces]))
         self.found = FoundRows(plan, 1, ())
         self._acting = [_blocks_of(piece, plan) for piece in plan.pieces]
         seen = [self._seen(piece) for piece in plan.pieces]
         self.size = [each.a for each in seen]
-        self.mass = [torch.tensor([each.a * each.b], dtype=torch.float64) for each in seen]
+        self.mass = [each.mass for each in seen]
         self._start = [each.product for each in seen]
 
     def state(self) -> FoundRows:
@@ -168,16 +172,21 @@ class StreamedWeights:
 
     def _seen(self, piece: Piece) -> _Seen:
         """What one pass over a piece tells; norms over parts are put together in float64."""
-        mine: list[float] = []
-        other: list[float] = []
-        product = torch.zeros(1, dtype=torch.float64)
-        for rows in _cuts(piece):
-            a = self._read(self.a, piece, rows)
-            b = self._read(self.b, piece, rows).to(self.like)
-            mine.append(_norm(a, piece.tensor, "a"))
-            other.append(_norm(b, piece.tensor, "b"))
-            product = product + products(a, b[None])
-        return _Seen(math.hypot(*mine), math.hypot(*other), product)
+        parts = [self._seen_part(piece, rows) for rows in _cuts(piece)]
+        product = sum((part.product for part in parts), torch.zeros(1, dtype=torch.float64))
+        norms = (math.hypot(*(getattr(part, which) for part in parts)) for which in "ab")
+        return _Seen(*norms, product)
+
+    def _seen_part(self, piece: Piece, rows: slice) -> _Seen:
+        a = self._read(self.a, piece, rows)
+        b = self._read(self.b, piece, rows).to(self.like)
+        norms = _norm(a, piece.tensor, "a"), _norm(b, piece.tensor, "b")
+        return _Seen(*norms, products(a, b[None]))
+
+
+def _precision(tensors: Iterable[TensorSlices]) -> torch.dtype:
+    wide = any(tensor.dtype == torch.float64 for tensor in tensors)
+    return torch.float64 if wide else torch.float32
 
 
 def _norm(part: Tensor, name: str, which: str) -> float:

@@ -94,11 +94,10 @@ def write_moved(
     parts = files.files if not out.suffix else {out.name: _joined(files)}
     folder = out.parent if out.suffix else out
     for number, (name, file) in enumerate(parts.items(), 1):
-        kept = {tensor: t for tensor, t in file.tensors.items() if tensor in moves}
-        if not journal.has(folder / name):
-            digest = _write(folder / name, file._replace(tensors=kept), element, moves=moves)
-            journal.finished(folder / name, digest)
-        say(f"{folder / name}: written, {number} of {len(parts)}")
+        target = folder / name
+        if not journal.has(target):
+            journal.finished(target, _write(target, file, element, moves=moves))
+        say(f"{target}: written, {number} of {len(parts)}")
 
 
 def write_index(folder: Path, files: TensorFiles, moves: Moves) -> None:
@@ -109,7 +108,7 @@ def write_index(folder: Path, files: TensorFiles, moves: Moves) -> None:
     index["weight_map"] = {n: file for n, file in index["weight_map"].items() if n in moves}
     if "total_size" in index.get("metadata", {}):
         total = sum(tensor.size for name, tensor in files.tensors.items() if name in moves)
-        index["metadata"] = {**index["metadata"], "total_size": total}
+        index["metadata"] = index["metadata"] | {"total_size": total}
     with replacing(folder / files.index_file) as temporary:
         temporary.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
@@ -137,7 +136,8 @@ def _cuts(tensor: TensorSlices, *, moves: bool) -> list[slice]:
 
 
 def _write(target: Path, file: TensorFile, element: Permutation, *, moves: Moves) -> str:
-    """Write one file; returns its SHA-256."""
+    """Write those tensors of one file that ``moves`` names; returns its SHA-256."""
+    file = file._replace(tensors={n: t for n, t in file.tensors.items() if n in moves})
     digest = hashlib.sha256()
     with replacing(target) as temporary, temporary.open("wb") as out:
 

@@ -81,21 +81,26 @@ class CycleConsistent:
         first = _still(spec, len(models))
         if self.start is not None:
             first = self.start.solve(spec, models).permutations
-        started = moved_by(first, models)
-        walk = _Walk(spec, started, soft=self.start is None)
+        found = self._found(spec, moved_by(first, models))
+        g = tuple(composed(found.permutations, first))
+        found = dataclasses.replace(found, permutations=g, elements=g)
+        found = self._or_rival(found, spec, models)
+        seconds = {**found.seconds, "total": time.perf_counter() - began}
+        return dataclasses.replace(found, seconds=seconds)
+
+    def _found(self, spec: PermutationSpec, models: Sequence[Mapping[str, Tensor]]) -> JointMatch:
+        """Walk, round and polish, from models as they start."""
+        walk = _Walk(spec, models, soft=self.start is None)
         converged = self._walked(walk)
-        second = self._finished(spec, started, walk.rounded())
-        objective = pair_objective(moved_by(second, started), aligned_tensors(models[0]))
-        found = JointMatch(
-            tuple(composed(second, first)),
-            objective,
+        g = self._finished(spec, models, walk.rounded())
+        return JointMatch(
+            tuple(g),
+            pair_objective(moved_by(g, models), aligned_tensors(models[0])),
             len(walk.trace) - 1,
             converged,
             trace=torch.tensor(walk.trace, dtype=torch.float64),
+            seconds=walk.clock.seconds,
         )
-        found = self._or_rival(found, spec, models)
-        seconds = {**walk.clock.seconds, "total": time.perf_counter() - began}
-        return dataclasses.replace(found, seconds=seconds)
 
     def _or_rival(
         self, found: JointMatch, spec: PermutationSpec, models: Sequence[Mapping[str, Tensor]]

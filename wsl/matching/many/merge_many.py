@@ -123,10 +123,14 @@ class _Ascent:
             return False
         assert isinstance(found.permutation, Permutation)
         self.permutations[i] = found.permutation @ self.permutations[i]
-        for name, total in self.sum.items():
-            total += new[name].to(total) - mine[name].to(total)
-        self.moved[i] = new
+        self._replace(i, new)
         return True
+
+    def _replace(self, i: int, new: Params) -> None:
+        """Put a moved model in the place of number ``i``, and keep the sum."""
+        for name, total in self.sum.items():
+            total += new[name].to(total) - self.moved[i][name].to(total)
+        self.moved[i] = new
 
     def _mean_without(self, i: int) -> Params:
         """The mean of all models but number ``i``, which lends it what is not aligned."""

@@ -45,11 +45,7 @@ class ToReference:
         Raises `SpecError` for a reference that is not there.
         """
         start = time.perf_counter()
-        if not 0 <= self.reference < len(models):
-            raise SpecError(
-                f"ToReference: reference is {self.reference}, but there are {len(models)} models, "
-                "counted from 0"
-            )
+        self._check(len(models))
         others = [theta for i, theta in enumerate(models) if i != self.reference]
         moves = self._found(spec, models[self.reference], others)
         identity = Permutation.identity(spec)
@@ -63,6 +59,13 @@ class ToReference:
             elements=elements,
             seconds={"total": time.perf_counter() - start},
         )
+
+    def _check(self, count: int) -> None:
+        if not 0 <= self.reference < count:
+            raise SpecError(
+                f"ToReference: reference is {self.reference}, but there are {count} models, "
+                "counted from 0"
+            )
 
     def _found(
         self,

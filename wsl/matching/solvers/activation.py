@@ -96,12 +96,9 @@ class ActivationMatching:
         start = time.perf_counter()
         blocks = plan(spec, aligned_tensors(a, ())).blocks
         compared = self._compared(spec, blocks, (a, b))
-        indices: dict[str, Tensor] = {}
-        values: dict[str, float] = {}
+        scores = compared.scores(self.statistic)
         with compared.clock.timed("assignment"):
-            for name, scores in compared.scores(self.statistic).items():
-                found, values[name] = _assigned(blocks[name], scores)
-                indices |= found
+            indices, values = _all_assigned(blocks, scores)
             element = complete(spec, (a, b), indices)
         objective = sum(values.values())
         return Match(
@@ -133,13 +130,16 @@ class ActivationMatching:
     def _batches(self, device: torch.device) -> list[tuple[Tensor, ...]]:
         """The inputs that are used, in batches of nearly equal size."""
         inputs = _checked(self.inputs)
-        generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(len(inputs[0]), generator=generator)
-        chosen = order[: self.samples].sort().values
+        chosen = self._drawn(len(inputs[0]))
         # A batch of one would not tell its axis from others of length one.
         chosen = chosen.repeat(2) if len(chosen) == 1 else chosen
         parts = chosen.tensor_split(-(-len(chosen) // max(self.batch_size, 3)))
         return [tuple(t[part.to(t.device)].to(device) for t in inputs) for part in parts]
+
+    def _drawn(self, count: int) -> Tensor:
+        """The numbers of the inputs that are used, in order."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return torch.randperm(count, generator=generator)[: self.samples].sort().values
 
     def _network(self, spec: PermutationSpec, batch: tuple[Tensor, ...]) -> Activations:
         """The network's sites under the names of ``spec``, on the device of the batch; kept."""
@@ -197,6 +197,18 @@ def _checked(inputs: Tensor | Sequence[Tensor] | None) -> tuple[Tensor, ...]:
                 "device; give real inputs"
             )
     return given
+
+
+def _all_assigned(
+    blocks: Mapping[str, GroupBlock], scores: Mapping[str, Scores]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The best indices of all groups and families that are shown, and the score of each group."""
+    indices: dict[str, Tensor] = {}
+    values: dict[str, float] = {}
+    for name, each in scores.items():
+        found, values[name] = _assigned(blocks[name], each)
+        indices |= found
+    return indices, values
 
 
 def _assigned(block: GroupBlock, scores: Scores) -> tuple[dict[str, Tensor], float]:

@@ -179,10 +179,8 @@ class Ascent:
             step = self._best(block, _held(scores, pull), rows)
             if step is None:
                 break
-            step = self._weighed(block, step, here)
-            good = step.gain > self.weights.noise(block)[step.rows]
-            if bool(good.any()):
-                found.append(step.where(good))
+            step, good = self._weighed(block, step, here)
+            found += [step.where(good)] if bool(good.any()) else []
             if bool(good.all()):
                 break
             # Rows that this pull holds in place are done; those that it moves in vain go on.
@@ -190,10 +188,13 @@ class Ascent:
             scores, rows = _of_rows(scores, positions(rows, refused, self.count)), refused
         return join(found)
 
-    def _weighed(self, block: GroupBlock, step: BlockStep, here: Tensor) -> BlockStep:
-        """The step with what the objective itself gains by it, over its value ``here``."""
+    def _weighed(
+        self, block: GroupBlock, step: BlockStep, here: Tensor
+    ) -> tuple[BlockStep, Tensor]:
+        """The step with what the objective gains by it over ``here``, and where that is enough."""
         there = self.weights.inner(block.pieces, self.weights.after(block, step))
-        return step._replace(gain=there - here[step.rows])
+        gain = there - here[step.rows]
+        return step._replace(gain=gain), gain > self.weights.noise(block)[step.rows]
 
     def _take(self, block: GroupBlock, step: BlockStep | None) -> None:
         if step is None:
@@ -213,17 +214,17 @@ class Ascent:
         few = MovedUnits.of(block, step)
         after: dict[tuple[str, tuple[str, ...]], Scores] = {}
         for (name, others), term in self.kept.items():
-            if name == block.group and name not in others:
-                after[name, others] = move_term(block, step, term)
-            elif block.group not in others:
-                after[name, others] = term
+            if block.group not in others:
+                moves = name == block.group
+                after[name, others] = move_term(block, step, term) if moves else term
             elif few is not None and self._acts_once(block.group, name, others):
-                after[name, others] = total([term, self._change(name, others, few)])
+                change = self._change(self.plan.blocks[name], others, few)
+                after[name, others] = total([term, change])
         return after
 
-    def _change(self, name: str, others: tuple[str, ...], units: MovedUnits) -> Scores:
+    def _change(self, block: GroupBlock, others: tuple[str, ...], units: MovedUnits) -> Scores:
         with self.clock.timed("products"):
-            return self.weights.change(self.plan.blocks[name], others, units)
+            return self.weights.change(block, others, units)
 
     def _acts_once(self, group: str, name: str, others: tuple[str, ...]) -> bool:
         """Whether ``group`` has one axis on each piece of a term of another block."""
@@ -241,9 +242,13 @@ def _assigned(block: GroupBlock, scores: Scores, rows: Rows, *, odd: bool) -> Bl
     if odd:
         flip = torch.where(chosen < 0, -1.0, 1.0).to(chosen)
         chosen = chosen.abs()
-    still = sum(m.diagonal(dim1=1, dim2=2).double().sum(1) for m in scores.values())
-    gain = chosen.double().sum(1) - still
+    gain = chosen.double().sum(1) - sum(_diagonal(m).double().sum(1) for m in scores.values())
     return BlockStep(rows, group, of_chosen(inner, group), flip, gain.cpu())
+
+
+def _diagonal(matrices: Tensor) -> Tensor:
+    """What every unit scores where it is, (R, n)."""
+    return matrices.diagonal(dim1=1, dim2=2)
 
 
 def _of_rows(scores: Scores, rows: Rows) -> Scores:
@@ -253,11 +258,13 @@ def _of_rows(scores: Scores, rows: Rows) -> Scores:
 def paired(block: GroupBlock, scores: Scores) -> tuple[Tensor, Scores]:
     """Scores of the pairs of units, and for each pair the best assignment of its families."""
     n, like = block.size, next(iter(scores.values()))
-    total = scores.get(block.group, like.new_zeros(len(like), n, n))
-    inner: Scores = {}
+
+    def of(name: str, size: int) -> Tensor:
+        return scores[name] if name in scores else like.new_zeros(len(like), size, size)
+
+    total, inner = of(block.group, n), {}
     for name, size in block.families:
-        whole = scores[name] if name in scores else like.new_zeros(len(like), n * size, n * size)
-        pairs = whole.reshape(-1, n, size, n, size).transpose(2, 3)
+        pairs = of(name, n * size).reshape(-1, n, size, n, size).transpose(2, 3)
         inner[name] = assign(pairs)
         total = total + pairs.gather(4, inner[name][..., None]).sum((3, 4))
     return total, inner
@@ -271,7 +278,7 @@ def of_chosen(inner: Scores, group: Tensor) -> Scores:
 
 def _held(scores: Scores, pull: float) -> Scores:
     """Scores that reward standing still by ``pull`` times the most that any unit could gain."""
-    margins = [(m.amax(2) - m.diagonal(dim1=1, dim2=2)).amax(1) for m in scores.values()]
+    margins = [(m.amax(2) - _diagonal(m)).amax(1) for m in scores.values()]
     reach = torch.stack(margins).amax(0)[:, None, None]
     return {
         name: matrix + pull * reach * torch.eye(matrix.shape[-1]).to(matrix)

@@ -34,7 +34,15 @@ from wsl.matching.solvers.gauges import (
     procrustes,
     stretched_phases,
 )
-from wsl.matching.solvers.heads import Ends, HeadBlock, ends, head_blocks, matched_heads, turning
+from wsl.matching.solvers.heads import (
+    Ends,
+    HeadBlock,
+    Networks,
+    ends,
+    head_blocks,
+    matched_heads,
+    turning,
+)
 from wsl.matching.solvers.sums import squared_distance, squared_norm
 from wsl.matching.solvers.weight import WeightMatching, aligned_tensors
 from wsl.params import Params
@@ -46,7 +54,6 @@ from wsl.symmetry import (
     Rescaling,
     SymmetryElement,
     UnitSymmetry,
-    centred_basis,
     heads_of,
     mixing,
 )
@@ -103,8 +110,9 @@ class CircuitMatching:
         walk.begin()
         trace, converged = self._swept(walk)
         element = walk.best()
+        permutation = Permutation(spec, element.permutation.indices)
         return Match(
-            Permutation(spec, element.permutation.indices),
+            permutation,
             walk.value_of(element(b)),
             len(trace),
             converged,
@@ -162,9 +170,9 @@ class Walk:
         """
         groups = {name: _groups(axes) for name, axes in self.spec.annotations}
         for unit in self.alone:
-            names = {name for name in self.names if groups[name] == {unit.group}}
-            if names & {place.tensor for place in unit.places}:
-                self._step(self._maps((unit,), frozenset(names)))
+            names = frozenset(name for name in self.names if groups[name] == {unit.group})
+            if any(place.tensor in names for place in unit.places):
+                self._step(self._maps((unit,), names))
         heads = self._groups_of_heads()
         outside = [name for name in self.names if groups[name] and not groups[name] & heads]
         if outside:
@@ -184,15 +192,19 @@ class Walk:
     def sweep(self) -> None:
         """Heads, then maps of whole streams, then all permutations; each is kept if it gains."""
         for block in self.blocks:
-            moved = self._permuting(matched_heads(self.spec, block, (self.a, self.b)))
-            inside = self._maps(block.units, theta=moved(self.b))
-            if not self._keep(inside @ moved):
-                self._keep(self._maps(block.units))
+            self._keep_heads(block)
         for unit in self.alone:
             self._keep(self._maps((unit,)))
         weights = dataclasses.replace(self.matcher.weights, anchored=False)
         found = weights.solve(self.spec.without_units(), self.a, self.b).permutation
         self._keep(self._permuting(found.indices))
+
+    def _keep_heads(self, block: HeadBlock) -> None:
+        """Move the heads with the best maps inside them; the maps alone where that loses."""
+        moved = self._permuting(matched_heads(self.spec, block, (self.a, self.b)))
+        inside = self._maps(block.units, theta=moved(self.b))
+        if not self._keep(inside @ moved):
+            self._keep(self._maps(block.units))
 
     def _keep(self, step: SymmetryElement) -> bool:
         """Make the step if it gains, and say so."""
@@ -221,15 +233,18 @@ class Walk:
         theta: Mapping[str, Tensor] | None = None,
     ) -> SymmetryElement:
         """The best matrices of some units, each alone, as seen on the tensors ``names``."""
-        values = list(LinearMaps.identity(self.spec).values)
         pair = (self.a, self.b if theta is None else theta)
-        for i in (i for i, unit in enumerate(self.spec.units) if unit in units):
-            unit, still = self.spec.units[i], values[i]
-            mine, theirs = (ends(self.spec, unit, each, names=names) for each in pair)
-            value = best_map(unit, mine, theirs, gauge=self.matcher.gauge)
-            values[i] = value.reshape(still.shape).cpu().to(still.dtype)
+        values = list(LinearMaps.identity(self.spec).values)
+        for i, unit in enumerate(self.spec.units):
+            if unit in units:
+                value = self._best_map(unit, pair, names)
+                values[i] = value.reshape(values[i].shape).cpu().to(values[i].dtype)
         one = Permutation.identity(self.spec), Rescaling.identity(self.spec)
         return SymmetryElement(*one, LinearMaps(self.spec, tuple(values)))
+
+    def _best_map(self, unit: UnitSymmetry, pair: Networks, names: frozenset[str] | None) -> Tensor:
+        mine, theirs = (ends(self.spec, unit, theta, names=names) for theta in pair)
+        return best_map(unit, mine, theirs, gauge=self.matcher.gauge)
 
 
 def best_map(unit: UnitSymmetry, mine: Ends, theirs: Ends, *, gauge: Gauge) -> Tensor:
@@ -240,10 +255,8 @@ def best_map(unit: UnitSymmetry, mine: Ends, theirs: Ends, *, gauge: Gauge) -> T
     grams = Grams.of(*((_columns(p), _columns(q)) for p, q in (x, y)))
     if unit.kind == "linear" and gauge == "general":
         return general(grams)
-    products = grams.x + grams.y
-    if unit.kind == "orthogonal" and unit.form:
-        return centred_procrustes(products, centred_basis(products.shape[-1]).to(products))
-    return procrustes(products)
+    turn = centred_procrustes if unit.kind == "orthogonal" and unit.form else procrustes
+    return turn(grams.x + grams.y)
 
 
 def _columns(end: Tensor) -> Tensor:

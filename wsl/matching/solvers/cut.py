@@ -105,9 +105,9 @@ class CutWeights:
         self, plan: MatchingPlan, a: Mapping[str, Tensor], b: Mapping[str, Tensor]
     ) -> None:
         self.plan, self.inputs, self.count = plan, (a, b), len(next(iter(b.values())))
-        self.like = like_of([a[piece.tensor] for piece in plan.pieces])
-        self.a = [piece.cut(a, self.like) for piece in plan.pieces]
-        self.b = [cut_rows(piece, b, self.like) for piece in plan.pieces]
+        cut = plan.pieces
+        self.like = like = like_of([a[piece.tensor] for piece in cut])
+        self.a, self.b = [p.cut(a, like) for p in cut], [cut_rows(p, b, like) for p in cut]
         self.size = [float(x.norm()) for x in self.a]
         self.mass = [x * _norms(rows) for x, rows in zip(self.size, self.b, strict=True)]
 

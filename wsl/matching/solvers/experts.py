@@ -181,12 +181,10 @@ def _joined_spec(spec: PermutationSpec, layer: ExpertLayer, group: str) -> Permu
     """The specification with the experts of one layer as a new group, their units as families."""
     axes = _joined_annotations(spec, layer, group)
     used = {a for annotation in axes.values() for axis in annotation for t in axis for a in t}
-    own = {
-        axes[f"{layer.prefix}.{rest}"][axis][0][-1] for rest, axis in layer.axes if axis is not None
-    }
-    declared = [
-        g._replace(per=group) if g.name in own else g for g in spec.declared if g.name in used
-    ]
+    places = [(f"{layer.prefix}.{rest}", axis) for rest, axis in layer.axes]
+    own = {axes[name][axis][0][-1] for name, axis in places if axis is not None}
+    kept = [g for g in spec.declared if g.name in used]
+    declared = [g._replace(per=group) if g.name in own else g for g in kept]
     units = [unit for old in spec.units if (unit := _joined_unit(old, layer, own))]
     return PermutationSpec(
         (Group(group, layer.count), *declared), tuple(axes.items()), spec.pinned, tuple(units)

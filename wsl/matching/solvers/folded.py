@@ -80,9 +80,8 @@ def fold_norms(
     for norm in stream.norms:
         _fold(spec, folded, norm, lead=lead)
     # Norms may share a shift, so it is cleared only when all of them have been folded.
-    for norm in stream.norms:
-        if norm.shift is not None:
-            folded[norm.shift] = torch.zeros_like(folded[norm.shift])
+    for shift in (norm.shift for norm in stream.norms if norm.shift is not None):
+        folded[shift] = torch.zeros_like(folded[shift])
     for place in stream.turns.places if stream.centred else ():
         act = _acting(spec, place, lambda x: x - x.mean(-1, keepdim=True))
         folded[place.tensor] = act(folded[place.tensor], lead)
@@ -123,9 +122,13 @@ def stream_of(spec: PermutationSpec, group: str | None = None) -> Stream:
             "symmetry_spec, which lists scales"
         )
     chosen = group or max(norms, key=lambda name: len(norms[name]))
-    writers = _writers(spec, chosen, norms[chosen])
-    centred = not _signed(spec, chosen) & {place[:4] for place in writers}
-    return Stream(chosen, tuple(norms[chosen]), writers, centred)
+    return _stream(spec, chosen, tuple(norms[chosen]))
+
+
+def _stream(spec: PermutationSpec, group: str, norms: tuple[Norm, ...]) -> Stream:
+    writers = _writers(spec, group, norms)
+    centred = not _signed(spec, group) & {place[:4] for place in writers}
+    return Stream(group, norms, writers, centred)
 
 
 def _writers(spec: PermutationSpec, group: str, norms: Sequence[Norm]) -> tuple[Occurrence, ...]:
@@ -150,14 +153,13 @@ def _signed(spec: PermutationSpec, group: str) -> set[tuple]:
 
 def _norm(spec: PermutationSpec, unit: UnitSymmetry) -> Norm | None:
     """The norm that a scale belongs to: vectors alone on one side, their readers on the other."""
-    above = [place for place in unit.places if place.exponent > 0]
-    below = tuple(place for place in unit.places if place.exponent < 0)
+    above = [place for place in unit.places if place.exponent == 1]
+    below = tuple(place for place in unit.places if place.exponent == -1)
+    plain = unit.kind == "scale" and len(above) + len(below) == len(unit.places)
     vectors = all(len(spec.axes[place.tensor]) == 1 for place in above)
     matrices = all(len(spec.axes[place.tensor]) > 1 for place in below)
-    plain = unit.kind == "scale" and all(abs(place.exponent) == 1 for place in unit.places)
-    if not (plain and above and below and vectors and matrices):
-        return None
-    return _norm_of(above, below)
+    alike = plain and vectors and matrices
+    return _norm_of(above, below) if alike and above and below else None
 
 
 def _norm_of(vectors: Sequence[Place], readers: tuple[Place, ...]) -> Norm | None:

@@ -79,17 +79,25 @@ def head_blocks(spec: PermutationSpec) -> tuple[HeadBlock, ...]:
 
 def _by_groups(spec: PermutationSpec) -> dict[_Groups, list[UnitSymmetry]]:
     """What mixes units inside each group of heads, by the groups of its heads and members."""
-    found: dict[_Groups, list[UnitSymmetry]] = {}
-    per_head: dict[str, list[UnitSymmetry]] = {}
+    per_head: dict[str | None, list[UnitSymmetry]] = {}
     for unit in mixing(spec):
-        if heads := heads_of(spec, unit):
-            per_head.setdefault(heads, []).append(unit)
-        elif len(beside := _beside_units(spec, [unit])) == 1:
-            found.setdefault((None, beside.pop()), []).append(unit)
+        per_head.setdefault(heads_of(spec, unit), []).append(unit)
+    found = _without_heads(spec, per_head.pop(None, []))
     for heads, units in per_head.items():
         members = _beside_units(spec, units) - {heads}
         if len(members) < 2:
             found[heads, next(iter(members), None)] = units
+    return found
+
+
+def _without_heads(
+    spec: PermutationSpec, units: Sequence[UnitSymmetry]
+) -> dict[_Groups, list[UnitSymmetry]]:
+    """Those whose members all belong to one head, such as queries that share one key."""
+    found: dict[_Groups, list[UnitSymmetry]] = {}
+    for unit in units:
+        if len(beside := _beside_units(spec, [unit])) == 1:
+            found.setdefault((None, beside.pop()), []).append(unit)
     return found
 
 
@@ -147,12 +155,12 @@ def vectors_at(
 ) -> Tensor:
     """What stands at a place, (heads, members, n, columns), in at least float32."""
     window = window_of(spec, place)
-    atoms, sizes = list(window.atoms), window.sizes
+    sizes = dict(zip(window.atoms, window.sizes, strict=True))
     groups = (heads_of(spec, unit), members)
-    front = [atoms.index(name) for name in groups if name is not None and name in atoms]
+    front = [window.atoms.index(name) for name in groups if name in sizes]
     part = _in_front(params[place.tensor], place, window, factors=[*front, place.factor])
-    lead = [sizes[atoms.index(name)] if name in atoms else 1 for name in groups]
-    return _wide(part.reshape(*lead, sizes[place.factor], -1))
+    lead = [sizes.get(name, 1) for name in groups]
+    return _wide(part.reshape(*lead, window.sizes[place.factor], -1))
 
 
 def _in_front(
@@ -239,13 +247,18 @@ def _negative(products: Tensor, norms: Sequence[Tensor]) -> Tensor:
 
 def _products(unit: UnitSymmetry, mine: Ends, theirs: Ends) -> Tensor:
     """<A_i, B_j> of circuits, from products of their ends."""
-    ends = zip(mine, theirs, strict=True)
     if unit.kind == "rotation":
-        turned = ((turning(unit, p), turning(unit, q).conj()) for p, q in ends)
-        x, y = (torch.einsum("iafc,jbfc->iajbf", p, q) for p, q in turned)
+        x, y = (_turned(unit, *pair) for pair in zip(mine, theirs, strict=True))
         return (x * y.conj()).real.sum(-1)
-    x, y = (torch.einsum("iapc,jbqc->iajbpq", p, q.to(p)) for p, q in ends)
+    pairs = zip(mine, theirs, strict=True)
+    x, y = (torch.einsum("iapc,jbqc->iajbpq", p, q.to(p)) for p, q in pairs)
     return (x * y).sum((-2, -1))
+
+
+def _turned(unit: UnitSymmetry, mine: Tensor, theirs: Tensor) -> Tensor:
+    """Products of one end, a complex number for each frequency."""
+    p, q = turning(unit, mine), turning(unit, theirs)
+    return torch.einsum("iafc,jbfc->iajbf", p, q.conj())
 
 
 def _own(unit: UnitSymmetry, x: Tensor, y: Tensor) -> Tensor:

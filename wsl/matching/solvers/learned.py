@@ -123,15 +123,19 @@ class LearnedMatching:
         element = SymmetryElement(start.permutation, start.rescaling, LinearMaps(maps.spec, last))
         return element, losses
 
+    def _shares(self) -> list[float]:
+        """lambda of every step."""
+        low, high = self.middle
+        drawn = torch.rand(self.steps, generator=torch.Generator().manual_seed(self.seed))
+        return [low + (high - low) * share for share in drawn.tolist()]
+
     def _descend(self, lost: Callable[[float, Any], Tensor], leaves: Sequence[Tensor]) -> Tensor:
         """Adam on what is ``lost`` at a share of a and a batch; the loss of every step."""
         optimiser = torch.optim.Adam(leaves, self.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
-        low, high = self.middle
-        shares = torch.rand(self.steps, generator=torch.Generator().manual_seed(self.seed))
         losses = []
-        for share, batch in zip(shares.tolist(), itertools.cycle(self.batches), strict=False):
-            loss = lost(low + (high - low) * share, batch)
+        for share, batch in zip(self._shares(), itertools.cycle(self.batches), strict=False):
+            loss = lost(share, batch)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -115,16 +115,21 @@ class SinkhornMatching:
         if not leaves:
             return
         optimizer = torch.optim.Adam(leaves, lr=self.learning_rate)
-        rng = torch.Generator().manual_seed(self.seed)
-        for step in range(self.steps):
-            t = float(torch.rand((), generator=rng)) if self.point == "random" else 0.5
+        for step, t in enumerate(self._points()):
             with torch.enable_grad():
-                lost = self._lost(pair[0], self._moved(spec, pair[1], scores), step=step, t=t)
+                moved = self._moved(spec, pair[1], scores)
+                lost = self._lost(pair[0], moved, step=step, t=t)
             for leaf, slope in zip(leaves, torch.autograd.grad(lost, leaves), strict=True):
                 leaf.grad = slope
             optimizer.step()
             if (step + 1) % self.rounded_every == 0:
                 yield rounded(spec, scores)
+
+    def _points(self) -> Iterator[float]:
+        """How far from a each step looks, which only a loss asks for."""
+        rng = torch.Generator().manual_seed(self.seed)
+        for _ in range(self.steps):
+            yield float(torch.rand((), generator=rng)) if self.point == "random" else 0.5
 
     def _moved(
         self, spec: PermutationSpec, b: Mapping[str, Tensor], scores: Mapping[str, Tensor]
@@ -181,10 +186,14 @@ class _Sinkhorn(torch.autograd.Function):
 def _multipliers(p: Tensor, pg: Tensor) -> tuple[Tensor, Tensor]:
     """alpha and beta of the implicit gradient, from P and P * G."""
     rows, columns, q = pg.sum(-1), pg.sum(-2), p[..., :-1]
-    right = columns[..., :-1] - (q.mT @ rows[..., None])[..., 0]
+    right = columns[..., :-1] - _times(q.mT, rows)
     system = (1 + _RIDGE) * torch.eye(q.shape[-1]).to(q) - q.mT @ q
     beta = torch.nn.functional.pad(torch.linalg.solve(system, right), (0, 1))
-    return rows - (p @ beta[..., None])[..., 0], beta
+    return rows - _times(p, beta), beta
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector[..., None])[..., 0]
 
 
 def balanced(scores: Tensor, *, temperature: float, iterations: int) -> Tensor:

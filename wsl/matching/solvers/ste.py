@@ -84,14 +84,10 @@ class STEMatching:
             now = self._middle(a, walk.b)
             best = walk.permutation if now < losses[-1] else best
             losses.append(min(now, losses[-1]))
-        return Match(
-            best @ first,
-            -losses[-1],
-            self.epochs,
-            walk.permutation == before,
-            trace=-torch.tensor(losses, dtype=torch.float64),
-            seconds={"total": time.perf_counter() - start},
-        )
+        found = Match(best @ first, -losses[-1], self.epochs, walk.permutation == before)
+        seconds = {"total": time.perf_counter() - start}
+        trace = -torch.tensor(losses, dtype=torch.float64)
+        return dataclasses.replace(found, trace=trace, seconds=seconds)
 
     def _shares(self) -> Iterator[float]:
         """How far from a each step looks."""

@@ -155,8 +155,7 @@ class WeightMatching:
 
     def _swept(self, ascent: Ascent, order: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """How many sweeps each row took, (N,), and what each of them gained, (N, sweeps)."""
-        sweeps = torch.zeros(ascent.count, dtype=torch.long)
-        nothing = torch.zeros(ascent.count, dtype=torch.float64)
+        sweeps, nothing = torch.zeros(ascent.count, dtype=torch.long), ascent.gained.clone()
         gains: list[Tensor] = []
         if self.anchored:
             ascent.anchor(order)

@@ -50,8 +50,7 @@ def cluster(features: Tensor, units: int) -> Clusters:
     """
     count, size, _ = features.shape
     sums = {(a, 1 << m): features[m, a].double() for a in range(size) for m in range(count)}
-    pairs = [(1 << i, 1 << j) for i in range(count) for j in range(i)]
-    queue = [_priced(sums, a, pair) for a in range(size) for pair in pairs]
+    queue = [_priced(sums, a, pair) for a in range(size) for pair in _pairs(count)]
     heapq.heapify(queue)
     while len(sums) > max(units, size):
         _join_cheapest(sums, queue)
@@ -73,6 +72,11 @@ def _unfolded(piece: Piece, theta: Mapping[str, Tensor], axis: int) -> Tensor:
     """A piece as a matrix, its units along ``axis`` against all others, in float32."""
     like = torch.empty(0, dtype=torch.float32, device=theta[piece.tensor].device)
     return unfold(piece.cut(theta, like)[None], (axis,))[0]
+
+
+def _pairs(count: int) -> list[tuple[int, int]]:
+    """Any two networks, each a cluster of its own."""
+    return [(1 << i, 1 << j) for i in range(count) for j in range(i)]
 
 
 def _join_cheapest(sums: _Sums, queue: list[_Price]) -> None:

@@ -70,9 +70,8 @@ def transport(
     written: the axis that a tensor is written along where that is not the first; `written_axes`.
     Raises `SpecError` for weights that do not fit, annotations that differ, and families.
     """
-    for which, spec, theta in zip("ab", specs, (a, b), strict=True):
-        check_single(spec, theta, which)
-        check_weights(spec, theta, which)
+    _check(specs[0], a, "a")
+    _check(specs[1], b, "b")
     _check_alike(*specs)
     problem = _Problem(specs, a, b, written=written)
     for _ in range(1 + sweeps):
@@ -131,6 +130,11 @@ def _marginals(m: int, n: int) -> tuple[Any, np.ndarray]:
     return sparse.vstack([rows, columns]).tocsr(), mass
 
 
+def _check(spec: PermutationSpec, theta: Mapping[str, Tensor], which: str) -> None:
+    check_single(spec, theta, which)
+    check_weights(spec, theta, which)
+
+
 def _check_alike(mine: PermutationSpec, other: PermutationSpec) -> None:
     if mine.annotations != other.annotations or set(mine.groups) != set(other.groups):
         raise SpecError("transport: the specifications differ in more than the sizes of groups")
@@ -175,11 +179,11 @@ class _Problem:
 
     def _costs(self, group: str, pair: tuple[Piece, Piece], written: range) -> Tensor:
         """|x_b - x_a|^2 of all units of b and of a in one piece, (m, n)."""
-        a, b = (p.cut(t, self.like) for p, t in zip(pair, (self.a, self.b), strict=True))
+        mine, other = pair
         rest = {name: p for name, p in self.plans.items() if name != group}
-        b = _along(pair[1], b, written, plans=rest)
-        axis = pair[0].atoms.index(group)
-        x, y = (unfold(tensor[None], (axis,))[0] for tensor in (a, b))
+        theirs = _along(other, other.cut(self.b, self.like), written, plans=rest)
+        axis = mine.atoms.index(group)
+        x, y = (unfold(t[None], (axis,))[0] for t in (mine.cut(self.a, self.like), theirs))
         share = 1.0 if axis in written else len(y) / len(x)
         return torch.cdist(share * y, x).square()
 

@@ -63,11 +63,7 @@ def widen(
     Raises `SpecError` for weights that do not fit and groups that are none or families, ValueError
     for what `wsl.match` refuses and for shares out of range.
     """
-    if len(networks) < 2:
-        raise ValueError(f"widen: got {len(networks)} networks; at least two are needed")
-    for i, theta in enumerate(networks):
-        check_single(spec, theta, f"network {i}")
-        check_weights(spec, theta, f"network {i}")
+    _check(spec, networks)
     clusters = {}
     for name, share in _shares(spec, extra, len(networks)).items():
         given = (features or {}).get(name)
@@ -76,6 +72,14 @@ def widen(
     value = functools.partial(_piece, networks=networks, clusters=clusters)
     params = assembled((spec, wide), networks[0], value, written=written)
     return Widened(wide, params, clusters)
+
+
+def _check(spec: PermutationSpec, networks: Sequence[Mapping[str, Tensor]]) -> None:
+    if len(networks) < 2:
+        raise ValueError(f"widen: got {len(networks)} networks; at least two are needed")
+    for i, theta in enumerate(networks):
+        check_single(spec, theta, f"network {i}")
+        check_weights(spec, theta, f"network {i}")
 
 
 def _shares(
@@ -134,25 +138,19 @@ def _piece(
     """W'[v, u]: the sum over the networks that both have as members, over |C_v|."""
     like = torch.empty(0, dtype=torch.float64, device=networks[0][piece.tensor].device)
     own = {k: clusters[str(atom)] for k, atom in enumerate(piece.atoms) if atom in clusters}
-    total, merged = 0, 0
-    for m, theta in enumerate(networks):
-        members = {axis: (each.position, each.members[m]) for axis, each in own.items()}
-        tensor, counted = _spread(piece.cut(theta, like), members, written)
-        total, merged = total + tensor, merged + counted
+    parts = [_spread(piece.cut(theta, like), own, written, m=m) for m, theta in enumerate(networks)]
+    total, merged = (sum(each) for each in zip(*parts, strict=True))
     return total / torch.as_tensor(merged).clamp(min=1)
 
 
 def _spread(
-    tensor: Tensor, members: Mapping[int, tuple[Tensor, Tensor]], written: range
+    tensor: Tensor, clusters: Mapping[int, Clusters], written: range, *, m: int
 ) -> tuple[Tensor, Tensor]:
-    """One network's piece on the wide axes, 0 where it has no member, and where it counts.
-
-    ``members`` has for an axis the position of each unit, and whether the network has one there.
-    """
+    """Network m's piece on the wide axes, 0 where it has no member, and where it counts."""
     counted = tensor.new_ones([1] * tensor.dim())
-    for axis, (position, member) in members.items():
+    for axis, own in clusters.items():
         shape = [-1 if i == axis else 1 for i in range(tensor.dim())]
-        here = member.to(tensor).view(shape)
-        tensor = tensor.index_select(axis, position.to(tensor.device)) * here
+        here = own.members[m].to(tensor).view(shape)
+        tensor = tensor.index_select(axis, own.position.to(tensor.device)) * here
         counted = counted * here if axis in written else counted
     return tensor, counted
