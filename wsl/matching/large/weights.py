@@ -174,8 +174,11 @@ class StreamedWeights:
         """What one pass over a piece tells; norms over parts are put together in float64."""
         parts = [self._seen_part(piece, rows) for rows in _cuts(piece)]
         product = sum((part.product for part in parts), torch.zeros(1, dtype=torch.float64))
-        norms = (math.hypot(*(getattr(part, which) for part in parts)) for which in "ab")
-        return _Seen(*norms, product)
+        mine, other = (
+            math.hypot(*(part.a for part in parts)),
+            math.hypot(*(part.b for part in parts)),
+        )
+        return _Seen(mine, other, product)
 
     def _seen_part(self, piece: Piece, rows: slice) -> _Seen:
         a = self._read(self.a, piece, rows)

@@ -96,7 +96,7 @@ def write_moved(
     for number, (name, file) in enumerate(parts.items(), 1):
         target = folder / name
         if not journal.has(target):
-            journal.finished(target, _write(target, file, element, moves=moves))
+            journal.finished(target, _write(target, _kept(file, moves), element, moves=moves))
         say(f"{target}: written, {number} of {len(parts)}")
 
 
@@ -136,8 +136,7 @@ def _cuts(tensor: TensorSlices, *, moves: bool) -> list[slice]:
 
 
 def _write(target: Path, file: TensorFile, element: Permutation, *, moves: Moves) -> str:
-    """Write those tensors of one file that ``moves`` names; returns its SHA-256."""
-    file = file._replace(tensors={n: t for n, t in file.tensors.items() if n in moves})
+    """Write one file; returns its SHA-256."""
     digest = hashlib.sha256()
     with replacing(target) as temporary, temporary.open("wb") as out:
 
@@ -150,6 +149,10 @@ def _write(target: Path, file: TensorFile, element: Permutation, *, moves: Moves
             for part in moved_parts(tensor, moves[name], element):
                 put(part.contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _kept(file: TensorFile, moves: Moves) -> TensorFile:
+    return file._replace(tensors={n: t for n, t in file.tensors.items() if n in moves})
 
 
 def _header(file: TensorFile) -> bytes:

@@ -78,7 +78,7 @@ class CycleConsistent:
     def solve(self, spec: PermutationSpec, models: Sequence[Mapping[str, Tensor]], /) -> JointMatch:
         """One permutation for each model; see `wsl.matching.match_all`."""
         began = time.perf_counter()
-        first = _still(spec, len(models))
+        first: Sequence[Permutation] = _still(spec, len(models))
         if self.start is not None:
             first = self.start.solve(spec, models).permutations
         found = self._found(spec, moved_by(first, models))
@@ -140,7 +140,7 @@ class CycleConsistent:
         return found if gained > 0 else _still(spec, len(models))
 
 
-def _still(spec: PermutationSpec, count: int) -> Sequence[Permutation]:
+def _still(spec: PermutationSpec, count: int) -> list[Permutation]:
     return [Permutation.identity(spec)] * count
 
 

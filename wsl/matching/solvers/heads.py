@@ -155,7 +155,7 @@ def vectors_at(
 ) -> Tensor:
     """What stands at a place, (heads, members, n, columns), in at least float32."""
     window = window_of(spec, place)
-    sizes = dict(zip(window.atoms, window.sizes, strict=True))
+    sizes: dict[object, int] = dict(zip(window.atoms, window.sizes, strict=True))
     groups = (heads_of(spec, unit), members)
     front = [window.atoms.index(name) for name in groups if name in sizes]
     part = _in_front(params[place.tensor], place, window, factors=[*front, place.factor])

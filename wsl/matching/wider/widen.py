@@ -138,8 +138,10 @@ def _piece(
     """W'[v, u]: the sum over the networks that both have as members, over |C_v|."""
     like = torch.empty(0, dtype=torch.float64, device=networks[0][piece.tensor].device)
     own = {k: clusters[str(atom)] for k, atom in enumerate(piece.atoms) if atom in clusters}
-    parts = [_spread(piece.cut(theta, like), own, written, m=m) for m, theta in enumerate(networks)]
-    total, merged = (sum(each) for each in zip(*parts, strict=True))
+    total, merged = 0, 0
+    for m, theta in enumerate(networks):
+        tensor, counted = _spread(piece.cut(theta, like), own, written, m=m)
+        total, merged = total + tensor, merged + counted
     return total / torch.as_tensor(merged).clamp(min=1)
 
 
