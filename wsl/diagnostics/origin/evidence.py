@@ -123,10 +123,19 @@ def origin_evidence(
     return dataclasses.replace(
         plain,
         agreement=seen,
-        state=AlignmentState(_cosine(a, b), _cosine(a, moved), _moved(spec, seen)),
+        state=_state(a, (b, moved), _moved(spec, seen)),
         equal_after=equal_matrices(a, moved),
         background=tuple(background),
     )
+
+
+def _state(
+    a: Mapping[str, Tensor],
+    b: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    moved: float,
+) -> AlignmentState:
+    """The state of b, given as it lies and after alignment."""
+    return AlignmentState(_cosine(a, b[0]), _cosine(a, b[1]), moved)
 
 
 def _constant(tensors: TensorComparison) -> tuple[str, ...]:

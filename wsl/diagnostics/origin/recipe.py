@@ -99,9 +99,8 @@ def _fitted(gram: Tensor) -> MixtureFit:
     errors, size = gram[:-1, :-1], float(gram[-1, -1])
     singles = errors.diagonal()
     if float(singles.min()) <= _ROUNDING * size:
-        best = torch.zeros(len(singles))
-        best[singles.argmin()] = 1.0
-        return MixtureFit(tuple(best.tolist()), 0.0, 0.0)
+        best = int(singles.argmin())
+        return MixtureFit(tuple(float(i == best) for i in range(len(singles))), 0.0, 0.0)
     weights = _least_squares(errors)
     rss = max(0.0, float(weights @ errors @ weights))
     return MixtureFit(tuple(weights.tolist()), rss, float(singles.min()))

@@ -49,11 +49,7 @@ def descent(distances: Tensor, kurtoses: Sequence[float]) -> DescentTree:
     ``kurtoses`` as rows, at least one.
     """
     count = len(kurtoses)
-    if distances.shape != (count, count) or not count:
-        raise ValueError(
-            f"descent: distances have shape {tuple(distances.shape)}, but there are {count} "
-            "kurtoses; (N, N) and N of them are needed"
-        )
+    _check_square(distances, count)
     if count == 1:
         return DescentTree((None,), 0.0)
     off = ~torch.eye(count, dtype=torch.bool)
@@ -65,6 +61,14 @@ def descent(distances: Tensor, kurtoses: Sequence[float]) -> DescentTree:
         },
         count,
     )
+
+
+def _check_square(distances: Tensor, count: int) -> None:
+    if distances.shape != (count, count) or not count:
+        raise ValueError(
+            f"descent: distances have shape {tuple(distances.shape)}, but there are {count} "
+            "kurtoses; (N, N) and N of them are needed"
+        )
 
 
 def _arborescence(costs: Mapping[tuple[int, int], float], count: int) -> DescentTree:

@@ -44,9 +44,9 @@ def match_sources(
     _check_single(spec, shapes, "a")
     _check_single(spec, structure(b), "b")
     names = aligned_tensors(shapes, matcher.ignore)
-    for which, source in (("a", a), ("b", b)):
-        for name in (name for name in spec.axes if name not in names):
-            check_finite_part(source[name][...], name, which)
+    rest = [name for name in spec.axes if name not in names]
+    _check_finite(a, rest, "a")
+    _check_finite(b, rest, "b")
     cut = plan(spec, names)
     return matcher.solve_over(spec, cut, StreamedWeights(cut, a, b))
 
@@ -54,6 +54,11 @@ def match_sources(
 def _check_single(spec: PermutationSpec, found: dict[str, Tensor], which: str) -> None:
     if batch := spec.validate(found):
         raise ValueError(f"{which}: has batch axes {tuple(batch)}, but one checkpoint is taken")
+
+
+def _check_finite(source: Source, names: Iterable[str], which: str) -> None:
+    for name in names:
+        check_finite_part(source[name][...], name, which)
 
 
 def distances(a: Source, b: Source, element: Permutation) -> tuple[float, float]:

@@ -97,11 +97,7 @@ def every_element(
 
     Raises `SpecError` if there are more than ``most``.
     """
-    if spec.log10_order > math.log10(most) + 1e-9:
-        raise SpecError(
-            f"the group has 10^{spec.log10_order:.1f} elements, and at most {most} are tried; use "
-            "WeightMatching, or raise most"
-        )
+    _check_order(spec, most)
     each = {group.name: _permutations(spec, group) for group in spec.declared}
     numbers = torch.arange(math.prod(len(index) for index in each.values()))
     for rows in numbers.split(_AT_ONCE):
@@ -109,6 +105,14 @@ def every_element(
         for name, every in each.items():
             indices[name], rest = every[rest % len(every)], rest // len(every)
         yield PermutationBatch(spec, indices), len(rows)
+
+
+def _check_order(spec: PermutationSpec, most: int) -> None:
+    if spec.log10_order > math.log10(most) + 1e-9:
+        raise SpecError(
+            f"the group has 10^{spec.log10_order:.1f} elements, and at most {most} are tried; use "
+            "WeightMatching, or raise most"
+        )
 
 
 def _permutations(spec: PermutationSpec, group: Group) -> Tensor:

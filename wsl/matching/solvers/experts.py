@@ -183,12 +183,15 @@ def _joined_spec(spec: PermutationSpec, layer: ExpertLayer, group: str) -> Permu
     used = {a for annotation in axes.values() for axis in annotation for t in axis for a in t}
     places = [(f"{layer.prefix}.{rest}", axis) for rest, axis in layer.axes]
     own = {axes[name][axis][0][-1] for name, axis in places if axis is not None}
-    kept = [g for g in spec.declared if g.name in used]
-    declared = [g._replace(per=group) if g.name in own else g for g in kept]
+    kept = [_inside(g, group) if g.name in own else g for g in spec.declared if g.name in used]
     units = [unit for old in spec.units if (unit := _joined_unit(old, layer, own))]
     return PermutationSpec(
-        (Group(group, layer.count), *declared), tuple(axes.items()), spec.pinned, tuple(units)
+        (Group(group, layer.count), *kept), tuple(axes.items()), spec.pinned, tuple(units)
     )
+
+
+def _inside(group: Group, parent: str) -> Group:
+    return group._replace(per=parent)
 
 
 def _joined_annotations(spec: PermutationSpec, layer: ExpertLayer, group: str) -> dict[str, Axes]:

@@ -65,9 +65,10 @@ def widen(
     """
     _check(spec, networks)
     clusters = {}
+    given = features or {}
     for name, share in _shares(spec, extra, len(networks)).items():
-        given = (features or {}).get(name)
-        clusters[name] = _clusters(spec, networks, name, share=share, described=given)
+        described = given.get(name)
+        clusters[name] = _clusters(spec, networks, name, share=share, described=described)
     wide = _resized(spec, {name: len(found) for name, found in clusters.items()})
     value = functools.partial(_piece, networks=networks, clusters=clusters)
     params = assembled((spec, wide), networks[0], value, written=written)
