@@ -93,9 +93,14 @@ def _visited(
         return found, moved
     step = _alone(found.spec, number, _solved(found.spec, unit, weights, norms=norms))
     closer = step(moved)
-    free = unit.kind == "scale" and (norms or not _two_sided(unit))
-    worse = not free and _distance(target, closer) > _distance(target, moved)
-    return (found, moved) if worse else (step @ found, closer)
+    if not _is_free(unit, norms) and _distance(target, closer) > _distance(target, moved):
+        return found, moved
+    return step @ found, closer
+
+
+def _is_free(unit: UnitSymmetry, norms: bool) -> bool:
+    """Whether the step is taken whatever it does to the distance."""
+    return unit.kind == "scale" and (norms or not _two_sided(unit))
 
 
 def _alone(spec: PermutationSpec, number: int, values: Tensor) -> Rescaling:

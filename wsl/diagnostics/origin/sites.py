@@ -32,13 +32,14 @@ class UnitSite(NamedTuple):
     def rows(self, params: Mapping[str, Tensor]) -> Tensor:
         """The weights as (copies, units, rest), at least float32; one copy unless a family."""
         tensor = params[self.piece.tensor]
-        like = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-        cut = self.piece.cut(params, tensor.new_empty(0, dtype=like))
+        wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        cut = self.piece.cut(params, tensor.new_empty(0, dtype=wide))
         if self.parent is None:
             front = cut.movedim(self.axis, 0)[None]
         else:
             front = cut.movedim((self.parent, self.axis), (0, 1))
-        return front.reshape(*front.shape[:2], math.prod(front.shape[2:]))
+        copies, units, *rest = front.shape
+        return front.reshape(copies, units, math.prod(rest))
 
 
 def weights_of(params: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -54,6 +54,7 @@ from wsl.symmetry import (
     Rescaling,
     SymmetryElement,
     UnitSymmetry,
+    centred_basis,
     heads_of,
     mixing,
 )
@@ -110,9 +111,8 @@ class CircuitMatching:
         walk.begin()
         trace, converged = self._swept(walk)
         element = walk.best()
-        permutation = Permutation(spec, element.permutation.indices)
         return Match(
-            permutation,
+            Permutation(spec, element.permutation.indices),
             walk.value_of(element(b)),
             len(trace),
             converged,
@@ -255,8 +255,10 @@ def best_map(unit: UnitSymmetry, mine: Ends, theirs: Ends, *, gauge: Gauge) -> T
     grams = Grams.of(*((_columns(p), _columns(q)) for p, q in (x, y)))
     if unit.kind == "linear" and gauge == "general":
         return general(grams)
-    turn = centred_procrustes if unit.kind == "orthogonal" and unit.form else procrustes
-    return turn(grams.x + grams.y)
+    products = grams.x + grams.y
+    if unit.kind == "orthogonal" and unit.form:
+        return centred_procrustes(products, centred_basis(products.shape[-1]).to(products))
+    return procrustes(products)
 
 
 def _columns(end: Tensor) -> Tensor:

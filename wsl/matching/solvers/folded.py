@@ -207,7 +207,7 @@ def _applied(
     part = params[place.tensor].narrow(axis, window.start, window.length)
     values = part.unflatten(axis, window.sizes).movedim(axis + place.factor, -1)
     added = (values * _over(params[name], values, lead)).sum(-1)
-    beside = [axis + k for k in range(len(window.sizes) - 1)]
+    beside = list(range(axis, axis + len(window.sizes) - 1))
     return added.sum(beside) if beside else added
 
 

@@ -20,8 +20,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wsl.symmetry import centred_basis
-
 _HALVINGS = 8
 _STEPS = 50
 _SMALLEST_GAIN = 1e-9
@@ -50,9 +48,8 @@ def procrustes(products: Tensor) -> Tensor:
     return u @ v
 
 
-def centred_procrustes(products: Tensor) -> Tensor:
-    """The same among matrices that keep the ones and turn what is orthogonal to them."""
-    basis = centred_basis(products.shape[-1]).to(products)
+def centred_procrustes(products: Tensor, basis: Tensor) -> Tensor:
+    """The same among matrices that keep the ones; ``basis`` (n, n - 1) spans what may turn."""
     inside = procrustes(basis.T @ products @ basis)
     return basis @ inside @ basis.T + 1 / products.shape[-1]
 

@@ -71,11 +71,11 @@ def sites_that_count(
     by_name = {site.name: site for site in sites}
     read = [by_name[name] for name in dict.fromkeys(_read_by_layers(sites))]
     everything = [site for site in sites if site.op not in _PASSES]
-    counts: dict[str, set[str]] = {}
+    counts: dict[str, frozenset[str]] = {}
     for block in blocks:
         for site in _showing(spec, read, block) or _showing(spec, everything, block):
-            counts.setdefault(site.name, set()).add(block)
-    return {name: frozenset(found) for name, found in counts.items()}
+            counts[site.name] = counts.get(site.name, frozenset()) | {block}
+    return counts
 
 
 def _showing(
