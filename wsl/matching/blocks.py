@@ -95,13 +95,7 @@ class MatchingPlan(NamedTuple):
 @functools.lru_cache(maxsize=32)
 def plan(spec: PermutationSpec, names: tuple[str, ...]) -> MatchingPlan:
     """Cut the tensors ``names`` of ``spec``; raises `SpecError` for a family inside a family."""
-    per = {group.name: group.per for group in spec.declared}
-    for name, parent in per.items():
-        if parent is not None and per[parent] is not None:
-            raise SpecError(
-                f"group '{name}' is per '{parent}', which is itself per '{per[parent]}'; matching "
-                "knows one level"
-            )
+    per = _parents(spec)
     cut = pieces(spec, names)
     moved = tuple(piece for piece in cut if any(isinstance(atom, str) for atom in piece.atoms))
     fixed = tuple(piece for piece in cut if all(isinstance(atom, int) for atom in piece.atoms))
@@ -109,6 +103,18 @@ def plan(spec: PermutationSpec, names: tuple[str, ...]) -> MatchingPlan:
         name: _block(spec, name, moved, per=per) for name, parent in per.items() if parent is None
     }
     return MatchingPlan(moved, fixed, blocks)
+
+
+def _parents(spec: PermutationSpec) -> dict[str, str | None]:
+    """What each group is per; raises `SpecError` where that is per another one."""
+    per = {group.name: group.per for group in spec.declared}
+    for name, parent in per.items():
+        if parent is not None and per[parent] is not None:
+            raise SpecError(
+                f"group '{name}' is per '{parent}', which is itself per '{per[parent]}'; matching "
+                "knows one level"
+            )
+    return per
 
 
 def cut_rows(piece: Piece, params: Mapping[str, Tensor], like: Tensor) -> Tensor:
@@ -133,21 +139,21 @@ def _block(
     terms: dict[tuple[str, ...], tuple[Site, ...]] = {}
     for p, piece in enumerate(cut):
         for axis in (i for i, atom in enumerate(piece.atoms) if atom == name):
-            inside = [i for i, parent in enumerate(piece.parents) if parent == axis]
-            others = _others(piece, axis, inside, per=per)
-            site = Site(p, axis, tuple((str(piece.atoms[i]), i) for i in inside))
+            site = Site(p, axis, _inside(piece, axis))
+            others = _others(piece, site, per=per)
             terms[others] = (*terms.get(others, ()), site)
     return GroupBlock(name, spec.groups[name], families, terms)
 
 
-def _others(
-    piece: Piece, axis: int, inside: list[int], *, per: Mapping[str, str | None]
-) -> tuple[str, ...]:
+def _inside(piece: Piece, axis: int) -> tuple[tuple[str, int], ...]:
+    """The families inside the group that stands on an axis, with their axes."""
+    own = (i for i, parent in enumerate(piece.parents) if parent == axis)
+    return tuple((str(piece.atoms[i]), i) for i in own)
+
+
+def _others(piece: Piece, site: Site, *, per: Mapping[str, str | None]) -> tuple[str, ...]:
     """The groups that a site depends on; two families in one product make it depend on itself."""
-    rest = [
-        atom
-        for i, atom in enumerate(piece.atoms)
-        if i != axis and i not in inside and isinstance(atom, str)
-    ]
-    itself = [str(piece.atoms[axis])] * (len(inside) > 1)
+    own = {site.axis, *(axis for _, axis in site.families)}
+    rest = [atom for i, atom in enumerate(piece.atoms) if i not in own and isinstance(atom, str)]
+    itself = [str(piece.atoms[site.axis])] * (len(site.families) > 1)
     return tuple(dict.fromkeys([per[atom] or atom for atom in rest] + itself))

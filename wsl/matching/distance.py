@@ -22,7 +22,7 @@ from torch import Tensor
 from wsl.matching.many import check_rows
 from wsl.matching.problem import check_finite, match
 from wsl.matching.result import Matcher
-from wsl.matching.solvers import BUFFERS, WeightMatching, aligned_tensors
+from wsl.matching.solvers import BUFFERS, WeightMatching, aligned_tensors, squared_distance
 from wsl.symmetry import PermutationSpec, SpecError
 
 
@@ -41,7 +41,7 @@ def aligned_distance(
     """
     matcher = matcher or WeightMatching()
     moved = match(spec, a, b, matcher)(b)
-    return float(sum(_squared(a[name], moved[name]) for name in _names(a, matcher)) ** 0.5)
+    return float(squared_distance(a, moved, _names(a, matcher)) ** 0.5)
 
 
 @torch.no_grad()
@@ -58,6 +58,22 @@ def nearest(
     one leading axis, of at least one member.
     """
     matcher = matcher or WeightMatching()
+    _check(spec, a, candidates)
+    bounds = _lower_bounds(a, candidates, matcher)
+    best, least = -1, float("inf")
+    for i in bounds.argsort(stable=True).tolist():
+        if bounds[i] >= least:
+            break
+        candidate = {name: tensor[i] for name, tensor in candidates.items()}
+        distance = aligned_distance(spec, a, candidate, matcher=matcher)
+        if distance < least:
+            best, least = i, distance
+    return best, least
+
+
+def _check(
+    spec: PermutationSpec, a: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
+) -> None:
     check_rows(spec, candidates, "candidates", one="member")
     if lead := spec.validate(a):
         raise SpecError(
@@ -65,37 +81,28 @@ def nearest(
             "it first"
         )
     check_finite(candidates, "candidates")
-    bounds = _lower_bounds(a, candidates, matcher)
-    best = (-1, float("inf"))
-    for i in bounds.argsort(stable=True).tolist():
-        if bounds[i] >= best[1]:
-            break
-        candidate = {name: tensor[i] for name, tensor in candidates.items()}
-        distance = aligned_distance(spec, a, candidate, matcher=matcher)
-        best = min(best, (i, distance), key=lambda pair: pair[1])
-    return best
 
 
 def _lower_bounds(
     a: Mapping[str, Tensor], candidates: Mapping[str, Tensor], matcher: Matcher
 ) -> Tensor:
-    count = len(next(iter(candidates.values())))
-    total = torch.zeros(count, dtype=torch.float64)
+    """A bound of each candidate's distance, less what rounding may add; 0 without one."""
+    total = torch.zeros(len(next(iter(candidates.values()))), dtype=torch.float64)
     if not matcher.searches <= {"permutation", "sign"}:
         return total
+    unsigned = "sign" in matcher.searches
     for name in _names(a, matcher):
-        theirs, mine = candidates[name].reshape(count, -1), a[name].flatten()
-        if "sign" in matcher.searches:
-            theirs, mine = theirs.abs(), mine.abs()
-        theirs, mine = theirs.sort(-1).values, mine.sort().values.to(theirs)
-        total += (theirs.double() - mine.double()).square().sum(-1).cpu()
+        mine, theirs = (_in_order(t, unsigned=unsigned) for t in (a[name][None], candidates[name]))
+        total += (theirs.double() - mine.to(theirs).double()).square().sum(-1).cpu()
     return total.sqrt() * (1 - 1e-9)
+
+
+def _in_order(rows: Tensor, *, unsigned: bool) -> Tensor:
+    """All entries of each row (N, *shape), or their absolute values, in ascending order."""
+    values = rows.reshape(len(rows), -1)
+    return (values.abs() if unsigned else values).sort(-1).values
 
 
 def _names(a: Mapping[str, Tensor], matcher: Matcher) -> tuple[str, ...]:
     ignore = matcher.ignore if isinstance(matcher, WeightMatching) else BUFFERS
     return aligned_tensors(a, ignore)
-
-
-def _squared(a: Tensor, b: Tensor) -> float:
-    return float((a.double() - b.to(a.device).double()).square().sum())

@@ -58,13 +58,8 @@ def align_scales(
     ``tolerance`` of the distance that was there. Raises `SpecError` when weights do not fit the
     specification, ValueError when one is NaN or infinite.
     """
-    for which, params in (("a", a), ("b", b)):
-        if lead := spec.validate(params):
-            raise SpecError(
-                f"{which}: has batch axes {tuple(lead)}, but align_scales takes one checkpoint; "
-                "index or unstack it first"
-            )
-        check_finite(params, which)
+    _check(spec, a, "a")
+    _check(spec, b, "b")
     found = Rescaling.identity(spec)
     target, moved = _doubled(spec, a), _doubled(spec, b)
     start = before = _distance(target, moved)
@@ -79,6 +74,15 @@ def align_scales(
     return found
 
 
+def _check(spec: PermutationSpec, params: Mapping[str, Tensor], which: str) -> None:
+    if lead := spec.validate(params):
+        raise SpecError(
+            f"{which}: has batch axes {tuple(lead)}, but align_scales takes one checkpoint; "
+            "index or unstack it first"
+        )
+    check_finite(params, which)
+
+
 def _visited(
     number: int, found: Rescaling, weights: tuple[Params, Params], *, norms: bool
 ) -> tuple[Rescaling, Params]:
@@ -87,15 +91,23 @@ def _visited(
     unit = _acting(found.spec)[number]
     if unit.kind == "phase" or not any(map(_counts, unit.places)) or _undone(unit):
         return found, moved
-    each = list(Rescaling.identity(found.spec).values)
-    values = _solved(found.spec, unit, weights, norms=norms)
-    each[number] = values.view(each[number].shape).to(each[number])
-    step = Rescaling(found.spec, tuple(each))
+    step = _alone(found.spec, number, _solved(found.spec, unit, weights, norms=norms))
     closer = step(moved)
-    free = unit.kind == "scale" and (norms or not _two_sided(unit))
-    if not free and _distance(target, closer) > _distance(target, moved):
+    if not _is_free(unit, norms) and _distance(target, closer) > _distance(target, moved):
         return found, moved
     return step @ found, closer
+
+
+def _is_free(unit: UnitSymmetry, norms: bool) -> bool:
+    """Whether the step is taken whatever it does to the distance."""
+    return unit.kind == "scale" and (norms or not _two_sided(unit))
+
+
+def _alone(spec: PermutationSpec, number: int, values: Tensor) -> Rescaling:
+    """The rescaling by one symmetry, with 1 for all others."""
+    each = list(Rescaling.identity(spec).values)
+    each[number] = values.view(each[number].shape).to(each[number])
+    return Rescaling(spec, tuple(each))
 
 
 def _solved(
@@ -118,31 +130,41 @@ class _Term(NamedTuple):
 
 
 def _term(spec: PermutationSpec, place: Place, *weights: Params) -> _Term:
-    index = unit_index(spec, place)
     a, b = (params[place.tensor] + place.offset for params in weights)
-    here = (index >= 0).to(a.device)
-    count = int(index.max()) + 1
+    products = (a * a, b * b, a * b)
+    index = unit_index(spec, place).to(a.device)
+    return _Term(place.exponent, *(_by_unit(each, place.axis, index) for each in products))
 
-    def summed(products: Tensor) -> Tensor:
-        each = products.movedim(place.axis, 0).reshape(len(index), -1).sum(1)[here]
-        return each.new_zeros(count).index_add(0, index.to(a.device)[here], each)
 
-    return _Term(place.exponent, summed(a * a), summed(b * b), summed(a * b))
+def _by_unit(products: Tensor, axis: int, index: Tensor) -> Tensor:
+    """Sums over the slices of each unit along ``axis``; ``index`` says whose each is, -1 none's."""
+    here = index >= 0
+    each = products.movedim(axis, 0).reshape(len(index), -1).sum(1)[here]
+    return each.new_zeros(int(index.max()) + 1).index_add(0, index[here], each)
 
 
 def _closest(terms: Sequence[_Term]) -> Tensor:
     """The factor of each unit with the least distance: Newton from the best of a grid."""
-    grid = torch.linspace(-_WIDEST, _WIDEST, _STARTS, dtype=torch.float64)
-    heights = torch.stack([_height(terms, u) for u in grid.to(terms[0].both.device)])
-    u = grid.to(heights.device)[heights.argmin(0)]
+    u = _start(terms)
     for _ in range(_STEPS):
-        slope = sum(2 * t.exponent * _parts(t, u, 1) for t in terms)
-        bend = sum(2 * t.exponent**2 * _parts(t, u, 2) for t in terms)
-        step = -torch.as_tensor(slope) / torch.as_tensor(bend).abs().clamp(min=1e-300)
-        tried = u + step.clamp(-0.1, 0.1)
+        tried = u + _newton(terms, u).clamp(-0.1, 0.1)
         u = torch.where(_height(terms, tried) <= _height(terms, u), tried, u)
     stays = _height(terms, torch.zeros_like(u)) <= _height(terms, u)
     return torch.where(stays, 0.0, u).exp()
+
+
+def _start(terms: Sequence[_Term]) -> Tensor:
+    """Where on a grid of log d the distance of each unit is least."""
+    grid = torch.linspace(-_WIDEST, _WIDEST, _STARTS, dtype=torch.float64)
+    heights = torch.stack([_height(terms, u) for u in grid.to(terms[0].both.device)])
+    return grid.to(heights.device)[heights.argmin(0)]
+
+
+def _newton(terms: Sequence[_Term], u: Tensor) -> Tensor:
+    """The step downhill: - slope / |bend|."""
+    slope = sum(2 * t.exponent * _parts(t, u, 1) for t in terms)
+    bend = sum(2 * t.exponent**2 * _parts(t, u, 2) for t in terms)
+    return -torch.as_tensor(slope) / torch.as_tensor(bend).abs().clamp(min=1e-300)
 
 
 def _parts(term: _Term, u: Tensor, order: int) -> Tensor:
@@ -165,16 +187,20 @@ def _equal_norms(terms: Sequence[_Term]) -> Tensor:
 
     Weights of one exponent count as one vector; those that are zero in either do not count.
     """
-    ratios, exponents = [], sorted({term.exponent for term in terms})
-    for exponent in exponents:
-        own = [term for term in terms if term.exponent == exponent]
-        a = torch.stack([term.target for term in own]).sum(0)
-        b = torch.stack([term.moved for term in own]).sum(0)
-        alive = (a > 0) & (b > 0)
-        log = torch.where(alive, a, 1.0).log() - torch.where(alive, b, 1.0).log()
-        ratios.append((exponent * log / 2, exponent**2 * alive.double()))
-    total, weight = (torch.stack(each).sum(0) for each in zip(*ratios, strict=True))
-    return (total / weight.clamp(min=1.0)).exp()
+    total, weight = [], []
+    for exponent in sorted({term.exponent for term in terms}):
+        log, alive = _log_ratio([term for term in terms if term.exponent == exponent])
+        total.append(exponent * log / 2)
+        weight.append(exponent**2 * alive.double())
+    return (torch.stack(total).sum(0) / torch.stack(weight).sum(0).clamp(min=1.0)).exp()
+
+
+def _log_ratio(terms: Sequence[_Term]) -> tuple[Tensor, Tensor]:
+    """log |a|^2 / |b|^2 of each unit over some places, and where neither is zero; 0 elsewhere."""
+    a = torch.stack([term.target for term in terms]).sum(0)
+    b = torch.stack([term.moved for term in terms]).sum(0)
+    alive = (a > 0) & (b > 0)
+    return torch.where(alive, a, 1.0).log() - torch.where(alive, b, 1.0).log(), alive
 
 
 def _undone(unit: UnitSymmetry) -> bool:

@@ -107,22 +107,27 @@ def stack_matches(found: Sequence[Match]) -> Match:
     """The results of N checkpoints as the result of their stack."""
     permutation = PermutationBatch.stack([_one(match.permutation) for match in found])
     plain = all(match.element is match.permutation for match in found)
-    elements = ElementRows(tuple(_acting(match) for match in found))
-    keys = dict.fromkeys(key for match in found for key in match.seconds)
     return Match(
         permutation,
-        torch.tensor([match.objective for match in found], dtype=torch.float64),
+        _float64([match.objective for match in found]),
         torch.tensor([match.sweeps for match in found]),
         torch.tensor([match.converged for match in found]),
-        element=permutation if plain else elements,
+        element=None if plain else ElementRows(tuple(map(_acting, found))),
         trace=_stacked_traces([match.trace for match in found]),
-        seconds={key: sum(match.seconds.get(key, 0.0) for match in found) for key in keys},
-        groups={
-            name: torch.tensor([match.groups[name] for match in found], dtype=torch.float64)
-            for name in found[0].groups
-        },
+        seconds=_added([match.seconds for match in found]),
+        groups={name: _float64([m.groups[name] for m in found]) for name in found[0].groups},
         notes={name: note for match in found for name, note in match.notes.items()},
     )
+
+
+def _float64(values: Sequence[Any]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _added(seconds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The sum of each entry over the checkpoints, of which some may lack it."""
+    keys = dict.fromkeys(key for each in seconds for key in each)
+    return {key: sum(each.get(key, 0.0) for each in seconds) for key in keys}
 
 
 def _one(permutation: Permutation | PermutationBatch) -> Permutation:

@@ -114,8 +114,7 @@ def origin_evidence(
     `SpecError` for weights that do not fit and ValueError for those that are not finite.
     """
     tensors = compare_tensors(a, b)
-    constant = () if tensors.same else {*tensors.of_kind("equal"), *tensors.of_kind("cast")}
-    origin = common_origin(spec, a, b, leave_out=constant, seed=seed)
+    origin = common_origin(spec, a, b, leave_out=_constant(tensors), seed=seed)
     plain = OriginEvidence(tensors, origin, equal_matrices(a, b))
     if not align:
         return plain
@@ -124,10 +123,26 @@ def origin_evidence(
     return dataclasses.replace(
         plain,
         agreement=seen,
-        state=AlignmentState(_cosine(a, b), _cosine(a, moved), _moved(spec, seen)),
+        state=_state(a, (b, moved), _moved(spec, seen)),
         equal_after=equal_matrices(a, moved),
         background=tuple(background),
     )
+
+
+def _state(
+    a: Mapping[str, Tensor],
+    b: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    moved: float,
+) -> AlignmentState:
+    """The state of b, given as it lies and after alignment."""
+    return AlignmentState(_cosine(a, b[0]), _cosine(a, b[1]), moved)
+
+
+def _constant(tensors: TensorComparison) -> tuple[str, ...]:
+    """The tensors that are equal, which speak for themselves; none where all of them are."""
+    if tensors.same:
+        return ()
+    return (*tensors.of_kind("equal"), *tensors.of_kind("cast"))
 
 
 def equal_matrices(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:

@@ -124,20 +124,28 @@ def common_origin(
     """
     check_one(spec, a, "a")
     check_one(spec, b, "b")
-    found: dict[str, GroupOrigin] = {}
-    left_out: dict[str, str] = {}
-    names = [name for name in weights_of(a) if name not in leave_out]
-    every = unit_sites(spec, names)
-    for group, sites in every.items():
-        if spec.groups[group] < 2:
-            left_out[group] = "has a single unit"
-        elif not sites:
-            left_out[group] = "no tensor that takes part has it once"
-        else:
-            found[group] = _tested(group, sites, a=a, b=b, seed=seed)
-    twin = _twins({group: every[group] for group in found}, a, seed)
-    found = {name: dataclasses.replace(g, twin=twin.get(name, "")) for name, g in found.items()}
+    every = unit_sites(spec, [name for name in weights_of(a) if name not in leave_out])
+    left_out = _left_out(spec, every)
+    sites = {group: own for group, own in every.items() if group not in left_out}
+    twin = _twins(sites, a, seed)
+    found = {
+        group: dataclasses.replace(
+            _tested(group, own, a=a, b=b, seed=seed), twin=twin.get(group, "")
+        )
+        for group, own in sites.items()
+    }
     return CommonOrigin(found, left_out)
+
+
+def _left_out(spec: PermutationSpec, sites: Mapping[str, Sequence[UnitSite]]) -> dict[str, str]:
+    """The groups that cannot be tested, with the reason."""
+    reasons = {}
+    for group, own in sites.items():
+        if spec.groups[group] < 2:
+            reasons[group] = "has a single unit"
+        elif not own:
+            reasons[group] = "no tensor that takes part has it once"
+    return reasons
 
 
 def assigned(scores: Tensor, order: Tensor) -> Tensor:
@@ -181,8 +189,13 @@ def _in_place(
     copies, size, _ = ours[0].rows(a).shape
     order = shuffled(theirs[0].piece.tensor, (copies, size), seed)
     scores = unit_scores(ours, a, a, order=order, theirs=theirs)
-    fixed = int((assigned(scores, order) == torch.arange(size)).sum())
+    fixed = _fixed_points(scores, order)
     return fixed == size * copies or log_tail(size, fixed, copies) <= math.log(_TWINS)
+
+
+def _fixed_points(scores: Tensor, order: Tensor) -> int:
+    """How many units the best assignment leaves where they are."""
+    return int((assigned(scores, order) == torch.arange(order.shape[1])).sum())
 
 
 def _tested(
@@ -197,8 +210,7 @@ def _tested(
     order = shuffled(group, (copies, size), seed)
     # The products are taken in the shuffled order too: rounding may decide between equal units.
     scores = unit_scores(sites, a, b, order=order)
-    here = torch.arange(size)
-    fixed = int((assigned(scores, order) == here).sum())
+    fixed = _fixed_points(scores, order)
     cosine = scores.take_along_dim(order.argsort(1)[..., None], 2).mean()
     tensors = tuple(dict.fromkeys(site.piece.tensor for site in sites))
     return GroupOrigin(group, size, copies, fixed, float(cosine), tensors)

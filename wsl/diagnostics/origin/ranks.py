@@ -41,15 +41,21 @@ def difference_rank(a: Tensor, b: Tensor) -> DifferenceRank:
             f"difference_rank: shapes {tuple(a.shape)} and {tuple(b.shape)} were given, but equal "
             "shapes of at least two axes are needed"
         )
+    delta = b.double().flatten(1) - a.double().flatten(1)
+    full = min(delta.shape)
+    exact = full <= EXACT
+    values = torch.linalg.svdvals(delta) if exact else _sketched(delta)
+    rank = int((values > _rounding(a, b)).sum())
+    return DifferenceRank(rank, full, not exact and rank >= SKETCH)
+
+
+def _rounding(a: Tensor, b: Tensor) -> float:
+    """The largest singular value that rounding alone may leave: eps (sqrt m + sqrt n) rms."""
     x, y = a.double().flatten(1), b.double().flatten(1)
     m, n = x.shape
     eps = max(torch.finfo(tensor.dtype).eps for tensor in (a, b))
     rms = max(float(matrix.square().mean().sqrt()) for matrix in (x, y))
-    bound = eps * (m**0.5 + n**0.5) * rms
-    exact = min(m, n) <= EXACT
-    values = torch.linalg.svdvals(y - x) if exact else _sketched(y - x)
-    rank = int((values > bound).sum())
-    return DifferenceRank(rank, min(m, n), not exact and rank >= SKETCH)
+    return eps * (m**0.5 + n**0.5) * rms
 
 
 def _sketched(delta: Tensor) -> Tensor:

@@ -95,20 +95,23 @@ def _gram(y: Tensor, members: Sequence[Tensor]) -> Tensor:
 
 
 def _fitted(gram: Tensor) -> MixtureFit:
-    """The mixture of least |sum alpha_i (x_i - y)|^2, which needs no y: the weights sum to 1."""
+    """The mixture of least |sum alpha_i (x_i - y)|^2, or the one member that is y to rounding."""
     errors, size = gram[:-1, :-1], float(gram[-1, -1])
     singles = errors.diagonal()
     if float(singles.min()) <= _ROUNDING * size:
-        best = torch.zeros(len(singles))
-        best[singles.argmin()] = 1.0
-        return MixtureFit(tuple(best.tolist()), 0.0, 0.0)
-    count = len(singles)
-    # alpha = e_0 + D beta with D's columns e_i - e_0
-    moves = torch.eye(count, dtype=torch.float64)[:, 1:]
+        best = int(singles.argmin())
+        return MixtureFit(tuple(float(i == best) for i in range(len(singles))), 0.0, 0.0)
+    weights = _least_squares(errors)
+    rss = max(0.0, float(weights @ errors @ weights))
+    return MixtureFit(tuple(weights.tolist()), rss, float(singles.min()))
+
+
+def _least_squares(errors: Tensor) -> Tensor:
+    """alpha = e_0 + D beta of least alpha^T E alpha; D's columns e_i - e_0 keep its sum at 1."""
+    moves = torch.eye(len(errors), dtype=torch.float64)[:, 1:]
     moves[0] = -1
     inner = moves.T @ errors @ moves
     beta = -torch.linalg.pinv(inner, hermitian=True) @ (moves.T @ errors[:, 0])
     weights = moves @ beta
     weights[0] += 1
-    rss = max(0.0, float(weights @ errors @ weights))
-    return MixtureFit(tuple(weights.tolist()), rss, float(singles.min()))
+    return weights

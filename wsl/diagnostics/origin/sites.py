@@ -32,12 +32,14 @@ class UnitSite(NamedTuple):
     def rows(self, params: Mapping[str, Tensor]) -> Tensor:
         """The weights as (copies, units, rest), at least float32; one copy unless a family."""
         tensor = params[self.piece.tensor]
-        like = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-        cut = self.piece.cut(params, tensor.new_empty(0, dtype=like))
-        first = [self.axis] if self.parent is None else [self.parent, self.axis]
-        front = cut.movedim(first, list(range(len(first))))
-        front = front[None] if self.parent is None else front
-        return front.reshape(*front.shape[:2], math.prod(front.shape[2:]))
+        wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        cut = self.piece.cut(params, tensor.new_empty(0, dtype=wide))
+        if self.parent is None:
+            front = cut.movedim(self.axis, 0)[None]
+        else:
+            front = cut.movedim((self.parent, self.axis), (0, 1))
+        copies, units, *rest = front.shape
+        return front.reshape(copies, units, math.prod(rest))
 
 
 def weights_of(params: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -74,18 +76,26 @@ def unit_scores(
     ``order`` (copies, units) takes b's units in another order first; ``theirs`` are the sites of
     b's units, where they are those of another group. A unit without weights has cosine 0 with all.
     """
-    total, norms = None, [torch.zeros(1), torch.zeros(1)]
+    total, mine, other = None, torch.zeros(1), torch.zeros(1)
     for site, their in zip(sites, theirs or sites, strict=True):
         x, y = _centred(site.rows(a)), _centred(their.rows(b).to(a[site.piece.tensor].device))
-        if order is not None:
-            y = y.take_along_dim(order[..., None].to(y.device), 1)
+        y = y if order is None else y.take_along_dim(order[..., None].to(y.device), 1)
         part = (x @ y.to(x).mT).cpu()
         total = part if total is None else total + part
-        norms = [n + r.square().sum(-1).cpu() for n, r in zip(norms, (x, y), strict=True)]
+        mine, other = mine + _squares(x), other + _squares(y)
     if total is None:
         raise ValueError("unit_scores: no sites given; at least one is needed")
-    size = norms[0].sqrt()[..., :, None] * norms[1].sqrt()[..., None, :]
-    return torch.where(size == 0, 0.0, total / size)
+    return _cosines(total, mine, other)
+
+
+def _squares(rows: Tensor) -> Tensor:
+    return rows.square().sum(-1).cpu()
+
+
+def _cosines(products: Tensor, mine: Tensor, other: Tensor) -> Tensor:
+    """Products of units over the roots of their squared norms, 0 where either is zero."""
+    size = mine.sqrt()[..., :, None] * other.sqrt()[..., None, :]
+    return torch.where(size == 0, 0.0, products / size)
 
 
 def _centred(rows: Tensor) -> Tensor:

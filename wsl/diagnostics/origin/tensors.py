@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from wsl.diagnostics.origin.ranks import DifferenceRank, difference_rank
 
+_T = TypeVar("_T")
 KINDS = ("equal", "cast", "pruned", "low rank", "changed")
 
 
@@ -80,35 +82,34 @@ def compare_tensors(
 ) -> TensorComparison:
     """Compare by name. ``ranks`` False leaves out ranks of differences, which cost most."""
     common = [name for name in a if name in b]
-    alike = [name for name in common if a[name].shape == b[name].shape]
-    return TensorComparison(
-        {name: _compared(name, a[name], b[name], ranks=ranks) for name in alike},
-        tuple(name for name in a if name not in b),
-        tuple(name for name in b if name not in a),
-        {
-            name: (tuple(a[name].shape), tuple(b[name].shape))
-            for name in common
-            if a[name].shape != b[name].shape
-        },
-        {
-            name: (_kind(a[name]), _kind(b[name]))
-            for name in common
-            if a[name].dtype != b[name].dtype
-        },
-    )
+    reshaped = _unlike({n: (tuple(a[n].shape), tuple(b[n].shape)) for n in common})
+    retyped = _unlike({n: (_kind(a[n]), _kind(b[n])) for n in common})
+    alike = [n for n in common if n not in reshaped]
+    pairs = {n: _compared(n, a[n], b[n], ranks=ranks) for n in alike}
+    missing, new = tuple(n for n in a if n not in b), tuple(n for n in b if n not in a)
+    return TensorComparison(pairs, missing, new, reshaped, retyped)
+
+
+def _unlike(pairs: Mapping[str, tuple[_T, _T]]) -> dict[str, tuple[_T, _T]]:
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _compared(name: str, a: Tensor, b: Tensor, *, ranks: bool) -> TensorPair:
     b = b.to(a.device)
     same, zero = _equal(a, b), (a == 0, b == 0)
-    trivial = zero[0] & zero[1]
-    shown = int((~trivial).sum())
-    equal = float((same & ~trivial).sum()) / shown if shown else 1.0
-    zeros = (_share(zero[0]), _share(zero[1]))
-    rank = difference_rank(a, b) if ranks and _has_rank(a, b) and not bool(same.all()) else None
+    differ = _has_rank(a, b) and not bool(same.all())
+    rank = difference_rank(a, b) if ranks and differ else None
     kind = _named(same, zero, a.dtype == b.dtype)
     kind = "low rank" if kind == "changed" and rank is not None and rank.is_low else kind
+    equal, zeros = _equal_share(same, zero), (_share(zero[0]), _share(zero[1]))
     return TensorPair(name, kind, a.numel(), _cosine(a, b), equal, zeros, rank)
+
+
+def _equal_share(same: Tensor, zero: tuple[Tensor, Tensor]) -> float:
+    """Share of equal entries among those that are not zero in both; 1 without any."""
+    shown = ~(zero[0] & zero[1])
+    count = int(shown.sum())
+    return float((same & shown).sum()) / count if count else 1.0
 
 
 def _named(same: Tensor, zero: tuple[Tensor, Tensor], one_type: bool) -> str:

@@ -14,6 +14,7 @@ The direction is a heuristic, and a weak one: pruning, for one, raises kurtosis.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -48,20 +49,34 @@ def descent(distances: Tensor, kurtoses: Sequence[float]) -> DescentTree:
     ``kurtoses`` as rows, at least one.
     """
     count = len(kurtoses)
+    _check_square(distances, count)
+    if count == 1:
+        return DescentTree((None,), 0.0)
+    off = ~torch.eye(count, dtype=torch.bool)
+    penalty = PENALTY * float(distances[off].double().mean())
+    return _arborescence(
+        {
+            (i, j): float(distances[i, j]) + penalty * (kurtoses[j] > kurtoses[i])
+            for i, j in off.nonzero().tolist()
+        },
+        count,
+    )
+
+
+def _check_square(distances: Tensor, count: int) -> None:
     if distances.shape != (count, count) or not count:
         raise ValueError(
             f"descent: distances have shape {tuple(distances.shape)}, but there are {count} "
             "kurtoses; (N, N) and N of them are needed"
         )
-    if count == 1:
-        return DescentTree((None,), 0.0)
+
+
+def _arborescence(costs: Mapping[tuple[int, int], float], count: int) -> DescentTree:
+    """The tree of least cost over the arrows (parent, child)."""
     import networkx  # torch brings it; it costs a fifth of a second
 
-    off = ~torch.eye(count, dtype=torch.bool)
-    penalty = PENALTY * float(distances[off].double().mean())
     graph = networkx.DiGraph()
-    for i, j in off.nonzero().tolist():
-        cost = float(distances[i, j]) + penalty * (kurtoses[j] > kurtoses[i])
+    for (i, j), cost in costs.items():
         graph.add_edge(i, j, weight=cost)
     tree = networkx.minimum_spanning_arborescence(graph)
     parents: list[int | None] = [None] * count
@@ -74,15 +89,16 @@ def descent(distances: Tensor, kurtoses: Sequence[float]) -> DescentTree:
 def relative_distances(members: Sequence[Mapping[str, Tensor]]) -> Tensor:
     """|a - b| / sqrt(|a| |b|) over the weights of each pair, float64 (N, N)."""
     names = weights_of(members[0])
-    rows = [
-        torch.cat([theta[name].double().flatten().cpu() for name in names]) for theta in members
-    ]
-    sizes = [float(row.norm()) for row in rows]
+    rows = [torch.cat([theta[n].double().flatten().cpu() for n in names]) for theta in members]
     found = torch.zeros(len(rows), len(rows), dtype=torch.float64)
-    for i, j in torch.combinations(torch.arange(len(rows))).tolist():
-        scale = (sizes[i] * sizes[j]) ** 0.5
-        found[i, j] = found[j, i] = float((rows[i] - rows[j]).norm()) / scale if scale else 0.0
+    for i, j in itertools.combinations(range(len(rows)), 2):
+        found[i, j] = found[j, i] = _relative_distance(rows[i], rows[j])
     return found
+
+
+def _relative_distance(a: Tensor, b: Tensor) -> float:
+    scale = (float(a.norm()) * float(b.norm())) ** 0.5
+    return float((a - b).norm()) / scale if scale else 0.0
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ known to be unrelated to it. If b is one more of these, its rank among them is u
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -96,11 +97,10 @@ def split(sites: Sequence[UnitSite]) -> tuple[tuple[UnitSite, ...], tuple[UnitSi
     """Sites in two views of about equal size, the largest pieces first; one may be empty."""
     views: tuple[list[UnitSite], list[UnitSite]] = ([], [])
     sizes = [0, 0]
-    numel = [torch.Size(site.piece.shape).numel() for site in sites]
-    for size, site in sorted(zip(numel, sites, strict=True), key=lambda pair: -pair[0]):
+    for site in sorted(sites, key=lambda site: -math.prod(site.piece.shape)):
         smaller = sizes.index(min(sizes))
         views[smaller].append(site)
-        sizes[smaller] += size
+        sizes[smaller] += math.prod(site.piece.shape)
     return tuple(views[0]), tuple(views[1])
 
 
@@ -112,12 +112,12 @@ def _agreed(
     b: Mapping[str, Tensor],
     seed: int,
 ) -> GroupAgreement:
-    copies, size, _ = views[0][0].rows(a).shape
-    found = []
-    for k, view in enumerate(views):
-        order = shuffled(group, (copies, size), seed + k)
-        found.append(assigned(unit_scores(view, a, b, order=order), order))
+    shape = views[0][0].rows(a).shape[:2]
+    orders = [shuffled(group, shape, seed + k) for k in range(2)]
+    one, other = (
+        assigned(unit_scores(view, a, b, order=order), order)
+        for view, order in zip(views, orders, strict=True)
+    )
     scores = unit_scores([*views[0], *views[1]], a, b)
     cosine = scores.diagonal(dim1=1, dim2=2).mean()
-    agreed = int((found[0] == found[1]).sum())
-    return GroupAgreement(group, copies * size, agreed, float(cosine))
+    return GroupAgreement(group, one.numel(), int((one == other).sum()), float(cosine))

@@ -58,16 +58,19 @@ def _candidates(spec: PermutationSpec, name: str, *, weight: bool) -> Iterator[s
     """Names of the specification that ``name`` may stand for: without components in front or
     behind, or with some in front.
     """
-    parts = name.split(".")
-    tails = [".".join(parts[i:]) for i in range(len(parts))]
-    heads = [".".join(parts[i:-1]) for i in range(len(parts) - 1)]
-    for tail in (*tails, *heads):
+    for tail in (*_tails(name), *_tails(name.rpartition(".")[0])):
         full = f"{tail}.weight" if weight else tail
         if full in spec.axes:
             yield full
         if tail == name:
             longer = [ours for ours in spec.axes if ours.endswith(f".{full}")]
             yield from longer if len(longer) == 1 else ()
+
+
+def _tails(name: str) -> list[str]:
+    """The name, and what is left of it without components in front; none of an empty one."""
+    parts = name.split(".") if name else []
+    return [".".join(parts[i:]) for i in range(len(parts))]
 
 
 def _factor(axes: _Axes, which: str, embedding: str | None) -> _Axes:

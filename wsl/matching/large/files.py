@@ -159,26 +159,26 @@ def open_files(path: str | Path) -> TensorFiles:
     if not file.name.endswith(INDEX):
         return TensorFiles({file.name: read_header(file)})
     index = _index(file)
-    names = index["weight_map"]
-    files = {name: read_header(file.with_name(name)) for name in sorted(set(names.values()))}
+    shards = sorted(set(index["weight_map"].values()))
+    files = {name: read_header(file.with_name(name)) for name in shards}
+    _check_index(file, index["weight_map"], files)
+    return TensorFiles(files, index, file.name)
+
+
+def _check_index(file: Path, names: Mapping[str, str], shards: Mapping[str, TensorFile]) -> None:
+    """Raise ValueError unless the shards hold what the index says, and nothing else."""
     for tensor, name in names.items():
-        if tensor not in files[name].tensors:
+        if tensor not in shards[name].tensors:
             raise ValueError(f"{file}: {tensor}: is in no shard; {name} should hold it")
-    for name, shard in files.items():
+    for name, shard in shards.items():
         if unknown := [tensor for tensor in shard.tensors if names.get(tensor) != name]:
             raise ValueError(f"{file}: {unknown[0]}: is in {name} but not in the index")
-    return TensorFiles(files, index, file.name)
 
 
 def read_header(path: Path) -> TensorFile:
     """What a safetensors file holds, its tensors in the order of their bytes."""
     try:
-        with path.open("rb") as file:
-            first = 8 + int.from_bytes(file.read(8), "little")
-            size = os.fstat(file.fileno()).st_size
-            content = json.loads(file.read(min(first, size) - 8))
-        about = content.pop("__metadata__", {})
-        found = {name: _described(path, first, told) for name, told in content.items()}
+        about, found, size = _read_header(path)
     except KeyError as error:
         raise ValueError(f"{path}: holds tensors of type {error}, which cannot be read") from None
     except (OSError, ValueError, AttributeError, TypeError) as error:
@@ -187,6 +187,16 @@ def read_header(path: Path) -> TensorFile:
         raise ValueError(f"{path}: is cut: it ends before the tensors that it names")
     ordered = sorted(found.items(), key=lambda pair: (pair[1].start, pair[0]))
     return TensorFile(path, dict(ordered), about)
+
+
+def _read_header(path: Path) -> tuple[dict[str, str], dict[str, FileTensor], int]:
+    """The text of a file, its tensors, and its size in bytes."""
+    with path.open("rb") as file:
+        first = 8 + int.from_bytes(file.read(8), "little")
+        size = os.fstat(file.fileno()).st_size
+        content = json.loads(file.read(min(first, size) - 8))
+    about = content.pop("__metadata__", {})
+    return about, {name: _described(path, first, told) for name, told in content.items()}, size
 
 
 def _described(path: Path, first: int, told: Mapping[str, Any]) -> FileTensor:

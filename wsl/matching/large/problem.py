@@ -10,7 +10,8 @@ signs, stacks of checkpoints, accelerators.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -40,32 +41,47 @@ def match_sources(
             "done; leave out --stream where the checkpoints fit into memory"
         )
     shapes = structure(a)
-    for which, found in (("a", shapes), ("b", structure(b))):
-        if batch := spec.validate(found):
-            raise ValueError(f"{which}: has batch axes {tuple(batch)}, but one checkpoint is taken")
+    _check_single(spec, shapes, "a")
+    _check_single(spec, structure(b), "b")
     names = aligned_tensors(shapes, matcher.ignore)
-    for which, source in (("a", a), ("b", b)):
-        for name in (name for name in spec.axes if name not in names):
-            check_finite_part(source[name][...], name, which)
+    rest = [name for name in spec.axes if name not in names]
+    _check_finite(a, rest, "a")
+    _check_finite(b, rest, "b")
     cut = plan(spec, names)
     return matcher.solve_over(spec, cut, StreamedWeights(cut, a, b))
+
+
+def _check_single(spec: PermutationSpec, found: dict[str, Tensor], which: str) -> None:
+    if batch := spec.validate(found):
+        raise ValueError(f"{which}: has batch axes {tuple(batch)}, but one checkpoint is taken")
+
+
+def _check_finite(source: Source, names: Iterable[str], which: str) -> None:
+    for name in names:
+        check_finite_part(source[name][...], name, which)
 
 
 def distances(a: Source, b: Source, element: Permutation) -> tuple[float, float]:
     """L2 distance of ``b`` from ``a`` over the floating tensors, before and after ``element``."""
     before = after = 0.0
     for name, axes in element.spec.axes.items():
-        if not a[name].dtype.is_floating_point:
-            continue
-        first = 0
-        for moved in moved_parts(b[name], axes, element):
-            for part in _portions(moved):
-                rows = slice(first, first + len(part)) if part.dim() else ...
+        if a[name].dtype.is_floating_point:
+            for rows, moved in _in_portions(moved_parts(b[name], axes, element)):
                 reference = a[name][rows].double()
                 before += float((reference - b[name][rows].double()).square().sum())
-                after += float((reference - part.double()).square().sum())
-                first += len(part) if part.dim() else 0
+                after += float((reference - moved.double()).square().sum())
     return before**0.5, after**0.5
+
+
+def _in_portions(
+    parts: Iterable[Tensor],
+) -> Iterator[tuple[slice | EllipsisType, Tensor]]:
+    """The parts of a tensor in portions, with their rows; a single number is all of it."""
+    first = 0
+    for part in itertools.chain.from_iterable(map(_portions, parts)):
+        count = len(part) if part.dim() else 0
+        yield slice(first, first + count) if part.dim() else ..., part
+        first += count
 
 
 def _portions(tensor: Tensor) -> Iterator[Tensor]:

@@ -50,6 +50,19 @@ class _Part(NamedTuple):
     b: Tensor
 
 
+class _Seen(NamedTuple):
+    """The norms of a piece of both checkpoints, and their inner product as b stands in its file."""
+
+    a: float
+    b: float
+    product: Tensor
+
+    @property
+    def mass(self) -> Tensor:
+        """The product of the norms, float64 (1,)."""
+        return torch.tensor([self.a * self.b], dtype=torch.float64)
+
+
 class StreamedWeights:
     """Pieces of two sources, ``a`` and ``b``; see `RowWeights` for what they answer.
 
@@ -61,14 +74,13 @@ class StreamedWeights:
 
     def __init__(self, plan: MatchingPlan, a: Source, b: Source) -> None:
         self.plan, self.a, self.b = plan, a, b
-        used = {a[piece.tensor].dtype for piece in plan.pieces}
-        self.like = torch.empty(0, dtype=torch.float64 if torch.float64 in used else torch.float32)
+        self.like = torch.empty(0, dtype=_precision([a[piece.tensor] for piece in plan.pieces]))
         self.found = FoundRows(plan, 1, ())
         self._acting = [_blocks_of(piece, plan) for piece in plan.pieces]
         seen = [self._seen(piece) for piece in plan.pieces]
-        self.size = [size for size, _, _ in seen]
-        self.mass = [torch.tensor([x * y], dtype=torch.float64) for x, y, _ in seen]
-        self._start = [product for _, _, product in seen]
+        self.size = [each.a for each in seen]
+        self.mass = [each.mass for each in seen]
+        self._start = [each.product for each in seen]
 
     def state(self) -> FoundRows:
         """The element found so far, which says where the row stands."""
@@ -158,21 +170,26 @@ class StreamedWeights:
         is_b = source is self.b
         return tensor if is_b and tensor.dtype.itemsize > 1 else tensor.to(self.like)
 
-    def _seen(self, piece: Piece) -> tuple[float, float, Tensor]:
-        """The norms of a piece of both, and their inner product as b stands in its file: one pass.
+    def _seen(self, piece: Piece) -> _Seen:
+        """What one pass over a piece tells; norms over parts are put together in float64."""
+        parts = [self._seen_part(piece, rows) for rows in _cuts(piece)]
+        product = sum((part.product for part in parts), torch.zeros(1, dtype=torch.float64))
+        mine, other = (
+            math.hypot(*(part.a for part in parts)),
+            math.hypot(*(part.b for part in parts)),
+        )
+        return _Seen(mine, other, product)
 
-        Norms over parts are put together in float64.
-        """
-        norms: list[tuple[float, float]] = []
-        product = torch.zeros(1, dtype=torch.float64)
-        for rows in _cuts(piece):
-            a = self._read(self.a, piece, rows)
-            b = self._read(self.b, piece, rows).to(self.like)
-            norms.append((_norm(a, piece.tensor, "a"), _norm(b, piece.tensor, "b")))
-            product = product + products(a, b[None])
-        if len(norms) == 1:
-            return *norms[0], product
-        return math.hypot(*(x for x, _ in norms)), math.hypot(*(y for _, y in norms)), product
+    def _seen_part(self, piece: Piece, rows: slice) -> _Seen:
+        a = self._read(self.a, piece, rows)
+        b = self._read(self.b, piece, rows).to(self.like)
+        norms = _norm(a, piece.tensor, "a"), _norm(b, piece.tensor, "b")
+        return _Seen(*norms, products(a, b[None]))
+
+
+def _precision(tensors: Iterable[TensorSlices]) -> torch.dtype:
+    wide = any(tensor.dtype == torch.float64 for tensor in tensors)
+    return torch.float64 if wide else torch.float32
 
 
 def _norm(part: Tensor, name: str, which: str) -> float:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from wsl.base import replacing
-from wsl.matching.large.files import DTYPES, TensorFile, TensorFiles, TensorSlices
+from wsl.matching.large.files import DTYPES, FileTensor, TensorFile, TensorFiles, TensorSlices
 from wsl.symmetry import Axis, Permutation
 
 BYTES = 2**26
@@ -94,11 +94,10 @@ def write_moved(
     parts = files.files if not out.suffix else {out.name: _joined(files)}
     folder = out.parent if out.suffix else out
     for number, (name, file) in enumerate(parts.items(), 1):
-        kept = {tensor: t for tensor, t in file.tensors.items() if tensor in moves}
-        if not journal.has(folder / name):
-            digest = _write(folder / name, file._replace(tensors=kept), element, moves=moves)
-            journal.finished(folder / name, digest)
-        say(f"{folder / name}: written, {number} of {len(parts)}")
+        target = folder / name
+        if not journal.has(target):
+            journal.finished(target, _write(target, _kept(file, moves), element, moves=moves))
+        say(f"{target}: written, {number} of {len(parts)}")
 
 
 def write_index(folder: Path, files: TensorFiles, moves: Moves) -> None:
@@ -109,7 +108,7 @@ def write_index(folder: Path, files: TensorFiles, moves: Moves) -> None:
     index["weight_map"] = {n: file for n, file in index["weight_map"].items() if n in moves}
     if "total_size" in index.get("metadata", {}):
         total = sum(tensor.size for name, tensor in files.tensors.items() if name in moves)
-        index["metadata"] = {**index["metadata"], "total_size": total}
+        index["metadata"] = index["metadata"] | {"total_size": total}
     with replacing(folder / files.index_file) as temporary:
         temporary.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
@@ -152,21 +151,30 @@ def _write(target: Path, file: TensorFile, element: Permutation, *, moves: Moves
     return digest.hexdigest()
 
 
+def _kept(file: TensorFile, moves: Moves) -> TensorFile:
+    return file._replace(tensors={n: t for n, t in file.tensors.items() if n in moves})
+
+
 def _header(file: TensorFile) -> bytes:
-    content: dict[str, Any] = {"__metadata__": dict(sorted(file.metadata.items()))}
-    content = content if file.metadata else {}
+    content: dict[str, Any] = {}
+    if file.metadata:
+        content["__metadata__"] = dict(sorted(file.metadata.items()))
     start = 0
     for name, tensor in file.tensors.items():
-        stop = start + tensor.size
-        content[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, stop],
-        }
-        start = stop
+        content[name] = _described(tensor, start)
+        start += tensor.size
     text = json.dumps(content, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
+
+
+def _described(tensor: FileTensor, start: int) -> dict[str, Any]:
+    """A tensor in the words of the header, its bytes from ``start`` on."""
+    return {
+        "dtype": _NAMES[tensor.dtype],
+        "shape": list(tensor.shape),
+        "data_offsets": [start, start + tensor.size],
+    }
 
 
 def _joined(files: TensorFiles) -> TensorFile:

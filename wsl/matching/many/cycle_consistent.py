@@ -31,8 +31,14 @@ from torch import Tensor
 from wsl.matching.blocks import GroupBlock, plan
 from wsl.matching.many.merge_many import MergeMany
 from wsl.matching.many.relaxed import Gradient, Relaxed, Vertex
-from wsl.matching.many.result import JointMatch, ManyMatcher, pair_objective
-from wsl.matching.solvers import aligned_tensors, assign
+from wsl.matching.many.result import (
+    JointMatch,
+    ManyMatcher,
+    composed,
+    moved_by,
+    pair_objective,
+)
+from wsl.matching.solvers import Clock, aligned_tensors, assign, like_of, of_chosen, paired
 from wsl.params import stack
 from wsl.symmetry import Permutation, PermutationBatch, PermutationSpec
 
@@ -71,29 +77,42 @@ class CycleConsistent:
 
     def solve(self, spec: PermutationSpec, models: Sequence[Mapping[str, Tensor]], /) -> JointMatch:
         """One permutation for each model; see `wsl.matching.match_all`."""
-        began, names = time.perf_counter(), aligned_tensors(models[0])
-        first = [Permutation.identity(spec)] * len(models)
+        began = time.perf_counter()
+        first: Sequence[Permutation] = _still(spec, len(models))
         if self.start is not None:
-            first = list(self.start.solve(spec, models).permutations)
-        moved = [g(theta) for g, theta in zip(first, models, strict=True)]
-        walk = _Walk(spec, moved, soft=self.start is None)
+            first = self.start.solve(spec, models).permutations
+        found = self._found(spec, moved_by(first, models))
+        g = tuple(composed(found.permutations, first))
+        found = dataclasses.replace(found, permutations=g, elements=g)
+        found = self._or_rival(found, spec, models)
+        seconds = {**found.seconds, "total": time.perf_counter() - began}
+        return dataclasses.replace(found, seconds=seconds)
+
+    def _found(self, spec: PermutationSpec, models: Sequence[Mapping[str, Tensor]]) -> JointMatch:
+        """Walk, round and polish, from models as they start."""
+        walk = _Walk(spec, models, soft=self.start is None)
         converged = self._walked(walk)
-        second = self._finished(spec, moved, walk.rounded())
-        permutations = [g @ h for g, h in zip(second, first, strict=True)]
-        moved = [g(theta) for g, theta in zip(second, moved, strict=True)]
-        objective, chosen = pair_objective(moved, names), tuple(permutations)
-        if self.rival is not None:
-            other = self.rival.solve(spec, models)
-            if other.objective > objective:
-                objective, chosen = other.objective, other.permutations
+        g = self._finished(spec, models, walk.rounded())
         return JointMatch(
-            chosen,
-            objective,
+            tuple(g),
+            pair_objective(moved_by(g, models), aligned_tensors(models[0])),
             len(walk.trace) - 1,
             converged,
             trace=torch.tensor(walk.trace, dtype=torch.float64),
-            seconds={**walk.seconds, "total": time.perf_counter() - began},
+            seconds=walk.clock.seconds,
         )
+
+    def _or_rival(
+        self, found: JointMatch, spec: PermutationSpec, models: Sequence[Mapping[str, Tensor]]
+    ) -> JointMatch:
+        """The result with the rival's permutations where those are better."""
+        if self.rival is None:
+            return found
+        other = self.rival.solve(spec, models)
+        if other.objective > found.objective:
+            g = other.permutations
+            return dataclasses.replace(found, permutations=g, elements=g, objective=other.objective)
+        return found
 
     def _walked(self, walk: _Walk) -> bool:
         """Step until steps gain nothing for a while; False if the limit came first."""
@@ -113,15 +132,16 @@ class CycleConsistent:
     ) -> list[Permutation]:
         """The rounded permutations, polished; none at all where they are worse than that."""
         names = aligned_tensors(models[0])
-        still = [Permutation.identity(spec)] * len(models)
-        found = list(rounded)
-        moved = [g(theta) for g, theta in zip(found, models, strict=True)]
+        found, moved = list(rounded), moved_by(rounded, models)
         if self.polish:
             steps = MergeMany(start=None).solve(spec, moved).permutations
-            found = [g @ h for g, h in zip(steps, found, strict=True)]
-            moved = [g(theta) for g, theta in zip(steps, moved, strict=True)]
+            found, moved = composed(steps, found), moved_by(steps, moved)
         gained = pair_objective(moved, names) - pair_objective(models, names)
-        return found if gained > 0 else still
+        return found if gained > 0 else _still(spec, len(models))
+
+
+def _still(spec: PermutationSpec, count: int) -> list[Permutation]:
+    return [Permutation.identity(spec)] * count
 
 
 class _Walk:
@@ -131,31 +151,27 @@ class _Walk:
         self, spec: PermutationSpec, models: Sequence[Mapping[str, Tensor]], *, soft: bool
     ) -> None:
         names = aligned_tensors(models[0])
-        self.spec, self.plan = spec, plan(spec, names)
-        device = models[0][names[0]].device if names else None
-        wide = any(models[0][name].dtype == torch.float64 for name in names)
-        like = torch.empty(0, device=device, dtype=torch.float64 if wide else torch.float32)
+        self.spec, self.plan, self.count = spec, plan(spec, names), len(models)
+        like = like_of([models[0][name] for name in names])
         together = stack([{n: m[n].to(like) for n in names} for m in models])
-        self.count, self.relaxed = len(models), Relaxed(self.plan, together, like)
+        self.relaxed = Relaxed(self.plan, together, like)
         if soft:
             self.relaxed.soften()
         self.trace = [self.relaxed.value]
-        self.seconds = {"products": 0.0, "assignment": 0.0}
+        self.clock = Clock()
 
     def step(self) -> float:
         """Go to the best point towards the vertices of the gradient; what that gains."""
-        start = time.perf_counter()
-        gradients = self.relaxed.gradients()
-        middle = time.perf_counter()
-        vertices = self._vertices(self._held(gradients))
-        end = time.perf_counter()
-        t, value = _highest(self.relaxed.along(vertices))
-        gain = max(0.0, value - self.trace[-1])
-        if gain:
-            self.relaxed.step(vertices, t)
+        with self.clock.timed("products"):
+            gradients = self.relaxed.gradients()
+        with self.clock.timed("assignment"):
+            vertices = self._vertices(self._held(gradients))
+        with self.clock.timed("products"):
+            t, value = _highest(self.relaxed.along(vertices))
+            gain = max(0.0, value - self.trace[-1])
+            if gain:
+                self.relaxed.step(vertices, t)
         self.trace.append(self.trace[-1] + gain)
-        self.seconds["assignment"] += end - middle
-        self.seconds["products"] += middle - start + time.perf_counter() - end
         return gain
 
     def rounded(self) -> list[Permutation]:
@@ -186,21 +202,14 @@ class _Walk:
 
 def best_vertex(block: GroupBlock, scores: Gradient, count: int) -> dict[str, Tensor]:
     """The permutations of a block with the largest total score, its families by exact pairing."""
-    n = block.size
     if not scores:
+        n = block.size
         every = torch.arange(n).expand(count, n)
         inner = {name: torch.arange(k).expand(count, n, k) for name, k in block.families}
         return {block.group: every, **inner}
-    like = next(iter(scores.values()))
-    total, found = scores.get(block.group, like.new_zeros(count, n, n)), {}
-    for name, k in block.families:
-        pairs = scores[name].reshape(count, n, k, n, k).transpose(2, 3)
-        found[name] = assign(pairs)
-        total = total + pairs.gather(4, found[name][..., None]).sum((3, 4))
+    total, inner = paired(block, scores)
     group = assign(total)
-    chosen = group[:, :, None, None]
-    inner = {name: index.take_along_dim(chosen, 2)[:, :, 0] for name, index in found.items()}
-    return {block.group: group, **inner}
+    return {block.group: group, **of_chosen(inner, group)}
 
 
 def _highest(value: Polynomial) -> tuple[float, float]:

@@ -21,11 +21,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wsl.matching.many.result import JointMatch, ManyMatcher, pair_objective
+from wsl.matching.many.result import (
+    JointMatch,
+    ManyMatcher,
+    composed,
+    moved_by,
+    pair_objective,
+)
 from wsl.matching.many.to_reference import ToReference
 from wsl.matching.problem import solve
 from wsl.matching.result import Matcher
-from wsl.matching.solvers import WeightMatching, aligned_tensors
+from wsl.matching.solvers import WeightMatching, aligned_tensors, inner_product
 from wsl.params import Params
 from wsl.symmetry import Permutation, PermutationSpec, SpecError
 
@@ -66,23 +72,28 @@ class MergeMany:
 
     def solve(self, spec: PermutationSpec, models: Sequence[Mapping[str, Tensor]], /) -> JointMatch:
         """One permutation for each model; see `wsl.matching.match_all`."""
-        start, names = time.perf_counter(), aligned_tensors(models[0])
+        start = time.perf_counter()
         ascent = _Ascent(spec, models, matcher=self.matcher)
         if self.start is not None:
             ascent.move(self.start.solve(spec, models).permutations)
-        rng, trace, moved = torch.Generator().manual_seed(self.seed), [], True
-        while moved and len(trace) < self.max_rounds:
-            order = torch.randperm(len(models), generator=rng).tolist()
-            moved = sum(ascent.improve(i) for i in order) > 0
-            trace.append(pair_objective(ascent.moved, names))
+        trace, converged = self._ascended(ascent)
         return JointMatch(
             tuple(ascent.permutations),
             trace[-1],
             len(trace),
-            not moved,
+            converged,
             trace=torch.tensor(trace, dtype=torch.float64),
             seconds={"total": time.perf_counter() - start},
         )
+
+    def _ascended(self, ascent: _Ascent) -> tuple[list[float], bool]:
+        """The objective after each round, and whether the last one moved nothing."""
+        rng, trace, moved = torch.Generator().manual_seed(self.seed), [], True
+        while moved and len(trace) < self.max_rounds:
+            order = torch.randperm(len(ascent.moved), generator=rng).tolist()
+            moved = sum(ascent.improve(i) for i in order) > 0
+            trace.append(pair_objective(ascent.moved, ascent.names))
+        return trace, not moved
 
 
 class _Ascent:
@@ -98,30 +109,36 @@ class _Ascent:
 
     def move(self, permutations: Sequence[Permutation]) -> None:
         """Move every model by its permutation."""
-        self.moved = [g(theta) for g, theta in zip(permutations, self.moved, strict=True)]
-        self.permutations = [g @ h for g, h in zip(permutations, self.permutations, strict=True)]
+        self.moved = moved_by(permutations, self.moved)
+        self.permutations = composed(permutations, self.permutations)
         self.sum = self._summed()
 
     def improve(self, i: int) -> bool:
         """Match model ``i`` to the mean of the others; whether that brought it closer."""
-        mine, count = self.moved[i], len(self.moved) - 1
-        others = {
-            name: (self.sum[name] - t.to(self.sum[name])).div_(count).float()
-            if name in self.sum
-            else t
-            for name, t in mine.items()
-        }
+        mine, others = self.moved[i], self._mean_without(i)
         found = solve(self.spec, others, mine, matcher=self.matcher)
         new = found(mine)
-        before, after = (self._inner(others, theta) for theta in (mine, new))
+        before, after = (inner_product(others, theta, self.names) for theta in (mine, new))
         if after <= before + _RELATIVE * abs(before):
             return False
         assert isinstance(found.permutation, Permutation)
         self.permutations[i] = found.permutation @ self.permutations[i]
-        for name, total in self.sum.items():
-            total += new[name].to(total) - mine[name].to(total)
-        self.moved[i] = new
+        self._replace(i, new)
         return True
+
+    def _replace(self, i: int, new: Params) -> None:
+        """Put a moved model in the place of number ``i``, and keep the sum."""
+        for name, total in self.sum.items():
+            total += new[name].to(total) - self.moved[i][name].to(total)
+        self.moved[i] = new
+
+    def _mean_without(self, i: int) -> Params:
+        """The mean of all models but number ``i``, which lends it what is not aligned."""
+        others = dict(self.moved[i])
+        for name, total in self.sum.items():
+            rest = total - others[name].to(total)
+            others[name] = rest.div_(len(self.moved) - 1).float()
+        return others
 
     def _summed(self) -> dict[str, Tensor]:
         """In float64, so that a sum that is updated many times does not drift."""
@@ -133,9 +150,3 @@ class _Ascent:
             )
             for name in self.names
         }
-
-    def _inner(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
-        return sum(
-            float((a[name].double() * b[name].to(a[name].device, torch.float64)).sum())
-            for name in self.names
-        )

@@ -46,16 +46,13 @@ class Relaxed:
     def __init__(self, plan: MatchingPlan, models: Mapping[str, Tensor], like: Tensor) -> None:
         self.plan = plan
         self.pieces = [
-            RelaxedPiece(
-                [(b, s) for b in plan.blocks.values() for s in b.sites if s.piece == p],
-                cut_rows(piece, models, like),
-            )
+            RelaxedPiece(_actions(plan, p), cut_rows(piece, models, like))
             for p, piece in enumerate(plan.pieces)
         ]
-        fixed = [cut_rows(piece, models, like) for piece in plan.fixed]
+        fixed = (cut_rows(piece, models, like) for piece in plan.fixed)
         self.constant = sum(_over_pairs(tensor, tensor) for tensor in fixed)
-        count = len(next(iter(models.values())))
-        self.mass = {name: _identity(b, like.new_ones(count)) for name, b in plan.blocks.items()}
+        ones = like.new_ones(len(next(iter(models.values()))))
+        self.mass = {name: _identity(block, ones) for name, block in plan.blocks.items()}
 
     @property
     def value(self) -> float:
@@ -100,6 +97,11 @@ class Relaxed:
                 here = matrix * (1 - t)
                 new = torch.full_like(here[..., :1], t)
                 mass[key] = here.scatter_add(-1, columns[..., None], new)
+
+
+def _actions(plan: MatchingPlan, p: int) -> list[tuple[GroupBlock, Site]]:
+    """Every action of a block on piece p."""
+    return [(b, site) for b in plan.blocks.values() for site in b.sites if site.piece == p]
 
 
 class RelaxedPiece:

@@ -9,7 +9,7 @@ g_ij g_jk g_ki = 1.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -56,7 +56,7 @@ class JointMatch:
                 f"{len(self)} models were matched, but {len(models)} are given; each is moved by "
                 "its own element"
             )
-        return [g(theta) for g, theta in zip(self.elements, models, strict=True)]
+        return moved_by(self.elements, models)
 
     def beside(self, models: Sequence[Mapping[str, Tensor]], i: int = 0) -> list[Params]:
         """Every model brought to model ``i``, which stays as it is.
@@ -88,6 +88,19 @@ class ManyMatcher(Protocol):
     def solve(self, spec: PermutationSpec, models: Sequence[Mapping[str, Tensor]], /) -> JointMatch:
         """One element for each model."""
         ...
+
+
+def moved_by(
+    elements: Sequence[Callable[[Mapping[str, Tensor]], Params]],
+    models: Sequence[Mapping[str, Tensor]],
+) -> list[Params]:
+    """Every model moved by its own element."""
+    return [g(theta) for g, theta in zip(elements, models, strict=True)]
+
+
+def composed(after: Sequence[Permutation], before: Sequence[Permutation]) -> list[Permutation]:
+    """The products g h of every model's two permutations, of which h moves first."""
+    return [g @ h for g, h in zip(after, before, strict=True)]
 
 
 def pair_objective(models: Sequence[Mapping[str, Tensor]], names: Iterable[str]) -> float:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from wsl.matching.many.result import JointMatch, pair_objective
+from wsl.matching.many.result import JointMatch, moved_by, pair_objective
 from wsl.matching.problem import solve
 from wsl.matching.result import Match, Matcher
 from wsl.matching.solvers import WeightMatching, aligned_tensors
@@ -44,27 +44,28 @@ class ToReference:
 
         Raises `SpecError` for a reference that is not there.
         """
-        start, names = time.perf_counter(), aligned_tensors(models[0])
-        if not 0 <= self.reference < len(models):
-            raise SpecError(
-                f"ToReference: reference is {self.reference}, but there are {len(models)} models, "
-                "counted from 0"
-            )
-        others = [i for i in range(len(models)) if i != self.reference]
-        found = self._found(spec, models[self.reference], [models[i] for i in others])
+        start = time.perf_counter()
+        self._check(len(models))
+        others = [theta for i, theta in enumerate(models) if i != self.reference]
+        moves = self._found(spec, models[self.reference], others)
         identity = Permutation.identity(spec)
-        moves = dict(zip(others, found, strict=True))
-        moves[self.reference] = _Move(identity, identity, True)
-        every = [moves[i] for i in range(len(models))]
-        moved = [move.element(theta) for move, theta in zip(every, models, strict=True)]
+        moves.insert(self.reference, _Move(identity, identity, True))
+        elements = tuple(move.element for move in moves)
         return JointMatch(
-            tuple(move.permutation for move in every),
-            pair_objective(moved, names),
+            tuple(move.permutation for move in moves),
+            pair_objective(moved_by(elements, models), aligned_tensors(models[0])),
             1,
-            all(move.converged for move in every),
-            elements=tuple(move.element for move in every),
+            all(move.converged for move in moves),
+            elements=elements,
             seconds={"total": time.perf_counter() - start},
         )
+
+    def _check(self, count: int) -> None:
+        if not 0 <= self.reference < count:
+            raise SpecError(
+                f"ToReference: reference is {self.reference}, but there are {count} models, "
+                "counted from 0"
+            )
 
     def _found(
         self,

@@ -1,9 +1,11 @@
 """Solvers of the matching problem."""
 
 from wsl.matching.solvers.activation import ActivationMatching
+from wsl.matching.solvers.ascent import of_chosen, paired
 from wsl.matching.solvers.assignment import assign
 from wsl.matching.solvers.circuits import CircuitMatching, best_map, best_rotation
-from wsl.matching.solvers.cut import CutWeights, RowWeights, noise_of, products
+from wsl.matching.solvers.clock import Clock
+from wsl.matching.solvers.cut import CutWeights, RowWeights, like_of, noise_of, products
 from wsl.matching.solvers.exhaustive import ExhaustiveMatching
 from wsl.matching.solvers.expert_order import ExpertOrder, order_by_gates, order_by_grams
 from wsl.matching.solvers.experts import ExpertView
@@ -14,6 +16,7 @@ from wsl.matching.solvers.learned import LearnedMatching
 from wsl.matching.solvers.sinkhorn import SinkhornMatching
 from wsl.matching.solvers.ste import STEMatching
 from wsl.matching.solvers.step import ALL, BlockStep, MovedUnits, Rows, Scores, move_piece
+from wsl.matching.solvers.sums import inner_product, squared_distance
 from wsl.matching.solvers.weight import BUFFERS, WeightMatching, aligned_tensors
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "ActivationMatching",
     "BlockStep",
     "CircuitMatching",
+    "Clock",
     "CutWeights",
     "ExhaustiveMatching",
     "ExpertOrder",
@@ -43,11 +47,16 @@ __all__ = [
     "fold_norms",
     "folded_spec",
     "gram",
+    "inner_product",
+    "like_of",
     "move_piece",
     "noise_of",
+    "of_chosen",
     "order_by_gates",
     "order_by_grams",
+    "paired",
     "products",
+    "squared_distance",
     "total",
     "unknown_axes",
 ]

@@ -98,10 +98,9 @@ class ActivationMatching:
         compared = self._compared(spec, blocks, (a, b))
         scores = compared.scores(self.statistic)
         with compared.clock.timed("assignment"):
-            found = {name: _assigned(blocks[name], scores[name]) for name in scores}
-            indices = {name: index for each, _ in found.values() for name, index in each.items()}
+            indices, values = _all_assigned(blocks, scores)
             element = complete(spec, (a, b), indices)
-        objective = sum(value for _, value in found.values())
+        objective = sum(values.values())
         return Match(
             element,
             objective,
@@ -109,8 +108,8 @@ class ActivationMatching:
             converged=True,
             trace=torch.tensor([objective], dtype=torch.float64),
             seconds={**compared.clock.seconds, "total": time.perf_counter() - start},
-            groups={name: value / compared.units(name) for name, (_, value) in found.items()},
-            notes={name: UNSEEN for name in blocks if name not in found},
+            groups={name: value / compared.units(name) for name, value in values.items()},
+            notes={name: UNSEEN for name in blocks if name not in values},
         )
 
     def _compared(
@@ -131,13 +130,16 @@ class ActivationMatching:
     def _batches(self, device: torch.device) -> list[tuple[Tensor, ...]]:
         """The inputs that are used, in batches of nearly equal size."""
         inputs = _checked(self.inputs)
-        count = len(inputs[0])
-        generator = torch.Generator().manual_seed(self.seed)
-        chosen = torch.randperm(count, generator=generator)[: self.samples].sort().values
+        chosen = self._drawn(len(inputs[0]))
         # A batch of one would not tell its axis from others of length one.
         chosen = chosen.repeat(2) if len(chosen) == 1 else chosen
         parts = chosen.tensor_split(-(-len(chosen) // max(self.batch_size, 3)))
         return [tuple(t[part.to(t.device)].to(device) for t in inputs) for part in parts]
+
+    def _drawn(self, count: int) -> Tensor:
+        """The numbers of the inputs that are used, in order."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return torch.randperm(count, generator=generator)[: self.samples].sort().values
 
     def _network(self, spec: PermutationSpec, batch: tuple[Tensor, ...]) -> Activations:
         """The network's sites under the names of ``spec``, on the device of the batch; kept."""
@@ -148,9 +150,7 @@ class ActivationMatching:
             )
         key = (spec, batch[0].device, tuple((t.shape, t.dtype) for t in batch))
         if key not in self._networks:
-            own = next(iter(self.model.state_dict().values()), batch[0])
-            there = own.device == batch[0].device or own.is_meta
-            model = self.model if there else copied(self.model).to(batch[0].device)
+            model = _on_device_of(batch[0], self.model)
             self._networks[key] = activations(model, *batch, spec=spec)
         return self._networks[key]
 
@@ -168,6 +168,13 @@ class ActivationMatching:
                     f"{own[name].dtype}; convert it, or undo its quantisation"
                 )
         return {name: t.to(like.device, own[name].dtype) for name, t in params.items()}
+
+
+def _on_device_of(like: Tensor, model: nn.Module) -> nn.Module:
+    """The network where its inputs are; a copy if it has to be moved."""
+    own = next(iter(model.state_dict().values()), like)
+    there = own.device == like.device or own.is_meta
+    return model if there else copied(model).to(like.device)
 
 
 def _checked(inputs: Tensor | Sequence[Tensor] | None) -> tuple[Tensor, ...]:
@@ -190,6 +197,18 @@ def _checked(inputs: Tensor | Sequence[Tensor] | None) -> tuple[Tensor, ...]:
                 "device; give real inputs"
             )
     return given
+
+
+def _all_assigned(
+    blocks: Mapping[str, GroupBlock], scores: Mapping[str, Scores]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The best indices of all groups and families that are shown, and the score of each group."""
+    indices: dict[str, Tensor] = {}
+    values: dict[str, float] = {}
+    for name, each in scores.items():
+        found, values[name] = _assigned(blocks[name], each)
+        indices |= found
+    return indices, values
 
 
 def _assigned(block: GroupBlock, scores: Scores) -> tuple[dict[str, Tensor], float]:

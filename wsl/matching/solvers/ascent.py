@@ -22,15 +22,14 @@ the rounding of its products.
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from wsl.matching.blocks import GroupBlock, MatchingPlan
 from wsl.matching.solvers.assignment import assign
+from wsl.matching.solvers.clock import Clock
 from wsl.matching.solvers.cut import RowWeights
 from wsl.matching.solvers.found import FoundRows
 from wsl.matching.solvers.gram import total
@@ -57,8 +56,8 @@ class Ascent:
     """Moves the rows of b towards a.
 
     weights, found: the pieces as moved so far, and the element that moved them. open: by block, the
-    rows where it may yet improve. gained: what each row has gained in this sweep. seconds: spent in
-    products and assignments.
+    rows where it may yet improve. gained: what each row has gained in this sweep. clock: the time
+    spent in products and assignments.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class Ascent:
         self.open = {name: torch.ones(self.count, dtype=torch.bool) for name in plan.blocks}
         self.kept: dict[tuple[str, tuple[str, ...]], Scores] = {}
         self.gained = torch.zeros(self.count, dtype=torch.float64)
-        self.seconds = {"products": 0.0, "assignment": 0.0}
+        self.clock = Clock()
 
     @property
     def active(self) -> Tensor:
@@ -130,18 +129,17 @@ class Ascent:
                 self.open[name][step.rows] = True
 
     def _scores(self, block: GroupBlock, terms: Iterable[tuple[str, ...]], rows: Rows) -> Scores:
-        with self._timed("products"):
+        with self.clock.timed("products"):
             return total(self._term(block, others, rows) for others in terms)
 
     def _blind(self, block: GroupBlock, solved: Collection[str]) -> Scores:
         """Scores of a block about which nothing is known, whatever the order on unknown axes."""
-        with self._timed("products"):
+        with self.clock.timed("products"):
             return self.weights.blind(block, solved, unsigned=bool(self.found.signs))
 
     def _term(self, block: GroupBlock, others: tuple[str, ...], rows: Rows) -> Scores:
         if (block.group, others) in self.kept:
-            kept = self.kept[block.group, others]
-            return {name: matrix[rows] for name, matrix in kept.items()}
+            return _of_rows(self.kept[block.group, others], rows)
         term = self.weights.term(block, others, rows)
         if isinstance(rows, slice) and self._worth(block, others, term):
             self.kept[block.group, others] = term
@@ -165,7 +163,7 @@ class Ascent:
         """The assignments of largest linear score; None if no row gains over standing still."""
         if not scores:
             return None
-        with self._timed("assignment"):
+        with self.clock.timed("assignment"):
             step = _assigned(block, scores, rows, odd=block.group in self.found.signs)
         good = step.gain > self.weights.noise(block)[rows]
         return step.where(good) if bool(good.any()) else None
@@ -181,18 +179,22 @@ class Ascent:
             step = self._best(block, _held(scores, pull), rows)
             if step is None:
                 break
-            there = self.weights.inner(block.pieces, self.weights.after(block, step))
-            step = step._replace(gain=there - here[step.rows])
-            good = step.gain > self.weights.noise(block)[step.rows]
-            if bool(good.any()):
-                found.append(step.where(good))
+            step, good = self._weighed(block, step, here)
+            found += [step.where(good)] if bool(good.any()) else []
             if bool(good.all()):
                 break
             # Rows that this pull holds in place are done; those that it moves in vain go on.
             refused = pick(step.rows, ~good)
-            keep = positions(rows, refused, self.count)
-            scores, rows = {name: matrix[keep] for name, matrix in scores.items()}, refused
+            scores, rows = _of_rows(scores, positions(rows, refused, self.count)), refused
         return join(found)
+
+    def _weighed(
+        self, block: GroupBlock, step: BlockStep, here: Tensor
+    ) -> tuple[BlockStep, Tensor]:
+        """The step with what the objective gains by it over ``here``, and where that is enough."""
+        there = self.weights.inner(block.pieces, self.weights.after(block, step))
+        gain = there - here[step.rows]
+        return step._replace(gain=gain), gain > self.weights.noise(block)[step.rows]
 
     def _take(self, block: GroupBlock, step: BlockStep | None) -> None:
         if step is None:
@@ -216,10 +218,13 @@ class Ascent:
                 moves = name == block.group
                 after[name, others] = move_term(block, step, term) if moves else term
             elif few is not None and self._acts_once(block.group, name, others):
-                with self._timed("products"):
-                    change = self.weights.change(self.plan.blocks[name], others, few)
+                change = self._change(self.plan.blocks[name], others, few)
                 after[name, others] = total([term, change])
         return after
+
+    def _change(self, block: GroupBlock, others: tuple[str, ...], units: MovedUnits) -> Scores:
+        with self.clock.timed("products"):
+            return self.weights.change(block, others, units)
 
     def _acts_once(self, group: str, name: str, others: tuple[str, ...]) -> bool:
         """Whether ``group`` has one axis on each piece of a term of another block."""
@@ -228,33 +233,38 @@ class Ascent:
             self.plan.pieces[site.piece].atoms.count(group) == 1 for site in sites
         )
 
-    @contextlib.contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[what] += time.perf_counter() - start
-
 
 def _assigned(block: GroupBlock, scores: Scores, rows: Rows, *, odd: bool) -> BlockStep:
+    """The assignments of largest linear score, |A| of an ``odd`` group, and what they gain."""
     total, inner = paired(block, scores)
     group = assign(total.abs() if odd else total)
-    chosen = total.gather(2, group[..., None])[..., 0]
-    still = sum(m.diagonal(dim1=1, dim2=2).double().sum(1) for m in scores.values())
-    gain = (chosen.abs() if odd else chosen).double().sum(1) - still
-    flip = torch.where(chosen < 0, -1.0, 1.0).to(chosen) if odd else None
+    chosen, flip = total.gather(2, group[..., None])[..., 0], None
+    if odd:
+        flip = torch.where(chosen < 0, -1.0, 1.0).to(chosen)
+        chosen = chosen.abs()
+    gain = chosen.double().sum(1) - sum(_diagonal(m).double().sum(1) for m in scores.values())
     return BlockStep(rows, group, of_chosen(inner, group), flip, gain.cpu())
+
+
+def _diagonal(matrices: Tensor) -> Tensor:
+    """What every unit scores where it is, (R, n)."""
+    return matrices.diagonal(dim1=1, dim2=2)
+
+
+def _of_rows(scores: Scores, rows: Rows) -> Scores:
+    return {name: matrix[rows] for name, matrix in scores.items()}
 
 
 def paired(block: GroupBlock, scores: Scores) -> tuple[Tensor, Scores]:
     """Scores of the pairs of units, and for each pair the best assignment of its families."""
     n, like = block.size, next(iter(scores.values()))
-    total = scores.get(block.group, like.new_zeros(len(like), n, n))
-    inner: Scores = {}
+
+    def of(name: str, size: int) -> Tensor:
+        return scores[name] if name in scores else like.new_zeros(len(like), size, size)
+
+    total, inner = of(block.group, n), {}
     for name, size in block.families:
-        if name in scores:
-            pairs = scores[name].reshape(-1, n, size, n, size).transpose(2, 3)
-        else:
-            pairs = like.new_zeros(len(like), n, n, size, size)
+        pairs = of(name, n * size).reshape(-1, n, size, n, size).transpose(2, 3)
         inner[name] = assign(pairs)
         total = total + pairs.gather(4, inner[name][..., None]).sum((3, 4))
     return total, inner
@@ -268,7 +278,7 @@ def of_chosen(inner: Scores, group: Tensor) -> Scores:
 
 def _held(scores: Scores, pull: float) -> Scores:
     """Scores that reward standing still by ``pull`` times the most that any unit could gain."""
-    margins = [(m.amax(2) - m.diagonal(dim1=1, dim2=2)).amax(1) for m in scores.values()]
+    margins = [(m.amax(2) - _diagonal(m)).amax(1) for m in scores.values()]
     reach = torch.stack(margins).amax(0)[:, None, None]
     return {
         name: matrix + pull * reach * torch.eye(matrix.shape[-1]).to(matrix)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -34,7 +34,16 @@ from wsl.matching.solvers.gauges import (
     procrustes,
     stretched_phases,
 )
-from wsl.matching.solvers.heads import Ends, ends, head_blocks, matched_heads, turning
+from wsl.matching.solvers.heads import (
+    Ends,
+    HeadBlock,
+    Networks,
+    ends,
+    head_blocks,
+    matched_heads,
+    turning,
+)
+from wsl.matching.solvers.sums import squared_distance, squared_norm
 from wsl.matching.solvers.weight import WeightMatching, aligned_tensors
 from wsl.params import Params
 from wsl.symmetry import (
@@ -100,24 +109,28 @@ class CircuitMatching:
             return self.weights.solve(spec, a, b)
         walk = Walk(dataclasses.replace(spec, units=mixing(spec)), (a, b), self)
         walk.begin()
-        trace = [walk.value]
-        for _ in range(self.max_sweeps):
-            before = walk.value
-            walk.sweep()
-            trace.append(walk.value)
-            converged = walk.value - before <= _SMALLEST_GAIN * walk.norms
-            if converged:
-                break
+        trace, converged = self._swept(walk)
         element = walk.best()
         return Match(
             Permutation(spec, element.permutation.indices),
             walk.value_of(element(b)),
-            len(trace) - 1,
+            len(trace),
             converged,
             element=element,
-            trace=torch.tensor(trace[1:], dtype=torch.float64).clamp_min(walk.still),
+            trace=torch.tensor(trace, dtype=torch.float64).clamp_min(walk.still),
             seconds={"total": time.perf_counter() - start},
         )
+
+    def _swept(self, walk: Walk) -> tuple[list[float], bool]:
+        """The objective after each sweep, and whether the last one gained nothing any more."""
+        trace: list[float] = []
+        for _ in range(self.max_sweeps):
+            before = walk.value
+            walk.sweep()
+            trace.append(walk.value)
+            if walk.value - before <= _SMALLEST_GAIN * walk.norms:
+                return trace, True
+        return trace, False
 
 
 class Walk:
@@ -132,20 +145,18 @@ class Walk:
         pair: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
         matcher: CircuitMatching,
     ) -> None:
-        self.spec, self.matcher, (self.a, b) = spec, matcher, pair
-        self.b: Params = {name: tensor.to(self.a[name].device) for name, tensor in b.items()}
+        self.spec, self.matcher, self.a = spec, matcher, pair[0]
+        self.b: Params = {name: t.to(self.a[name].device) for name, t in pair[1].items()}
         self.names = aligned_tensors(self.a, matcher.weights.ignore)
         self.blocks = head_blocks(spec)
-        inside = {unit for block in self.blocks for unit in block.units}
-        self.alone = tuple(u for u in spec.units if u not in inside and heads_of(spec, u) is None)
-        self.norms = _squares(self.a, self.names) + _squares(self.b, self.names)
+        self.alone = _alone(spec, self.blocks)
+        self.norms = sum(squared_norm(theta, self.names) for theta in (self.a, self.b))
         self.element = SymmetryElement.identity(spec)
         self.still = self.value = self.value_of(self.b)
 
     def value_of(self, theta: Mapping[str, Tensor]) -> float:
         """The objective if b stood there."""
-        apart = sum(_apart(self.a[name], theta[name]) for name in self.names)
-        return (self.norms - apart) / 2
+        return (self.norms - squared_distance(self.a, theta, self.names)) / 2
 
     def best(self) -> SymmetryElement:
         """The element found, or the identity where that is no worse."""
@@ -157,32 +168,43 @@ class Walk:
 
         It may cost distance elsewhere, so it is kept until all else has followed.
         """
-        heads = {name for block in self.blocks for name in block.groups}
-        heads |= {group.name for group in self.spec.declared if group.per in heads}
         groups = {name: _groups(axes) for name, axes in self.spec.annotations}
         for unit in self.alone:
-            names = {name for name in self.names if groups[name] == {unit.group}}
-            if names & {place.tensor for place in unit.places}:
-                self._step(self._maps((unit,), frozenset(names)))
+            names = frozenset(name for name in self.names if groups[name] == {unit.group})
+            if any(place.tensor in names for place in unit.places):
+                self._step(self._maps((unit,), names))
+        heads = self._groups_of_heads()
         outside = [name for name in self.names if groups[name] and not groups[name] & heads]
         if outside:
-            part = self.spec.without_units().restrict(outside)
-            pair = ({name: theta[name] for name in part.axes} for theta in (self.a, self.b))
-            found = self.matcher.weights.solve(part, *pair).permutation
-            self._step(self._permuting(found.indices))
+            self._step(self._permuting(self._matched_on(outside)))
+
+    def _groups_of_heads(self) -> set[str]:
+        """The groups that the blocks match, with the families inside them."""
+        heads = {name for block in self.blocks for name in block.groups}
+        return heads | {group.name for group in self.spec.declared if group.per in heads}
+
+    def _matched_on(self, names: Sequence[str]) -> Mapping[str, Tensor]:
+        """The indices of weight matching on some tensors alone."""
+        part = self.spec.without_units().restrict(names)
+        pair = ({name: theta[name] for name in part.axes} for theta in (self.a, self.b))
+        return self.matcher.weights.solve(part, *pair).permutation.indices
 
     def sweep(self) -> None:
         """Heads, then maps of whole streams, then all permutations; each is kept if it gains."""
         for block in self.blocks:
-            moved = self._permuting(matched_heads(self.spec, block, (self.a, self.b)))
-            inside = self._maps(block.units, theta=moved(self.b))
-            if not self._keep(inside @ moved):
-                self._keep(self._maps(block.units))
+            self._keep_heads(block)
         for unit in self.alone:
             self._keep(self._maps((unit,)))
         weights = dataclasses.replace(self.matcher.weights, anchored=False)
         found = weights.solve(self.spec.without_units(), self.a, self.b).permutation
         self._keep(self._permuting(found.indices))
+
+    def _keep_heads(self, block: HeadBlock) -> None:
+        """Move the heads with the best maps inside them; the maps alone where that loses."""
+        moved = self._permuting(matched_heads(self.spec, block, (self.a, self.b)))
+        inside = self._maps(block.units, theta=moved(self.b))
+        if not self._keep(inside @ moved):
+            self._keep(self._maps(block.units))
 
     def _keep(self, step: SymmetryElement) -> bool:
         """Make the step if it gains, and say so."""
@@ -211,15 +233,18 @@ class Walk:
         theta: Mapping[str, Tensor] | None = None,
     ) -> SymmetryElement:
         """The best matrices of some units, each alone, as seen on the tensors ``names``."""
+        pair = (self.a, self.b if theta is None else theta)
         values = list(LinearMaps.identity(self.spec).values)
         for i, unit in enumerate(self.spec.units):
             if unit in units:
-                pair = (self.a, self.b if theta is None else theta)
-                mine, theirs = (ends(self.spec, unit, each, names=names) for each in pair)
-                value = best_map(unit, mine, theirs, gauge=self.matcher.gauge)
+                value = self._best_map(unit, pair, names)
                 values[i] = value.reshape(values[i].shape).cpu().to(values[i].dtype)
         one = Permutation.identity(self.spec), Rescaling.identity(self.spec)
         return SymmetryElement(*one, LinearMaps(self.spec, tuple(values)))
+
+    def _best_map(self, unit: UnitSymmetry, pair: Networks, names: frozenset[str] | None) -> Tensor:
+        mine, theirs = (ends(self.spec, unit, theta, names=names) for theta in pair)
+        return best_map(unit, mine, theirs, gauge=self.matcher.gauge)
 
 
 def best_map(unit: UnitSymmetry, mine: Ends, theirs: Ends, *, gauge: Gauge) -> Tensor:
@@ -227,13 +252,13 @@ def best_map(unit: UnitSymmetry, mine: Ends, theirs: Ends, *, gauge: Gauge) -> T
     x, y = ((p, q.to(p)) for p, q in zip(mine, theirs, strict=True))
     if unit.kind == "rotation":
         return best_rotation(unit, x, y, gauge=gauge)
-    x, y = ((_columns(p), _columns(q)) for p, q in (x, y))
-    grams = Grams.of(x, y)
-    if unit.kind == "orthogonal" and unit.form:
-        return centred_procrustes(grams.x + grams.y, centred_basis(grams.x.shape[-1]).to(grams.x))
+    grams = Grams.of(*((_columns(p), _columns(q)) for p, q in (x, y)))
     if unit.kind == "linear" and gauge == "general":
         return general(grams)
-    return procrustes(grams.x + grams.y)
+    products = grams.x + grams.y
+    if unit.kind == "orthogonal" and unit.form:
+        return centred_procrustes(products, centred_basis(products.shape[-1]).to(products))
+    return procrustes(products)
 
 
 def _columns(end: Tensor) -> Tensor:
@@ -256,13 +281,11 @@ def best_rotation(
     return stretched_phases(products, sizes)
 
 
+def _alone(spec: PermutationSpec, blocks: Sequence[HeadBlock]) -> tuple[UnitSymmetry, ...]:
+    """The maps that belong to no head, such as that of a residual stream."""
+    inside = {unit for block in blocks for unit in block.units}
+    return tuple(u for u in spec.units if u not in inside and heads_of(spec, u) is None)
+
+
 def _groups(axes: Axes) -> set[str]:
     return {atom for axis in axes for term in axis for atom in term if isinstance(atom, str)}
-
-
-def _squares(theta: Mapping[str, Tensor], names: Iterable[str]) -> float:
-    return sum(float(theta[name].double().square().sum()) for name in names)
-
-
-def _apart(a: Tensor, b: Tensor) -> float:
-    return float((a.double() - b.to(a.device).double()).square().sum())

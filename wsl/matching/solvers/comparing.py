@@ -8,14 +8,13 @@ kept until the second has reached the same site.
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from wsl.matching.blocks import GroupBlock
+from wsl.matching.solvers.clock import Clock
 from wsl.matching.solvers.moments import PairedMoments
 from wsl.matching.solvers.units import UnitRows, sites_that_count, unit_rows
 from wsl.symmetry import Activations, ActivationSite
@@ -26,20 +25,6 @@ blocks one after the other."""
 
 Place = tuple[str, int]
 """A site by its name, and the number of a part of it."""
-
-
-class Clock:
-    """Seconds spent in what is timed, by its name."""
-
-    def __init__(self) -> None:
-        self.seconds = {"products": 0.0, "assignment": 0.0}
-
-    @contextlib.contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Add the time of what is inside."""
-        start = time.perf_counter()
-        yield
-        self.seconds[what] += time.perf_counter() - start
 
 
 class Comparison:
@@ -62,22 +47,23 @@ class Comparison:
         self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], batch: Sequence[Tensor]
     ) -> None:
         """Take in the activations of both networks on one batch."""
-        kept: dict[Place, Tensor] = {}
-        drawn: dict[Place, Tensor | None] = {}
+        kept: dict[Place, tuple[Tensor, Tensor | None]] = {}
 
         def keep(place: Place, _: UnitRows, units: Tensor) -> None:
-            drawn[place] = self._draw(units.shape[1])
-            kept[place] = _samples(units, drawn[place], f"{place[0]} of 'a'")
+            drawn = self._draw(units.shape[1])
+            kept[place] = _samples(units, drawn, f"{place[0]} of 'a'"), drawn
 
         def compare(place: Place, rows: UnitRows, units: Tensor) -> None:
-            theirs = _samples(units, drawn[place], f"{place[0]} of 'b'")
-            with self.clock.timed("products"):
-                self.moments.setdefault(place, (rows, PairedMoments()))[1].add(
-                    kept.pop(place), theirs
-                )
+            mine, drawn = kept.pop(place)
+            self._add(place, rows, (mine, _samples(units, drawn, f"{place[0]} of 'b'")))
 
         self.network.run(a, *batch, visit=self._visitor(keep))
         self.network.run(b, *batch, visit=self._visitor(compare))
+
+    def _add(self, place: Place, rows: UnitRows, pair: tuple[Tensor, Tensor]) -> None:
+        """Samples of a part of a site in both networks, taken into its moments."""
+        with self.clock.timed("products"):
+            self.moments.setdefault(place, (rows, PairedMoments()))[1].add(*pair)
 
     def scores(self, statistic: str) -> dict[str, Scores]:
         """For every block that some site shows, the sum of a statistic over its sites."""

@@ -105,12 +105,11 @@ class CutWeights:
         self, plan: MatchingPlan, a: Mapping[str, Tensor], b: Mapping[str, Tensor]
     ) -> None:
         self.plan, self.inputs, self.count = plan, (a, b), len(next(iter(b.values())))
-        self.like = _like([a[piece.tensor] for piece in plan.pieces])
-        self.a = [piece.cut(a, self.like) for piece in plan.pieces]
-        self.b = [cut_rows(piece, b, self.like) for piece in plan.pieces]
+        cut = plan.pieces
+        self.like = like = like_of([a[piece.tensor] for piece in cut])
+        self.a, self.b = [p.cut(a, like) for p in cut], [cut_rows(p, b, like) for p in cut]
         self.size = [float(x.norm()) for x in self.a]
-        norms = [y.reshape(self.count, -1).norm(dim=1).double().cpu() for y in self.b]
-        self.mass = [x * y for x, y in zip(self.size, norms, strict=True)]
+        self.mass = [x * _norms(rows) for x, rows in zip(self.size, self.b, strict=True)]
 
     def state(self) -> Sequence[Tensor]:
         """The pieces as moved so far; they are replaced, never written to."""
@@ -190,14 +189,22 @@ def products(a: Tensor, b: Tensor) -> Tensor:
     times faster than a product of all of it. So are rows that are large.
     """
     large = a.numel() >= _CACHED and a.device.type == "cpu"
-    if len(b) > 1 and large:
-        return torch.cat([products(a, row[None]) for row in b])
-    if len(b) > 1:
+    if len(b) > 1 and not large:
         return (a * b).flatten(1).sum(1, dtype=torch.float64).cpu()
     size = _CACHED if large else max(1, a.numel())
+    each = [_product(a, row, size) for row in (b if len(b) > 1 else [b])]
+    return torch.tensor(each, dtype=torch.float64)
+
+
+def _product(a: Tensor, b: Tensor, size: int) -> float:
+    """<a, b> in float64, ``size`` entries at a time."""
     pairs = zip(a.reshape(-1).split(size), b.reshape(-1).split(size), strict=True)
-    sums = [float(torch.dot(x.double(), y.double())) for x, y in pairs]
-    return torch.tensor([math.fsum(sums)], dtype=torch.float64)
+    return math.fsum(float(torch.dot(x.double(), y.double())) for x, y in pairs)
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """|b_r| of rows (N, *shape), float64 (N,)."""
+    return rows.reshape(len(rows), -1).norm(dim=1).double().cpu()
 
 
 def noise_of(block: GroupBlock, mass: Sequence[Tensor], like: Tensor) -> Tensor:
@@ -206,6 +213,7 @@ def noise_of(block: GroupBlock, mass: Sequence[Tensor], like: Tensor) -> Tensor:
     return 4 * torch.finfo(like.dtype).eps * of_block.double().sum(0)
 
 
-def _like(used: Sequence[Tensor]) -> Tensor:
+def like_of(used: Sequence[Tensor]) -> Tensor:
+    """An empty tensor where work on these is done: on their device, in at least float32."""
     like = torch.empty(0, dtype=torch.float32, device=used[0].device if used else None)
     return like.double() if any(tensor.dtype == torch.float64 for tensor in used) else like

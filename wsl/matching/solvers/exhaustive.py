@@ -74,14 +74,20 @@ class ExhaustiveMatching:
     ) -> Tensor:
         moved = batch({name: t.expand(count, *t.shape) for name, t in b.items()})
         if self.loss is None:
-            total = torch.zeros(count, dtype=torch.float64)
-            for name in aligned_tensors(a):
-                product = a[name].double() * moved[name].to(a[name].device, torch.float64)
-                total += product.reshape(count, -1).sum(1).cpu()
-            return total
+            return _inner_products(a, moved)
         rows = ({name: t[row] for name, t in moved.items()} for row in range(count))
         losses = [float(self.loss(between(a, row, 0.5))) for row in rows]
         return -torch.tensor(losses, dtype=torch.float64)
+
+
+def _inner_products(a: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> Tensor:
+    """<a, b_r> of stacked weights, float64 (R,)."""
+    count = len(next(iter(rows.values())))
+    total = torch.zeros(count, dtype=torch.float64)
+    for name in aligned_tensors(a):
+        product = a[name].double() * rows[name].to(a[name].device, torch.float64)
+        total += product.reshape(count, -1).sum(1).cpu()
+    return total
 
 
 def every_element(
@@ -91,11 +97,7 @@ def every_element(
 
     Raises `SpecError` if there are more than ``most``.
     """
-    if spec.log10_order > math.log10(most) + 1e-9:
-        raise SpecError(
-            f"the group has 10^{spec.log10_order:.1f} elements, and at most {most} are tried; use "
-            "WeightMatching, or raise most"
-        )
+    _check_order(spec, most)
     each = {group.name: _permutations(spec, group) for group in spec.declared}
     numbers = torch.arange(math.prod(len(index) for index in each.values()))
     for rows in numbers.split(_AT_ONCE):
@@ -103,6 +105,14 @@ def every_element(
         for name, every in each.items():
             indices[name], rest = every[rest % len(every)], rest // len(every)
         yield PermutationBatch(spec, indices), len(rows)
+
+
+def _check_order(spec: PermutationSpec, most: int) -> None:
+    if spec.log10_order > math.log10(most) + 1e-9:
+        raise SpecError(
+            f"the group has 10^{spec.log10_order:.1f} elements, and at most {most} are tried; use "
+            "WeightMatching, or raise most"
+        )
 
 
 def _permutations(spec: PermutationSpec, group: Group) -> Tensor:

@@ -93,29 +93,35 @@ class ExpertView:
 
 
 def _layers(spec: PermutationSpec, last: str) -> Iterator[ExpertLayer]:
+    for prefix, experts in _by_expert(spec, last).items():
+        if sorted(experts) != list(range(len(experts))):
+            raise SpecError(f"{prefix}: experts are numbered {sorted(experts)}, not from 0 on")
+        _check_alike(spec, prefix, experts)
+        private = _private(spec, prefix, experts)
+        axes = tuple((rest, _axis(spec, f"{prefix}.0.{rest}", private)) for rest in experts[0])
+        gates = _gates(spec, prefix, prefix.removesuffix(last), count=len(experts))
+        yield ExpertLayer(prefix, len(experts), axes, gates)
+
+
+def _by_expert(spec: PermutationSpec, last: str) -> dict[str, dict[int, list[str]]]:
+    """By the prefix of a layer and the number of an expert, what its tensors are called in it."""
     found: dict[str, dict[int, list[str]]] = {}
     for name in spec.axes:
         if parts := re.fullmatch(rf"((?:.*\.)?{re.escape(last)})\.(\d+)\.(.+)", name):
             found.setdefault(parts[1], {}).setdefault(int(parts[2]), []).append(parts[3])
-    for prefix, experts in found.items():
-        if sorted(experts) != list(range(len(experts))):
-            raise SpecError(f"{prefix}: experts are numbered {sorted(experts)}, not from 0 on")
-        _check_alike(spec, prefix, experts)
-        parent, count = prefix.removesuffix(last), len(experts)
-        private = _private(spec, prefix, experts)
-        yield ExpertLayer(
-            prefix,
-            count,
-            tuple((rest, _axis(spec, f"{prefix}.0.{rest}", private)) for rest in experts[0]),
-            tuple(
-                name
-                for name, axes in spec.annotations
-                if name.startswith(parent)
-                and not name.startswith(f"{prefix}.")
-                and axes
-                and axes[0] == ((count,),)
-            ),
-        )
+    return found
+
+
+def _gates(spec: PermutationSpec, prefix: str, parent: str, *, count: int) -> tuple[str, ...]:
+    """Tensors beside the experts whose first axis is fixed and has an entry for each of them."""
+    return tuple(
+        name
+        for name, axes in spec.annotations
+        if name.startswith(parent)
+        and not name.startswith(f"{prefix}.")
+        and axes
+        and axes[0] == ((count,),)
+    )
 
 
 def _check_alike(spec: PermutationSpec, prefix: str, experts: Mapping[int, list[str]]) -> None:
@@ -172,30 +178,35 @@ def _free(spec: PermutationSpec, name: str) -> str:
 
 
 def _joined_spec(spec: PermutationSpec, layer: ExpertLayer, group: str) -> PermutationSpec:
-    gone = {name: k for rest, _ in layer.axes for k, name in enumerate(layer.of(rest))}
+    """The specification with the experts of one layer as a new group, their units as families."""
+    axes = _joined_annotations(spec, layer, group)
+    used = {a for annotation in axes.values() for axis in annotation for t in axis for a in t}
+    places = [(f"{layer.prefix}.{rest}", axis) for rest, axis in layer.axes]
+    own = {axes[name][axis][0][-1] for name, axis in places if axis is not None}
+    kept = [_inside(g, group) if g.name in own else g for g in spec.declared if g.name in used]
+    units = [unit for old in spec.units if (unit := _joined_unit(old, layer, own))]
+    return PermutationSpec(
+        (Group(group, layer.count), *kept), tuple(axes.items()), spec.pinned, tuple(units)
+    )
+
+
+def _inside(group: Group, parent: str) -> Group:
+    return group._replace(per=parent)
+
+
+def _joined_annotations(spec: PermutationSpec, layer: ExpertLayer, group: str) -> dict[str, Axes]:
+    """All annotations of the view; the tensors of expert 0 stand for those of all."""
+    number = {name: k for rest, _ in layer.axes for k, name in enumerate(layer.of(rest))}
     axes: dict[str, Axes] = {}
     for name, annotation in spec.annotations:
         if name in layer.gates:
             axes[name] = (((group,),), *annotation[1:])
-        elif name not in gone:
+        elif name not in number:
             axes[name] = annotation
-        elif gone[name] == 0:
+        elif number[name] == 0:
             rest = name.removeprefix(f"{layer.prefix}.0.")
             axes[f"{layer.prefix}.{rest}"] = _joined_axes(annotation, dict(layer.axes)[rest], group)
-    used = {a for annotation in axes.values() for axis in annotation for t in axis for a in t}
-    own = {
-        annotation[axis][0][-1]
-        for rest, axis in layer.axes
-        if axis is not None
-        for annotation in [axes[f"{layer.prefix}.{rest}"]]
-    }
-    declared = [
-        g._replace(per=group) if g.name in own else g for g in spec.declared if g.name in used
-    ]
-    units = [unit for old in spec.units if (unit := _joined_unit(old, layer, own))]
-    return PermutationSpec(
-        (Group(group, layer.count), *declared), tuple(axes.items()), spec.pinned, tuple(units)
-    )
+    return axes
 
 
 def _joined_axes(annotation: Axes, axis: int | None, group: str) -> Axes:
@@ -213,12 +224,14 @@ def _joined_unit(
     inside = {place.tensor for place in unit.places} <= names.keys()
     if inside or unit.group in own:
         return None
-    axes = dict(layer.axes)
-    places: dict[tuple, Place] = {}
-    for place in unit.places:
-        if place.tensor in names:
-            rest = names[place.tensor]
-            moved = place.axis + (axes[rest] is None)
-            place = place._replace(tensor=f"{layer.prefix}.{rest}", axis=moved)
-        places[place[:4]] = place
+    moved = [_joined_place(place, layer, names.get(place.tensor)) for place in unit.places]
+    places = {place[:4]: place for place in moved}
     return dataclasses.replace(unit, places=tuple(places.values()))
+
+
+def _joined_place(place: Place, layer: ExpertLayer, rest: str | None) -> Place:
+    """Where a place of a tensor ``rest`` of the experts lies in the view; None is no expert's."""
+    if rest is None:
+        return place
+    axis = place.axis + (dict(layer.axes)[rest] is None)
+    return place._replace(tensor=f"{layer.prefix}.{rest}", axis=axis)

@@ -17,7 +17,7 @@ and folding is refused. A gain of 0 is folded too, but cannot be had back.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -78,21 +78,25 @@ def fold_norms(
     stream, lead = stream_of(spec, group), len(spec.validate(params))
     folded = {name: params[name] for name in spec.axes}
     for norm in stream.norms:
-        gain = folded[norm.gain] + norm.offset
-        for place in norm.readers:
-            if norm.shift is not None:
-                _add_shift(spec, folded, place, shift=(norm.shift, lead))
-            act = _acting(spec, place, lambda x, g=gain: x * _over(g, x, lead))
-            folded[place.tensor] = act(folded[place.tensor], lead)
-        folded[norm.gain] = torch.full_like(gain, 1 - norm.offset)
-    for norm in stream.norms:
-        if norm.shift is not None:
-            folded[norm.shift] = torch.zeros_like(folded[norm.shift])
-    if stream.centred:
-        for place in stream.turns.places:
-            act = _acting(spec, place, lambda x: x - x.mean(-1, keepdim=True))
-            folded[place.tensor] = act(folded[place.tensor], lead)
+        _fold(spec, folded, norm, lead=lead)
+    # Norms may share a shift, so it is cleared only when all of them have been folded.
+    for shift in (norm.shift for norm in stream.norms if norm.shift is not None):
+        folded[shift] = torch.zeros_like(folded[shift])
+    for place in stream.turns.places if stream.centred else ():
+        act = _acting(spec, place, lambda x: x - x.mean(-1, keepdim=True))
+        folded[place.tensor] = act(folded[place.tensor], lead)
     return folded
+
+
+def _fold(spec: PermutationSpec, params: Params, norm: Norm, *, lead: int) -> None:
+    """Multiply the gain of a norm into its readers, and add what they make of its shift."""
+    gain = params[norm.gain] + norm.offset
+    for place in norm.readers:
+        if norm.shift is not None:
+            _add_shift(spec, params, place, shift=(norm.shift, lead))
+        act = _acting(spec, place, lambda x: x * _over(gain, x, lead))
+        params[place.tensor] = act(params[place.tensor], lead)
+    params[norm.gain] = torch.full_like(gain, 1 - norm.offset)
 
 
 def folded_spec(spec: PermutationSpec, group: str | None = None) -> PermutationSpec:
@@ -118,35 +122,53 @@ def stream_of(spec: PermutationSpec, group: str | None = None) -> Stream:
             "symmetry_spec, which lists scales"
         )
     chosen = group or max(norms, key=lambda name: len(norms[name]))
-    own = norms[chosen]
-    inside = {name for norm in own for name in (norm.gain, norm.shift)}
-    read = {place[:4] for norm in own for place in norm.readers}
-    writers = [
+    return _stream(spec, chosen, tuple(norms[chosen]))
+
+
+def _stream(spec: PermutationSpec, group: str, norms: tuple[Norm, ...]) -> Stream:
+    writers = _writers(spec, group, norms)
+    centred = not _signed(spec, group) & {place[:4] for place in writers}
+    return Stream(group, norms, writers, centred)
+
+
+def _writers(spec: PermutationSpec, group: str, norms: Sequence[Norm]) -> tuple[Occurrence, ...]:
+    """Where the stream stands outside its norms and what reads them; none may be a norm's."""
+    inside = {name for norm in norms for name in (norm.gain, norm.shift)}
+    read = {place[:4] for norm in norms for place in norm.readers}
+    writers = tuple(
         place
-        for place in spec.occurrences(chosen)
+        for place in spec.occurrences(group)
         if place.tensor not in inside and place[:4] not in read
-    ]
+    )
     for place in writers:
         _refuse_norm(spec, place)
-    signs = [unit for unit in spec.units if unit.kind == "sign" and unit.group == chosen]
-    signed = {place[:4] for unit in signs for place in unit.places}
-    centred = not any(place[:4] in signed for place in writers)
-    return Stream(chosen, tuple(own), tuple(writers), centred)
+    return writers
+
+
+def _signed(spec: PermutationSpec, group: str) -> set[tuple]:
+    """Where units of the stream may change their sign, which a norm that centres forbids."""
+    signs = [unit for unit in spec.units if unit.kind == "sign" and unit.group == group]
+    return {place[:4] for unit in signs for place in unit.places}
 
 
 def _norm(spec: PermutationSpec, unit: UnitSymmetry) -> Norm | None:
     """The norm that a scale belongs to: vectors alone on one side, their readers on the other."""
-    above = [place for place in unit.places if place.exponent > 0]
-    below = tuple(place for place in unit.places if place.exponent < 0)
+    above = [place for place in unit.places if place.exponent == 1]
+    below = tuple(place for place in unit.places if place.exponent == -1)
+    plain = unit.kind == "scale" and len(above) + len(below) == len(unit.places)
     vectors = all(len(spec.axes[place.tensor]) == 1 for place in above)
     matrices = all(len(spec.axes[place.tensor]) > 1 for place in below)
-    if unit.kind != "scale" or not (above and below and vectors and matrices):
+    alike = plain and vectors and matrices
+    return _norm_of(above, below) if alike and above and below else None
+
+
+def _norm_of(vectors: Sequence[Place], readers: tuple[Place, ...]) -> Norm | None:
+    """The norm of one gain and at most one shift, told by their names."""
+    shifts = [p.tensor for p in vectors if p.tensor.rpartition(".")[2] in _SHIFTS]
+    gains = [place for place in vectors if place.tensor not in shifts]
+    if len(gains) != 1 or len(shifts) > 1:
         return None
-    shifts = [p.tensor for p in above if p.tensor.rpartition(".")[2] in _SHIFTS]
-    gains = [place for place in above if place.tensor not in shifts]
-    if len(gains) != 1 or len(shifts) > 1 or any(abs(p.exponent) != 1 for p in unit.places):
-        return None
-    return Norm(gains[0].tensor, shifts[0] if shifts else None, gains[0].offset, below)
+    return Norm(gains[0].tensor, shifts[0] if shifts else None, gains[0].offset, readers)
 
 
 def _refuse_norm(spec: PermutationSpec, place: Occurrence) -> None:
@@ -176,24 +198,31 @@ def _over(values: Tensor, like: Tensor, lead: int) -> Tensor:
     return values.reshape(*values.shape[:lead], *between, values.shape[-1])
 
 
+def _applied(
+    spec: PermutationSpec, params: Params, place: Place, *, shift: tuple[str, int]
+) -> Tensor:
+    """W s of a reader W, on the axes of its outputs."""
+    (name, lead), window = shift, window_of(spec, place)
+    axis = place.axis + lead
+    part = params[place.tensor].narrow(axis, window.start, window.length)
+    values = part.unflatten(axis, window.sizes).movedim(axis + place.factor, -1)
+    added = (values * _over(params[name], values, lead)).sum(-1)
+    beside = list(range(axis, axis + len(window.sizes) - 1))
+    return added.sum(beside) if beside else added
+
+
 def _add_shift(
     spec: PermutationSpec, params: Params, place: Place, *, shift: tuple[str, int]
 ) -> None:
     """Add W s to the bias of a reader W; its gain has not been folded yet."""
-    (name, lead), reader = shift, params[place.tensor]
-    window, axis = window_of(spec, place), place.axis + lead
-    part = reader.narrow(axis, window.start, window.length).unflatten(axis, window.sizes)
-    values = part.movedim(axis + place.factor, -1)
-    added = (values * _over(params[name], values, lead)).sum(-1)
-    beside = [axis + k for k in range(len(window.sizes) - 1)]
-    added = added.sum(beside) if beside else added
+    name, _ = shift
+    added = _applied(spec, params, place, shift=shift)
     head, dot, last = place.tensor.rpartition(".")
     bias = f"{head}{dot}{last.replace('weight', 'bias')}"
-    if bias not in params or bias == place.tensor or params[bias].shape != added.shape:
-        if not bool((params[name] == 0).all()):
-            raise SpecError(
-                f"{name}: the shift cannot be folded into '{place.tensor}', which has no bias of "
-                f"shape {tuple(added.shape)} beside it"
-            )
-        return
-    params[bias] = params[bias] + added
+    if bias in params and bias != place.tensor and params[bias].shape == added.shape:
+        params[bias] = params[bias] + added
+    elif bool((params[name] != 0).any()):
+        raise SpecError(
+            f"{name}: the shift cannot be folded into '{place.tensor}', which has no bias of "
+            f"shape {tuple(added.shape)} beside it"
+        )

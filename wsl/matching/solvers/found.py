@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from wsl.matching.blocks import GroupBlock, MatchingPlan
-from wsl.matching.solvers.step import BlockStep, choose
+from wsl.matching.solvers.step import BlockStep, Rows, choose
+
+
+def _gather(values: Tensor, rows: Rows, group: Tensor) -> None:
+    """Take the units of some rows in the order ``group``, in place."""
+    values[rows] = values[rows].gather(1, group)
 
 
 class FoundRows:
@@ -25,14 +30,16 @@ class FoundRows:
 
     def take(self, block: GroupBlock, step: BlockStep) -> None:
         """Compose the elements of some rows with the step, in place."""
-        group, rows, index = step.group.cpu(), step.rows, self.indices[block.group]
-        index[rows] = index[rows].gather(1, group)
+        group, rows = step.group.cpu(), step.rows
+        _gather(self.indices[block.group], rows, group)
         for name, inner in step.families.items():
-            ours = self.indices[name][rows].take_along_dim(group[..., None], 1)
-            self.indices[name][rows] = ours.gather(2, inner.cpu())
+            index = self.indices[name]
+            ours = index[rows].take_along_dim(group[..., None], 1)
+            index[rows] = ours.gather(2, inner.cpu())
         if step.flip is not None:
             signs = self.signs[block.group]
-            signs[rows] = signs[rows].gather(1, group) * step.flip.to("cpu", torch.float32)
+            _gather(signs, rows, group)
+            signs[rows] *= step.flip.to("cpu", torch.float32)
 
     @property
     def still(self) -> bool:

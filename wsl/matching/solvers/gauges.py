@@ -66,16 +66,20 @@ def stretched_phases(products: Sequence[Tensor], sizes: Sequence[Tensor]) -> Ten
     ``products`` are the sums of q_a q_b^* and k_a k_b^*, ``sizes`` those of |q_b|^2 and |k_b|^2. By
     turns the phase, in closed form, and Gauss-Newton steps of log |c|.
     """
-    (p, q), (a, b) = products, sizes
-    r = torch.ones_like(a)
-    turn = phases(p + q)
+    p, q = products
+    r, turn = torch.ones_like(sizes[0]), phases(p + q)
     for _ in range(_STEPS):
         turn = phases(r * p + q / r)
-        mine, other = r * (turn.conj() * p).real, (turn.conj() * q).real / r
-        curve = r.square() * a + b / r.square()
-        step = (mine - r.square() * a - other + b / r.square()) / curve.clamp_min(1e-300)
-        r = r * step.clamp(-1, 1).exp()
+        along = (r * (turn.conj() * p).real, (turn.conj() * q).real / r)
+        r = r * _log_step(along, (r.square() * sizes[0], sizes[1] / r.square())).exp()
     return r * turn
+
+
+def _log_step(products: tuple[Tensor, Tensor], sizes: tuple[Tensor, Tensor]) -> Tensor:
+    """The Gauss-Newton step of log |c|, at most 1: of both sides where c has brought them."""
+    curve = sizes[0] + sizes[1]
+    step = (products[0] - sizes[0] - products[1] + sizes[1]) / curve.clamp_min(1e-300)
+    return step.clamp(-1, 1)
 
 
 def general(grams: Grams) -> Tensor:
@@ -104,12 +108,16 @@ def cost(grams: Grams, matrix: Tensor) -> Tensor:
 
 def _start(grams: Grams) -> Tensor:
     """The best of an orthogonal matrix and the two that suit one side alone."""
-    ones = procrustes(grams.x + grams.y)
-    from_x = grams.x @ torch.linalg.pinv(grams.xx, hermitian=True)
-    from_y = torch.linalg.inv_ex(grams.y @ torch.linalg.pinv(grams.yy, hermitian=True))[0].mT
-    tried = torch.stack([ones, from_x, from_y.nan_to_num(0.0, 0.0, 0.0)])
+    from_x, from_y = _fit(grams.x, grams.xx), _fit(grams.y, grams.yy)
+    back = torch.linalg.inv_ex(from_y)[0].mT.nan_to_num(0.0, 0.0, 0.0)
+    tried = torch.stack([procrustes(grams.x + grams.y), from_x, back])
     best = torch.stack([cost(grams, matrix) for matrix in tried]).argmin(0)
     return tried.take_along_dim(best[None, ..., None, None], 0)[0]
+
+
+def _fit(products: Tensor, own: Tensor) -> Tensor:
+    """The matrix of least squares of one side: A B^T (B B^T)^+."""
+    return products @ torch.linalg.pinv(own, hermitian=True)
 
 
 def _stepped(grams: Grams, here: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,10 +142,15 @@ def _newton(grams: Grams, here: Tensor) -> Tensor:
     back = torch.linalg.inv(here)
     pp, nn = here @ grams.xx @ here.mT, back.mT @ grams.yy @ back
     missing = (grams.x @ here.mT - pp) - ((grams.y @ back).mT - nn)
-    (left, u), (right, v) = torch.linalg.eigh(nn), torch.linalg.eigh(pp)
+    return _sylvester(nn, pp, missing)
+
+
+def _sylvester(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """E with A E + E B = C, for symmetric A and B without negative eigenvalues."""
+    (left, u), (right, v) = torch.linalg.eigh(a), torch.linalg.eigh(b)
     sums = (left[..., :, None] + right[..., None, :]).clamp_min(0)
     sums = sums + torch.finfo(sums.dtype).eps * sums.amax((-2, -1), keepdim=True)
-    return u @ ((u.mT @ missing @ v) / sums) @ v.mT
+    return u @ ((u.mT @ c @ v) / sums) @ v.mT
 
 
 def _trace(a: Tensor, b: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from wsl.symmetry import (
     PermutationSpec,
     Place,
     UnitSymmetry,
+    Window,
     heads_of,
     mixing,
     rotary_pairs,
@@ -38,6 +39,10 @@ Ends = tuple[Tensor, Tensor]
 """Vectors (heads, members, n, columns): where M acts, and where M^-T does. 1 is for all alike."""
 Networks = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
 """The weights of a, and those of b where they stand now."""
+
+
+_Groups = tuple[str | None, str | None]
+"""The groups of some heads and of their members, where there are such."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,22 +71,34 @@ def head_blocks(spec: PermutationSpec) -> tuple[HeadBlock, ...]:
 
     Heads with two families of members are none: they are matched like other groups.
     """
-    found: dict[tuple[str | None, str | None], list[UnitSymmetry]] = {}
-    per_head: dict[str, list[UnitSymmetry]] = {}
+    return tuple(
+        HeadBlock(*groups, tuple(units), _others(spec, groups, units))
+        for groups, units in _by_groups(spec).items()
+    )
+
+
+def _by_groups(spec: PermutationSpec) -> dict[_Groups, list[UnitSymmetry]]:
+    """What mixes units inside each group of heads, by the groups of its heads and members."""
+    per_head: dict[str | None, list[UnitSymmetry]] = {}
     for unit in mixing(spec):
-        heads, beside = heads_of(spec, unit), _beside_units(spec, [unit])
-        if heads:
-            per_head.setdefault(heads, []).append(unit)
-        elif len(beside) == 1:
-            found.setdefault((None, beside.pop()), []).append(unit)
+        per_head.setdefault(heads_of(spec, unit), []).append(unit)
+    found = _without_heads(spec, per_head.pop(None, []))
     for heads, units in per_head.items():
         members = _beside_units(spec, units) - {heads}
         if len(members) < 2:
             found[heads, next(iter(members), None)] = units
-    return tuple(
-        HeadBlock(*groups, tuple(units), _others(spec, groups, units))
-        for groups, units in found.items()
-    )
+    return found
+
+
+def _without_heads(
+    spec: PermutationSpec, units: Sequence[UnitSymmetry]
+) -> dict[_Groups, list[UnitSymmetry]]:
+    """Those whose members all belong to one head, such as queries that share one key."""
+    found: dict[_Groups, list[UnitSymmetry]] = {}
+    for unit in units:
+        if len(beside := _beside_units(spec, [unit])) == 1:
+            found.setdefault((None, beside.pop()), []).append(unit)
+    return found
 
 
 def _beside_units(spec: PermutationSpec, units: Sequence[UnitSymmetry]) -> set[str]:
@@ -91,7 +108,7 @@ def _beside_units(spec: PermutationSpec, units: Sequence[UnitSymmetry]) -> set[s
 
 
 def _others(
-    spec: PermutationSpec, groups: tuple[str | None, str | None], units: Sequence[UnitSymmetry]
+    spec: PermutationSpec, groups: _Groups, units: Sequence[UnitSymmetry]
 ) -> tuple[Occurrence, ...]:
     """Where heads stand beside no units, or beside fixed ones that nothing mixes."""
     heads, members = groups
@@ -137,19 +154,27 @@ def vectors_at(
     members: str | None,
 ) -> Tensor:
     """What stands at a place, (heads, members, n, columns), in at least float32."""
-    window, tensor = window_of(spec, place), params[place.tensor]
-    heads = heads_of(spec, unit)
+    window = window_of(spec, place)
+    sizes: dict[object, int] = dict(zip(window.atoms, window.sizes, strict=True))
+    groups = (heads_of(spec, unit), members)
+    front = [window.atoms.index(name) for name in groups if name in sizes]
+    part = _in_front(params[place.tensor], place, window, factors=[*front, place.factor])
+    lead = [sizes.get(name, 1) for name in groups]
+    return _wide(part.reshape(*lead, window.sizes[place.factor], -1))
+
+
+def _in_front(
+    tensor: Tensor, place: Occurrence | Place, window: Window, *, factors: Sequence[int]
+) -> Tensor:
+    """What stands in a window of a tensor, some factors of its axis brought to the front."""
     part = tensor.narrow(place.axis, window.start, window.length)
     part = part.unflatten(place.axis, window.sizes)
-    front = [window.atoms.index(name) for name in (heads, members) if name in window.atoms]
-    front.append(place.factor)
-    part = part.movedim([place.axis + k for k in front], list(range(len(front))))
-    sizes = [window.sizes[k] for k in front]
-    lead = [
-        sizes.pop(0) if name is not None and name in window.atoms else 1
-        for name in (heads, members)
-    ]
-    return part.reshape(*lead, sizes[-1], -1).to(torch.promote_types(tensor.dtype, torch.float32))
+    return part.movedim([place.axis + k for k in factors], list(range(len(factors))))
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """In at least float32."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _beside(parts: Sequence[Tensor], like: Tensor) -> Tensor:
@@ -169,13 +194,17 @@ def matched_heads(spec: PermutationSpec, block: HeadBlock, pair: Networks) -> di
             alike = alike + scores[:, 0, :, 0]
         else:
             inside = scores if inside is None else inside + scores
+    return _best_indices(block, alike, inside)
+
+
+def _best_indices(block: HeadBlock, alike: Tensor, inside: Tensor | None) -> dict[str, Tensor]:
+    """From scores of heads, and of members inside every pair of heads where there are some."""
     found: dict[str, Tensor] = {}
     if inside is not None and block.members:
         pairs = inside.transpose(1, 2)
         index = assign(pairs)
         alike = alike + pairs.gather(3, index[..., None]).sum((2, 3))
-        heads = assign(alike)
-        index = index[torch.arange(size), heads]
+        index = index[torch.arange(len(alike)), assign(alike)]
         found[block.members] = index if block.group else index[0]
     if block.group:
         found[block.group] = assign(alike)
@@ -189,41 +218,47 @@ def _scores(spec: PermutationSpec, block: HeadBlock, pair: Networks) -> Iterator
         yield negative_distances(unit, mine, theirs)
     for place in block.others:
         mine, theirs = (_entries(spec, block, params, place=place) for params in pair)
-        products = torch.einsum("iak,jbk->iajb", mine, theirs)
         norms = [rows.square().sum(-1) for rows in (mine, theirs)]
-        yield (2 * products - norms[0][:, :, None, None] - norms[1]).cpu().double()
+        yield _negative(torch.einsum("iak,jbk->iajb", mine, theirs), norms)
 
 
 def _entries(
     spec: PermutationSpec, block: HeadBlock, params: Mapping[str, Tensor], *, place: Occurrence
 ) -> Tensor:
     """All that stands at one place, (heads, members, entries)."""
-    window, tensor = window_of(spec, place), params[place.tensor]
-    part = tensor.narrow(place.axis, window.start, window.length)
-    part = part.unflatten(place.axis, window.sizes)
+    window = window_of(spec, place)
     names = [name for name in (block.group, block.members) if name in window.atoms]
-    front = [place.axis + window.atoms.index(name) for name in names]
-    part = part.movedim(front, list(range(len(front))))
+    front = [window.atoms.index(name) for name in names]
+    part = _in_front(params[place.tensor], place, window, factors=front)
     members = part.shape[1] if len(front) > 1 else 1
-    dtype = torch.promote_types(tensor.dtype, torch.float32)
-    return part.reshape(len(part), members, -1).to(dtype)
+    return _wide(part.reshape(len(part), members, -1))
 
 
 def negative_distances(unit: UnitSymmetry, mine: Ends, theirs: Ends) -> Tensor:
     """- |A_i - B_j|^2 (heads, members, heads, members) of circuits, float64, on the CPU."""
-    rows = [_own(unit, *which) for which in (mine, theirs)]
+    norms = [_own(unit, *which) for which in (mine, theirs)]
+    return _negative(_products(unit, mine, theirs), norms)
+
+
+def _negative(products: Tensor, norms: Sequence[Tensor]) -> Tensor:
+    """- |A_i - B_j|^2, from <A_i, B_j> and the squared norms of both."""
+    return (2 * products - norms[0][:, :, None, None] - norms[1]).cpu().double()
+
+
+def _products(unit: UnitSymmetry, mine: Ends, theirs: Ends) -> Tensor:
+    """<A_i, B_j> of circuits, from products of their ends."""
     if unit.kind == "rotation":
-        x, y = (
-            torch.einsum("iafc,jbfc->iajbf", turning(unit, p), turning(unit, q).conj())
-            for p, q in zip(mine, theirs, strict=True)
-        )
-        products = (x * y.conj()).real.sum(-1)
-    else:
-        x, y = (
-            torch.einsum("iapc,jbqc->iajbpq", p, q.to(p)) for p, q in zip(mine, theirs, strict=True)
-        )
-        products = (x * y).sum((-2, -1))
-    return (2 * products - rows[0][:, :, None, None] - rows[1]).cpu().double()
+        x, y = (_turned(unit, *pair) for pair in zip(mine, theirs, strict=True))
+        return (x * y.conj()).real.sum(-1)
+    pairs = zip(mine, theirs, strict=True)
+    x, y = (torch.einsum("iapc,jbqc->iajbpq", p, q.to(p)) for p, q in pairs)
+    return (x * y).sum((-2, -1))
+
+
+def _turned(unit: UnitSymmetry, mine: Tensor, theirs: Tensor) -> Tensor:
+    """Products of one end, a complex number for each frequency."""
+    p, q = turning(unit, mine), turning(unit, theirs)
+    return torch.einsum("iafc,jbfc->iajbf", p, q.conj())
 
 
 def _own(unit: UnitSymmetry, x: Tensor, y: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from wsl.matching.result import Match, Matcher
 from wsl.matching.solvers.circuits import CircuitMatching
+from wsl.matching.solvers.sums import inner_product
 from wsl.params import Params
 from wsl.symmetry import (
     LinearMaps,
@@ -89,19 +90,14 @@ class LearnedMatching:
         """
         begun = time.perf_counter()
         found = self.start.solve(spec, a, b)
-        element = found.element
-        if not isinstance(element, SymmetryElement):
+        if not isinstance(found.element, SymmetryElement):
             return found
-        maps = element.maps or LinearMaps.identity(element.spec)
-        with torch.enable_grad():
-            maps, losses = self._train(a, element.rescaling(element.permutation(b)), maps)
-        learned = SymmetryElement(element.permutation, element.rescaling, maps)
-        moved = learned(b)
+        learned, losses = self._train(a, b, found.element)
         floating = [name for name, tensor in a.items() if tensor.is_floating_point()]
         return dataclasses.replace(
             found,
             element=learned,
-            objective=sum(float((a[n].double() * moved[n].double()).sum()) for n in floating),
+            objective=inner_product(a, learned(b), floating),
             sweeps=self.steps,
             converged=False,
             trace=None,
@@ -110,25 +106,42 @@ class LearnedMatching:
         )
 
     def _train(
-        self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], maps: LinearMaps
-    ) -> tuple[LinearMaps, Tensor]:
-        """The maps after all steps, and the loss at each."""
+        self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], start: SymmetryElement
+    ) -> tuple[SymmetryElement, Tensor]:
+        """The element with its maps after all steps, and the loss at each."""
+        maps = start.maps or LinearMaps.identity(start.spec)
+        permuted = start.rescaling(start.permutation(b))
         learned = _Learned(maps, next(iter(a.values())).device)
-        optimiser = torch.optim.Adam(learned.trained(self.kinds), self.rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
+
+        def lost(share: float, batch: Any) -> Tensor:
+            moved = _act(maps.spec, learned.values(), permuted)
+            return self.loss(_between(a, moved, share), batch)
+
+        with torch.enable_grad():
+            losses = self._descend(lost, learned.trained(self.kinds))
+        last = tuple(value.detach().cpu() for value in learned.values())
+        element = SymmetryElement(start.permutation, start.rescaling, LinearMaps(maps.spec, last))
+        return element, losses
+
+    def _shares(self) -> list[float]:
+        """lambda of every step."""
         low, high = self.middle
-        shares = torch.rand(self.steps, generator=torch.Generator().manual_seed(self.seed))
+        drawn = torch.rand(self.steps, generator=torch.Generator().manual_seed(self.seed))
+        return [low + (high - low) * share for share in drawn.tolist()]
+
+    def _descend(self, lost: Callable[[float, Any], Tensor], leaves: Sequence[Tensor]) -> Tensor:
+        """Adam on what is ``lost`` at a share of a and a batch; the loss of every step."""
+        optimiser = torch.optim.Adam(leaves, self.rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
         losses = []
-        for share, batch in zip(shares.tolist(), itertools.cycle(self.batches), strict=False):
-            moved = _act(maps.spec, learned.values(), b)
-            loss = self.loss(_between(a, moved, low + (high - low) * share), batch)
+        for share, batch in zip(self._shares(), itertools.cycle(self.batches), strict=False):
+            loss = lost(share, batch)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
             losses.append(loss.detach())
-        last = tuple(value.detach().cpu() for value in learned.values())
-        return LinearMaps(maps.spec, last), torch.stack(losses).cpu()
+        return torch.stack(losses).cpu()
 
 
 class _Learned:

@@ -29,6 +29,13 @@ class _Side(NamedTuple):
     squares: Tensor
 
 
+def _centred(samples: Tensor) -> tuple[Tensor, _Side]:
+    """The samples less the mean of each unit, and their moments."""
+    mean = samples.mean(1, dtype=torch.float64)
+    apart = samples - mean[:, None].to(samples)
+    return apart, _Side(mean, apart.square().sum(1, dtype=torch.float64))
+
+
 class PairedMoments:
     """Moments of units of two networks on the same samples; give samples (units, samples)."""
 
@@ -39,12 +46,8 @@ class PairedMoments:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Take in a portion of samples, the same for both."""
-        count, sides, centred = x.shape[1], [], []
-        for values in (x, y):
-            mean = values.mean(1, dtype=torch.float64)
-            centred.append(values - mean[:, None].to(values))
-            sides.append(_Side(mean, centred[-1].square().sum(1, dtype=torch.float64)))
-        cross = (centred[0] @ centred[1].T).double()
+        count, (x, mine), (y, theirs) = x.shape[1], _centred(x), _centred(y)
+        cross, sides = (x @ y.T).double(), [mine, theirs]
         if self.count:
             cross, sides = self._joined(cross, sides, count)
         self.count, self.cross, self.sides = self.count + count, cross, tuple(sides)

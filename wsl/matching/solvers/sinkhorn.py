@@ -25,7 +25,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ from wsl.matching.solvers.weight import WeightMatching, aligned_tensors
 from wsl.params import Params
 from wsl.symmetry import Axis, Permutation, PermutationSpec, Window, windows
 
+_Pair = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
+"""The weights of a and of b."""
 _RIDGE = 1e-14
 """Added to the system's diagonal, which is singular where P is a permutation."""
 
@@ -92,12 +94,10 @@ class SinkhornMatching:
         assert isinstance(best, Permutation)
         scores = {name: _start(index, a, self.temperature) for name, index in best.indices.items()}
         values = [self._value(a, best(b))]
-        for step in self._steps(spec, a, b, scores=scores):
-            if (step + 1) % self.rounded_every == 0:
-                found = rounded(spec, scores)
-                value = self._value(a, found(b))
-                best = found if value > values[-1] else best
-                values.append(max(value, values[-1]))
+        for found in self._rounded(spec, (a, b), scores):
+            value = self._value(a, found(b))
+            best = found if value > values[-1] else best
+            values.append(max(value, values[-1]))
         return Match(
             best,
             values[-1],
@@ -107,33 +107,39 @@ class SinkhornMatching:
             seconds={"total": time.perf_counter() - start},
         )
 
-    def _steps(
-        self,
-        spec: PermutationSpec,
-        a: Mapping[str, Tensor],
-        b: Mapping[str, Tensor],
-        *,
-        scores: Mapping[str, Tensor],
-    ) -> Iterator[int]:
-        """The number of each step of Adam on the scores, after it."""
+    def _rounded(
+        self, spec: PermutationSpec, pair: _Pair, scores: Mapping[str, Tensor]
+    ) -> Iterator[Permutation]:
+        """The rounded element after every few steps of Adam on the scores."""
         leaves = list(scores.values())
-        optimizer = torch.optim.Adam(leaves, lr=self.learning_rate) if leaves else None
-        rng = torch.Generator().manual_seed(self.seed)
-        for step in range(self.steps if optimizer else 0):
-            t = float(torch.rand((), generator=rng)) if self.point == "random" else 0.5
+        if not leaves:
+            return
+        optimizer = torch.optim.Adam(leaves, lr=self.learning_rate)
+        for step, t in enumerate(self._points()):
             with torch.enable_grad():
-                moved = apply_soft(spec, self._soft(scores), b)
-                slopes = torch.autograd.grad(self._lost(a, moved, step=step, t=t), leaves)
-            for leaf, slope in zip(leaves, slopes, strict=True):
+                moved = self._moved(spec, pair[1], scores)
+                lost = self._lost(pair[0], moved, step=step, t=t)
+            for leaf, slope in zip(leaves, torch.autograd.grad(lost, leaves), strict=True):
                 leaf.grad = slope
-            cast(torch.optim.Optimizer, optimizer).step()
-            yield step
+            optimizer.step()
+            if (step + 1) % self.rounded_every == 0:
+                yield rounded(spec, scores)
 
-    def _soft(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {
+    def _points(self) -> Iterator[float]:
+        """How far from a each step looks, which only a loss asks for."""
+        rng = torch.Generator().manual_seed(self.seed)
+        for _ in range(self.steps):
+            yield float(torch.rand((), generator=rng)) if self.point == "random" else 0.5
+
+    def _moved(
+        self, spec: PermutationSpec, b: Mapping[str, Tensor], scores: Mapping[str, Tensor]
+    ) -> Params:
+        """b under the soft permutations of some scores."""
+        soft = {
             name: sinkhorn(x, temperature=self.temperature, iterations=self.iterations)
             for name, x in scores.items()
         }
+        return apply_soft(spec, soft, b)
 
     def _lost(
         self, a: Mapping[str, Tensor], moved: Mapping[str, Tensor], *, step: int, t: float
@@ -172,14 +178,22 @@ class _Sinkhorn(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
         (soft,), (slope,) = ctx.saved_tensors, slopes
         p, g = soft.double(), slope.double()
-        rows, columns = (p * g).sum(-1), (p * g).sum(-2)
-        q = p[..., :-1]
-        right = columns[..., :-1] - (q.mT @ rows[..., None])[..., 0]
-        system = (1 + _RIDGE) * torch.eye(q.shape[-1]).to(q) - q.mT @ q
-        beta = torch.nn.functional.pad(torch.linalg.solve(system, right), (0, 1))
-        alpha = rows - (p @ beta[..., None])[..., 0]
+        alpha, beta = _multipliers(p, p * g)
         inner = p * (g - alpha[..., None] - beta[..., None, :]) / ctx.temperature
         return inner.to(slope), None
+
+
+def _multipliers(p: Tensor, pg: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and beta of the implicit gradient, from P and P * G."""
+    rows, columns, q = pg.sum(-1), pg.sum(-2), p[..., :-1]
+    right = columns[..., :-1] - _times(q.mT, rows)
+    system = (1 + _RIDGE) * torch.eye(q.shape[-1]).to(q) - q.mT @ q
+    beta = torch.nn.functional.pad(torch.linalg.solve(system, right), (0, 1))
+    return rows - _times(p, beta), beta
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector[..., None])[..., 0]
 
 
 def balanced(scores: Tensor, *, temperature: float, iterations: int) -> Tensor:
@@ -223,16 +237,18 @@ def _along(
 def _in_window(window: Window, tensor: Tensor, soft: Mapping[str, Tensor]) -> Tensor:
     shape, tensor = tensor.shape, tensor.reshape(*window.sizes, -1)
     for k, (atom, parent) in enumerate(zip(window.atoms, window.parents, strict=True)):
-        if not isinstance(atom, str):
-            continue
-        matrix = soft[atom].to(tensor)
-        if parent is None:
-            tensor = torch.tensordot(matrix, tensor.movedim(k, 0), 1).movedim(0, k)
-        else:
-            # The parent stands before its families, so that its index is already the new one.
-            both = tensor.movedim((parent, k), (0, 1))
-            tensor = torch.einsum("aij,aj...->ai...", matrix, both).movedim((0, 1), (parent, k))
+        if isinstance(atom, str):
+            tensor = _on_factor(soft[atom].to(tensor), tensor, k, parent=parent)
     return tensor.reshape(shape)
+
+
+def _on_factor(matrix: Tensor, tensor: Tensor, k: int, *, parent: int | None) -> Tensor:
+    """The soft permutation of axis k; of a family one for each index of its parent's axis."""
+    if parent is None:
+        return torch.tensordot(matrix, tensor.movedim(k, 0), 1).movedim(0, k)
+    # The parent stands before its families, so that its index is already the new one.
+    both = tensor.movedim((parent, k), (0, 1))
+    return torch.einsum("aij,aj...->ai...", matrix, both).movedim((0, 1), (parent, k))
 
 
 def _start(index: Tensor, a: Mapping[str, Tensor], temperature: float) -> Tensor:

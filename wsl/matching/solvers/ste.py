@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -76,24 +76,24 @@ class STEMatching:
         assert isinstance(first, Permutation)
         walk = _Walk(spec, a, first(b), speed=(self.learning_rate, self.momentum))
         best, losses, before = walk.permutation, [self._middle(a, walk.b)], walk.permutation
-        rng = torch.Generator().manual_seed(self.seed)
+        shares = self._shares()
         for _ in range(self.epochs):
             before = walk.permutation
             for batch in self.batches:
-                walk.step(
-                    self.loss, batch, float(torch.rand((), generator=rng)) if self.random else 0.5
-                )
+                walk.step(self.loss, batch, next(shares))
             now = self._middle(a, walk.b)
             best = walk.permutation if now < losses[-1] else best
             losses.append(min(now, losses[-1]))
-        return Match(
-            best @ first,
-            -losses[-1],
-            self.epochs,
-            walk.permutation == before,
-            trace=-torch.tensor(losses, dtype=torch.float64),
-            seconds={"total": time.perf_counter() - start},
-        )
+        found = Match(best @ first, -losses[-1], self.epochs, walk.permutation == before)
+        seconds = {"total": time.perf_counter() - start}
+        trace = -torch.tensor(losses, dtype=torch.float64)
+        return dataclasses.replace(found, trace=trace, seconds=seconds)
+
+    def _shares(self) -> Iterator[float]:
+        """How far from a each step looks."""
+        rng = torch.Generator().manual_seed(self.seed)
+        while True:
+            yield float(torch.rand((), generator=rng)) if self.random else 0.5
 
     def _middle(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
         """The mean loss half way, over all batches."""

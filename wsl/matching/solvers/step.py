@@ -81,11 +81,9 @@ class MovedUnits(NamedTuple):
 
 def move_piece(piece: Piece, tensor: Tensor, *, block: GroupBlock, step: BlockStep) -> Tensor:
     """The rows of the step in one piece (R, *shape), moved."""
-    for axis, atom in enumerate(piece.atoms, 1):
-        if atom == block.group:
-            tensor = _gather(tensor, axis, step.group)
-            if step.flip is not None:
-                tensor = tensor * _along(step.flip, tensor, (axis,))
+    for axis in (axis for axis, atom in enumerate(piece.atoms, 1) if atom == block.group):
+        tensor = _gather(tensor, axis, step.group)
+        tensor = tensor if step.flip is None else tensor * _along(step.flip, tensor, (axis,))
     for axis, (atom, parent) in enumerate(zip(piece.atoms, piece.parents, strict=True), 1):
         if parent is not None and atom in step.families:
             index = _along(step.families[str(atom)], tensor, (parent + 1, axis))

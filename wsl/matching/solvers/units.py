@@ -68,15 +68,20 @@ def sites_that_count(
 
     A block that no layer reads is seen at all its sites; one that is seen nowhere is in no value.
     """
-    read = dict.fromkeys(_read_by_layers(sites))
     by_name = {site.name: site for site in sites}
-    everything = [site.name for site in sites if site.op not in _PASSES]
-    counts: dict[str, set[str]] = {}
+    read = [by_name[name] for name in dict.fromkeys(_read_by_layers(sites))]
+    everything = [site for site in sites if site.op not in _PASSES]
+    counts: dict[str, frozenset[str]] = {}
     for block in blocks:
-        shown = [name for name in read if _shows(spec, by_name[name], block)]
-        for name in shown or [n for n in everything if _shows(spec, by_name[n], block)]:
-            counts.setdefault(name, set()).add(block)
-    return {name: frozenset(found) for name, found in counts.items()}
+        for site in _showing(spec, read, block) or _showing(spec, everything, block):
+            counts[site.name] = counts.get(site.name, frozenset()) | {block}
+    return counts
+
+
+def _showing(
+    spec: PermutationSpec, sites: Sequence[ActivationSite], block: str
+) -> list[ActivationSite]:
+    return [site for site in sites if _shows(spec, site, block)]
 
 
 def _shows(spec: PermutationSpec, site: ActivationSite, block: str) -> bool:
@@ -104,17 +109,20 @@ def unit_rows(spec: PermutationSpec, axes: Axes) -> tuple[UnitRows, ...]:
     Those are the parts where a group stands once, with at most one of its families, and no other
     group does: other groups move the samples too.
     """
-    cut = [_windows(spec, axis) for axis in axes]
-    found: list[UnitRows] = []
-    for choice in itertools.product(*cut):
-        atoms = tuple(itertools.chain.from_iterable(segment for _, segment in choice))
-        units = _units(spec, atoms)
-        if units:
-            window = tuple((start, spec.segment_size(segment)) for start, segment in choice)
-            sizes = tuple(spec.segment_size((atom,)) for atom in atoms)
-            names = [str(atoms[axis]) for axis in units]
-            found.append(UnitRows(names[0], names[-1], window, sizes, units))
-    return tuple(found)
+    choices = itertools.product(*(_windows(spec, axis) for axis in axes))
+    found = (_unit_rows(spec, choice) for choice in choices)
+    return tuple(rows for rows in found if rows is not None)
+
+
+def _unit_rows(spec: PermutationSpec, choice: Sequence[tuple[int, Segment]]) -> UnitRows | None:
+    """One part: a product of each axis, and where it starts."""
+    atoms = tuple(itertools.chain.from_iterable(segment for _, segment in choice))
+    units = _units(spec, atoms)
+    if not units:
+        return None
+    window = tuple((start, spec.segment_size(segment)) for start, segment in choice)
+    sizes = tuple(spec.segment_size((atom,)) for atom in atoms)
+    return UnitRows(str(atoms[units[0]]), str(atoms[units[-1]]), window, sizes, units)
 
 
 def _windows(spec: PermutationSpec, axis: tuple[Segment, ...]) -> list[tuple[int, Segment]]:
@@ -127,10 +135,9 @@ def _windows(spec: PermutationSpec, axis: tuple[Segment, ...]) -> list[tuple[int
 def _units(spec: PermutationSpec, atoms: tuple[Atom, ...]) -> tuple[int, ...]:
     """The axes of the one group that acts and of its family; empty where there are others."""
     per = {group.name: group.per for group in spec.declared}
-    at = [i for i, atom in enumerate(atoms) if isinstance(atom, str)]
-    outer = [i for i in at if per[str(atoms[i])] is None]
-    inner = [i for i in at if per[str(atoms[i])] is not None]
-    if len(outer) != 1 or len(inner) > 1:
-        return ()
-    own = all(per[str(atoms[i])] == atoms[outer[0]] for i in inner)
+    parents = {i: per[atom] for i, atom in enumerate(atoms) if isinstance(atom, str)}
+    outer = [i for i, parent in parents.items() if parent is None]
+    inner = [i for i, parent in parents.items() if parent is not None]
+    alone = len(outer) == 1 and len(inner) <= 1
+    own = alone and all(parents[i] == atoms[outer[0]] for i in inner)
     return (*outer, *inner) if own else ()

@@ -141,8 +141,21 @@ class WeightMatching:
 
     def _run(self, ascent: Ascent, order: tuple[str, ...], rows: Tensor) -> Ascended:
         """Sweep until no row improves any more or the limit is reached."""
-        sweeps = torch.zeros(ascent.count, dtype=torch.long)
-        nothing = torch.zeros(ascent.count, dtype=torch.float64)
+        sweeps, gains = self._swept(ascent, order)
+        return Ascended(
+            rows,
+            ascent.found.indices,
+            ascent.found.signs,
+            torch.zeros(ascent.count, dtype=torch.float64),
+            sweeps,
+            ~ascent.active,
+            gains,
+            ascent.clock.seconds,
+        )
+
+    def _swept(self, ascent: Ascent, order: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """How many sweeps each row took, (N,), and what each of them gained, (N, sweeps)."""
+        sweeps, nothing = torch.zeros(ascent.count, dtype=torch.long), ascent.gained.clone()
         gains: list[Tensor] = []
         if self.anchored:
             ascent.anchor(order)
@@ -153,16 +166,7 @@ class WeightMatching:
             sweeps += ascent.active
             ascent.sweep(next(visits))
             gains.append(ascent.gained)
-        return Ascended(
-            rows,
-            ascent.found.indices,
-            ascent.found.signs,
-            nothing,
-            sweeps,
-            ~ascent.active,
-            torch.stack(gains, 1) if gains else nothing[:, None][:, :0],
-            ascent.seconds,
-        )
+        return sweeps, torch.stack(gains, 1) if gains else nothing[:, None][:, :0]
 
     def _visits(self, names: list[str]) -> Iterator[list[str]]:
         """The order of each sweep, the same for every row."""

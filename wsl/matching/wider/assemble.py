@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from wsl.matching.wider.sides import axis_written
@@ -29,20 +28,27 @@ def assembled(
     """
     old, new = specs
     found: Params = {}
-    for name, axes in old.annotations:
-        if not like[name].is_floating_point() and old.shapes[name] == new.shapes[name]:
+    for name in old.axes:
+        shape = new.shapes[name]
+        if not like[name].is_floating_point() and old.shapes[name] == shape:
             found[name] = like[name].clone()
             continue
-        found[name] = torch.zeros(
-            new.shapes[name], dtype=like[name].dtype, device=like[name].device
-        )
-        choices = itertools.product(*(windows(old, axis) for axis in axes))
-        for choice, piece in zip(choices, pieces(new, (name,)), strict=True):
-            part = value(Piece.of(name, choice), written_atoms(choice, axis_written(name, written)))
-            window = tuple(slice(start, start + length) for start, length in piece.window)
-            lengths = [length for _, length in piece.window]
-            found[name][window] = part.reshape(lengths).to(found[name])
+        found[name] = like[name].new_zeros(shape)
+        for window, part in _parts(specs, name, value, axis=axis_written(name, written)):
+            found[name][window] = part.to(found[name])
     return found
+
+
+def _parts(
+    specs: tuple[PermutationSpec, PermutationSpec], name: str, value: Value, *, axis: int
+) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+    """The new pieces of a tensor that is written along ``axis``, and where they lie in it."""
+    old, new = specs
+    choices = itertools.product(*(windows(old, each) for each in old.axes[name]))
+    for choice, piece in zip(choices, pieces(new, (name,)), strict=True):
+        part = value(Piece.of(name, choice), written_atoms(choice, axis))
+        window = tuple(slice(start, start + length) for start, length in piece.window)
+        yield window, part.reshape([length for _, length in piece.window])
 
 
 def written_atoms(choice: Sequence[Window], axis: int) -> range:

@@ -21,7 +21,12 @@ from torch import Tensor
 
 from wsl.matching.blocks import unfold
 from wsl.matching.solvers import aligned_tensors
-from wsl.symmetry import PermutationSpec, pieces
+from wsl.symmetry import PermutationSpec, Piece, pieces
+
+_Sums = dict[tuple[int, int], Tensor]
+"""The sum of the features of each cluster, by its position and its networks."""
+_Price = tuple[float, int, int, int]
+"""A cost, the position, and the two clusters that are joined for it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,21 +50,10 @@ def cluster(features: Tensor, units: int) -> Clusters:
     """
     count, size, _ = features.shape
     sums = {(a, 1 << m): features[m, a].double() for a in range(size) for m in range(count)}
-    queue = [
-        _priced(sums, a, (1 << i, 1 << j))
-        for a in range(size)
-        for i in range(count)
-        for j in range(i)
-    ]
+    queue = [_priced(sums, a, pair) for a in range(size) for pair in _pairs(count)]
     heapq.heapify(queue)
     while len(sums) > max(units, size):
-        _, a, one, other = heapq.heappop(queue)
-        if (a, one) not in sums or (a, other) not in sums:
-            continue
-        sums[a, one | other] = sums.pop((a, one)) + sums.pop((a, other))
-        for b, third in list(sums):
-            if b == a and third != one | other:
-                heapq.heappush(queue, _priced(sums, a, (one | other, third)))
+        _join_cheapest(sums, queue)
     return _as_tensors(sorted(sums), count)
 
 
@@ -67,19 +61,41 @@ def unit_features(
     spec: PermutationSpec, networks: Sequence[Mapping[str, Tensor]], group: str
 ) -> Tensor:
     """All weights that touch each unit of ``group``, (N, n, F)."""
-    names = aligned_tensors(networks[0])
-    like = torch.empty(0, dtype=torch.float32, device=networks[0][names[0]].device)
     found = []
-    for piece in pieces(spec, names):
+    for piece in pieces(spec, aligned_tensors(networks[0])):
         for axis in (i for i, atom in enumerate(piece.atoms) if atom == group):
-            each = [unfold(piece.cut(theta, like)[None], (axis,))[0] for theta in networks]
-            found.append(torch.stack(each))
+            found.append(torch.stack([_unfolded(piece, theta, axis) for theta in networks]))
     return torch.cat(found, -1)
 
 
-def _priced(
-    sums: Mapping[tuple[int, int], Tensor], a: int, pair: tuple[int, int]
-) -> tuple[float, int, int, int]:
+def _unfolded(piece: Piece, theta: Mapping[str, Tensor], axis: int) -> Tensor:
+    """A piece as a matrix, its units along ``axis`` against all others, in float32."""
+    like = torch.empty(0, dtype=torch.float32, device=theta[piece.tensor].device)
+    return unfold(piece.cut(theta, like)[None], (axis,))[0]
+
+
+def _pairs(count: int) -> list[tuple[int, int]]:
+    """Any two networks, each a cluster of its own."""
+    return [(1 << i, 1 << j) for i in range(count) for j in range(i)]
+
+
+def _join_cheapest(sums: _Sums, queue: list[_Price]) -> None:
+    """Join the pair whose joining costs least, and price its joinings with all others there."""
+    _, a, one, other = heapq.heappop(queue)
+    # A price outlives its clusters when one of them is joined with a third.
+    if (a, one) in sums and (a, other) in sums:
+        sums[a, one | other] = sums.pop((a, one)) + sums.pop((a, other))
+        for price in _prices_of(sums, a, one | other):
+            heapq.heappush(queue, price)
+
+
+def _prices_of(sums: _Sums, a: int, new: int) -> list[_Price]:
+    """What joining a new cluster with each other one at its position costs."""
+    others = [cluster for b, cluster in sums if b == a and cluster != new]
+    return [_priced(sums, a, (new, other)) for other in others]
+
+
+def _priced(sums: _Sums, a: int, pair: tuple[int, int]) -> _Price:
     """What joining two clusters at a position costs; a cluster is a set of networks, as bits."""
     one, other = pair
     m, n = one.bit_count(), other.bit_count()

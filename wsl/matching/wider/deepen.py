@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from wsl.matching.wider.checks import check_single
 from wsl.matching.wider.sides import axis_written
 from wsl.params import BATCH_NORM_BUFFERS, Params
 from wsl.symmetry import PermutationSpec, SpecError
@@ -34,29 +35,38 @@ def deepen(
     A tensor that is new and written along a group of the shallow network's tensors writes into the
     stream. Raises `SpecError` for weights that do not fit, and where no new tensor writes into it.
     """
-    if batch := spec.validate(deep):
-        raise SpecError(f"deep: has batch axes {tuple(batch)}; unstack it first")
-    new = [name for name in spec.axes if name not in shallow]
+    check_single(spec, deep, "deep")
     spec.restrict([name for name in spec.axes if name in shallow]).validate(shallow)
+    silent = _silent(spec, shallow, written)
+    return {
+        name: shallow[name]
+        if name in shallow
+        else torch.zeros_like(deep[name])
+        if name in silent
+        else deep[name].clone()
+        for name in spec.axes
+    }
+
+
+def _silent(
+    spec: PermutationSpec, shallow: Mapping[str, Tensor], written: Mapping[str, int] | None
+) -> set[str]:
+    """The new weights that write into the stream; raises `SpecError` where none does."""
+    new = [name for name in spec.axes if name not in shallow]
     old = {atom for name in shallow for atom in _written_groups(spec, name, written)}
-    stream = [name for name in new if old.intersection(_written_groups(spec, name, written))]
+    stream = {name for name in new if old.intersection(_written_groups(spec, name, written))}
     if new and not stream:
         raise SpecError(
             f"{new[0]} and {len(new) - 1} more are new, but none of them is written along a group "
             "of the other tensors; only blocks of a residual stream can be added"
         )
-    found: Params = {}
-    for name in spec.axes:
-        still = name in stream and name.rpartition(".")[2] not in BATCH_NORM_BUFFERS
-        found[name] = shallow[name] if name in shallow else deep[name].clone()
-        if still:
-            found[name] = torch.zeros_like(found[name])
-    return found
+    return {name for name in stream if name.rpartition(".")[2] not in BATCH_NORM_BUFFERS}
 
 
 def _written_groups(
     spec: PermutationSpec, name: str, written: Mapping[str, int] | None
 ) -> set[str]:
+    """The groups of the axis that a tensor is written along."""
     axes = spec.axes[name]
     if not axes:
         return set()

@@ -23,15 +23,17 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wsl.matching.blocks import plan, unfold
+from wsl.matching.blocks import MatchingPlan, plan, unfold
 from wsl.matching.problem import check_weights
 from wsl.matching.solvers import aligned_tensors, assign
 from wsl.matching.wider.assemble import assembled, written_atoms
+from wsl.matching.wider.checks import check_single
 from wsl.matching.wider.sides import axis_written
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec, Piece, SpecError, pieces, windows
@@ -68,15 +70,11 @@ def transport(
     written: the axis that a tensor is written along where that is not the first; `written_axes`.
     Raises `SpecError` for weights that do not fit, annotations that differ, and families.
     """
-    for which, spec, theta in zip("ab", specs, (a, b), strict=True):
-        if batch := spec.validate(theta):
-            raise SpecError(f"{which}: has batch axes {tuple(batch)}; unstack it first")
-        check_weights(spec, theta, which)
+    _check(specs[0], a, "a")
+    _check(specs[1], b, "b")
     _check_alike(*specs)
     problem = _Problem(specs, a, b, written=written)
-    for name in problem.order:
-        problem.solve(name, temperature=temperature)
-    for _ in range(sweeps):
+    for _ in range(1 + sweeps):
         for name in problem.order:
             problem.solve(name, temperature=temperature)
     value = functools.partial(_piece, theta=b, plans=problem.plans)
@@ -89,17 +87,21 @@ def optimal_plan(cost: Tensor, temperature: float | None = None) -> Tensor:
     (m, n), cost = cost.shape, cost.double()
     if temperature is not None:
         return _soft_plan(cost / (temperature * cost.mean().clamp(min=1e-30)))
-    if math.lcm(m, n) <= _LARGEST:
-        # Copies of equal mass turn the transport into an assignment, which has an integral optimum.
-        k = math.lcm(m, n)
-        copies = cost.repeat_interleave(k // m, 0).repeat_interleave(k // n, 1)
-        chosen = assign(-copies)
-        flat = torch.arange(k) // (k // m) * n + chosen.cpu() // (k // n)
-        return torch.bincount(flat, minlength=m * n).view(m, n).to(cost) / k
-    return linear_program(cost)
+    return _plan_by_copies(cost) if math.lcm(m, n) <= _LARGEST else linear_program(cost)
+
+
+def _plan_by_copies(cost: Tensor) -> Tensor:
+    """Copies of equal mass turn the transport into an assignment, which has an integral optimum."""
+    m, n = cost.shape
+    k = math.lcm(m, n)
+    copies = cost.repeat_interleave(k // m, 0).repeat_interleave(k // n, 1)
+    chosen = assign(-copies)
+    flat = torch.arange(k) // (k // m) * n + chosen.cpu() // (k // n)
+    return torch.bincount(flat, minlength=m * n).view(m, n).to(cost) / k
 
 
 def _soft_plan(cost: Tensor, iterations: int = 200) -> Tensor:
+    """Sinkhorn's iteration on logarithms, to the masses 1/m and 1/n."""
     log = -cost
     for _ in range(iterations):
         log = log - log.logsumexp(1, keepdim=True) - math.log(cost.shape[0])
@@ -109,17 +111,28 @@ def _soft_plan(cost: Tensor, iterations: int = 200) -> Tensor:
 
 def linear_program(cost: Tensor) -> Tensor:
     """The same by linear programming, for any sizes."""
-    from scipy import sparse
     from scipy.optimize import linprog
 
-    m, n = cost.shape
+    matrix, mass = _marginals(*cost.shape)
+    flat = cost.flatten().cpu().numpy()
+    # One of the constraints follows from all others.
+    found = linprog(flat, A_eq=matrix[:-1], b_eq=mass[:-1], method="highs")
+    return torch.from_numpy(found.x).view(*cost.shape).to(cost)
+
+
+def _marginals(m: int, n: int) -> tuple[Any, np.ndarray]:
+    """Sums over rows and columns of a plan (m, n), as a sparse matrix, and what they must be."""
+    from scipy import sparse
+
     rows = sparse.kron(sparse.eye(m), np.ones((1, n)))
     columns = sparse.kron(np.ones((1, m)), sparse.eye(n))
     mass = np.concatenate([np.full(m, 1 / m), np.full(n, 1 / n)])
-    matrix = sparse.vstack([rows, columns]).tocsr()
-    flat = cost.flatten().cpu().numpy()
-    found = linprog(flat, A_eq=matrix[:-1], b_eq=mass[:-1], method="highs")
-    return torch.from_numpy(found.x).view(m, n).to(cost)
+    return sparse.vstack([rows, columns]).tocsr(), mass
+
+
+def _check(spec: PermutationSpec, theta: Mapping[str, Tensor], which: str) -> None:
+    check_single(spec, theta, which)
+    check_weights(spec, theta, which)
 
 
 def _check_alike(mine: PermutationSpec, other: PermutationSpec) -> None:
@@ -141,36 +154,47 @@ class _Problem:
         written: Mapping[str, int] | None,
     ) -> None:
         self.specs, self.a, self.b = specs, a, b
+        self.like = torch.empty(0, device=next(iter(a.values())).device)
         names = aligned_tensors(a)
-        self.pairs = list(zip(pieces(specs[0], names), pieces(specs[1], names), strict=True))
+        self.pairs = list(zip(*(pieces(spec, names) for spec in specs), strict=True))
         self.written = [_written(specs[1], piece, written) for _, piece in self.pairs]
-        cut = plan(specs[0], names)
-        self.order = cut.order([float(math.prod(piece.shape)) for piece in cut.pieces])
+        self.order = _order(plan(specs[0], names))
         self.plans: dict[str, Tensor] = {}
 
     def solve(self, group: str, *, temperature: float | None) -> None:
         """The plan of one group, from the pieces whose other axes are fixed or solved."""
-        like = torch.empty(0, device=next(iter(self.a.values())).device)
-        cost = like.new_zeros(self.specs[1].groups[group], self.specs[0].groups[group])
-        for (mine, other), written in zip(self.pairs, self.written, strict=True):
-            known = all(
-                atom == group or atom in self.plans or isinstance(atom, int) for atom in mine.atoms
-            )
-            if group not in mine.atoms or not known:
-                continue
-            rest = {name: p for name, p in self.plans.items() if name != group}
-            theirs = _along(other, other.cut(self.b, like), written, plans=rest)
-            for axis in (i for i, atom in enumerate(mine.atoms) if atom == group):
-                if mine.atoms.count(group) > 1:
-                    continue  # acts twice: its other axis is not in a's width yet
-                x = unfold(mine.cut(self.a, like)[None], (axis,))[0]
-                y = unfold(theirs[None], (axis,))[0]
-                share = 1.0 if axis in written else len(y) / len(x)
-                cost += torch.cdist(share * y, x).square()
+        mine, theirs = (spec.groups[group] for spec in self.specs)
+        cost = self.like.new_zeros(theirs, mine)
+        for pair, written in zip(self.pairs, self.written, strict=True):
+            # Where the group acts twice, its other axis is not at a's width yet.
+            if pair[0].atoms.count(group) == 1 and self._knows_rest(pair[0], group):
+                cost += self._costs(group, pair, written)
         self.plans[group] = optimal_plan(cost, temperature)
+
+    def _knows_rest(self, piece: Piece, group: str) -> bool:
+        """Whether all axes of a piece are fixed or solved, but for those of the group."""
+        return all(
+            atom == group or atom in self.plans or isinstance(atom, int) for atom in piece.atoms
+        )
+
+    def _costs(self, group: str, pair: tuple[Piece, Piece], written: range) -> Tensor:
+        """|x_b - x_a|^2 of all units of b and of a in one piece, (m, n)."""
+        mine, other = pair
+        rest = {name: p for name, p in self.plans.items() if name != group}
+        theirs = _along(other, other.cut(self.b, self.like), written, plans=rest)
+        axis = mine.atoms.index(group)
+        x, y = (unfold(t[None], (axis,))[0] for t in (mine.cut(self.a, self.like), theirs))
+        share = 1.0 if axis in written else len(y) / len(x)
+        return torch.cdist(share * y, x).square()
+
+
+def _order(cut: MatchingPlan) -> tuple[str, ...]:
+    """The groups, first those of which most weights are tied to what is known."""
+    return cut.order([float(math.prod(piece.shape)) for piece in cut.pieces])
 
 
 def _written(spec: PermutationSpec, piece: Piece, written: Mapping[str, int] | None) -> range:
+    """The axes of a piece that its tensor is written along."""
     axes = spec.axes[piece.tensor]
     choice = [
         next(w for w in windows(spec, axis) if w.start == start)

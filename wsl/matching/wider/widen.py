@@ -29,6 +29,7 @@ from torch import Tensor
 
 from wsl.matching.problem import check_weights
 from wsl.matching.wider.assemble import assembled
+from wsl.matching.wider.checks import check_single
 from wsl.matching.wider.clusters import Clusters, cluster, unit_features
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec, Piece, SpecError
@@ -62,26 +63,30 @@ def widen(
     Raises `SpecError` for weights that do not fit and groups that are none or families, ValueError
     for what `wsl.match` refuses and for shares out of range.
     """
-    if len(networks) < 2:
-        raise ValueError(f"widen: got {len(networks)} networks; at least two are needed")
-    for i, theta in enumerate(networks):
-        if batch := spec.validate(theta):
-            raise SpecError(f"network {i}: has batch axes {tuple(batch)}; unstack it first")
-        check_weights(spec, theta, f"network {i}")
-    shares = _shares(spec, extra, len(networks))
-    clusters = {
-        name: _clusters(spec, networks, name, share=share, features=features or {})
-        for name, share in shares.items()
-    }
+    _check(spec, networks)
+    clusters = {}
+    given = features or {}
+    for name, share in _shares(spec, extra, len(networks)).items():
+        described = given.get(name)
+        clusters[name] = _clusters(spec, networks, name, share=share, described=described)
     wide = _resized(spec, {name: len(found) for name, found in clusters.items()})
     value = functools.partial(_piece, networks=networks, clusters=clusters)
     params = assembled((spec, wide), networks[0], value, written=written)
     return Widened(wide, params, clusters)
 
 
+def _check(spec: PermutationSpec, networks: Sequence[Mapping[str, Tensor]]) -> None:
+    if len(networks) < 2:
+        raise ValueError(f"widen: got {len(networks)} networks; at least two are needed")
+    for i, theta in enumerate(networks):
+        check_single(spec, theta, f"network {i}")
+        check_weights(spec, theta, f"network {i}")
+
+
 def _shares(
     spec: PermutationSpec, extra: float | Mapping[str, float], count: int
 ) -> dict[str, float]:
+    """How much wider each group gets, of those that can be widened by themselves."""
     own = [group.name for group in spec.declared if group.per is None]
     given = dict(extra) if isinstance(extra, Mapping) else dict.fromkeys(own, extra)
     if wrong := [name for name in given if name not in own]:
@@ -103,12 +108,12 @@ def _clusters(
     group: str,
     *,
     share: float,
-    features: Mapping[str, Tensor],
+    described: Tensor | None,
 ) -> Clusters:
+    """What the units of one wider group stand for; without a share, of all networks each."""
     size = spec.groups[group]
     if not share:
         return Clusters(torch.arange(size), torch.ones(len(networks), size, dtype=torch.bool))
-    described = features.get(group)
     if described is None:
         described = unit_features(spec, networks, group)
     elif described.shape[:2] != (len(networks), size):
@@ -131,16 +136,24 @@ def _piece(
     networks: Sequence[Mapping[str, Tensor]],
     clusters: Mapping[str, Clusters],
 ) -> Tensor:
+    """W'[v, u]: the sum over the networks that both have as members, over |C_v|."""
     like = torch.empty(0, dtype=torch.float64, device=networks[0][piece.tensor].device)
-    groups = [(k, str(atom)) for k, atom in enumerate(piece.atoms) if atom in clusters]
+    own = {k: clusters[str(atom)] for k, atom in enumerate(piece.atoms) if atom in clusters}
     total, merged = 0, 0
     for m, theta in enumerate(networks):
-        tensor = piece.cut(theta, like)
-        own = like.new_ones([1] * tensor.dim())
-        for k, name in groups:
-            tensor = tensor.index_select(k, clusters[name].position.to(tensor.device))
-            shape = [-1 if i == k else 1 for i in range(tensor.dim())]
-            member = clusters[name].members[m].to(tensor).view(shape)
-            tensor, own = tensor * member, own * member if k in written else own
-        total, merged = total + tensor, merged + own
+        tensor, counted = _spread(piece.cut(theta, like), own, written, m=m)
+        total, merged = total + tensor, merged + counted
     return total / torch.as_tensor(merged).clamp(min=1)
+
+
+def _spread(
+    tensor: Tensor, clusters: Mapping[int, Clusters], written: range, *, m: int
+) -> tuple[Tensor, Tensor]:
+    """Network m's piece on the wide axes, 0 where it has no member, and where it counts."""
+    counted = tensor.new_ones([1] * tensor.dim())
+    for axis, own in clusters.items():
+        shape = [-1 if i == axis else 1 for i in range(tensor.dim())]
+        here = own.members[m].to(tensor).view(shape)
+        tensor = tensor.index_select(axis, own.position.to(tensor.device)) * here
+        counted = counted * here if axis in written else counted
+    return tensor, counted
