@@ -37,6 +37,10 @@ def detect(path: str | Path) -> Callable[..., Source]:
         return flat_hdf5 if root.suffix in HDF5 else folder
     if not root.is_dir():
         raise ZooError(f"{root}: no such file or folder")
+    return _of_folder(root)
+
+
+def _of_folder(root: Path) -> Callable[..., Source]:
     kinds = Kinds.of(root)
     if kinds.tables == [root]:
         return small_cnn_zoo
