@@ -154,11 +154,16 @@ def find_sets(content: Any) -> Content:
     """Every set of weights in ``content``, the preferred names first."""
     found = _Sorted([], {}, [], [], _holding(content))
     found.sort(content, (), {})
-    order = {name: i for i, name in enumerate(_PREFERRED)}
-    found.sets.sort(key=lambda each: order.get(each.name.rpartition("/")[2], len(order)))
+    found.sets.sort(key=_preference)
     kind = "dict" if isinstance(content, Mapping) else type(content).__name__
     others, unread = tuple(found.others), tuple(found.unread)
     return Content(tuple(found.sets), found.metadata, others, kind, unread)
+
+
+def _preference(found: WeightSet) -> int:
+    """The place of a set's name among the preferred ones, from 0 on; all others come last."""
+    name = found.name.rpartition("/")[2]
+    return _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,19 +195,23 @@ class _Sorted:
         else:
             self.entered.add(id(content))
             own = self._plain_values(items, path, isinstance(content, Mapping))
-            for key, value in items.items():
-                if self._is_nest(value) and not _is_settings(key, value):
-                    self._nested(value, (*path, key), {**above, **own})
+            self._nests(items, path, {**above, **own})
+
+    def _nests(
+        self, items: Mapping[str, Any], path: tuple[str, ...], above: Mapping[str, Any]
+    ) -> None:
+        """Go into all that is deeper, but for optimisers' states and settings."""
+        for key, value in items.items():
+            if not self._is_nest(value) or _is_settings(key, value):
+                continue
+            if _is_optimizer(key, value):
+                self.others.append("/".join((*path, key)))
+            else:
+                self.sort(value, (*path, key), above)
 
     def _is_nest(self, value: Any) -> bool:
         """Whether there is more to sort in ``value``: a list of plain values is a value itself."""
         return bool(_items(value)) and (isinstance(value, Mapping) or id(value) in self.holding)
-
-    def _nested(self, value: Any, path: tuple[str, ...], above: Mapping[str, Any]) -> None:
-        if _is_optimizer(path[-1], value):
-            self.others.append("/".join(path))
-        else:
-            self.sort(value, path, above)
 
     def _weights(
         self, items: Mapping[str, Any], path: tuple[str, ...], above: Mapping[str, Any]
@@ -282,11 +291,17 @@ def _holding(content: Any) -> set[int]:
                 found.add(id(box))
             elif isinstance(value, Mapping | list | tuple):
                 inside.setdefault(id(value), []).append(id(box))
-    reached = list(found)
-    while reached:
-        outer = [box for box in inside.get(reached.pop(), ()) if box not in found]
+    return found | _outside(found, inside)
+
+
+def _outside(boxes: set[int], inside: Mapping[int, Sequence[int]]) -> set[int]:
+    """All that ``boxes`` lie in, at any depth; ``inside`` are those that each lies in itself."""
+    found: set[int] = set()
+    waiting = list(boxes)
+    while waiting:
+        outer = [box for box in inside.get(waiting.pop(), ()) if box not in found]
         found.update(outer)
-        reached += outer
+        waiting += outer
     return found
 
 

@@ -154,14 +154,18 @@ class _File(NamedTuple):
         """The member made of one set of weights and of what the file has ``inside`` beside it."""
         said, notes = self._said(inside)
         epoch = _place(self.origin, "epoch", said.pop("epoch", 0))
-        run = None if "member" in said or "epoch" in self.about else _run(self.origin, epoch)
-        number = self.number if run is None else self.runs.setdefault(run, self.number)
+        number = self.number if "member" in said else self._member_of(epoch)
         member = _place(self.origin, "member", said.pop("member", number))
         remarks = self.remarks if number == self.number else (*self.remarks, _FURTHER)
         split = {"split": said.pop("split")} if said.get("split") in SPLITS else {}
         about = {**flatten(said), **split}
         origin = self.origin
         return Checkpoint(member, epoch, weights.params, about, origin, notes, remarks=remarks)
+
+    def _member_of(self, epoch: int) -> int:
+        """The number of the first file of its run, or its own if it is of none."""
+        run = None if "epoch" in self.about else _run(self.origin, epoch)
+        return self.number if run is None else self.runs.setdefault(run, self.number)
 
     def _said(self, inside: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """All that is said of the member, and the notes of the zoo that it was exported from."""
