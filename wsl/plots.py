@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +40,6 @@ Table = dict[str, list]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
-
-
 _DIAGONAL: dict[str, Any] = {"color": "0.6", "linewidth": 1, "zorder": 0}
 
 
@@ -53,9 +51,9 @@ def path_figure(curves: Mapping[str, PathLosses]) -> Figure:
     figure = _blank(figsize=(8, 3.6))
     loss, accuracy = figure.subplots(1, 2)
     for i, (name, path) in enumerate(curves.items()):
-        style = {"color": COLORS[i % len(COLORS)], "marker": "o", "markersize": 3}
-        loss.plot(path.t, path.loss, label=f"{name} (barrier {loss_barrier(path):.3g})", **style)
-        accuracy.plot(path.t, path.accuracy, label=name, **style)
+        label = f"{name} (barrier {loss_barrier(path):.3g})"
+        loss.plot(path.t, path.loss, label=label, **_dotted(i))
+        accuracy.plot(path.t, path.accuracy, label=name, **_dotted(i))
     for axes, label in ((loss, "loss"), (accuracy, "accuracy")):
         _label(axes, "t, from a to b", label)
     figure.legend(
@@ -81,18 +79,23 @@ def plane_figure(losses: PlaneLosses, *, levels: int = 20) -> Figure:
     """
     figure = _blank(figsize=(4.6, 3.8))
     axes = figure.subplots()
-    cuts = losses.loss.flatten().quantile(torch.linspace(0, 1, levels, dtype=torch.float64))
-    edges = cuts.unique().tolist()
-    if len(edges) > 1:
-        grid = (losses.x.tolist(), losses.y.tolist(), losses.loss.tolist())
-        shown = axes.contourf(*grid, levels=edges, cmap="viridis_r")
-        figure.colorbar(shown, ax=axes, label="loss", format="%.3g")
+    _contours(figure, axes, losses, levels=levels)
     for name, (x, y) in zip("abc", losses.corners.tolist(), strict=True):
         axes.plot(x, y, "o", color="white", markeredgecolor="black")
         axes.annotate(name, (x, y), xytext=(5, 5), textcoords="offset points")
     axes.set_aspect("equal")
     _label(axes, "distance from a towards b", "distance from that line")
     return figure
+
+
+def _contours(figure: Figure, axes: Axes, losses: PlaneLosses, *, levels: int) -> None:
+    """Fill the axes, between quantiles of the loss; a plane of one loss stays white."""
+    cuts = losses.loss.flatten().quantile(torch.linspace(0, 1, levels, dtype=torch.float64))
+    edges = cuts.unique().tolist()
+    if len(edges) > 1:
+        grid = (losses.x.tolist(), losses.y.tolist(), losses.loss.tolist())
+        shown = axes.contourf(*grid, levels=edges, cmap="viridis_r")
+        figure.colorbar(shown, ax=axes, label="loss", format="%.3g")
 
 
 def plane_table(losses: PlaneLosses) -> Table:
@@ -107,16 +110,13 @@ def distance_figure(distances: LayerDistances) -> Figure:
     count = len(distances.names)
     figure = _blank(figsize=(8, 1.2 + 0.28 * count))
     both = figure.subplots(1, 2, sharey=True)
-    shown = (("before", "cosine_before"), ("after", "cosine_after"))
-    for i, names in enumerate(shown):
-        places = [number + 0.4 * i for number in range(count)]
-        for axes, name in zip(both, names, strict=True):
-            values = getattr(distances, name).tolist()
-            axes.barh(places, values, height=0.38, color=COLORS[i], label=shown[i][0])
-    both[0].set_yticks([number + 0.2 for number in range(count)], distances.names)
+    for axes, label, what in ((both[0], "distance", ""), (both[1], "cosine", "cosine_")):
+        for i, when in enumerate(("before", "after")):
+            values = getattr(distances, what + when).tolist()
+            axes.barh(_beside(count, i), values, height=0.38, color=COLORS[i], label=when)
+        _label(axes, label, "")
+    both[0].set_yticks(_beside(count, 0.5), distances.names)
     both[0].invert_yaxis()
-    _label(both[0], "distance", "")
-    _label(both[1], "cosine", "")
     both[1].legend(frameon=False)
     return figure
 
@@ -132,9 +132,9 @@ def spectra_figure(spectra: SingularSpectra) -> Figure:
     """Singular values of each layer of two networks, one over the other."""
     figure, panels = _panels(len(spectra.names))
     for axes, name, *pair in zip(panels, spectra.names, spectra.a, spectra.b, strict=True):
-        for i, values in enumerate(pair):
-            numbers, style = range(1, len(values) + 1), ("-", "--")[i]
-            axes.plot(numbers, values, label="ab"[i], color=COLORS[i], linestyle=style)
+        for values, label, color, style in zip(pair, "ab", COLORS, ("-", "--"), strict=False):
+            numbers = range(1, len(values) + 1)
+            axes.plot(numbers, values, label=label, color=color, linestyle=style)
         axes.set_title(name, fontsize=8)
         _label(axes, "number", "singular value")
     panels[0].legend(frameon=False)
@@ -145,9 +145,7 @@ def spectra_table(spectra: SingularSpectra) -> Table:
     """Columns layer, number, a, b."""
     table: Table = {"layer": [], "number": [], "a": [], "b": []}
     for name, a, b in zip(spectra.names, spectra.a, spectra.b, strict=True):
-        rows = ([name] * len(a), range(1, len(a) + 1), a.tolist(), b.tolist())
-        for column, values in zip(table.values(), rows, strict=True):
-            column += values
+        _extend(table, [name] * len(a), range(1, len(a) + 1), a.tolist(), b.tolist())
     return table
 
 
@@ -156,8 +154,7 @@ def alignment_figure(curves: Mapping[str, SingularAlignment]) -> Figure:
     figure = _blank(figsize=(5, 3.4))
     axes = figure.subplots()
     for i, (name, found) in enumerate(curves.items()):
-        style = {"color": COLORS[i % len(COLORS)], "marker": "o", "markersize": 3}
-        axes.plot(found.gamma, found.r, label=name, **style)
+        axes.plot(found.gamma, found.r, label=name, **_dotted(i))
     axes.axhline(0, **_DIAGONAL)
     _label(axes, "singular values above this share of the largest", "R")
     axes.legend(frameon=False)
@@ -170,10 +167,7 @@ def alignment_table(curves: Mapping[str, SingularAlignment]) -> Table:
     for pair, found in curves.items():
         values = torch.cat([found.r[:, None], found.layers], 1).T
         for layer, row in zip(("all", *found.names), values.tolist(), strict=True):
-            count = len(row)
-            rows = ([pair] * count, [layer] * count, found.gamma.tolist(), row)
-            for column, each in zip(table.values(), rows, strict=True):
-                column += each
+            _extend(table, [pair] * len(row), [layer] * len(row), found.gamma.tolist(), row)
     return table
 
 
@@ -195,9 +189,8 @@ def input_table(found: InputAlignment) -> Table:
     rows = (found.names, found.singular_values, found.alignment, found.chance)
     for name, values, alignment, chance in zip(*rows, strict=True):
         count = len(values)
-        own = ([name] * count, range(1, count + 1), values.tolist(), alignment.tolist())
-        for column, each in zip(table.values(), (*own, [chance] * count), strict=True):
-            column += each
+        measured = (values.tolist(), alignment.tolist())
+        _extend(table, [name] * count, range(1, count + 1), *measured, [chance] * count)
     return table
 
 
@@ -206,10 +199,9 @@ def taylor_figure(found: Mapping[str, TaylorBarrier]) -> Figure:
     figure = _blank(figsize=(5, 3))
     axes = figure.subplots()
     for i, name in enumerate(("estimate", "measured")):
-        places = [number + 0.4 * i for number in range(len(found))]
         values = [getattr(each, name) for each in found.values()]
-        axes.bar(places, values, width=0.38, color=COLORS[i], label=name)
-    axes.set_xticks([number + 0.2 for number in range(len(found))], [*found])
+        axes.bar(_beside(len(found), i), values, width=0.38, color=COLORS[i], label=name)
+    axes.set_xticks(_beside(len(found), 0.5), [*found])
     axes.axhline(0, **_DIAGONAL)
     axes.set_yscale("symlog", linthresh=0.1)
     _label(axes, "", "barrier half way")
@@ -238,19 +230,20 @@ def three_models_table(found: ThreeModels) -> Table:
 
 def report_figures(found: ConnectivityReport) -> dict[str, tuple[Figure, Table]]:
     """Every figure of a report with its table, by the name of its file."""
-    figures = {
-        "path": (path_figure(found.paths), path_table(found.paths)),
-        "distances": (distance_figure(found.distances), distance_table(found.distances)),
-        "spectra": (spectra_figure(found.spectra), spectra_table(found.spectra)),
-        "alignment": (alignment_figure(found.alignment), alignment_table(found.alignment)),
+    drawn: dict[str, tuple[Any, Callable[[Any], Figure], Callable[[Any], Table]]] = {
+        "path": (found.paths, path_figure, path_table),
+        "distances": (found.distances, distance_figure, distance_table),
+        "spectra": (found.spectra, spectra_figure, spectra_table),
+        "alignment": (found.alignment, alignment_figure, alignment_table),
+        "inputs": (found.inputs, input_figure, input_table),
+        "taylor": (found.taylor or None, taylor_figure, taylor_table),
+        "plane": (found.plane, plane_figure, plane_table),
     }
-    if found.inputs is not None:
-        figures["inputs"] = (input_figure(found.inputs), input_table(found.inputs))
-    if found.taylor:
-        figures["taylor"] = (taylor_figure(found.taylor), taylor_table(found.taylor))
-    if found.plane is not None:
-        figures["plane"] = (plane_figure(found.plane), plane_table(found.plane))
-    return figures
+    return {
+        name: (figure(data), table(data))
+        for name, (data, figure, table) in drawn.items()
+        if data is not None
+    }
 
 
 def scatter_figure(predicted: Tensor, true: Tensor, *, label: str = "accuracy") -> Figure:
@@ -296,9 +289,7 @@ def histogram_table(samples: Mapping[str, Tensor], *, bins: int = 30) -> Table:
     edges = _common_edges(samples, bins)
     table: Table = {"sample": [], "low": [], "high": [], "count": [], "density": []}
     for name, sample in samples.items():
-        own = [[name] * bins, *_counted(sample, edges)]
-        for column, values in zip(table.values(), own, strict=True):
-            column += values
+        _extend(table, [name] * bins, *_counted(sample, edges))
     return table
 
 
@@ -376,14 +367,10 @@ def save_page(
     """
     place, parts, tables = Path(path), [], []
     for name, (figure, table) in figures.items():
-        tables.append(place.with_name(f"{place.stem}_{name}.csv"))
-        write_csv(tables[-1], table)
-        note = html.escape((notes or {}).get(name, ""))
-        link = html.escape(tables[-1].name)
-        parts.append(
-            f'<h2 id="{name}">{name}</h2>\n<p>{note}</p>\n{_svg(figure)}\n'
-            f'<p><a href="{link}">{link}</a></p>'
-        )
+        file = place.with_name(f"{place.stem}_{name}.csv")
+        write_csv(file, table)
+        tables.append(file)
+        parts.append(_part(name, figure, note=(notes or {}).get(name, ""), link=file.name))
     head = html.escape(title)
     place.write_text(_PAGE.format(title=head, body="\n".join(parts)), encoding="utf-8")
     return tables
@@ -397,6 +384,15 @@ svg {{ max-width: 100%; height: auto }}</style></head>
 {body}
 </body></html>
 """
+
+
+def _part(name: str, figure: Figure, *, note: str, link: str) -> str:
+    """The part of a page that shows one figure, with a link to its table."""
+    link = html.escape(link)
+    return (
+        f'<h2 id="{name}">{name}</h2>\n<p>{html.escape(note)}</p>\n{_svg(figure)}\n'
+        f'<p><a href="{link}">{link}</a></p>'
+    )
 
 
 def _svg(figure: Figure) -> str:
@@ -432,6 +428,22 @@ def _panels(count: int, across: int = 4) -> tuple[Figure, list[Axes]]:
     for axes in panels[count:]:
         axes.set_visible(False)
     return figure, panels[:count]
+
+
+def _dotted(i: int) -> dict[str, Any]:
+    """The style of the ``i``-th line through measured points."""
+    return {"color": COLORS[i % len(COLORS)], "marker": "o", "markersize": 3}
+
+
+def _beside(count: int, i: float) -> list[float]:
+    """Places of the ``i``-th of two bars of each of ``count`` things; 0.5 is between the two."""
+    return [number + 0.4 * i for number in range(count)]
+
+
+def _extend(table: Table, *rows: Iterable[Any]) -> None:
+    """Append to every column of a table, in their order."""
+    for column, values in zip(table.values(), rows, strict=True):
+        column += values
 
 
 def _label(axes: Axes, x: str, y: str) -> None:

@@ -150,13 +150,13 @@ def _hf(folder: str) -> nn.Module:
     config = _hf_config(folder)
     if hasattr(config, "use_cache"):
         config.use_cache = False  # keys and values of past tokens are outputs that move with heads
-    named = next(iter(about.get("architectures") or []), None)
-    if "auto_map" in about and not hasattr(transformers, str(named)):
+    named = str(next(iter(about.get("architectures") or []), None))
+    if "auto_map" in about and not hasattr(transformers, named):
         raise ConfigError(
             f"hf:{folder}: {named} is defined by code in the folder, which is never run; give the "
             "network as module:callable"
         )
-    kind = getattr(transformers, str(named), None) or transformers.AutoModel
+    kind = getattr(transformers, named, None) or transformers.AutoModel
     make = kind.from_config if hasattr(kind, "from_config") else kind._from_config
     model = make(config)
     model.register_forward_hook(_answer)
@@ -243,19 +243,11 @@ def _torchvision_inputs(model: nn.Module) -> tuple[tuple[Tensor, ...], dict[str,
 def _hf_inputs(model: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]] | None:
     """One tensor for each kind of input that the configuration tells the size of."""
     config = model.config
-    text, image = (getattr(config, part, None) for part in ("text_config", "vision_config"))
-    makers = {
-        "input_ids": lambda: _tokens(text or config),
-        "pixel_values": lambda: _pixels(image or config),
-        "input_values": lambda: _floats(4000),
-        "input_features": lambda: _floats(config.num_mel_bins, 2 * config.max_source_positions),
-    }
-    wanted = [model.main_input_name]
-    if text is not None and image is not None:
-        wanted = ["input_ids", "pixel_values"]
-    if not all(name in makers for name in wanted):
+    both = all(getattr(config, part, None) is not None for part in ("text_config", "vision_config"))
+    wanted = ["input_ids", "pixel_values"] if both else [model.main_input_name]
+    if not all(name in _HF_INPUTS for name in wanted):
         return None
-    inputs = {name: makers[name]() for name in wanted}
+    inputs = {name: _HF_INPUTS[name](config) for name in wanted}
     if getattr(config, "is_encoder_decoder", False):
         inputs["decoder_input_ids"] = _tokens(config)
     return (), inputs
@@ -281,6 +273,15 @@ def _tokens(config: Any) -> Tensor:
 
 def _pixels(config: Any) -> Tensor:
     return _floats(getattr(config, "num_channels", 3), *_size(config.image_size))
+
+
+_HF_INPUTS: Mapping[str, Callable[[Any], Tensor]] = {
+    "input_ids": lambda config: _tokens(getattr(config, "text_config", None) or config),
+    "pixel_values": lambda config: _pixels(getattr(config, "vision_config", None) or config),
+    "input_values": lambda _: _floats(4000),
+    "input_features": lambda config: _floats(config.num_mel_bins, 2 * config.max_source_positions),
+}
+"""Inputs of transformers models by their name, from the configuration."""
 
 
 def _floats(*shape: int) -> Tensor:

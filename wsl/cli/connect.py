@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from wsl.cli import checkpoints
 from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, with_inputs
 from wsl.cli.evaluation import LOSSES, add_evaluation_arguments, read_data, scorer, unlabelled
@@ -55,24 +57,22 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     folder = Path(options.output)
     check_writable(folder)
-    names = ("points", "split", "reset_batch_norm", "seed")
-    kept = {name: getattr(options, name) for name in names}
-    asked = ("evaluate", "data", "loss", "normalize", "inputs_data")
-    if options.evaluate or options.data:
-        kept |= {name: getattr(options, name) for name in asked}
-    kept |= described(options, "matcher") | _asked(options)
-    files = {"a": options.a, "b": options.b}
+    config, files = _config(options), {"a": options.a, "b": options.b}
     if options.plane:
         # read like the other two, under the same names
         options.more, files = [options.plane], {**files, "c": options.plane}
     if options.report:
         check_writable(Path(options.report).parent)
-    head = result("connect", kept, files)
-    kept_page = not options.report or Path(options.report).exists()
-    done = finished(folder, head) if kept_page else None
+    head = result("connect", config, files)
+    has_page = not options.report or Path(options.report).exists()
+    done = finished(folder, head) if has_page else None
     done = done or _connect(options, chosen_matcher(options), head)
-    width = max(map(len, done["paths"]))
-    for name, scores in done["paths"].items():
+    _tell(folder, done["paths"])
+
+
+def _tell(folder: Path, paths: Mapping[str, Mapping[str, float]]) -> None:
+    width = max(map(len, paths))
+    for name, scores in paths.items():
         say(
             f"{folder}: {name:<{width}} loss barrier {scores['loss_barrier']:.4f}, midpoint loss "
             f"{scores['midpoint_loss']:.4f}, "
@@ -106,6 +106,17 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="recompute batch-norm statistics on training data at every point",
     )
+    _add_repairs(parser)
+    parser.add_argument(
+        "--plane", metavar="C", help="a third checkpoint: losses on the plane through all three"
+    )
+    parser.add_argument(
+        "--report", metavar="FILE.html", help="one page with every diagnostic of the pair"
+    )
+    return parser
+
+
+def _add_repairs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair",
         action="store_true",
@@ -119,13 +130,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--samples", type=int, default=1000, help="inputs, without labels, that both work on"
     )
-    parser.add_argument(
-        "--plane", metavar="C", help="a third checkpoint: losses on the plane through all three"
-    )
-    parser.add_argument(
-        "--report", metavar="FILE.html", help="one page with every diagnostic of the pair"
-    )
-    return parser
+
+
+def _config(options: argparse.Namespace) -> dict[str, Any]:
+    """The flags that a result depends on."""
+    names = ["points", "split", "reset_batch_norm", "seed"]
+    if options.evaluate or options.data:
+        names += ["evaluate", "data", "loss", "normalize", "inputs_data"]
+    config = {name: getattr(options, name) for name in names}
+    return config | described(options, "matcher") | _asked(options)
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
@@ -136,24 +149,33 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _connect(options: argparse.Namespace, matcher: Matcher, head: dict) -> dict:
-    # A finished run draws nothing, so matplotlib is not needed to say so.
-    from wsl.plots import path_figure, path_table, plane_figure, plane_table
-
     folder, loaded = Path(options.output), checkpoints.load(options)
     matcher = with_inputs(matcher, options, loaded)
     line = _Line(options, loaded, match(loaded.spec, loaded.a, loaded.b, matcher)(loaded.b))
     paths = line.paths()
     done = {**head, "paths": {name: _scores(path) for name, path in paths.items()}}
-    write_table(folder / "path.csv", path_table(paths))
-    write_figure(folder / "path.png", path_figure(paths))
-    found = line.plane(matcher) if options.plane else None
-    if found is not None:
-        write_table(folder / "plane.csv", plane_table(found))
-        write_figure(folder / "plane.png", plane_figure(found))
+    _draw_paths(folder, paths)
+    if (found := line.plane(matcher)) is not None:
+        _draw_plane(folder, found)
     if options.report:
         _write_page(line, paths, found)
     write_json(folder / "result.json", done)
     return done
+
+
+def _draw_paths(folder: Path, paths: Mapping[str, PathLosses]) -> None:
+    # Imported here: a finished run draws nothing, so matplotlib is not needed to say so.
+    from wsl.plots import path_figure, path_table
+
+    write_table(folder / "path.csv", path_table(paths))
+    write_figure(folder / "path.png", path_figure(paths))
+
+
+def _draw_plane(folder: Path, found: PlaneLosses) -> None:
+    from wsl.plots import plane_figure, plane_table
+
+    write_table(folder / "plane.csv", plane_table(found))
+    write_figure(folder / "plane.png", plane_figure(found))
 
 
 class _Line:
@@ -203,8 +225,15 @@ class _Line:
         """The first inputs without labels, in batches."""
         return unlabelled(self.options, self.loaded)[:count].split(250)
 
-    def plane(self, matcher: Matcher) -> PlaneLosses:
-        """Losses on the plane through A and the other two, both brought to A."""
+    def probe(self) -> tuple[nn.Module, Sequence[Any]] | None:
+        """The network and some inputs without labels; None if one of them is not known."""
+        known = self.options.data or self.options.inputs_data or self.loaded.named_task()
+        return (self.loaded.network(), self.inputs(256)) if known and self.loaded.model else None
+
+    def plane(self, matcher: Matcher) -> PlaneLosses | None:
+        """Losses on the plane through A and the other two, both brought to A, if asked for."""
+        if not self.options.plane:
+            return None
         a, c = self.loaded.a, self.loaded.members[2]
         third = match(self.loaded.spec, a, c, matcher)(c)
         corners = (a, self.aligned, third)
@@ -226,14 +255,12 @@ def _write_page(line: _Line, paths: Mapping[str, PathLosses], found: PlaneLosses
     from wsl.plots import report_figures, save_page
 
     a, b, options = line.loaded.a, line.loaded.b, line.options
-    known = bool(options.data or options.inputs_data or line.loaded.named_task())
-    probe = (line.loaded.network(), line.inputs(256)) if known and line.loaded.model else None
-    told = report(a, b, line.aligned, paths=paths, probe=probe, loss=line.loss(), plane=found)
+    more = {"probe": line.probe(), "loss": line.loss(), "plane": found}
+    figures = report_figures(report(a, b, line.aligned, paths=paths, **more))
     page = Path(options.report)
     page.parent.mkdir(parents=True, exist_ok=True)
-    title = f"{Path(options.a).name} and {Path(options.b).name}"
-    save_page(page, title, report_figures(told), notes=_NOTES)
-    say(f"{page}: {', '.join(report_figures(told))}")
+    save_page(page, f"{Path(options.a).name} and {Path(options.b).name}", figures, notes=_NOTES)
+    say(f"{page}: {', '.join(figures)}")
 
 
 def _scorer(

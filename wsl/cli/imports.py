@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,34 +15,37 @@ from wsl.zoo import Imported, sources
 
 _ALONE = 3
 """Files of one reason that are named in lines of their own; of more the first are."""
+_LeftOut = sources.Refused | sources.Skipped
 
 
 def tell_left_out(results: Sequence[Imported], files: Sequence[sources.FileOutcome]) -> None:
     """Say on stderr what was refused and left out, and how many files hold no weights."""
-    reasons: dict[str, list[sources.Refused | sources.Skipped]] = {}
-    for item in (*results[0].refused, *results[0].skipped):
+    items = (*results[0].refused, *results[0].skipped)
+    reasons: dict[str, list[_LeftOut]] = {}
+    for item in items:
         reasons.setdefault(sources.bare(item.reason, item.origin), []).append(item)
-    for reason, items in reasons.items():
-        if len(items) <= _ALONE:
-            for item in items:
-                say(f"left out: {item.reason}", error=True)
-        else:
-            named = ", ".join(item.origin for item in items[:_ALONE])
-            more = f"{len(items)} files, {named} and {len(items) - _ALONE} more"
-            say(f"left out: {more}: {reason}", error=True)
-    _tell_rest(results, files)
-
-
-def _tell_rest(results: Sequence[Imported], files: Sequence[sources.FileOutcome]) -> None:
-    """Files that no line has named yet."""
-    said = {
-        file
-        for item in (*results[0].refused, *results[0].skipped)
-        for file in item.files or (item.origin,)
-    }
+    for reason, alike in reasons.items():
+        _tell_reason(reason, alike)
+    said = {file for item in items for file in item.files or (item.origin,)}
     for file in files:
         if file.outcome == "left out" and file.file not in said:
             say(f"left out: {file.file}: {file.reason}", error=True)
+    _tell_plain(files)
+
+
+def _tell_reason(reason: str, items: Sequence[_LeftOut]) -> None:
+    """A line for each item, or one for many that were left out for the same reason."""
+    if len(items) <= _ALONE:
+        for item in items:
+            say(f"left out: {item.reason}", error=True)
+        return
+    named = ", ".join(item.origin for item in items[:_ALONE])
+    more = f"{len(items)} files, {named} and {len(items) - _ALONE} more"
+    say(f"left out: {more}: {reason}", error=True)
+
+
+def _tell_plain(files: Sequence[sources.FileOutcome]) -> None:
+    """One line on the files without weights, by their endings."""
     plain = [
         Path(file.file).suffix or "no ending" for file in files if file.outcome == "no weights"
     ]
@@ -80,17 +84,18 @@ def write_report(
     files: Sequence[sources.FileOutcome],
 ) -> None:
     """Write the outcome of every file, and what the zoos hold, as JSON."""
-    zoos = {
-        result.zoo.path.name: {
-            "checkpoints": len(result.zoo),
-            "tensors": len(result.zoo.shapes),
-            "values": sum(shape.numel() for shape in result.zoo.shapes.values()),
-            "specification": result.specification,
-            "notes": list(result.notes),
-            "columns_left_out": dict(result.left_out),
-        }
-        for result in results
-    }
+    zoos = {result.zoo.path.name: _contents(result) for result in results}
     counts = dict(sorted(collections.Counter(file.outcome for file in files).items()))
     about = {"source": source, "kind": kind, "zoos": zoos, "counts": counts}
     write_json(path, {**about, "files": [file.to_json() for file in files]})
+
+
+def _contents(result: Imported) -> dict[str, Any]:
+    return {
+        "checkpoints": len(result.zoo),
+        "tensors": len(result.zoo.shapes),
+        "values": sum(shape.numel() for shape in result.zoo.shapes.values()),
+        "specification": result.specification,
+        "notes": list(result.notes),
+        "columns_left_out": dict(result.left_out),
+    }

@@ -11,13 +11,14 @@ they lie (`wsl.cli.streamed`).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from wsl.cli import checkpoints
 from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, with_inputs
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
+from wsl.cli.evidence import evidence, tell
 from wsl.cli.outputs import beside, check_elsewhere, check_output, write_result
 from wsl.cli.results import result, write_json, write_with
 from wsl.cli.streamed import apply_element, is_large, match_large
@@ -49,16 +50,21 @@ def _match(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:
     members = {"a": loaded.a, "b": loaded.b, "aligned": aligned}
     scores = {name: dict(evaluate(theta)) for name, theta in members.items()} if evaluate else {}
     write_result(out, aligned, loaded.abouts[1], like=options.b, address=loaded.address)
+    _write_elements(out, found)
+    write_json(beside(out, "result"), {**told, **({"scores": scores} if scores else {})})
+    _tell(out, told, scores)
+
+
+def _tell(out: Path, told: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> None:
+    for name, numbers_of in scores.items():
+        say(f"{out}: {name:<8} {numbers(numbers_of)}")
+    tell(out, told)
+
+
+def _write_elements(out: Path, found: Match) -> None:
     write_with(beside(out, "permutation"), cast("Permutation", found.permutation).save)
     if isinstance(found.element, SymmetryElement):
         write_with(beside(out, "element"), found.element.save)
-    write_json(beside(out, "result"), {**told, **({"scores": scores} if scores else {})})
-    for name, numbers_of in scores.items():
-        say(f"{out}: {name:<8} {numbers(numbers_of)}")
-    say(
-        f"{out}: distance {told['distance_before']:.4f} -> {told['distance_after']:.4f} "
-        f"in {found.sweeps} sweeps" + ("" if found.converged else ", NOT converged")
-    )
 
 
 def _apply(arguments: Sequence[str]) -> None:
@@ -72,14 +78,9 @@ def _evidence(
     options: argparse.Namespace, loaded: checkpoints.Loaded, found: Match
 ) -> dict[str, Any]:
     config = {"seed": options.seed, **described(options, "matcher")}
-    return {
-        **result("match", config, {"a": options.a, "b": options.b}),
-        "objective": found.objective,
-        "sweeps": found.sweeps,
-        "converged": found.converged,
-        "distance_before": distance(loaded.a, loaded.b),
-        "distance_after": distance(loaded.a, found(loaded.b)),
-    }
+    before, after = (distance(loaded.a, b) for b in (loaded.b, found(loaded.b)))
+    head = result("match", config, {"a": options.a, "b": options.b})
+    return {**head, **evidence(found, before, after)}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -92,22 +92,31 @@ def chosen_method(options: argparse.Namespace, loaded: Loaded) -> MergeMethod:
     """The method of ``--method`` with what it needs, or raise `ConfigError` naming the flag."""
 
     def more(kind: Any) -> Mapping[str, Any]:
-        fields = [field.name for field in dataclasses.fields(kind)]
-        if "evaluate" in fields:
-            return {"evaluate": validation_score(options, loaded, kind.__name__)}
-        if {"loss", "batches"} <= set(fields):
-            return _training(options, loaded, kind.__name__)
-        return {}
+        return _looked_at(kind, options, loaded)
 
     trusted = options.trust_config
     method = choose(options.method, METHODS, what="method", trusted=trusted, more=more)
-    name = type(method).__name__
     if "base" in method.needs and options.base is None:
         raise ConfigError(
-            f"{name} needs the weights that all members were fine-tuned from; give --base FILE"
+            f"{type(method).__name__} needs the weights that all members were fine-tuned from; "
+            "give --base FILE"
         )
-    if "statistics" not in method.needs:
-        return method
+    return _with_statistics(method, options, loaded) if "statistics" in method.needs else method
+
+
+def _looked_at(kind: Any, options: argparse.Namespace, loaded: Loaded) -> Mapping[str, Any]:
+    """The arguments of a method that looks at data: a score, or a loss with batches."""
+    fields = {field.name for field in dataclasses.fields(kind)}
+    if "evaluate" in fields:
+        return {"evaluate": validation_score(options, loaded, kind.__name__)}
+    if {"loss", "batches"} <= fields:
+        return _training(options, loaded, kind.__name__)
+    return {}
+
+
+def _with_statistics(method: Any, options: argparse.Namespace, loaded: Loaded) -> MergeMethod:
+    """The method with the statistics of files, or with those that it measures itself."""
+    name = type(method).__name__
     if options.statistics:
         return WithStatistics(method, [_read(path) for path in options.statistics])
     if options.validation is None:

@@ -63,43 +63,60 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     text = f"train a population into one file; recipes: {', '.join(recipes('datasets'))}"
-    making = verbs.add_parser("build", help=text, description=text)
-    making.add_argument(
-        "overrides", nargs=argparse.REMAINDER, help="datasets=NAME output=FILE key=value ..."
-    )
-    info = verbs.add_parser(
-        "info", help="describe zoo files of one kind, or what any checkpoint holds"
+    _add_build(verbs.add_parser("build", help=text, description=text))
+    _add_files(
+        verbs.add_parser(
+            "info", help="describe zoo files of one kind, or what any checkpoint holds"
+        )
     )
     verify = verbs.add_parser("verify", help="check every byte of zoo files")
-    exporting = verbs.add_parser("export", help="rows to safetensors and a table")
-    converting = verbs.add_parser(
-        "convert",
-        help="rewrite: other type, archive, selection, several files into one, older versions",
-    )
-    for sub in (info, verify, exporting, converting):
-        sub.add_argument("file", nargs="+")
-    for sub in (info, exporting, converting):
-        sub.add_argument(
-            "--where",
-            help="only rows that fulfil a condition, for example 'test_accuracy > 0.8 & epoch == "
-            "20'",
+    verify.add_argument("file", nargs="+")
+    _add_export(verbs.add_parser("export", help="rows to safetensors and a table"))
+    _add_convert(
+        verbs.add_parser(
+            "convert",
+            help="rewrite: other type, archive, selection, several files into one, older versions",
         )
-    exporting.add_argument(
+    )
+    _add_import(verbs.add_parser("import", help="checkpoints from elsewhere to a zoo file"))
+    return parser
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides", nargs=argparse.REMAINDER, help="datasets=NAME output=FILE key=value ..."
+    )
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    """The zoo files to read, and which of their rows."""
+    parser.add_argument("file", nargs="+")
+    parser.add_argument(
+        "--where",
+        help="only rows that fulfil a condition, for example 'test_accuracy > 0.8 & epoch == 20'",
+    )
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    _add_files(parser)
+    parser.add_argument(
         "-o",
         "--output",
         required=True,
         help="folder for one safetensors file per row, and table.csv",
     )
-    exporting.add_argument("--rows", type=int, nargs="+", help="row numbers; default: all")
-    converting.add_argument("-o", "--output", required=True, help="zoo file to write")
-    converting.add_argument(
+    parser.add_argument("--rows", type=int, nargs="+", help="row numbers; default: all")
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    _add_files(parser)
+    parser.add_argument("-o", "--output", required=True, help="zoo file to write")
+    parser.add_argument(
         "--archive", action="store_true", help="compress in blocks: smaller, slow at random"
     )
-    converting.add_argument(
+    parser.add_argument(
         "--dtype", choices=DTYPES, help="type of the weights in the file; default: as they are"
     )
-    _add_import(verbs.add_parser("import", help="checkpoints from elsewhere to a zoo file"))
-    return parser
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +133,13 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
         help="the one to import, by name or number, where the source holds several",
     )
     parser.add_argument("--report", metavar="FILE", help="JSON that tells what became of each file")
+    _add_source(parser)
+    _add_weights(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of the split by members")
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    """What is read from where, and of which network it is."""
     parser.add_argument(
         "--entry", metavar="NAME", help="the set of weights to read, where files hold several"
     )
@@ -131,6 +155,10 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
         "--model", help="module:callable that returns the network, to discover the specification"
     )
     add_network_arguments(parser)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    """What is done to weights, and which are left out."""
     parser.add_argument(
         "--prefix", default="", help="removed from the names of tensors, for example module."
     )
@@ -148,7 +176,6 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep checkpoints with NaN or infinite weights",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split by members")
 
 
 def _build(options: argparse.Namespace) -> None:
@@ -166,21 +193,24 @@ def _info(options: argparse.Namespace) -> None:
                 say(line)
         return
     zoo = _opened(options)
-    table = zoo.table
     say(
         f"{zoo.path}\n{len(zoo)} checkpoints of {_members(zoo)} members, {_weights(zoo)} weights "
         "each"
     )
     say(f"\nspecification, log10 of the group's order {zoo.spec.log10_order:.1f}\n{zoo.spec}\n")
+    _tell_columns(zoo.table)
+    splits, counts = np.unique(zoo.table["split"], return_counts=True)
+    told = ", ".join(f"{name} {count}" for name, count in zip(splits, counts, strict=True))
+    say(f"\nsplits: {told}")
+
+
+def _tell_columns(table: np.ndarray) -> None:
+    """A line for each column of numbers."""
     say(f"{'column':<20} {'min':<10} {'median':<10} {'max':<10}")
     for name in table.dtype.names or ():
         if np.issubdtype(table.dtype[name], np.number):
             low, middle, high = np.min(table[name]), np.median(table[name]), np.max(table[name])
             say(f"{name:<20} {low:<10.4g} {middle:<10.4g} {high:<10.4g}")
-    counts = {
-        str(split): int(np.sum(table["split"] == split)) for split in np.unique(table["split"])
-    }
-    say(f"\nsplits: {', '.join(f'{name} {count}' for name, count in counts.items())}")
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -216,9 +246,16 @@ def _import(options: argparse.Namespace) -> None:
     results = _imported(options, reader(options.source, **_single_files(options, reader)), kind)
     files = sources.account(options.source, results)
     tell_left_out(results, files)
+    _tell_imports(options, results, kind)
+    if options.report:
+        write_report(Path(options.report), options.source, kind, results=results, files=files)
+
+
+def _tell_imports(options: argparse.Namespace, results: Sequence[Imported], kind: str) -> None:
+    """What each zoo holds, and where its specification is from."""
     for result in results:
         tell(result, several=len(results) > 1)
-        if reader in (sources.folder, sources.mixed) and not options.pattern:
+        if kind in ("folder", "mixed") and not options.pattern:
             tell_epochs(result)
         left_out = len(result.refused) + len(result.skipped)
         say(
@@ -227,16 +264,22 @@ def _import(options: argparse.Namespace) -> None:
         )
     for origin in dict.fromkeys(result.specification for result in results):
         say(f"specification: {f'discovered from {options.model}' if options.model else origin}")
-    if options.report:
-        write_report(Path(options.report), options.source, kind, results=results, files=files)
 
 
 def _imported(
     options: argparse.Namespace, source: sources.Source, kind: str
 ) -> tuple[Imported, ...]:
     """What came of it: one zoo, or one for each architecture where the output is a folder."""
+    how = _import_options(options, kind)
+    if options.output.endswith("/") or Path(options.output).is_dir():
+        return import_architectures(source, options.output, **how)
+    return (import_checkpoints(source, options.output, **how),)
+
+
+def _import_options(options: argparse.Namespace, kind: str) -> dict[str, Any]:
+    """The flags as fields of `wsl.zoo.ImportOptions`."""
     model, spec = _structure(options)
-    how: dict[str, Any] = {
+    return {
         "spec": spec,
         "model": model,
         "prefix": options.prefix,
@@ -252,9 +295,6 @@ def _imported(
             "model": options.model,
         },
     }
-    if options.output.endswith("/") or Path(options.output).is_dir():
-        return import_architectures(source, options.output, **how)
-    return (import_checkpoints(source, options.output, **how),)
 
 
 def _single_files(options: argparse.Namespace, reader: object) -> dict[str, str]:

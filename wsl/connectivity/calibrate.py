@@ -36,6 +36,14 @@ def calibrated(logits: Tensor, labels: Tensor) -> Calibration:
     classes would be sharpened for ever. Log-probabilities are logits too. Raises ValueError for
     other shapes and for logits that are not finite.
     """
+    _check(logits, labels)
+    z = logits.detach().double()
+    fitted = _fitted(z, labels)
+    before = F.cross_entropy(z, labels)
+    return Calibration(float(fitted.exp()), float(_loss(z, labels, fitted)), float(before))
+
+
+def _check(logits: Tensor, labels: Tensor) -> None:
     if logits.dim() != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise ValueError(
             f"calibrated: logits of shape {tuple(logits.shape)} and labels of shape "
@@ -43,7 +51,10 @@ def calibrated(logits: Tensor, labels: Tensor) -> Calibration:
         )
     if not logits.isfinite().all():
         raise ValueError("calibrated: the logits hold NaN or infinite values")
-    z = logits.detach().double()
+
+
+def _fitted(z: Tensor, labels: Tensor) -> Tensor:
+    """The logarithm of the best temperature, from that of one on."""
     log_t = torch.zeros((), dtype=torch.float64, device=z.device, requires_grad=True)
     options = {"line_search_fn": "strong_wolfe", "tolerance_grad": 1e-10, "max_iter": 100}
     solver = torch.optim.LBFGS([log_t], **options)
@@ -56,9 +67,7 @@ def calibrated(logits: Tensor, labels: Tensor) -> Calibration:
 
     with torch.enable_grad():
         solver.step(objective)
-    fitted = log_t.detach().clamp(-_WIDEST, _WIDEST)
-    before = F.cross_entropy(z, labels)
-    return Calibration(float(fitted.exp()), float(_loss(z, labels, fitted)), float(before))
+    return log_t.detach().clamp(-_WIDEST, _WIDEST)
 
 
 def _loss(logits: Tensor, labels: Tensor, log_t: Tensor) -> Tensor:

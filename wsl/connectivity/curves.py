@@ -13,14 +13,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from wsl.connectivity.interpolate import lerp
-from wsl.params import BATCH_NORM_BUFFERS, Params, check_alike
+from wsl.connectivity.learned import is_learned
+from wsl.params import Params, check_alike
 
 BatchLoss = Callable[[Params, Any], Tensor]
 """Loss of a network on one batch, a scalar that can be differentiated by the weights."""
@@ -68,23 +69,38 @@ def bezier(
     middle = lerp(a, b, 0.5)
     names = [name for name in middle if _is_trained(name, middle[name], trained)]
     leaves = {name: middle[name].clone().requires_grad_() for name in names}
-    optimizer = torch.optim.Adam(leaves.values(), lr=learning_rate)
-    told = []
-    for step, batch in zip(range(steps), itertools.cycle(batches), strict=False):
+
+    def at(step: int, batch: Any) -> Tensor:
         curve = Bezier(a, middle | leaves, b, torch.empty(0))
-        found = loss(curve(_point(step)), batch)
-        told.append(_finite(found, step, learning_rate))
+        return loss(curve(_point(step)), batch)
+
+    order = zip(range(steps), itertools.cycle(batches), strict=False)
+    losses = _descended(at, leaves.values(), order, learning_rate=learning_rate)
+    bend = middle | {name: leaf.detach() for name, leaf in leaves.items()}
+    return Bezier(a, bend, b, torch.tensor(losses, dtype=torch.float64))
+
+
+def _descended(
+    at: Callable[[int, Any], Tensor],
+    leaves: Iterable[Tensor],
+    order: Iterable[tuple[int, Any]],
+    *,
+    learning_rate: float,
+) -> list[float]:
+    """Move ``leaves`` by Adam, a step for each step number and batch of ``order``; its losses."""
+    optimizer = torch.optim.Adam(leaves, lr=learning_rate)
+    losses = []
+    for step, batch in order:
+        found = at(step, batch)
+        losses.append(_finite(found, step, learning_rate))
         optimizer.zero_grad()
         found.backward()
         optimizer.step()
-    bend = middle | {name: leaf.detach() for name, leaf in leaves.items()}
-    return Bezier(a, bend, b, torch.tensor(told, dtype=torch.float64))
+    return losses
 
 
 def _is_trained(name: str, tensor: Tensor, chosen: Collection[str] | None) -> bool:
-    if chosen is not None:
-        return name in chosen
-    return tensor.is_floating_point() and name.rpartition(".")[2] not in BATCH_NORM_BUFFERS
+    return is_learned(name, tensor) if chosen is None else name in chosen
 
 
 def _finite(loss: Tensor, step: int, learning_rate: float) -> float:

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from wsl.connectivity.learned import learned
 from wsl.connectivity.paths import Evaluate
-from wsl.params import BATCH_NORM_BUFFERS, Params, check_alike, is_running_variance
+from wsl.params import Params, check_alike, is_running_variance
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,12 +48,7 @@ def plane(
     applied to every network first. Raises ValueError unless there are three networks of one
     architecture that are not on one line.
     """
-    if len(corners) != 3:
-        raise ValueError(f"plane: got {len(corners)} networks, but three span a plane")
-    if points < 2:
-        raise ValueError(f"plane: points is {points}, but a side of the grid has at least 2")
-    for other in corners[1:]:
-        check_alike(corners[0], other)
+    _check(corners, points)
     places = _corners(corners)
     x, y = (_grid(places[:, axis], points, margin) for axis in (0, 1))
     rows = []
@@ -63,6 +59,15 @@ def plane(
             rows.append([float(number) for number in told])
     loss, accuracy = torch.tensor(rows, dtype=torch.float64).T.reshape(2, points, points)
     return PlaneLosses(x, y, loss, accuracy, places)
+
+
+def _check(corners: tuple[Mapping[str, Tensor], ...], points: int) -> None:
+    if len(corners) != 3:
+        raise ValueError(f"plane: got {len(corners)} networks, but three span a plane")
+    if points < 2:
+        raise ValueError(f"plane: points is {points}, but a side of the grid has at least 2")
+    for other in corners[1:]:
+        check_alike(corners[0], other)
 
 
 def _corners(networks: tuple[Mapping[str, Tensor], ...]) -> Tensor:
@@ -79,12 +84,7 @@ def _corners(networks: tuple[Mapping[str, Tensor], ...]) -> Tensor:
 
 
 def _weights(network: Mapping[str, Tensor]) -> Tensor:
-    kept = [
-        tensor.detach().double().flatten().cpu()
-        for name, tensor in network.items()
-        if tensor.is_floating_point() and name.rpartition(".")[2] not in BATCH_NORM_BUFFERS
-    ]
-    return torch.cat(kept)
+    return torch.cat([network[n].detach().double().flatten().cpu() for n in learned(network)])
 
 
 def _grid(values: Tensor, points: int, margin: float) -> Tensor:

@@ -70,12 +70,18 @@ def _scored(
     if score is None:
         raise ConfigError("nothing says what the networks are worth; give --data or --evaluate")
     repair = resetter(options, loaded) if options.inputs_data else None
-    middles: dict[str, Params] = {"half way": lerp(loaded.a, loaded.b, 0.5)}
+    middles = _middles(loaded, evidence)
+    middles = {name: repair(theta) if repair else theta for name, theta in middles.items()}
+    return {name: score(x) for name, x in {"a": loaded.a, "b": loaded.b, **middles}.items()}
+
+
+def _middles(loaded: Loaded, evidence: OriginEvidence) -> dict[str, Params]:
+    """The networks half way, as the files lie and after alignment."""
+    middles = {"half way": lerp(loaded.a, loaded.b, 0.5)}
     if evidence.agreement is not None:
         moved = evidence.agreement.found(loaded.b)
         middles["half way, aligned"] = lerp(loaded.a, moved, 0.5)
-    middles = {name: repair(theta) if repair else theta for name, theta in middles.items()}
-    return {name: score(x) for name, x in {"a": loaded.a, "b": loaded.b, **middles}.items()}
+    return middles
 
 
 def barriers(scores: dict[str, dict[str, float]]) -> dict[str, Any]:

@@ -63,20 +63,28 @@ class Findings:
 def find(options: argparse.Namespace, gathered: GatheredFiles) -> Findings:
     """Compare all files with each other."""
     members = gathered.members
-    numbers = range(len(members))
-    plain = {
-        pair: _across(gathered, pair, seed=options.seed)
-        for pair in itertools.combinations(numbers, 2)
-        if any(members[i] is None for i in pair)
-    }
+    every = list(itertools.combinations(range(len(members)), 2))
     fitting = {i: theta for i, theta in enumerate(members) if theta is not None}
+    apart = [pair for pair in every if not fitting.keys() >= {*pair}]
+    plain = {pair: _across(gathered, pair, seed=options.seed) for pair in apart}
     if gathered.loaded is None or len(fitting) < 2:
         return Findings(plain)
     found = _evidence(options, gathered.loaded.spec, fitting)
-    pairs = {pair: {**plain, **found}[pair] for pair in itertools.combinations(numbers, 2)}
-    recipes = [_recipe(i, fitting, found) for i in fitting] if len(fitting) > 2 else []
-    families = [_family(each, fitting, found) for each in _related(list(fitting), found)]
-    return Findings(pairs, tuple(families), tuple(recipes))
+    pairs = {pair: {**plain, **found}[pair] for pair in every}
+    return Findings(pairs, _families(fitting, found), _recipes(fitting, found))
+
+
+def _recipes(
+    weights: Mapping[int, Params], found: Mapping[Pair, OriginEvidence]
+) -> tuple[RecipeOf, ...]:
+    """The recipe of every file in terms of the others, of three or more."""
+    return tuple(_recipe(i, weights, found) for i in weights) if len(weights) > 2 else ()
+
+
+def _families(
+    weights: Mapping[int, Params], found: Mapping[Pair, OriginEvidence]
+) -> tuple[Family, ...]:
+    return tuple(_family(each, weights, found) for each in _related(list(weights), found))
 
 
 def _across(gathered: GatheredFiles, pair: Pair, *, seed: int) -> OriginEvidence | TensorComparison:
@@ -90,17 +98,12 @@ def _across(gathered: GatheredFiles, pair: Pair, *, seed: int) -> OriginEvidence
     if gathered.loaded is None or not fits:
         return tensors
     spec = gathered.loaded.spec
-    names = [name for name in spec.axes if name in tensors.pairs and _shaped(spec, name, a)]
-    if not names:
+    common = [n for n in spec.axes if n in tensors.pairs and a[n].shape == spec.shapes[n]]
+    if not common:
         return tensors
-    common = spec.restrict(names)
-    parts = ({name: theta[name] for name in names} for theta in (a, b))
-    found = origin_evidence(common, *parts, align=False, seed=seed)
+    parts = ({name: theta[name] for name in common} for theta in (a, b))
+    found = origin_evidence(spec.restrict(common), *parts, align=False, seed=seed)
     return dataclasses.replace(found, tensors=tensors)
-
-
-def _shaped(spec: PermutationSpec, name: str, theta: Params) -> bool:
-    return theta[name].shape == spec.shapes[name]
 
 
 def _evidence(

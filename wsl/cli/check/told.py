@@ -6,52 +6,74 @@ from pathlib import Path
 from typing import Any
 
 from wsl.cli.check.gather import GatheredFiles
-from wsl.cli.check.pairs import Findings, RecipeOf
-from wsl.diagnostics import Agreement, CommonOrigin, MixtureFit, OriginEvidence, TensorComparison
+from wsl.cli.check.pairs import Family, Findings, RecipeOf
+from wsl.diagnostics import (
+    Agreement,
+    CommonOrigin,
+    MixtureFit,
+    OriginEvidence,
+    TensorComparison,
+    TensorPair,
+)
+from wsl.symmetry import PermutationSpec
 
 
 def told(gathered: GatheredFiles, found: Findings) -> dict[str, Any]:
     """Pairs, families and recipes; numbers of files are their places in ``files``."""
     spec = gathered.loaded.spec if gathered.loaded is not None else None
+    symmetry = None if spec is None else _symmetry(spec)
+    return {
+        **_files(gathered),
+        "symmetry": symmetry,
+        "pairs": [{"files": list(pair), **_pair(each)} for pair, each in found.pairs.items()],
+        "families": [_family(each) for each in found.families],
+        "recipes": [_recipe(each) for each in found.recipes],
+    }
+
+
+def _files(gathered: GatheredFiles) -> dict[str, Any]:
+    """Names of files without their folders, and why some do not fit the network."""
     return {
         "files": [Path(path).name for path in gathered.paths],
         "misfits": {Path(path).name: why for path, why in gathered.misfits.items()},
-        "symmetry": None
-        if spec is None
-        else {"groups": dict(spec.groups), "movable": spec.movable, "pinned": dict(spec.pinned)},
-        "pairs": [{"files": list(pair), **_pair(each)} for pair, each in found.pairs.items()],
-        "families": [
-            {
-                "members": list(family.members),
-                "parents": None if family.tree is None else list(family.tree.parents),
-            }
-            for family in found.families
-        ],
-        "recipes": [_recipe(each) for each in found.recipes],
     }
+
+
+def _symmetry(spec: PermutationSpec) -> dict[str, Any]:
+    return {"groups": dict(spec.groups), "movable": spec.movable, "pinned": dict(spec.pinned)}
+
+
+def _family(family: Family) -> dict[str, Any]:
+    parents = None if family.tree is None else list(family.tree.parents)
+    return {"members": list(family.members), "parents": parents}
 
 
 def _pair(found: OriginEvidence | TensorComparison) -> dict[str, Any]:
     if isinstance(found, TensorComparison):
         return {"verdict": None, **_tensors(found)}
-    state, seen = found.state, found.agreement
+    seen = found.agreement
     return {
         "verdict": found.verdict,
         "related": found.related,
         **_tensors(found.tensors),
         "equal_in_matrices": found.equal,
         "common_origin": _origin(found.origin),
-        "alignment": None
-        if state is None
-        else {
-            "aligned": state.aligned,
-            "moved": state.moved,
-            "cosine_before": state.before,
-            "cosine_after": state.after,
-            "equal_in_matrices": found.equal_after,
-        },
+        "alignment": _alignment(found),
         "agreement": None if seen is None else _agreement(seen),
         "background": {"shares": list(found.background), "p": found.background_p},
+    }
+
+
+def _alignment(found: OriginEvidence) -> dict[str, Any] | None:
+    state = found.state
+    if state is None:
+        return None
+    return {
+        "aligned": state.aligned,
+        "moved": state.moved,
+        "cosine_before": state.before,
+        "cosine_after": state.after,
+        "equal_in_matrices": found.equal_after,
     }
 
 
@@ -63,16 +85,17 @@ def _tensors(found: TensorComparison) -> dict[str, Any]:
         "reshaped": {name: [list(a), list(b)] for name, (a, b) in found.reshaped.items()},
         "retyped": {name: list(types) for name, types in found.retyped.items()},
         "equal_entries": found.equal_entries,
-        "tensors": {
-            name: {
-                "kind": pair.kind,
-                "cosine": pair.cosine,
-                "equal": pair.equal,
-                "zeros": list(pair.zeros),
-                "rank_of_difference": None if pair.rank is None else pair.rank._asdict(),
-            }
-            for name, pair in found.pairs.items()
-        },
+        "tensors": {name: _tensor(pair) for name, pair in found.pairs.items()},
+    }
+
+
+def _tensor(pair: TensorPair) -> dict[str, Any]:
+    return {
+        "kind": pair.kind,
+        "cosine": pair.cosine,
+        "equal": pair.equal,
+        "zeros": list(pair.zeros),
+        "rank_of_difference": None if pair.rank is None else pair.rank._asdict(),
     }
 
 

@@ -40,14 +40,18 @@ def difference(found: TensorComparison) -> Iterator[str]:
         ):
             if names:
                 yield f"              {len(names)} {what}: {listed(names)}"
-        for name, (a, b) in list(found.reshaped.items())[:SHOWN]:
-            yield f"              {name}: {shape(a)} and {shape(b)}"
-        if len(found.reshaped) > SHOWN:
-            yield f"              and {len(found.reshaped) - SHOWN} more of two shapes"
+        yield from _reshaped(found)
     kinds = [f"{len(names)} {kind}" for kind in KINDS if (names := found.of_kind(kind))]
     equal = f"{found.equal_entries:.1%} of the entries equal"
     yield f"tensors       {', '.join(kinds) or 'none in common'}; {equal}{_cosines(found)}"
     yield from _details(found)
+
+
+def _reshaped(found: TensorComparison) -> Iterator[str]:
+    for name, (a, b) in list(found.reshaped.items())[:SHOWN]:
+        yield f"              {name}: {shape(a)} and {shape(b)}"
+    if len(found.reshaped) > SHOWN:
+        yield f"              and {len(found.reshaped) - SHOWN} more of two shapes"
 
 
 def verdict(evidence: OriginEvidence) -> str:

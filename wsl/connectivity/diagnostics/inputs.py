@@ -38,13 +38,17 @@ def input_alignment(
 ) -> InputAlignment:
     """The alignment for every linear layer and convolution of a network on ``batches``."""
     found = layer_inputs(model, params, batches)
-    values, aligned, chance = [], [], []
-    for weight, rows in found.values():
-        _, s, vt = torch.linalg.svd(weight.double(), full_matrices=False)
-        x = rows.double()
-        length = x.norm(dim=1, keepdim=True)
-        x = x[length[:, 0] > 0] / length[length[:, 0] > 0]
-        values.append(s.cpu())
-        aligned.append((x @ vt.mT).abs().mean(0).cpu())
-        chance.append(math.sqrt(2 / (math.pi * weight.shape[1])))
-    return InputAlignment(tuple(found), tuple(values), tuple(aligned), tuple(chance))
+    each = [_of_layer(*layer) for layer in found.values()]
+    chance = tuple(math.sqrt(2 / (math.pi * layer.weight.shape[1])) for layer in found.values())
+    return InputAlignment(
+        tuple(found), tuple(s for s, _ in each), tuple(aligned for _, aligned in each), chance
+    )
+
+
+def _of_layer(weight: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values of a weight, and the alignment of inputs, the rows, with their vectors."""
+    _, s, vt = torch.linalg.svd(weight.double(), full_matrices=False)
+    x = rows.double()
+    length = x.norm(dim=1, keepdim=True)
+    x = x[length[:, 0] > 0] / length[length[:, 0] > 0]
+    return s.cpu(), (x @ vt.mT).abs().mean(0).cpu()

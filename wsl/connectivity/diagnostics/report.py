@@ -56,16 +56,23 @@ def report(
     probe: the network and inputs without labels, for the alignment of inputs.
     loss: for the expansion of the barrier; differentiable twice, of a few hundred samples.
     """
-    middle = lerp(a, aligned, 0.5)
-    pairs = {"a, b": (a, b), "a, b'": (a, aligned), "a, mean": (a, middle)}
-    pairs["b', mean"] = (aligned, middle)
     ends = {} if loss is None else {"naive": b, "matched": aligned}
     return ConnectivityReport(
         dict(paths),
         layer_distances(a, b, aligned),
         singular_spectra(a, aligned),
-        {name: singular_alignment(*pair) for name, pair in pairs.items()},
+        _alignments(a, b, aligned),
         None if probe is None else input_alignment(probe[0], a, probe[1]),
         {name: taylor_barrier(loss, a, end) for name, end in ends.items() if loss is not None},
         plane,
     )
+
+
+def _alignments(
+    a: Mapping[str, Tensor], b: Mapping[str, Tensor], aligned: Mapping[str, Tensor]
+) -> dict[str, SingularAlignment]:
+    """R of a with b and b', and of both a and b' with their mean."""
+    middle = lerp(a, aligned, 0.5)
+    pairs = {"a, b": (a, b), "a, b'": (a, aligned), "a, mean": (a, middle)}
+    pairs["b', mean"] = (aligned, middle)
+    return {name: singular_alignment(*pair) for name, pair in pairs.items()}

@@ -63,8 +63,7 @@ def singular_alignment(
     Raises ValueError unless 0 <= gamma < 1.
     """
     check_alike(a, b)
-    if not all(0 <= each < 1 for each in gamma):
-        raise ValueError(f"singular_alignment: gamma is {list(gamma)}; from 0 on and below 1")
+    _check(gamma)
     mine, theirs = matrices(a), matrices(b)
     found = torch.stack([_of_layer(mine[n], theirs[n], gamma) for n in mine], 1)
     agreement, most = found.unbind(-1)
@@ -73,17 +72,23 @@ def singular_alignment(
     return SingularAlignment(tuple(mine), thresholds, agreement.sum(1) / most.sum(1), each)
 
 
+def _check(gamma: Sequence[float]) -> None:
+    if not all(0 <= each < 1 for each in gamma):
+        raise ValueError(f"singular_alignment: gamma is {list(gamma)}; from 0 on and below 1")
+
+
 def _of_layer(a: Tensor, b: Tensor, gamma: Sequence[float]) -> Tensor:
     """<O_a, O_b> and the most that it can be, for every gamma: (points, 2)."""
     (u, s, vt), (x, t, yt) = (torch.linalg.svd(each, full_matrices=False) for each in (a, b))
     # <U V^T, X Y^T> = sum over pairs of (u_i . x_j)(v_i . y_j)
     pairs = (u.mT @ x) * (vt @ yt.mT)
-    rows = []
-    for threshold in gamma:
-        kept, others = _above(s, threshold), _above(t, threshold)
-        both = pairs[kept][:, others].sum()
-        rows.append(torch.stack([both, (kept.sum() * others.sum()).double().sqrt()]).cpu())
-    return torch.stack(rows)
+    return torch.stack([_sums(pairs, _above(s, each), _above(t, each)) for each in gamma])
+
+
+def _sums(pairs: Tensor, kept: Tensor, others: Tensor) -> Tensor:
+    """The products of all pairs of vectors that count, and the most that they can sum to."""
+    both = pairs[kept][:, others].sum()
+    return torch.stack([both, (kept.sum() * others.sum()).double().sqrt()]).cpu()
 
 
 def _above(values: Tensor, gamma: float) -> Tensor:

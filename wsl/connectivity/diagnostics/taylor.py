@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from wsl.connectivity.diagnostics.weights import learned
 from wsl.connectivity.interpolate import lerp
+from wsl.connectivity.learned import learned
 from wsl.params import Params, check_alike
 
 Loss = Callable[[Params], Tensor]
@@ -69,10 +69,11 @@ def _expanded(
         # what torch says to itself when it first loads its rules of forward differentiation
         warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
         slopes = torch.func.jvp(torch.func.grad(along), (moving,), (direction,))
-    gradient, product = slopes[:2]
-    slope, bend = (
-        float(sum((each[n].detach() * direction[n]).double().sum() for n in direction))
-        for each in (gradient, product)
-    )
+    slope, bend = (_product(each, direction) for each in slopes[:2])
     with torch.no_grad():
         return float(loss(dict(theta))), slope, bend
+
+
+def _product(a: Params, b: Params) -> float:
+    """The inner product over all tensors of ``b``."""
+    return float(sum((a[name].detach() * b[name]).double().sum() for name in b))

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wsl.params import BATCH_NORM_BUFFERS, check_alike
+from wsl.connectivity.learned import learned
+from wsl.params import check_alike
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,21 +37,16 @@ def layer_distances(
     """The distance of each tensor of ``b``, and of ``moved``, from that of ``a``."""
     check_alike(a, b)
     check_alike(a, moved)
-    names = learned(a)
-    before, after = ([_pair(a[n], other[n]) for n in names] for other in (b, moved))
-    rows = [torch.stack([*each, torch.stack(each).sum(0)]) for each in (before, after)]
-    told = [(row[:, 0].clamp(min=0).sqrt(), row[:, 1] / row[:, 2:].prod(1).sqrt()) for row in rows]
-    (first, first_cosine), (second, second_cosine) = told
-    return LayerDistances((*names, "total"), first, second, first_cosine, second_cosine)
+    before, cosine_before = _compared(a, b)
+    after, cosine_after = _compared(a, moved)
+    return LayerDistances((*learned(a), "total"), before, after, cosine_before, cosine_after)
 
 
-def learned(params: Mapping[str, Tensor]) -> list[str]:
-    """The real tensors that are not what batch norm measures."""
-    return [
-        name
-        for name, tensor in params.items()
-        if tensor.is_floating_point() and name.rpartition(".")[2] not in BATCH_NORM_BUFFERS
-    ]
+def _compared(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Distance and cosine of every learned tensor, and of all together in the last place."""
+    each = [_pair(a[name], b[name]) for name in learned(a)]
+    rows = torch.stack([*each, torch.stack(each).sum(0)])
+    return rows[:, 0].clamp(min=0).sqrt(), rows[:, 1] / rows[:, 2:].prod(1).sqrt()
 
 
 def matrices(params: Mapping[str, Tensor]) -> dict[str, Tensor]:

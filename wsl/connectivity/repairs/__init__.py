@@ -8,9 +8,9 @@ lockstep.py        the one sweep behind the first two: networks run side by side
 
 from wsl.connectivity.repairs.affine import repair
 from wsl.connectivity.repairs.batch_norm import reset_batch_norm
+from wsl.connectivity.repairs.batches import Batches
 from wsl.connectivity.repairs.layers import LayerInputs, layer_inputs
 from wsl.connectivity.repairs.least_squares import least_squares
-from wsl.connectivity.repairs.lockstep import Batches
 from wsl.connectivity.repairs.result import Repaired, RepairedSite
 
 __all__ = [

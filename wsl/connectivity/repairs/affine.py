@@ -25,7 +25,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from wsl.connectivity.repairs.lockstep import Batches, Lockstep, inputs_of, lockstep
+from wsl.connectivity.repairs.batches import Batches, inputs_of
+from wsl.connectivity.repairs.lockstep import Lockstep, lockstep
 from wsl.connectivity.repairs.moments import Moments, changed, covariance, goal, moments
 from wsl.connectivity.repairs.program import operation
 from wsl.connectivity.repairs.result import Repaired, RepairedSite, result_of, shares_of
@@ -65,9 +66,7 @@ class _Sweep:
     def __init__(self, run: Lockstep, shares: Sequence[float], *, streams: bool) -> None:
         self.run, self.shares, self.sites = run, shares, list[RepairedSite]()
         self.writers = writers(run.program)
-        ends = heads(run.program, self.writers)
-        told = {node: _left(writer, ends) for node, writer in self.writers.items()}
-        self.reasons = {node: reason for node, reason in told.items() if reason}
+        self.reasons = _reasons(self.writers, heads(run.program, self.writers))
         free = {n: w for n, w in self.writers.items() if n not in self.reasons}
         self.sums = sums(run.program, free) if streams else {}
         self.summed = {w.node for each in self.sums.values() for w, _ in each.writers}
@@ -87,15 +86,18 @@ class _Sweep:
             return
         if node in self.reasons:
             self._tell(writer.name, node, units=self._units(writer), reason=self.reasons[node])
-            return
-        aim = self._goal(node, writer.row.channel_axis)
-        if node in self.summed:
+        elif node in self.summed:
             # Kept from here: the sum may be written into the members' own values.
-            self.alone[node] = aim
-            return
-        own = moments(self.run.own[node], writer.row.channel_axis)
-        scale, alive = _scale(own, aim)
-        self._fold(writer, node, (scale, _shift(alive, aim.mean - scale * own.mean)))
+            self.alone[node] = self._goal(node, writer.row.channel_axis)
+        else:
+            self._one(writer)
+
+    def _one(self, writer: Writer) -> None:
+        """What one layer writes is scaled and shifted to its goal."""
+        axis = writer.row.channel_axis
+        own = moments(self.run.own[writer.node], axis)
+        correction, alive = _correction(own, self._goal(writer.node, axis))
+        self._fold(writer, writer.node, correction)
         self._report(writer, alive, alive)
 
     def _sum(self, each: StreamSum) -> None:
@@ -110,9 +112,7 @@ class _Sweep:
         """Both summands are scaled alike, and the last that can be is shifted."""
         axis = each.writers[0][0].row.channel_axis
         own = moments(total(*(self.run.own[operand] for _, operand in each.writers)), axis)
-        aim = self._goal(each.node, axis)
-        scale, alive = _scale(own, aim)
-        shift = _shift(alive, aim.mean - scale * own.mean)
+        (scale, shift), alive = _correction(own, self._goal(each.node, axis))
         shifted = [w for w, _ in each.writers if w.shifts][-1:]
         for writer, operand in each.writers:
             mine = shift if writer in shifted else torch.zeros_like(shift)
@@ -173,8 +173,20 @@ def _scale(own: Moments, aim: Moments) -> tuple[Tensor, Tensor]:
     return torch.where(alive, aim.std / torch.where(alive, own.std, 1.0), 1.0), alive
 
 
+def _correction(own: Moments, aim: Moments) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """The scale and shift that give units their goal, and which units vary."""
+    scale, alive = _scale(own, aim)
+    return (scale, _shift(alive, aim.mean - scale * own.mean)), alive
+
+
 def _shift(alive: Tensor, shift: Tensor) -> Tensor:
     return torch.where(alive, shift, 0.0)
+
+
+def _reasons(found: Mapping[fx.Node, Writer], ends: set[fx.Node]) -> dict[fx.Node, str]:
+    """The layers that are left as they are, with the reason."""
+    told = {node: _left(writer, ends) for node, writer in found.items()}
+    return {node: reason for node, reason in told.items() if reason}
 
 
 def _left(writer: Writer, ends: set[fx.Node]) -> str:

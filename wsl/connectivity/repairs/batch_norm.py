@@ -12,19 +12,18 @@ rescale networks that have no batch norm (REPAIR proper does).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from wsl.connectivity.repairs.batches import Batches, check_some, first_of
 from wsl.params import BATCH_NORM_BUFFERS, Params, call
 from wsl.symmetry import copied
 
 
-def reset_batch_norm(
-    model: nn.Module, params: Mapping[str, Tensor], batches: Iterable[Tensor | tuple[Tensor, ...]]
-) -> Params:
+def reset_batch_norm(model: nn.Module, params: Mapping[str, Tensor], batches: Batches) -> Params:
     """``params`` of one checkpoint with batch-norm statistics measured on ``batches``.
 
     Nothing is changed in place. A batch is a tensor of inputs, or a tuple or list that starts with
@@ -36,31 +35,33 @@ def reset_batch_norm(
     norms = _batch_norms(network)
     if not norms:
         return fresh
-    for norm, names in norms.items():
+    for norm, prefixes in norms.items():
         norm.momentum = None  # a cumulative average: every batch counts alike
         norm.train()
-        for name in names:
-            _restart(fresh, name)
+        for prefix in prefixes:
+            _restart(fresh, prefix)
     _measure(network, fresh, batches)
-    for names in norms.values():
-        # of a module under several names the last is the one that is read and written, see `call`
-        measured = [names[-1] + buffer for buffer in BATCH_NORM_BUFFERS]
-        fresh |= {
-            name + buffer: fresh[source].clone()
-            for name in names[:-1]
-            for buffer, source in zip(BATCH_NORM_BUFFERS, measured, strict=True)
-        }
-        _check_measured(fresh, names[-1])
+    for prefixes in norms.values():
+        _share(fresh, prefixes)
+        _check_measured(fresh, prefixes[-1])
     return fresh
 
 
-def _measure(
-    network: nn.Module, params: Params, batches: Iterable[Tensor | tuple[Tensor, ...]]
-) -> None:
+def _share(params: Params, prefixes: list[str]) -> None:
+    """Copy to all names of a module what was measured under the last.
+
+    That is the one that is read and written, see `call`.
+    """
+    for prefix in prefixes[:-1]:
+        for buffer in BATCH_NORM_BUFFERS:
+            params[prefix + buffer] = params[prefixes[-1] + buffer].clone()
+
+
+def _measure(network: nn.Module, params: Params, batches: Batches) -> None:
     """Run every batch once; batch norm writes to ``params`` what it sees."""
     seen = 0
     for batch in batches:
-        inputs = _inputs(batch)
+        inputs = first_of(batch, "reset_batch_norm")
         try:
             with torch.no_grad():
                 call(network, params, inputs)
@@ -70,22 +71,7 @@ def _measure(
                 f"{tuple(inputs.shape)} and type {inputs.dtype}: {error}"
             ) from error
         seen += 1
-    if not seen:
-        raise ValueError(
-            "reset_batch_norm: no batches were given, so there is nothing to measure; was an "
-            "iterator used up?"
-        )
-
-
-def _inputs(batch: Tensor | Sequence[Tensor]) -> Tensor:
-    """The inputs of a batch; raises ValueError for what is neither a tensor nor led by one."""
-    first = batch[0] if isinstance(batch, list | tuple) and batch else batch
-    if not isinstance(first, Tensor):
-        raise ValueError(
-            "reset_batch_norm: a batch is a tensor of inputs, or a tuple or list that starts with "
-            f"it, got {type(batch).__name__}"
-        )
-    return first
+    check_some(seen, "reset_batch_norm")
 
 
 def _batch_norms(network: nn.Module) -> dict[_BatchNorm, list[str]]:

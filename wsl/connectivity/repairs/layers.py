@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from wsl.connectivity.repairs.lockstep import Batches, inputs_of, lockstep
+from wsl.connectivity.repairs.batches import Batches, inputs_of
+from wsl.connectivity.repairs.lockstep import lockstep
 from wsl.connectivity.repairs.program import bound, operation
 from wsl.connectivity.repairs.writers import Writer, writers
 
@@ -39,18 +40,23 @@ def layer_inputs(
     Rows are those of all batches, in float32. A layer that is called twice counts once.
     """
     run = lockstep(model, params, [], batches=inputs_of(batches, "layer_inputs"))
-    known = {n: w for n, w in writers(run.program).items() if not unlike(w)}
+    known = {n: w for n, w in writers(run.program).items() if _is_one_map(w)}
     found: dict[str, LayerInputs] = {}
 
     def before(node: fx.Node) -> None:
-        writer = known.get(node)
-        if writer is None or bound(node).get("groups", 1) != 1 or writer.weight is None:
-            return
-        rows = torch.cat([columns(value, writer) for value in run.own[input_of(writer)]])
-        found[writer.name] = LayerInputs(as_matrix(params[writer.weight], writer), rows)
+        if (writer := known.get(node)) is not None:
+            values = [columns(value, writer) for value in run.own[input_of(writer)]]
+            weight = as_matrix(params[str(writer.weight)], writer)
+            found[writer.name] = LayerInputs(weight, torch.cat(values))
 
     run.run(before, lambda _: None)
     return found
+
+
+def _is_one_map(writer: Writer) -> bool:
+    """Whether a layer is one linear map of all its inputs, and not one for each group of them."""
+    linear = not unlike(writer) and writer.weight is not None
+    return linear and bound(writer.node).get("groups", 1) == 1
 
 
 def unlike(writer: Writer) -> str:
@@ -75,12 +81,18 @@ def columns(value: Tensor, writer: Writer) -> Tensor:
         return value.flatten(0, -2)
     arguments = bound(writer.node)
     kernel = arguments["weight"].meta["val"].shape[2:]
-    how = {key: _listed(arguments[key]) for key in ("stride", "padding", "dilation")}
+    how = {
+        key: _pair(key, arguments[key], len(kernel)) for key in ("stride", "padding", "dilation")
+    }
     if len(kernel) == 1:
         value, kernel = value.unsqueeze(2), (1, *kernel)
-        how = {key: [int(key != "padding"), *each] for key, each in how.items()}
-    how = {key: (each[0], each[-1]) for key, each in how.items()}
     return F.unfold(value, tuple(kernel), **how).movedim(1, -1).flatten(0, -2)
+
+
+def _pair(key: str, given: Any, axes: int) -> tuple[int, int]:
+    """A setting of a convolution for two axes; one axis is the second beside one of length one."""
+    each = [*given] if isinstance(given, Iterable) else [given]
+    return (each[0] if axes == 2 else int(key != "padding"), each[-1])
 
 
 def as_matrix(weight: Tensor, writer: Writer) -> Tensor:
@@ -92,7 +104,3 @@ def like(matrix: Tensor, weight: Tensor, writer: Writer) -> Tensor:
     """The inverse of `as_matrix`."""
     moved = weight.movedim(writer.row.weight_axis, 0)
     return matrix.view(moved.shape).movedim(0, writer.row.weight_axis).to(weight).contiguous()
-
-
-def _listed(value: Any) -> list[int]:
-    return [*value] if isinstance(value, Iterable) else [value]

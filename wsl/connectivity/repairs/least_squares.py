@@ -22,8 +22,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, fx, nn
 
+from wsl.connectivity.repairs.batches import Batches, inputs_of
 from wsl.connectivity.repairs.layers import as_matrix, columns, input_of, like, unlike
-from wsl.connectivity.repairs.lockstep import Batches, Lockstep, inputs_of, lockstep
+from wsl.connectivity.repairs.lockstep import Lockstep, lockstep
 from wsl.connectivity.repairs.program import bound, operation
 from wsl.connectivity.repairs.result import Repaired, RepairedSite, result_of, shares_of
 from wsl.connectivity.repairs.statistics import measure
@@ -76,24 +77,29 @@ class _Regression:
 
     def _solve(self, writer: Writer) -> int:
         """Solve for one layer; returns its number of units."""
-        node = writer.node
         assert writer.weight is not None  # unlike has a reason otherwise
-        kept = self.run.params[writer.weight]
-        prior = as_matrix(kept, writer)
-        groups = int(bound(node).get("groups", 1))
-        normal = _NormalEquations(prior, groups, bias=writer.bias is not None)
-        inputs = input_of(writer)
-        for i, value in enumerate(self.run.own[inputs]):
-            targets = (values[i] for values in self.run.theirs[node])
-            mean = sum(s * t.double() for s, t in zip(self.shares, targets, strict=True))
-            x = columns(value, writer).double()
-            normal.add(x, torch.as_tensor(mean).movedim(writer.row.channel_axis, -1).flatten(0, -2))
-        weight, bias = normal.solve(self.ridge)
-        self.run.params[writer.weight] = like(weight, kept, writer)
+        params = self.run.params
+        prior = as_matrix(params[writer.weight], writer)
+        weight, bias = self._normal(writer, prior).solve(self.ridge)
+        params[writer.weight] = like(weight, params[writer.weight], writer)
         if writer.bias is not None:
-            old = self.run.params[writer.bias]
-            self.run.params[writer.bias] = bias.to(old)
+            params[writer.bias] = bias.to(params[writer.bias])
         return len(prior)
+
+    def _normal(self, writer: Writer, prior: Tensor) -> _NormalEquations:
+        """The normal equations of one layer, summed over all batches."""
+        groups = int(bound(writer.node).get("groups", 1))
+        normal = _NormalEquations(prior, groups, bias=writer.bias is not None)
+        for i, value in enumerate(self.run.own[input_of(writer)]):
+            y = self._target(writer.node, i).movedim(writer.row.channel_axis, -1)
+            normal.add(columns(value, writer).double(), y.flatten(0, -2))
+        return normal
+
+    def _target(self, node: fx.Node, batch: int) -> Tensor:
+        """The weighted mean of what the members compute on a batch."""
+        outputs = (values[batch] for values in self.run.theirs[node])
+        mean = sum(s * y.double() for s, y in zip(self.shares, outputs, strict=True))
+        return torch.as_tensor(mean)
 
 
 class _NormalEquations:
@@ -123,16 +129,20 @@ class _NormalEquations:
 
     def solve(self, ridge: float) -> tuple[Tensor, Tensor]:
         """Weights (units, inputs of a group) and bias (units,)."""
-        gram, cross = self.gram / self.count, self.cross / self.count
         x, y = self.x / self.count, self.y / self.count
+        gram, cross = self.gram / self.count, self.cross / self.count
         if self.bias:
             gram = gram - x.unsqueeze(2) * x.unsqueeze(1)
             cross = cross - x.unsqueeze(2) * y.unsqueeze(1)
-        pull = ridge * gram.diagonal(dim1=1, dim2=2).mean(1)
-        pull = pull.clamp(min=torch.finfo(torch.float32).tiny).view(-1, 1, 1)
         # Solved for the change of the weights, so that a pull without end leaves them as they are.
-        system = gram + pull * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-        change = torch.linalg.solve(system, cross - gram @ self.prior.mT)
+        change = torch.linalg.solve(_pulled(gram, ridge), cross - gram @ self.prior.mT)
         weight = self.prior + change.mT
         bias = y - (weight @ x.unsqueeze(2)).squeeze(2)
         return weight.flatten(0, 1), bias.flatten()
+
+
+def _pulled(gram: Tensor, ridge: float) -> Tensor:
+    """The Gram matrix (groups, d, d) with the pull towards the given weights on its diagonal."""
+    pull = ridge * gram.diagonal(dim1=1, dim2=2).mean(1)
+    pull = pull.clamp(min=torch.finfo(torch.float32).tiny).view(-1, 1, 1)
+    return gram + pull * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)

@@ -8,7 +8,7 @@ The price is memory: all batches are in it at once, each value until its last us
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +17,6 @@ from torch.fx.node import map_arg
 
 from wsl.connectivity.repairs.program import LayerProgram, program_of
 from wsl.params import Params
-
-Batches = Iterable[Tensor | tuple[Tensor, ...]]
-"""Inputs of a network: tensors, or tuples that start with them, as data loaders yield."""
 
 
 class Lockstep:
@@ -55,16 +52,20 @@ class Lockstep:
             before(node)
             self.own[node] = self._computed(node, self.params, self.own.__getitem__)
             after(node)
-            for read in node.all_input_nodes:
-                if self.program.last_use[read] is node:
-                    self.own.pop(read, None)
-                    self.theirs.pop(read, None)
+            self._forget(node)
 
     def _start(self) -> None:
         """Inputs, a copy for each network: some write into them."""
         for node in self.program.inputs:
             self.own[node] = [batch.clone() for batch in self.batches]
             self.theirs[node] = [[b.clone() for b in self.batches] for _ in self.members]
+
+    def _forget(self, node: fx.Node) -> None:
+        """Let go of what is read by ``node`` for the last time."""
+        for read in node.all_input_nodes:
+            if self.program.last_use[read] is node:
+                self.own.pop(read, None)
+                self.theirs.pop(read, None)
 
     def _computed(
         self, node: fx.Node, params: Mapping[str, Tensor], values: Callable[[fx.Node], list[Any]]
@@ -73,38 +74,18 @@ class Lockstep:
         if node.op == "get_attr":
             return [self.program.attribute(node)] * len(self.batches)
 
+        weights, constants = self.program.weights, self.program.constants
+
         def argument(n: fx.Node, i: int) -> Any:
-            if n in self.program.weights:
-                return params[self.program.weights[n]]
-            return self.program.constants[n] if n in self.program.constants else values(n)[i]
+            if n in weights:
+                return params[weights[n]]
+            return constants[n] if n in constants else values(n)[i]
 
-        results = []
-        for i in range(len(self.batches)):
-            args, kwargs = map_arg((node.args, node.kwargs), lambda n, i=i: argument(n, i))
-            results.append(node.target(*args, **kwargs))  # type: ignore[operator]
-        return results
+        def result(i: int) -> Any:
+            args, kwargs = map_arg((node.args, node.kwargs), lambda n: argument(n, i))
+            return node.target(*args, **kwargs)  # type: ignore[operator]
 
-
-def inputs_of(batches: Batches, what: str) -> list[Tensor]:
-    """The inputs in ``batches`` that have the shape of the first; a smaller last one is left out.
-
-    Raises ValueError without a batch.
-    """
-    found: list[Tensor] = []
-    for batch in batches:
-        first = batch[0] if isinstance(batch, list | tuple) and batch else batch
-        if not isinstance(first, Tensor):
-            raise ValueError(
-                f"{what}: a batch is a tensor of inputs, or a tuple or list that starts with it, "
-                f"got {type(batch).__name__}"
-            )
-        found.append(first)
-    if not found:
-        raise ValueError(
-            f"{what}: no batches were given, so there is nothing to measure; was an iterator used "
-            "up?"
-        )
-    return [batch for batch in found if batch.shape == found[0].shape]
+        return [result(i) for i in range(len(self.batches))]
 
 
 def lockstep(

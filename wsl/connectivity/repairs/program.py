@@ -56,16 +56,7 @@ class LayerProgram:
 def program_of(model: nn.Module, batch: Tensor) -> LayerProgram:
     """The operations of ``model(batch)``; raises ValueError if they cannot be read."""
     network = copied(model).eval()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about how its code is written, of no use here
-            exported = torch.export.export(network, (batch,), strict=False)
-    except Exception as error:  # what export raises is not one family
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"{type(model).__name__}: torch.export cannot read it on inputs of shape "
-            f"{tuple(batch.shape)} ({reason}), so its layers cannot be repaired one by one"
-        ) from error
+    exported = _exported(network, batch)
     nodes = [node for node in exported.graph.nodes if node.op == "placeholder"]
     weights, constants, inputs = {}, {}, []
     own = network.state_dict()
@@ -77,6 +68,19 @@ def program_of(model: nn.Module, batch: Tensor) -> LayerProgram:
         else:
             inputs.append(node)
     return LayerProgram(exported.graph_module, weights, tuple(inputs), constants, _twins(network))
+
+
+def _exported(network: nn.Module, batch: Tensor) -> torch.export.ExportedProgram:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how its code is written, of no use here
+            return torch.export.export(network, (batch,), strict=False)
+    except Exception as error:  # what export raises is not one family
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{type(network).__name__}: torch.export cannot read it on inputs of shape "
+            f"{tuple(batch.shape)} ({reason}), so its layers cannot be repaired one by one"
+        ) from error
 
 
 def _twins(model: nn.Module) -> dict[str, tuple[str, ...]]:

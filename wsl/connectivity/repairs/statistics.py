@@ -33,13 +33,28 @@ def measure(run: Lockstep, writer: Writer, weights: Sequence[float]) -> None:
     theirs = [moments(values, 1) for values in run.theirs[read]]
     mean, variance = writer.statistics
     kept = [(member[mean].double(), member[variance].double()) for member in run.members]
-    shift, log_ratio, varies = torch.zeros_like(own.mean), torch.zeros_like(own.mean), ~own.dead
-    for weight, each, (their_mean, their_variance) in zip(weights, theirs, kept, strict=True):
+    told = _off(weights, theirs, kept, eps=eps)
+    varies = torch.stack([~each.dead for each in (own, *theirs)]).all(0)
+    _write(run.params, (mean, variance), own=own, told=told, varies=varies, eps=eps)
+
+
+def _off(
+    weights: Sequence[float],
+    theirs: Sequence[Moments],
+    kept: Sequence[tuple[Tensor, Tensor]],
+    *,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """How far kept means lie from measured ones, in deviations, and log ratios of variances.
+
+    Both are the weighted means over the members.
+    """
+    shift, log_ratio = torch.zeros_like(theirs[0].mean), torch.zeros_like(theirs[0].mean)
+    for weight, each, (mean, variance) in zip(weights, theirs, kept, strict=True):
         std = torch.where(each.dead, 1.0, each.std)
-        shift += weight * (their_mean - each.mean) / std
-        log_ratio += weight * ((their_variance + eps) / std.square()).log()
-        varies &= ~each.dead
-    _write(run.params, (mean, variance), own=own, told=(shift, log_ratio), varies=varies, eps=eps)
+        shift += weight * (mean - each.mean) / std
+        log_ratio += weight * ((variance + eps) / std.square()).log()
+    return shift, log_ratio
 
 
 def _write(

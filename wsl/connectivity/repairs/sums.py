@@ -6,7 +6,7 @@ a^2 var f + 2 a cov(x, f) + var x = (goal std)^2
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -39,15 +39,19 @@ def sums(program: LayerProgram, free: Mapping[fx.Node, Writer]) -> dict[fx.Node,
     for node in program.operations:
         if not _is_sum(program, node):
             continue
-        written = [
-            (free[source(operand)], operand)
-            for operand in node.all_input_nodes
-            if source(operand) in free and list(readers(source(operand))) == [node]
-        ]
+        written = list(_written(node, free))
         written.sort(key=lambda pair: depth[pair[0].node])
         others = [n for n in node.all_input_nodes if all(n is not o for _, o in written)]
         found[node] = StreamSum(node, tuple(written), others[0] if others else None)
     return found
+
+
+def _written(node: fx.Node, free: Mapping[fx.Node, Writer]) -> Iterator[tuple[Writer, fx.Node]]:
+    """The operands of a sum that are written for it alone, each after its writer."""
+    for operand in node.all_input_nodes:
+        origin = source(operand)
+        if origin in free and list(readers(origin)) == [node]:
+            yield free[origin], operand
 
 
 def factor(

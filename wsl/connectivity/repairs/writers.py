@@ -82,15 +82,17 @@ class Writer:
         """
         if self.weight is None:
             raise ValueError(f"{self.name}: has no weight that could be written")
-        weight, axis = params[self.weight], self.row.weight_axis
-        along = [-1 if i == axis else 1 for i in range(weight.dim())]
-        moved = weight.double() * scale.view(along)
-        if self.row.table:
-            moved = moved + shift.view(along)
-        params[self.weight] = moved.to(weight)
+        params[self.weight] = self._folded(params[self.weight], scale, shift)
         if self.bias is not None:
             bias = params[self.bias]
             params[self.bias] = (bias.double() * scale + shift).to(bias)
+
+    def _folded(self, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        along = [-1 if i == self.row.weight_axis else 1 for i in range(weight.dim())]
+        moved = weight.double() * scale.view(along)
+        if self.row.table:
+            moved = moved + shift.view(along)
+        return moved.to(weight)
 
 
 def writers(program: LayerProgram) -> dict[fx.Node, Writer]:
@@ -122,15 +124,20 @@ def _writer(program: LayerProgram, node: fx.Node) -> Writer | None:
     """None where an operation multiplies by no weight of its own."""
     held = sorted(_weights_behind(program, node))
     row = _gain(program, node) if operation(node) == "mul" else ROWS.get(operation(node))
-    if row is None or (operation(node) in _PRODUCTS and not held):
-        matrices = [name for name in held if _is_reader_of_matrix(program, node, name)]
-        return _without_row(node, matrices[0]) if matrices and row is None else None
+    if row is not None and (held or operation(node) not in _PRODUCTS):
+        return _by_row(program, node, row)
+    matrices = [name for name in held if _is_reader_of_matrix(program, node, name)]
+    return _without_row(node, matrices[0]) if matrices and row is None else None
+
+
+def _by_row(program: LayerProgram, node: fx.Node, row: Row) -> Writer:
     arguments = bound(node)
     weight, bias, mean, variance = (
         _named(program, arguments.get(key or ""))
         for key in (row.weight, row.bias, "running_mean", "running_var")
     )
     statistics = (mean, variance) if mean and variance else None
+    held = sorted(_weights_behind(program, node))
     first = next(filter(None, (weight, bias, mean, *held)), node.name)
     reason = _reason(program, node, row)
     return Writer(node, _module(first), row, weight, bias, statistics, reason)
@@ -162,14 +169,20 @@ def _gain(program: LayerProgram, node: fx.Node) -> Row | None:
 def _reason(program: LayerProgram, node: fx.Node, row: Row) -> str | None:
     """Why a writer's weight and bias cannot be written, if so."""
     arguments = bound(node)
+    if arguments.get(row.weight) is None:
+        return "it has no weight"
     for key in filter(None, (row.weight, row.bias)):
         tensor = arguments.get(key)
-        if tensor is None and key == row.weight:
-            return "it has no weight"
         if isinstance(tensor, fx.Node) and tensor not in program.weights:
             return f"its {key} is computed from other tensors"
         if isinstance(tensor, fx.Node) and len(tensor.users) > 1:
             return f"{program.weights[tensor]} is used {len(tensor.users)} times"
+    return _odd(node, row)
+
+
+def _odd(node: fx.Node, row: Row) -> str | None:
+    """Why an operation of a known row has units all the same that are not along one axis."""
+    arguments = bound(node)
     if row is _TRANSPOSED and arguments.get("groups", 1) != 1:
         return "it is a transposed convolution in groups"
     weight = arguments[row.weight].meta["val"]

@@ -104,12 +104,7 @@ def combine(adapters: Sequence[Adapter], weights: Sequence[float] | None = None)
     if len(adapters) == 1 and told == [1.0]:
         return adapters[0]
     _check_linear(adapters, "a weighted sum")
-    for adapter in adapters:
-        if adapter.tensors:
-            raise ValueError(
-                f"{next(iter(adapter.tensors))}: the adapter replaces this tensor as a whole, "
-                "which has no weighted sum with the base; apply adapters first, then merge networks"
-            )
+    _check_changes(adapters)
     names = dict.fromkeys(name for adapter in adapters for name in adapter.changes)
     changes = {name: _sum(name, adapters, told) for name in names}
     kinds = dict.fromkeys(adapter.kind for adapter in adapters)
@@ -138,6 +133,15 @@ def _biases(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, 
         for name, bias in adapter.biases.items():
             found[name] = found.get(name, torch.zeros_like(bias)) + weight * bias
     return found
+
+
+def _check_changes(adapters: Sequence[Adapter]) -> None:
+    for adapter in adapters:
+        if adapter.tensors:
+            raise ValueError(
+                f"{next(iter(adapter.tensors))}: the adapter replaces this tensor as a whole, "
+                "which has no weighted sum with the base; apply adapters first, then merge networks"
+            )
 
 
 def _check_linear(adapters: Sequence[Adapter], what: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wsl.base import did_you_mean
+from wsl.merging.adapters.lowrank import wide
 from wsl.merging.adapters.parts import AdapterParts
 from wsl.params import Params
 
@@ -23,28 +24,39 @@ class Applied:
 
 def applied(adapter: AdapterParts, base: Mapping[str, Tensor]) -> Applied:
     """See `Adapter.apply`."""
-    names = _resolved(adapter, base)
-    wide: Params = {}
-    for name, change in adapter.changes.items():
-        weight = base[names[name]]
-        if tuple(weight.shape) != change.shape:
-            raise ValueError(
-                f"{names[name]}: has shape {tuple(weight.shape)}, but the adapter changes one of "
-                f"shape {change.shape}"
-            )
-        moved = _wide(weight) + change.dense().to(weight.device)
-        wide[names[name]] = _magnified(moved, adapter.magnitudes.get(name))
-    for name, bias in adapter.biases.items():
-        wide[names[name]] = _wide(base[names[name]]) + bias
-    for name, tensor in adapter.tensors.items():
-        wide[names[name]] = _wide(tensor)
-    found = {name: wide[name].to(t.dtype) if name in wide else t for name, t in base.items()}
-    if all(torch.equal(found[name], base[name]) for name in wide):
+    exact = _exact(adapter, base)
+    found = {name: exact[name].to(t.dtype) if name in exact else t for name, t in base.items()}
+    if all(torch.equal(found[name], base[name]) for name in exact):
         raise ValueError(
             f"{adapter.source or 'the adapter'}: the result equals the base: nothing was changed, "
             "or changes are too small for its type"
         )
-    return Applied(found, _cast_error(found, wide))
+    return Applied(found, _cast_error(found, exact))
+
+
+def _exact(adapter: AdapterParts, base: Mapping[str, Tensor]) -> Params:
+    """The tensors that the adapter changes under the base's names, not cast to its types yet."""
+    names = _resolved(adapter, base)
+    exact: Params = {}
+    for name in adapter.changes:
+        exact[names[name]] = _moved(adapter, name, base, to=names[name])
+    for name, bias in adapter.biases.items():
+        exact[names[name]] = wide(base[names[name]]) + bias
+    for name, tensor in adapter.tensors.items():
+        exact[names[name]] = wide(tensor)
+    return exact
+
+
+def _moved(adapter: AdapterParts, name: str, base: Mapping[str, Tensor], *, to: str) -> Tensor:
+    """The base's weight ``to`` with the adapter's change ``name``."""
+    weight, change = base[to], adapter.changes[name]
+    if tuple(weight.shape) != change.shape:
+        raise ValueError(
+            f"{to}: has shape {tuple(weight.shape)}, but the adapter changes one of shape "
+            f"{change.shape}"
+        )
+    moved = wide(weight) + change.dense().to(weight.device)
+    return _magnified(moved, adapter.magnitudes.get(name))
 
 
 def _magnified(weight: Tensor, magnitude: Tensor | None) -> Tensor:
@@ -65,10 +77,10 @@ def _resolved(adapter: AdapterParts, base: Mapping[str, Tensor]) -> dict[str, st
     told: Iterable[str] = (*adapter.changes, *adapter.biases, *adapter.tensors)
     found: dict[str, str] = {}
     for name in told:
-        candidates = [name, flat.get(name.replace(".", "_"))]
-        endings = [own for own in base if own.endswith("." + name)]
-        candidates += endings if len(endings) == 1 else []
-        known = next((c for c in candidates if c is not None and c in base), None)
+        known = name if name in base else flat.get(name.replace(".", "_"))
+        if known is None:
+            endings = [own for own in base if own.endswith("." + name)]
+            known = endings[0] if len(endings) == 1 else None
         if known is None:
             raise ValueError(
                 f"{name}: the adapter changes it, but the base has no such weight"
@@ -78,12 +90,8 @@ def _resolved(adapter: AdapterParts, base: Mapping[str, Tensor]) -> dict[str, st
     return found
 
 
-def _cast_error(found: Mapping[str, Tensor], wide: Mapping[str, Tensor]) -> float:
+def _cast_error(found: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> float:
     """|cast - exact| / |exact| over all tensors that were changed."""
-    lost = sum(float((found[n].to(t) - t).double().square().sum()) for n, t in wide.items())
-    size = sum(float(t.double().square().sum()) for t in wide.values())
+    lost = sum(float((found[n].to(t) - t).double().square().sum()) for n, t in exact.items())
+    size = sum(float(t.double().square().sum()) for t in exact.values())
     return (lost / size) ** 0.5 if size else 0.0
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -49,7 +49,7 @@ class LowRank:
 
     def dense(self) -> Tensor:
         """The change itself, of ``shape``, in float32 or wider."""
-        b, a = _wide(self.b), _wide(self.a)
+        b, a = wide(self.b), wide(self.a)
         return (self.scale * (b @ a)).view(self.shape)
 
     def __mul__(self, factor: float) -> LowRank:
@@ -92,7 +92,7 @@ class LowRank:
         root = s[:kept].sqrt()
         b, a = u[:, :kept] * root, (v[:, :kept] * root).mT
         lost = float(s[kept:].square().sum().sqrt())
-        return LowRank(b.to(_wide(self.b)), a.to(_wide(self.a)), 1.0, self.shape), lost
+        return LowRank(b.to(wide(self.b)), a.to(wide(self.a)), 1.0, self.shape), lost
 
     def canonical(self) -> tuple[Tensor, Tensor, Tensor]:
         """u, singular values and v, with the largest entry of each column of u positive."""
@@ -112,11 +112,12 @@ def total(changes: Sequence[LowRank], weights: Sequence[float] | None = None) ->
     if len(changes) == 1:
         return changes[0] * told[0]
     pairs = list(zip(changes, told, strict=True))
-    b = torch.cat([_wide(c.b) * (w * c.scale) for c, w in pairs], 1)
-    return LowRank(b, torch.cat([_wide(c.a) for c in changes]), 1.0, changes[0].shape)
+    b = torch.cat([wide(c.b) * (w * c.scale) for c, w in pairs], 1)
+    return LowRank(b, torch.cat([wide(c.a) for c in changes]), 1.0, changes[0].shape)
 
 
-def _wide(tensor: Tensor) -> Tensor:
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if it is so already."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 

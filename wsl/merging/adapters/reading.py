@@ -109,16 +109,11 @@ def _sorted(tensors: Params, path: Path) -> tuple[dict[str, dict[str, Tensor]], 
 def _add(
     parts: dict[str, Any], module: str, own: Mapping[str, Tensor], *, config: Mapping[str, Any]
 ) -> None:
-    embedding = "embedding a" in own
-    a, b = (own.get(f"embedding {part}" if embedding else part) for part in "ab")
-    if a is None or b is None:
-        raise ValueError(f"{module}: has one of the two factors A and B, but not the other")
-    if embedding:  # an embedding's weight is (tokens, width): its change is A^T B^T
-        a, b = b.mT, a.mT
+    a, b = _pair(module, own)
     scale = _scale(module, own, config, rank=a.shape[0])
-    weight = f"{module}.weight"
-    parts["changes"][weight] = _factors(a, b, scale, transposed=bool(config.get("fan_in_fan_out")))
-    if "magnitude" in own and (embedding or config.get("fan_in_fan_out")):
+    weight, transposed = f"{module}.weight", bool(config.get("fan_in_fan_out"))
+    parts["changes"][weight] = _factors(a, b, scale, transposed=transposed)
+    if "magnitude" in own and (transposed or "embedding a" in own):
         raise ValueError(
             f"{module}: has a magnitude and a transposed weight, which is not read; merge the "
             "adapter into its base with the tool that made it"
@@ -127,6 +122,16 @@ def _add(
         parts["magnitudes"][weight] = own["magnitude"].flatten()
     if "bias" in own:
         parts["biases"][f"{module}.bias"] = own["bias"] * scale
+
+
+def _pair(module: str, own: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """A and B of a module; raises ValueError if one of them is missing."""
+    embedding = "embedding a" in own
+    a, b = (own.get(f"embedding {part}" if embedding else part) for part in "ab")
+    if a is None or b is None:
+        raise ValueError(f"{module}: has one of the two factors A and B, but not the other")
+    # an embedding's weight is (tokens, width): its change is A^T B^T
+    return (b.mT, a.mT) if embedding else (a, b)
 
 
 def _factors(a: Tensor, b: Tensor, scale: float, *, transposed: bool) -> LowRank:

@@ -42,9 +42,7 @@ class CoreSpace:
 
     def merge(self, changes: Sequence[LowRank], method: MergeMethod) -> LowRank:
         """A change of at most the sum of all ranks."""
-        left = torch.linalg.qr(torch.cat([c.b.double() for c in changes], 1)).Q
-        right = torch.linalg.qr(torch.cat([c.a.double() for c in changes]).mT).Q
-        return _between(left, right, changes, method=method)
+        return _between(*_spans(changes), changes, method=method)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +63,7 @@ class CompressThenMerge:
 
     def _fitted(self, targets: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
         """Tucker-2 of the stack of targets, all products within their own small space."""
-        span_b = torch.linalg.qr(torch.cat([c.b.double() for c in targets], 1)).Q
-        span_a = torch.linalg.qr(torch.cat([c.a.double() for c in targets]).mT).Q
+        span_b, span_a = _spans(targets)
         core = torch.stack([_inside(span_b, span_a, c) for c in targets])
         right = _leading(torch.einsum("tij,tik->jk", core, core), self.rank)
         left = right
@@ -125,6 +122,12 @@ def _every(adapters: Sequence[Adapter], name: str) -> list[LowRank]:
     """The change of every adapter, zero where it has none."""
     known = next(a.changes[name] for a in adapters if name in a.changes)
     return [a.changes.get(name, known * 0.0) for a in adapters]
+
+
+def _spans(changes: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
+    """Orthonormal bases of what all B and all A^T together span."""
+    left = torch.linalg.qr(torch.cat([c.b.double() for c in changes], 1)).Q
+    return left, torch.linalg.qr(torch.cat([c.a.double() for c in changes]).mT).Q
 
 
 def _between(

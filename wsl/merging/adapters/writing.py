@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -22,19 +23,24 @@ def write(adapter: AdapterParts, folder: Path) -> None:
     if not adapter.changes:
         raise ValueError("the adapter changes nothing, so there is nothing to write")
     tensors: dict[str, Tensor] = {}
-    for name, change in adapter.changes.items():
+    for name in adapter.changes:
         stem = "base_model.model." + name.removesuffix(".weight")
-        kernel = change.shape[2:]
-        a, b = change.a.view(change.rank, *change.shape[1:]), change.b * change.scale
-        tensors[f"{stem}.lora_A.weight"] = a.contiguous()
-        tensors[f"{stem}.lora_B.weight"] = b.view(*b.shape, *[1] * len(kernel)).contiguous()
-        if name in adapter.magnitudes:
-            tensors[f"{stem}.lora_magnitude_vector"] = adapter.magnitudes[name].contiguous()
+        tensors |= {f"{stem}.{part}": tensor for part, tensor in _parts(adapter, name)}
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "adapter_model.safetensors") as temporary:
         save_file(tensors, temporary, {"format": "pt"})
     with replacing(folder / "adapter_config.json") as temporary:
         temporary.write_text(json.dumps(_config(adapter), indent=1))
+
+
+def _parts(adapter: AdapterParts, name: str) -> Iterator[tuple[str, Tensor]]:
+    """PEFT's tensors for the change of one weight, a convolution's with its kernel in A."""
+    change = adapter.changes[name]
+    b = change.b * change.scale
+    yield "lora_A.weight", change.a.view(change.rank, *change.shape[1:]).contiguous()
+    yield "lora_B.weight", b.view(*b.shape, *[1] * len(change.shape[2:])).contiguous()
+    if name in adapter.magnitudes:
+        yield "lora_magnitude_vector", adapter.magnitudes[name].contiguous()
 
 
 def _config(adapter: AdapterParts) -> dict[str, object]:

@@ -77,17 +77,7 @@ class MergekitConfig:
 
 def parse(text: str) -> MergekitConfig:
     """Read a configuration; raises ValueError naming a key that is unknown or missing."""
-    try:
-        told = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"the merge is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(told, Mapping):
-        raise ValueError("the merge must be a mapping with merge_method and models or slices")
-    _known(told, (*_TOP, *_IGNORED), "the merge")
-    if not isinstance(told.get("merge_method"), str):
-        raise ValueError("the merge has no merge_method")
-    if ("models" in told) == ("slices" in told):
-        raise ValueError("the merge needs models or slices, one of the two")
+    told = _mapping(text)
     base = told.get("base_model")
     return MergekitConfig(
         told["merge_method"],
@@ -101,20 +91,36 @@ def parse(text: str) -> MergekitConfig:
     )
 
 
+def _mapping(text: str) -> Mapping[str, Any]:
+    """The keys of the merge, all of them known and none that it needs missing."""
+    try:
+        told = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the merge is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(told, Mapping):
+        raise ValueError("the merge must be a mapping with merge_method and models or slices")
+    _known(told, (*_TOP, *_IGNORED), "the merge")
+    if not isinstance(told.get("merge_method"), str):
+        raise ValueError("the merge has no merge_method")
+    if ("models" in told) == ("slices" in told):
+        raise ValueError("the merge needs models or slices, one of the two")
+    return told
+
+
 def _slices(told: Mapping[str, Any]) -> tuple[Slice, ...]:
     if "models" in told:
         sources = tuple(_source(one, f"models[{i}]") for i, one in enumerate(told["models"]))
         return (Slice(sources, {}),)
-    found = []
-    for i, one in enumerate(told["slices"]):
-        where = f"slices[{i}]"
-        _known(one, ("sources", "parameters"), where)
-        sources = (
-            _source(each, f"{where}.sources[{k}]", ("layer_range",))
-            for k, each in enumerate(one.get("sources", ()))
-        )
-        found.append(Slice(tuple(sources), _parameters(one.get("parameters"), where)))
-    return tuple(found)
+    return tuple(_slice(one, f"slices[{i}]") for i, one in enumerate(told["slices"]))
+
+
+def _slice(told: Mapping[str, Any], where: str) -> Slice:
+    _known(told, ("sources", "parameters"), where)
+    sources = (
+        _source(each, f"{where}.sources[{k}]", ("layer_range",))
+        for k, each in enumerate(told.get("sources", ()))
+    )
+    return Slice(tuple(sources), _parameters(told.get("parameters"), where))
 
 
 def _source(told: Mapping[str, Any], where: str, more: Sequence[str] = ()) -> Source:

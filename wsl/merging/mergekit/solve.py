@@ -49,6 +49,17 @@ class MergekitMerge:
         statistics: Statistics | None = None,  # noqa: ARG002 - one signature for all methods
     ) -> Params:
         """The merged network; raises ValueError for another number of members, or no base."""
+        known = self._known(members, base)
+        merged: Params = {}
+        for part in self._parts(known):
+            merged |= part.merged(self.config, base)
+        kind = None if self.config.dtype is None else getattr(torch, self.config.dtype, None)
+        return {n: t.to(kind) if kind and t.is_floating_point() else t for n, t in merged.items()}
+
+    def _known(
+        self, members: Members, base: Mapping[str, Tensor] | None
+    ) -> dict[str, Mapping[str, Tensor]]:
+        """The weights of every model of the configuration by its name, the base included."""
         if len(members) != len(self.config.models):
             raise ValueError(
                 f"the configuration names {len(self.config.models)} models besides its base, got "
@@ -59,11 +70,7 @@ class MergekitMerge:
         known = dict(zip(self.config.models, members, strict=True))
         if base is not None and self.config.base is not None:
             known[self.config.base] = base
-        merged: Params = {}
-        for part in self._parts(known):
-            merged |= part.merged(self.config, base)
-        kind = None if self.config.dtype is None else getattr(torch, self.config.dtype, None)
-        return {n: t.to(kind) if kind and t.is_floating_point() else t for n, t in merged.items()}
+        return known
 
     def _parts(self, known: Mapping[str, Mapping[str, Tensor]]) -> list[_Part]:
         """One for each slice, with the tensors that it gives under their names in the result."""
@@ -119,15 +126,18 @@ class _Part:
             found |= method.solve(own, base=None if start is None else {name: start})
         return found
 
+    def _merged_by(self, config: MergekitConfig) -> list[tuple[Source, Mapping[str, Tensor]]]:
+        """The sources that the method merges, with their tensors: the base first, or without it."""
+        pairs = list(zip(self.told.sources, self.members, strict=True))
+        if config.method in _FROM_BASE:
+            return sorted(pairs, key=lambda pair: pair[0].model != config.base)
+        return [pair for pair in pairs if pair[0].model != config.base] or pairs
+
     def _method(
         self, config: MergekitConfig, name: str, depth: float
     ) -> tuple[MergeMethod, list[Mapping[str, Tensor]]]:
         """The method of one tensor, and the members that it merges, in order."""
-        pairs = list(zip(self.told.sources, self.members, strict=True))
-        if config.method in _FROM_BASE:
-            pairs.sort(key=lambda pair: pair[0].model != config.base)
-        else:
-            pairs = [pair for pair in pairs if pair[0].model != config.base] or pairs
+        pairs = self._merged_by(config)
         levels = [self.told.parameters, config.parameters]
         each = [_resolved([s.parameters, *levels], name, depth) for s, _ in pairs]
         return BUILDERS[config.method](each, _resolved(levels, name, depth)), [m for _, m in pairs]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -85,14 +85,11 @@ class Content:
         places = [found.name.split("/") for found in self.sets]
         if len(places) < 2 or len({len(place) for place in places}) > 1:
             return ()
-        differ = [i for i, parts in enumerate(zip(*places, strict=True)) if len(set(parts)) > 1]
-        if len(differ) != 1 or not all(_is_index(place[differ[0]]) for place in places):
+        different = [parts for parts in zip(*places, strict=True) if len(set(parts)) > 1]
+        if len(different) != 1 or not all(map(_is_index, different[0])):
             return ()
-        number = {
-            found.name: int(place[differ[0]])
-            for found, place in zip(self.sets, places, strict=True)
-        }
-        return tuple(sorted(self.sets, key=lambda found: number[found.name]))
+        ordered = sorted(zip(map(int, different[0]), self.sets, strict=True), key=lambda p: p[0])
+        return tuple(found for _, found in ordered)
 
     def choose(self, where: str, entry: str | None = None) -> tuple[WeightSet, tuple[str, ...]]:
         """The set ``entry``, or the obvious one, and a note for each of what was not read.
@@ -101,14 +98,17 @@ class Content:
         are equally likely, listing them.
         """
         if not self.sets:
-            beside = ", ".join([*self.metadata, *self.others][:5]) if self.kind == "dict" else ""
-            of = f" of {beside}" if beside else ""
-            raise ZooError(
-                f"{where}: holds no weights, it holds a {self.kind}{of}; a non-empty dict of "
-                "tensors is required, as state_dict() gives"
-            )
+            raise self._empty(where)
         chosen = self._named(where, entry) if entry is not None else self._obvious(where)
         return chosen, tuple(self._notes(where, chosen))
+
+    def _empty(self, where: str) -> ZooError:
+        beside = ", ".join([*self.metadata, *self.others][:5]) if self.kind == "dict" else ""
+        of = f" of {beside}" if beside else ""
+        return ZooError(
+            f"{where}: holds no weights, it holds a {self.kind}{of}; a non-empty dict of "
+            "tensors is required, as state_dict() gives"
+        )
 
     def beside(self, where: str) -> tuple[str, ...]:
         """A note of tensors that are in no set of weights and no optimiser's state."""
@@ -154,11 +154,16 @@ def find_sets(content: Any) -> Content:
     """Every set of weights in ``content``, the preferred names first."""
     found = _Sorted([], {}, [], [], _holding(content))
     found.sort(content, (), {})
-    order = {name: i for i, name in enumerate(_PREFERRED)}
-    found.sets.sort(key=lambda each: order.get(each.name.rpartition("/")[2], len(order)))
+    found.sets.sort(key=_preference)
     kind = "dict" if isinstance(content, Mapping) else type(content).__name__
     others, unread = tuple(found.others), tuple(found.unread)
     return Content(tuple(found.sets), found.metadata, others, kind, unread)
+
+
+def _preference(found: WeightSet) -> int:
+    """The place of a set's name among the preferred ones, from 0 on; all others come last."""
+    name = found.name.rpartition("/")[2]
+    return _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,19 +195,23 @@ class _Sorted:
         else:
             self.entered.add(id(content))
             own = self._plain_values(items, path, isinstance(content, Mapping))
-            for key, value in items.items():
-                if self._is_nest(value) and not _is_settings(key, value):
-                    self._nested(value, (*path, key), {**above, **own})
+            self._nests(items, path, {**above, **own})
+
+    def _nests(
+        self, items: Mapping[str, Any], path: tuple[str, ...], above: Mapping[str, Any]
+    ) -> None:
+        """Go into all that is deeper, but for optimisers' states and settings."""
+        for key, value in items.items():
+            if not self._is_nest(value) or _is_settings(key, value):
+                continue
+            if _is_optimizer(key, value):
+                self.others.append("/".join((*path, key)))
+            else:
+                self.sort(value, (*path, key), above)
 
     def _is_nest(self, value: Any) -> bool:
         """Whether there is more to sort in ``value``: a list of plain values is a value itself."""
         return bool(_items(value)) and (isinstance(value, Mapping) or id(value) in self.holding)
-
-    def _nested(self, value: Any, path: tuple[str, ...], above: Mapping[str, Any]) -> None:
-        if _is_optimizer(path[-1], value):
-            self.others.append("/".join(path))
-        else:
-            self.sort(value, path, above)
 
     def _weights(
         self, items: Mapping[str, Any], path: tuple[str, ...], above: Mapping[str, Any]
@@ -227,8 +236,7 @@ class _Sorted:
             if _is_settings(key, value):
                 own |= self._settings(value, key)
             elif _is_plain(value):
-                place = key if named else ".".join((*path[-1:], key))
-                own[place] = value.item() if isinstance(value, Tensor) else value
+                own[key if named else ".".join((*path[-1:], key))] = _number(value)
             elif (text := self._as_text(value)) is not None:
                 own[key] = text
             elif not (value is None or self._is_nest(value) or isinstance(value, Mapping)):
@@ -277,25 +285,47 @@ def _holding(content: Any) -> set[int]:
     """
     inside: dict[int, list[int]] = {}
     found: set[int] = set()
-    seen: set[int] = set()
-    waiting = [content]
-    while waiting:
-        box = waiting.pop()
-        if id(box) in seen or not isinstance(box, Mapping | list | tuple):
-            continue
-        seen.add(id(box))
-        for value in box.values() if isinstance(box, Mapping) else box:
+    for box in _boxes(content):
+        for value in _values(box):
             if isinstance(value, Tensor):
                 found.add(id(box))
             elif isinstance(value, Mapping | list | tuple):
                 inside.setdefault(id(value), []).append(id(box))
-                waiting.append(value)
-    reached = list(found)
-    while reached:
-        outer = [box for box in inside.get(reached.pop(), ()) if box not in found]
+    return found | _outside(found, inside)
+
+
+def _outside(boxes: set[int], inside: Mapping[int, Sequence[int]]) -> set[int]:
+    """All that ``boxes`` lie in, at any depth; ``inside`` are those that each lies in itself."""
+    found: set[int] = set()
+    waiting = list(boxes)
+    while waiting:
+        outer = [box for box in inside.get(waiting.pop(), ()) if box not in found]
         found.update(outer)
-        reached += outer
+        waiting += outer
     return found
+
+
+def _boxes(content: Any) -> Iterator[Any]:
+    """All mappings and lists in ``content``, and itself if it is one."""
+    seen: set[int] = set()
+    waiting = [content]
+    while waiting:
+        box = waiting.pop()
+        if id(box) not in seen and isinstance(box, Mapping | list | tuple):
+            seen.add(id(box))
+            yield box
+            waiting += [
+                value for value in _values(box) if isinstance(value, Mapping | list | tuple)
+            ]
+
+
+def _values(box: Any) -> Iterable[Any]:
+    return box.values() if isinstance(box, Mapping) else box
+
+
+def _number(value: Any) -> Any:
+    """A plain value, a tensor of one as a number."""
+    return value.item() if isinstance(value, Tensor) else value
 
 
 def _items(content: Any) -> dict[str, Any] | None:

@@ -93,13 +93,18 @@ def read_shards(index: Path) -> Shards:
     """The tensors that an index puts together; raises `ZooError` for one that is missing."""
     names = _weight_map(index)
     shards = {file: _shard(index, file, names) for file in dict.fromkeys(names.values())}
+    _check_index(index, names, shards)
+    params = {name: shards[file][name] for name, file in names.items()}
+    return Shards(params, tuple(_shard_notes(index, names, shards)))
+
+
+def _check_index(index: Path, names: dict[str, str], shards: dict[str, dict[str, Tensor]]) -> None:
+    """Raise `ZooError` unless the index names what is in the shards, and nothing else."""
     missing = [name for name, file in names.items() if name not in shards[file]]
     if missing:
         raise ZooError(f"{index}: {missing[0]}: is in no shard; {names[missing[0]]} should hold it")
     if unknown := sorted({name for shard in shards.values() for name in shard} - set(names)):
         raise ZooError(f"{index}: {unknown[0]}: is in a shard but not in the index")
-    params = {name: shards[file][name] for name, file in names.items()}
-    return Shards(params, tuple(_shard_notes(index, names, shards)))
 
 
 def _weight_map(index: Path) -> dict[str, str]:

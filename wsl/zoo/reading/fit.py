@@ -13,7 +13,7 @@ Every tensor of the input is used or named.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -157,14 +157,19 @@ def _common_prefix(theta: Params, spec: PermutationSpec) -> tuple[int, str] | No
         return None
     wanted = [name for name in spec.axes if not name.endswith(COUNTER)]
     for longer, shorter, sign in ((theta, wanted, -1), (wanted, theta, 1)):
-        first = next(iter(shorter), None)
-        ends = (n.removesuffix(first) for n in longer if first and n.endswith(f".{first}"))
-        there = set(longer)
-        for prefix in ends:
-            hits = sum(prefix + name in there for name in shorter)
-            if 2 * hits > len(list(shorter)):
-                return sign, prefix
+        if prefix := _prefix(longer, shorter):
+            return sign, prefix
     return None
+
+
+def _prefix(longer: Collection[str], shorter: Collection[str]) -> str:
+    """What stands before most of the shorter names among the longer ones; empty for nothing."""
+    first, there = next(iter(shorter), ""), set(longer)
+    candidates = (name.removesuffix(first) for name in longer if name.endswith(f".{first}"))
+    for prefix in candidates if first else ():
+        if 2 * sum(prefix + name in there for name in shorter) > len(shorter):
+            return prefix
+    return ""
 
 
 def _with_counters(theta: Params, spec: PermutationSpec, said: _Notes) -> Params:

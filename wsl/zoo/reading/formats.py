@@ -16,7 +16,7 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,15 +150,22 @@ def _check_uncompressed(path: Path) -> None:
 
 def _check_sizes(path: Path, content: Any) -> None:
     """A tensor that claims more than the file has is a view that repeats a few bytes."""
-    limit, waiting = path.stat().st_size, [("", content)]
+    limit = path.stat().st_size
+    for name, tensor in _tensors(content):
+        if tensor.layout == torch.strided and tensor.numel() * tensor.element_size() > limit:
+            raise ZooError(
+                f"{path}: {name!r} claims {tensor.numel()} values, more than the file has"
+            )
+
+
+def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor at any depth, with the last part of its name."""
+    waiting = [("", content)]
     seen: set[int] = set()  # a nest may hold itself, or one part in many places
     while waiting:
         name, value = waiting.pop()
         if isinstance(value, Tensor):
-            if value.layout == torch.strided and value.numel() * value.element_size() > limit:
-                raise ZooError(
-                    f"{path}: {name!r} claims {value.numel()} values, more than the file has"
-                )
+            yield name, value
         elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
             seen.add(id(value))
             named = value.items() if isinstance(value, Mapping) else enumerate(value)

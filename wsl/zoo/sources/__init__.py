@@ -37,16 +37,25 @@ def detect(path: str | Path) -> Callable[..., Source]:
         return flat_hdf5 if root.suffix in HDF5 else folder
     if not root.is_dir():
         raise ZooError(f"{root}: no such file or folder")
+    return _of_folder(root)
+
+
+def _of_folder(root: Path) -> Callable[..., Source]:
     kinds = Kinds.of(root)
     if kinds.tables == [root]:
         return small_cnn_zoo
-    readers = (ray_tune, mixed, hub, flat_hdf5, folder)
-    given = (kinds.trials, kinds.tables, kinds.snapshots, kinds.hdf5, kinds.checkpoints)
-    there = [reader for reader, places in zip(readers, given, strict=True) if places]
+    there = _readers(kinds)
     if not there:
         return flat_hdf5 if any(file.suffix in HDF5 for file in kinds.files) else folder
     below = flat_hdf5 in there and any(file.parent != root for file in kinds.hdf5)
     return there[0] if len(there) == 1 and not below else mixed
+
+
+def _readers(kinds: Kinds) -> list[Callable[..., Source]]:
+    """The importers of the kinds that there are."""
+    readers = (ray_tune, mixed, hub, flat_hdf5, folder)
+    given = (kinds.trials, kinds.tables, kinds.snapshots, kinds.hdf5, kinds.checkpoints)
+    return [reader for reader, places in zip(readers, given, strict=True) if places]
 
 
 __all__ = [

@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -58,13 +58,16 @@ def plain_names(names: Sequence[str]) -> dict[str, str]:
     ``model.``, ``net.`` and ``network.`` are taken for wrappers where every name begins so.
     """
     parts = {name: [p for p in name.split(".") if p not in WRAPPERS] or [name] for name in names}
-    while all(len(p) > 1 for p in parts.values()) and parts:
-        first = {p[0] for p in parts.values()}
-        if len(first) != 1 or not first <= _OUTER:
-            break
+    while _all_begin_with_a_wrapper(parts.values()):
         parts = {name: p[1:] for name, p in parts.items()}
     plain = {".".join(p): name for name, p in parts.items()}
     return plain if len(plain) == len(parts) else {name: name for name in names}
+
+
+def _all_begin_with_a_wrapper(parts: Collection[Sequence[str]]) -> bool:
+    """Whether all begin with the same wrapper's name, and have something after it."""
+    first = {p[0] for p in parts}
+    return len(first) == 1 and first <= _OUTER and all(len(p) > 1 for p in parts)
 
 
 def key_of(item: Checkpoint, params: Mapping[str, Tensor], *, given: bool) -> str:
@@ -116,11 +119,18 @@ def _name(places: Sequence[str], owners: Mapping[str, set[str]]) -> str:
     common = stems[0] if len(stems) == 1 else _beginning(stems)
     if not _GENERIC.match(common.lower()):
         return _safe(common)
+    return _safe(_own_folder(paths, owners) or common or stems[0])
+
+
+def _own_folder(paths: Sequence[PurePosixPath], owners: Mapping[str, set[str]]) -> str:
+    """The name of the nearest folder above all ``paths`` that says something; empty for none."""
     shared = PurePosixPath(os.path.commonpath([str(path.parent) for path in paths]))
-    for folder in (shared, *shared.parents):
-        if folder.name and len(owners[str(folder)]) == 1 and not _GENERIC.match(folder.name):
-            return _safe(folder.name)
-    return _safe(common or stems[0])
+    telling = (
+        folder.name
+        for folder in (shared, *shared.parents)
+        if folder.name and len(owners[str(folder)]) == 1 and not _GENERIC.match(folder.name)
+    )
+    return next(telling, "")
 
 
 def _stem(name: str) -> str:

@@ -42,6 +42,11 @@ def _typed(values: list[Any], kind: str | None) -> np.ndarray | str:
     if present == {int} and not missing and kind != "float64":
         fits = all(-(2**63) <= value < 2**63 for value in values)
         return np.array(values, dtype=np.int64) if fits else "holds an integer of more than 64 bits"
+    return _floats(values)
+
+
+def _floats(values: list[Any]) -> np.ndarray | str:
+    """Numbers of any kind, NaN where one is missing."""
     try:
         numbers = [np.nan if value is None else float(value) for value in values]
     except OverflowError:

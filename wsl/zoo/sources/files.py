@@ -11,7 +11,7 @@ Nothing is left out in silence: every file that looks like a checkpoint is read 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wsl.zoo.reading import foreign, has_suffix, is_copy
@@ -55,19 +55,23 @@ def checkpoint_files(root: Path, found: Iterable[Path]) -> tuple[list[Path], lis
     """Of the files ``found`` below ``root`` those called like checkpoints, and why others are not
     read.
     """
-    named, others = [], []
-    for file in natural(found):
-        (named if has_suffix(file) else others).append(file)
+    ordered = natural(found)
+    named = [file for file in ordered if has_suffix(file)]
     hidden = {file for file in named if is_copy(file, root)}
     seen = [file for file in named if file not in hidden]
-    real = {file.resolve() for file in seen if not file.is_symlink()}
-    links = [file for file in seen if file.is_symlink() and file.resolve() in real]
+    links = _links_to_others(seen)
     skipped = [
         *(skip(file, root, "is a hidden copy") for file in natural(hidden)),
         *(skip(file, root, f"is a link to {os.readlink(file)}, which is read") for file in links),
-        *_other_kinds(root, others),
+        *_other_kinds(root, (file for file in ordered if not has_suffix(file))),
     ]
     return [file for file in seen if file not in links], skipped
+
+
+def _links_to_others(files: Sequence[Path]) -> list[Path]:
+    """The links among ``files`` to one that is there itself."""
+    real = {file.resolve() for file in files if not file.is_symlink()}
+    return [file for file in files if file.is_symlink() and file.resolve() in real]
 
 
 def walk(root: Path) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +87,19 @@ def _rows(path: Path) -> Iterable[tuple[Params, dict[str, Any]]]:
             values, layout = _dataset(path, file, "params"), _layout(path, file)
             _check(path, values, layout)
             columns = _columns(file, len(values))
-            for start in range(0, len(values), _ROWS):
-                block = np.asarray(values[start : start + _ROWS], dtype=np.float32)
-                for i, row in enumerate(block, start):
-                    about = {name: column[i].item() for name, column in columns.items()}
-                    yield _unflatten(row, layout), about
+            for i, row in enumerate(_each_row(values)):
+                about = {name: column[i].item() for name, column in columns.items()}
+                yield _unflatten(row, layout), about
     except ZooError:
         raise
     except _DAMAGED as error:
         raise ZooError(f"{path}: HDF5 cannot read it ({str(error)[:200]})") from None
+
+
+def _each_row(values: h5py.Dataset) -> Iterator[np.ndarray]:
+    """The rows one by one in float32, read in blocks."""
+    for start in range(0, len(values), _ROWS):
+        yield from np.asarray(values[start : start + _ROWS], dtype=np.float32)
 
 
 def _check(path: Path, values: h5py.Dataset, layout: Tensors) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from wsl.base import did_you_mean
 from wsl.zoo.file import SPLITS, ZooError
-from wsl.zoo.reading import SUFFIXES, WeightSet, has_suffix, open_checkpoint
+from wsl.zoo.reading import SUFFIXES, FoundCheckpoint, WeightSet, has_suffix, open_checkpoint
 from wsl.zoo.sources.checkpoint import (
     Checkpoint,
     Refused,
@@ -107,25 +107,26 @@ class _Reading:
         """The members that one file holds: one, or as many as its list."""
         try:
             found = open_checkpoint(file.path)
-            listed = found.content.listed if self.entry is None else ()
-            chosen, notes = (
-                (None, ()) if listed else found.content.choose(str(file.path), self.entry)
-            )
+            is_list = self.entry is None and bool(found.content.listed)
+            chosen = None if is_list else found.content.choose(str(file.path), self.entry)
         except ZooError as error:
             yield Refused(file.origin, str(error), (file.origin,))
             return
-        if chosen is not None:
-            file = file._replace(remarks=(*found.notes, *notes))
-            read = functools.partial(file.checkpoint, chosen, found.metadata)
-            yield attempt(file.origin, read, file.origin)
+        if chosen is None:
+            yield from self._list(file, found)
             return
+        weights, notes = chosen
+        file = file._replace(remarks=(*found.notes, *notes))
+        read = functools.partial(file.checkpoint, weights, found.metadata)
+        yield attempt(file.origin, read, file.origin)
+
+    def _list(self, file: _File, found: FoundCheckpoint) -> Source:
+        """The members of a list of state dicts."""
         file = file._replace(remarks=(*found.notes, *found.content.beside(str(file.path))))
+        listed = found.content.listed
         for place, each in enumerate(listed):
-            yield attempt(
-                f"{file.origin} {each.name}",
-                functools.partial(file.listed, each, place),
-                file.origin,
-            )
+            read = functools.partial(file.listed, each, place)
+            yield attempt(f"{file.origin} {each.name}", read, file.origin)
         self.lists += len(listed) - 1
 
 
@@ -151,28 +152,28 @@ class _File(NamedTuple):
 
     def checkpoint(self, weights: WeightSet, inside: Mapping[str, Any]) -> Checkpoint:
         """The member made of one set of weights and of what the file has ``inside`` beside it."""
-        notes: dict[str, str] = {}
+        said, notes = self._said(inside)
+        epoch = _place(self.origin, "epoch", said.pop("epoch", 0))
+        number = self.number if "member" in said else self._member_of(epoch)
+        member = _place(self.origin, "member", said.pop("member", number))
+        remarks = self.remarks if number == self.number else (*self.remarks, _FURTHER)
+        split = {"split": said.pop("split")} if said.get("split") in SPLITS else {}
+        about = {**flatten(said), **split}
+        origin = self.origin
+        return Checkpoint(member, epoch, weights.params, about, origin, notes, remarks=remarks)
+
+    def _member_of(self, epoch: int) -> int:
+        """The number of the first file of its run, or its own if it is of none."""
+        run = None if "epoch" in self.about else _run(self.origin, epoch)
+        return self.number if run is None else self.runs.setdefault(run, self.number)
+
+    def _said(self, inside: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """All that is said of the member, and the notes of the zoo that it was exported from."""
         if "record" in inside and "columns" in inside:  # it says all that its zoo said of it
             notes = {name: inside[name] for name in _NOTES if name in inside}
-            said = _record(self.origin, inside["record"])
-        else:
-            file = self.path.relative_to(self.root).as_posix()
-            said = sourced({**_stated(inside), **self.about}, self.root, [file])
-        epoch = _place(self.origin, "epoch", said.pop("epoch", 0))
-        run = None if "member" in said or "epoch" in self.about else _run(self.origin, epoch)
-        number = self.number if run is None else self.runs.setdefault(run, self.number)
-        member = _place(self.origin, "member", said.pop("member", number))
-        further = () if number == self.number else (_FURTHER,)
-        split = {"split": said.pop("split")} if said.get("split") in SPLITS else {}
-        return Checkpoint(
-            member,
-            epoch,
-            weights.params,
-            {**flatten(said), **split},
-            self.origin,
-            notes,
-            remarks=(*self.remarks, *further),
-        )
+            return _record(self.origin, inside["record"]), notes
+        file = self.path.relative_to(self.root).as_posix()
+        return sourced({**_stated(inside), **self.about}, self.root, [file]), {}
 
 
 def _stated(inside: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,12 +232,7 @@ def _groups(pattern: str | None, origin: str, runs: dict[str, int]) -> dict[str,
     """What ``pattern`` finds in the name; ``runs`` numbers the names without their epoch."""
     if pattern is None:
         return {}
-    try:
-        found = re.search(pattern, origin)
-    except re.error as error:
-        raise ZooError(f"pattern {pattern!r}: is no regular expression ({error})") from None
-    if found is None:
-        raise ZooError(f"{origin}: does not match the pattern {pattern!r}")
+    found = _searched(pattern, origin)
     groups = {name: text for name, text in found.groupdict().items() if text is not None}
     values = {name: value_of(text) for name, text in groups.items()}
     if "epoch" in groups and "member" not in groups:
@@ -244,6 +240,17 @@ def _groups(pattern: str | None, origin: str, runs: dict[str, int]) -> dict[str,
         run = origin[:start] + "*" + origin[end:]
         values["member"] = runs.setdefault(run, len(runs))
     return values
+
+
+def _searched(pattern: str, origin: str) -> re.Match[str]:
+    """Where the name has what ``pattern`` describes; raises `ZooError` if nowhere."""
+    try:
+        found = re.search(pattern, origin)
+    except re.error as error:
+        raise ZooError(f"pattern {pattern!r}: is no regular expression ({error})") from None
+    if found is None:
+        raise ZooError(f"{origin}: does not match the pattern {pattern!r}")
+    return found
 
 
 def _table(path: Path) -> dict[str, dict[str, Any]]:

@@ -48,12 +48,7 @@ class Form:
         stored = notes.get("dtype", "float32") if dtype is None else storage_name(dtype)
         buffers = notes.get("buffers") if options.buffers is None else options.buffers
         layout = RowLayout.of(params, buffers).cast(None if stored == "float32" else TORCH[stored])
-        if options.spec is not None:
-            spec, specification = options.spec, "as given"
-        elif "spec" in item.notes:
-            spec, specification = read_spec(item.notes["spec"]), "from the files"
-        else:
-            spec, specification = _fixed(layout), NO_SYMMETRY
+        spec, specification = _specification(item, layout, options)
         Header(spec, layout, {}, None, {}, dtype=stored).checked()
         return cls(spec, specification, layout, stored, notes)
 
@@ -63,6 +58,17 @@ class Form:
         if not nonfinite:
             check_finite(self.layout, row, member=item.member, epoch=item.epoch)
         return to_stored(row, self.layout, self.stored)
+
+
+def _specification(
+    item: Checkpoint, layout: RowLayout, options: ImportOptions
+) -> tuple[PermutationSpec, str]:
+    """The specification, and where it is from."""
+    if options.spec is not None:
+        return options.spec, "as given"
+    if "spec" in item.notes:
+        return read_spec(item.notes["spec"]), "from the files"
+    return _fixed(layout), NO_SYMMETRY
 
 
 def _notes(item: Checkpoint) -> dict[str, Any]:

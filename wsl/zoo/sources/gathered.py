@@ -26,7 +26,6 @@ from wsl.zoo.sources.checkpoint import Checkpoint
 from wsl.zoo.sources.columns import KINDS, typed_columns
 from wsl.zoo.sources.form import Form
 from wsl.zoo.sources.options import ImportOptions
-from wsl.zoo.write import FileOptions
 
 _BLOCK = 16 << 20
 _UNSHOWN = re.compile(
@@ -58,29 +57,34 @@ class Gathered:
         if self.form is not None:
             params, note = renamed(params, list(self.form.layout.shapes))
         form = self.form or Form.of(item, params, self.options)
-        place = (item.member, item.epoch)
-        if place in self.places:
-            raise ZooError(
-                f"member {item.member}, epoch {item.epoch} was already given by "
-                f"{self.places[place]}"
-            )
+        self._check_new(item)
         row = form.row(params, item, nonfinite=self.options.allow_nonfinite)
         with self.rows.open("ab") as file:
             file.write(row.data)
+        # Only now, since whatever fails above leaves nothing behind.
         self.form = form
         self.said.update(filter(None, [note]))
-        self.equal.setdefault(_digest(row), []).append(place)
+        self.equal.setdefault(_digest(row), []).append((item.member, item.epoch))
         self._note(item)
-        self.places[place] = item.origin
-        self.files.append(item.files or (item.origin,))
+
+    def _check_new(self, item: Checkpoint) -> None:
+        if (before := self.places.get((item.member, item.epoch))) is not None:
+            raise ZooError(
+                f"member {item.member}, epoch {item.epoch} was already given by {before}"
+            )
 
     def _note(self, item: Checkpoint) -> None:
-        """Append to every column, None where there is no value; equal texts are kept once."""
+        """Keep all that is said of a checkpoint.
+
+        Every column gets its value, None where there is none; equal texts are kept once.
+        """
         for name in item.metadata.keys() - self.columns.keys():
             self.columns[name] = [None] * len(self.places)
         for name, values in self.columns.items():
             value = item.metadata.get(name)
             values.append(self._texts.setdefault(value, value) if isinstance(value, str) else value)
+        self.places[item.member, item.epoch] = item.origin
+        self.files.append(item.files or (item.origin,))
 
     @property
     def sources(self) -> list[str]:
@@ -122,16 +126,19 @@ class Gathered:
         Returns the zoo, the columns left out with the reason, and the codes of the splits.
         """
         form = self._formed()
-        given = self.columns.pop("split", [])
-        codes = self._splits(given)
+        codes = self._splits(self.columns.pop("split", []))
         columns, left_out = typed_columns(self.columns, form.notes.get("columns", {}))
         header = self._header(form, columns, about)
-        shape = (len(self.places), form.layout.size)
-        weights = np.memmap(self.rows, STORED[form.stored], "r", shape=shape)
+        weights = self._weights(form)
         order, records = self._sorted({"crc32": _checksums(weights), **columns})
         blocks = _blocks(weights, np.argsort(order))
         create(path, header, records | {"split": codes}, blocks=blocks)
         return Zoo(path), left_out, codes
+
+    def _weights(self, form: Form) -> np.ndarray:
+        """The rows (N, P) in the order in which they came, mapped."""
+        shape = (len(self.places), form.layout.size)
+        return np.memmap(self.rows, STORED[form.stored], "r", shape=shape)
 
     def _formed(self) -> Form:
         if self.form is None:
@@ -140,14 +147,26 @@ class Gathered:
 
     def _splits(self, given: list[Any]) -> np.ndarray:
         member = self._numbers("member")
-        number = {m: i for i, m in enumerate(np.unique(member).tolist())}
+        if len(given) == len(member) and all(value in SPLITS for value in given):
+            return _agreed(given, member)
+        members = np.unique(member)
+        if callable(self.options.split):
+            return self.options.split(members)
+        apart, of = np.unique(self._groups(members), return_inverse=True)
+        return split_members(len(apart), self.options.split, self.options.seed)[of]
+
+    def _groups(self, members: np.ndarray) -> np.ndarray:
+        """A number for each of the members (M,), the same for those that share weights.
+
+        They are drawn as one.
+        """
+        number = {m: i for i, m in enumerate(members.tolist())}
         first = list(range(len(number)))  # of each member: the first that shares weights with it
         for places in self.equal.values():
             roots = sorted({_root(first, number[m]) for m, _ in places})
             for root in roots[1:]:
                 first[root] = roots[0]
-        groups = np.array([_root(first, i) for i in range(len(first))])
-        return _splits(given, member, groups, options=self.options)
+        return np.array([_root(first, i) for i in range(len(first))])
 
     def _sorted(
         self, columns: Mapping[str, np.ndarray]
@@ -216,19 +235,9 @@ def _blocks(weights: np.ndarray, positions: np.ndarray) -> Iterator[Block]:
         yield positions[start : start + step], weights[start : start + step]
 
 
-def _splits(
-    given: list[Any], member: np.ndarray, groups: np.ndarray, *, options: FileOptions
-) -> np.ndarray:
-    """Code of each member: what its rows agree on, if every row says something, else drawn.
-
-    ``groups`` (M,) numbers members that share weights alike; they are drawn as one.
-    """
+def _agreed(given: Sequence[Any], member: np.ndarray) -> np.ndarray:
+    """Code of each member, on which all of its rows must agree."""
     members, which = np.unique(member, return_inverse=True)
-    if len(given) != len(member) or any(value not in SPLITS for value in given):
-        if callable(options.split):
-            return options.split(members)
-        apart, of = np.unique(groups, return_inverse=True)
-        return split_members(len(apart), options.split, options.seed)[of]
     codes = np.array([SPLITS.index(value) for value in given], dtype=np.uint8)
     first = np.zeros(len(members), dtype=np.uint8)
     first[which] = codes

@@ -82,16 +82,20 @@ def read_folders(root: Path, folders: Sequence[Path]) -> Source:
     """The snapshots in ``folders`` below ``root``, and a line for the other weights beside them."""
     runs = list(dict.fromkeys(_run(folder) for folder in folders))
     for folder in folders:
-        member, origin = runs.index(_run(folder)), folder.relative_to(root).as_posix()
-        file = next(folder / name for name in NAMES if (folder / name).is_file())
-        try:
-            files = _files(root, file)
-        except ZooError as error:
-            yield Refused(origin, str(error), (file.relative_to(root).as_posix(),))
-            continue
-        read = functools.partial(_read, root, folder, _Place(member, origin, files))
-        yield attempt(origin, read, *files)
-        yield from _beside(root, folder, files)
+        yield from _read_folder(root, folder, runs.index(_run(folder)))
+
+
+def _read_folder(root: Path, folder: Path, member: int) -> Source:
+    origin = folder.relative_to(root).as_posix()
+    file = next(folder / name for name in NAMES if (folder / name).is_file())
+    try:
+        files = _files(root, file)
+    except ZooError as error:
+        yield Refused(origin, str(error), (file.relative_to(root).as_posix(),))
+        return
+    read = functools.partial(_read, root, folder, _Place(member, origin, files))
+    yield attempt(origin, read, *files)
+    yield from _beside(root, folder, files)
 
 
 def is_side(file: Path) -> bool:

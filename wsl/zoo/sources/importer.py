@@ -147,21 +147,23 @@ class _Sorting:
             self.refused.append(item)
 
     def _add(self, item: Checkpoint) -> None:
-        params = {
-            name.removeprefix(self.options.prefix): self._cast(tensor)
-            for name, tensor in item.params.items()
-        }
-        if len(params) < len(item.params):
-            raise ZooError(f"two tensors have one name without the prefix {self.options.prefix!r}")
-        for name, tensor in params.items():
-            if what := no_values(tensor):
-                raise ZooError(f"{name}: is {what}; a zoo takes plain tensors of numbers")
-        params, notes = self._fit(params, item.origin)
+        params, notes = self._fit(self._plain(item), item.origin)
         key = key_of(item, params, given=self.options.spec is not None)
         group = self.groups.get(key) or self._group()
         group.add(item, params)
         self.groups[key] = group
         group.said.update([*notes, *(_without(remark, item) for remark in item.remarks)])
+
+    def _plain(self, item: Checkpoint) -> Params:
+        """The tensors without the prefix, cast as was asked for; each holds plain numbers."""
+        prefix = self.options.prefix
+        params = {n.removeprefix(prefix): self._cast(tensor) for n, tensor in item.params.items()}
+        if len(params) < len(item.params):
+            raise ZooError(f"two tensors have one name without the prefix {prefix!r}")
+        for name, tensor in params.items():
+            if what := no_values(tensor):
+                raise ZooError(f"{name}: is {what}; a zoo takes plain tensors of numbers")
+        return params
 
     def _group(self) -> Gathered:
         rows = self.path.with_name(f"{self.path.name}.{len(self.rows)}.rows.tmp")
@@ -195,14 +197,12 @@ class _Sorting:
     def chosen(self) -> str:
         """The key of the architecture that was asked for, or of the only one."""
         names, only = self.names(), self.options.only
-        if only is None and len(self.groups) == 1:
-            return next(iter(self.groups))
-        if only is None and self.options.skip:
+        if only is None and (len(self.groups) == 1 or self.options.skip):
             return max(self.groups, key=lambda key: len(self.groups[key].places))
-        told = [group.told(names[key]) for key, group in self.groups.items()]
         for number, (key, name) in enumerate(names.items(), 1):
             if only is not None and str(only) in (name, str(number)):
                 return key
+        told = [group.told(names[key]) for key, group in self.groups.items()]
         raise ZooError(f"{self.path}: {_several(told, only)}")
 
     def write(self, paths: Mapping[str, Path]) -> tuple[Imported, ...]:

@@ -44,11 +44,7 @@ class Kinds(NamedTuple):
         trials = trials_in(found)
         inside = set(trials)
         free = [file for file in found if inside.isdisjoint(file.parents)]
-        tables = natural(
-            file.parent
-            for file in free
-            if file.name == FILES[0] and file.with_name(FILES[1]).is_file()
-        )
+        tables = _tables(free)
         hubs = [place for place in snapshots(root, free) if _is_snapshot(place, free)]
         taken = {*tables, *hubs}
         free = [file for file in free if file.parent not in taken]
@@ -59,6 +55,13 @@ class Kinds(NamedTuple):
     def checkpoints(self) -> list[Path]:
         """Of the single files those that are called checkpoints."""
         return [file for file in self.files if has_suffix(file)]
+
+
+def _tables(found: list[Path]) -> list[Path]:
+    """The folders of a Small CNN Zoo: those with both files of its names."""
+    weights, layout = FILES
+    there = (file for file in found if file.name == weights)
+    return natural(file.parent for file in there if file.with_name(layout).is_file())
 
 
 def mixed(path: str | Path, *, pattern: str | None = None, entry: str | None = None) -> Source:

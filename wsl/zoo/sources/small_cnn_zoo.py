@@ -55,22 +55,26 @@ def small_cnn_zoo(path: str | Path) -> Source:
     weights = _weights(root, tensors[-1].end)
     members: dict[str, int] = {}
     source = sourced({}, root, FILES[:1])
-    count = 0
-    for row, line in enumerate(_lines(root)):
-        if row >= len(weights):
-            raise ZooError(
-                f"{root}: the metrics have more lines than the {len(weights)} rows of weights.npy"
-            )
+    for row, line in _numbered(root, len(weights)):
         member = members.setdefault(line["modeldir"], len(members))
         epoch, about = _about(root, row, line)
         values = np.array(weights[row])
         params = {tensor.name: tensor.of(values) for tensor in tensors}
         yield Checkpoint(member, epoch, params, {**about, **source}, f"row {row}", files=FILES)
-        count += 1
-    if count != len(weights):
-        raise ZooError(
-            f"{root}: weights.npy has {len(weights)} rows, but the metrics {count} lines"
-        )
+
+
+def _numbered(root: Path, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines of the metrics with their number; there must be one for each row of weights."""
+    lines = 0
+    for row, line in enumerate(_lines(root)):
+        if row >= count:
+            raise ZooError(
+                f"{root}: the metrics have more lines than the {count} rows of weights.npy"
+            )
+        yield row, line
+        lines += 1
+    if lines != count:
+        raise ZooError(f"{root}: weights.npy has {count} rows, but the metrics {lines} lines")
 
 
 def _weights(root: Path, size: int) -> np.ndarray:
@@ -101,11 +105,7 @@ def _about(root: Path, row: int, line: dict[str, Any]) -> tuple[int, dict[str, A
 
 
 def _lines(root: Path) -> Iterator[dict[str, Any]]:
-    path = next(
-        (root / name for name in ("metrics.csv.gz", "metrics.csv") if (root / name).is_file()), None
-    )
-    if path is None:
-        raise ZooError(f"{root}: has no metrics.csv.gz or metrics.csv")
+    path = _metrics(root)
     try:
         with (
             gzip.open(path, "rt", newline="")
@@ -118,6 +118,13 @@ def _lines(root: Path) -> Iterator[dict[str, Any]]:
             yield from lines
     except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
         raise ZooError(f"{path}: is not a readable table ({error})") from None
+
+
+def _metrics(root: Path) -> Path:
+    for name in ("metrics.csv.gz", "metrics.csv"):
+        if (root / name).is_file():
+            return root / name
+    raise ZooError(f"{root}: has no metrics.csv.gz or metrics.csv")
 
 
 def _layout(path: Path) -> list[_Tensor]:
