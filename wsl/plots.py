@@ -167,7 +167,8 @@ def alignment_table(curves: Mapping[str, SingularAlignment]) -> Table:
     for pair, found in curves.items():
         values = torch.cat([found.r[:, None], found.layers], 1).T
         for layer, row in zip(("all", *found.names), values.tolist(), strict=True):
-            _extend(table, [pair] * len(row), [layer] * len(row), found.gamma.tolist(), row)
+            count = len(row)
+            _extend(table, [pair] * count, [layer] * count, found.gamma.tolist(), row)
     return table
 
 

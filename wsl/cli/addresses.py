@@ -150,17 +150,22 @@ def _hf(folder: str) -> nn.Module:
     config = _hf_config(folder)
     if hasattr(config, "use_cache"):
         config.use_cache = False  # keys and values of past tokens are outputs that move with heads
+    kind = _hf_class(transformers, folder, about)
+    make = kind.from_config if hasattr(kind, "from_config") else kind._from_config
+    model = make(config)
+    model.register_forward_hook(_answer)
+    return model
+
+
+def _hf_class(transformers: Any, folder: str, about: Mapping[str, Any]) -> Any:
+    """The class that config.json names; raises `ConfigError` for one that the folder defines."""
     named = str(next(iter(about.get("architectures") or []), None))
     if "auto_map" in about and not hasattr(transformers, named):
         raise ConfigError(
             f"hf:{folder}: {named} is defined by code in the folder, which is never run; give the "
             "network as module:callable"
         )
-    kind = getattr(transformers, named, None) or transformers.AutoModel
-    make = kind.from_config if hasattr(kind, "from_config") else kind._from_config
-    model = make(config)
-    model.register_forward_hook(_answer)
-    return model
+    return getattr(transformers, named, None) or transformers.AutoModel
 
 
 def _hf_config(folder: str) -> Any:

@@ -93,14 +93,18 @@ def _size(options: argparse.Namespace) -> int:
 
 def match_large(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:
     """Match, and write the aligned checkpoint, the permutation and the evidence."""
-    config = {"seed": options.seed, **described(options, "matcher")}
     pair = _pair(options)
-    head = result("match", config, {"a": options.a, "b": options.b})
+    head = _head(options)
     journal = large.Journal.taken_up(_journal(out), head["hash"])
     element = _known(journal, out) or _found(journal, out, pair, matcher=matcher)
     told = {**head, **journal.told["evidence"]}
     _write(options.b, out, pair.b, element=element, journal=journal, told=told)
     tell(out, told)
+
+
+def _head(options: argparse.Namespace) -> dict[str, Any]:
+    config = {"seed": options.seed, **described(options, "matcher")}
+    return result("match", config, {"a": options.a, "b": options.b})
 
 
 def _pair(options: argparse.Namespace) -> _Pair:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from wsl.cli import checkpoints
 from wsl.cli.check import words
@@ -63,12 +64,16 @@ def _parser() -> argparse.ArgumentParser:
 def _write(
     options: argparse.Namespace, gathered: GatheredFiles, found: Findings, *, scores: Scores
 ) -> None:
-    config = {"seed": options.seed, "no_match": options.no_match, **described(options, "matcher")}
-    files = [*gathered.paths, *options.background]
-    head = result("check", config, {str(i): path for i, path in enumerate(files)})
+    head = _head(options, gathered.paths)
     expects = {"expected": scores, "barriers": barriers(scores)} if scores else {}
     wanted = {"needs": list(needs(gathered, found))}
     write_json(Path(options.json), {**head, **told(gathered, found), **wanted, **expects})
+
+
+def _head(options: argparse.Namespace, paths: Sequence[str]) -> dict[str, Any]:
+    config = {"seed": options.seed, "no_match": options.no_match, **described(options, "matcher")}
+    files = [*paths, *options.background]
+    return result("check", config, {str(i): path for i, path in enumerate(files)})
 
 
 def _screen(gathered: GatheredFiles, found: Findings, scores: Scores) -> Iterator[str]:
