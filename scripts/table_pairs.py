@@ -125,9 +125,8 @@ def main() -> None:
     print("parents:", ", ".join(f"{score:.4f}" for score in own), flush=True)
     pairs = list(itertools.combinations(thetas, 2))[: options.pairs]
     found = [table.pair(a, b) for a, b in pairs]
-    print(
-        f"{len(found)} pairs\n| matching | then | barrier | half way | drop |\n|---|---|---|---|---|"
-    )
+    print(f"{len(found)} pairs")
+    print("| matching | then | barrier | half way | drop |\n|---|---|---|---|---|")
     for name in found[0]:
         columns = zip(*(rows[name] for rows in found), strict=True)
         print(f"| {name} | " + " | ".join(spread(list(values)) for values in columns) + " |")
