@@ -16,10 +16,13 @@ from wsl.matching import (
     MANY,
     MATCHERS,
     ActivationMatching,
+    CircuitMatching,
     ManyMatcher,
     Matcher,
     WeightMatching,
+    large,
 )
+from wsl.symmetry import PermutationSpec
 
 M = TypeVar("M")
 
@@ -44,6 +47,17 @@ def chosen_matcher(options: argparse.Namespace) -> Matcher:
     if options.matcher is None:
         return WeightMatching(seed=options.seed)
     return choose(options.matcher, MATCHERS, what="matcher", trusted=options.trust_config)
+
+
+def suited(matcher: Matcher, options: argparse.Namespace, spec: PermutationSpec) -> Matcher:
+    """The matcher; unless one was named, circuits for a specification with rotary phases."""
+    if (
+        options.matcher is None
+        and large.has_rotations(spec)
+        and isinstance(matcher, WeightMatching)
+    ):
+        return CircuitMatching(weights=matcher)
+    return matcher
 
 
 def with_inputs(matcher: M, options: argparse.Namespace, loaded: Loaded) -> M:

@@ -1,7 +1,8 @@
 """``wsl match`` of checkpoints that do not fit into memory, and elements applied to other files.
 
     read      safetensors files and sharded folders, slice by slice; the network on the meta device
-    found     the permutation, written beside the result before any weight is
+    found     the permutation, written beside the result before any weight is; where rotary phases
+              take part, the whole element as well
     written   the shards of B, one by one, each whole or not at all; the index last
 
 A run that was killed is taken up again by the same command: what its journal knows is not done
@@ -21,13 +22,13 @@ import torch
 from torch import Tensor
 
 from wsl.cli import checkpoints
-from wsl.cli.choices import described
+from wsl.cli.choices import described, suited
 from wsl.cli.outputs import beside, copy_companions
 from wsl.cli.results import result, write_json, write_with
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
-from wsl.matching import Matcher, WeightMatching, large
-from wsl.symmetry import Permutation
+from wsl.matching import CircuitMatching, Matcher, WeightMatching, large
+from wsl.symmetry import Permutation, SymmetryElement
 from wsl.zoo import Expected, ZooError, fit
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ def is_large(options: argparse.Namespace, matcher: Matcher) -> bool:
                 "leave one of them out"
             )
         return True
-    weights = isinstance(matcher, WeightMatching) and not matcher.odd
+    weights = (
+        isinstance(matcher, WeightMatching | CircuitMatching) and "sign" not in matcher.searches
+    )
     paths = [large.safetensors_of(path) for path in (options.a, options.b)]
     if given or not weights or None in paths:
         return False
@@ -85,6 +88,7 @@ def match_large(options: argparse.Namespace, matcher: Matcher, out: Path) -> Non
     abouts = [next(iter(each.files.values())).metadata for each in files]
     checkpoints.check_same_words((options.a, options.b), abouts)
     expected = checkpoints.structure(options, abouts[0])
+    matcher = suited(matcher, options, expected.spec)
     a, b = (
         _opened(path, each, expected, options=options)
         for path, each in zip((options.a, options.b), files, strict=True)
@@ -102,12 +106,13 @@ def match_large(options: argparse.Namespace, matcher: Matcher, out: Path) -> Non
 
 def apply_element(options: argparse.Namespace, out: Path) -> None:
     """Move a checkpoint, an adapter or moments by an element that was found before, or back."""
-    element = Permutation.load(options.apply)
+    element = large.load_element(options.apply)
     files = large.open_files(options.b)
     shapes = element.spec.align_keys(large.structure(files.tensors))
     names = dict(zip(shapes, files.tensors, strict=True))
     moves = large.family_moves(element.spec, shapes, drop=options.drop)
     opened = _Opened(files, {}, {names[name]: axes for name, axes in moves.items()})
+    large.check_family(element, moves)
     config = {"undo": options.undo, "drop": list(options.drop)}
     told = result("match", config, {"element": options.apply, "b": options.b})
     journal = large.Journal.taken_up(journal_of(out), told["hash"])
@@ -135,7 +140,7 @@ def _opened(
         there = origin.get(id(tensor))
         source[name] = tensor if there is None else files.tensors[there]
         if there is not None:
-            moves[there] = expected.spec.axes[name]
+            moves[there] = large.own_move(name, expected.spec.axes[name])
     return _Opened(files, source, moves)
 
 
@@ -145,31 +150,32 @@ def _computable(shape: Tensor) -> Tensor:
     return shape.to(torch.float32) if small else shape
 
 
-def _known(journal: large.Journal, out: Path) -> Permutation | None:
+def _known(journal: large.Journal, out: Path) -> large.Element | None:
     """The element that an earlier run has found, if its file is still that one."""
-    file = beside(out, "permutation")
-    if "element" not in journal.told or not file.is_file():
-        return None
-    if hashlib.sha256(file.read_bytes()).hexdigest() != journal.told["element"]:
-        return None
-    say(f"{out}: taken up again, {len(journal.done)} files are written", error=True)
-    return Permutation.load(file)
+    for file in (beside(out, "permutation"), beside(out, "element")):
+        if file.is_file() and _digest(file) == journal.told.get("element"):
+            say(f"{out}: taken up again, {len(journal.done)} files are written", error=True)
+            return large.load_element(str(file))
+    return None
 
 
 def _found(
     journal: large.Journal, out: Path, pair: tuple[_Opened, _Opened, Expected], *, matcher: Matcher
-) -> Permutation:
+) -> large.Element:
     """The element, written beside the result, and its evidence in the journal."""
     expected = pair[2]
     with _reading() as bar:
         a, b = ({n: _Counted(t, bar) for n, t in each.source.items()} for each in pair[:2])
         found = large.match_sources(expected.spec, a, b, matcher=matcher)
-        element = cast("Permutation", found.permutation)
+        element = cast("large.Element", found.element)
         before, after = large.distances(a, b, element)
     file = beside(out, "permutation")
-    write_with(file, element.save)
+    write_with(file, cast("Permutation", found.permutation).save)
+    if isinstance(element, SymmetryElement):
+        file = beside(out, "element")
+        write_with(file, element.save)
     journal.told = {
-        "element": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "element": _digest(file),
         "evidence": {
             "objective": found.objective,
             "sweeps": found.sweeps,
@@ -181,6 +187,10 @@ def _found(
     journal.done = {}
     journal.save()
     return element
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _reading() -> tqdm:
@@ -195,7 +205,7 @@ def _write(
     out: Path,
     opened: _Opened,
     *,
-    element: Permutation,
+    element: large.Element,
     journal: large.Journal,
     told: Mapping[str, Any],
 ) -> None:
