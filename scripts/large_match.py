@@ -5,7 +5,7 @@
         attention layer (key-value heads, the queries of each, the values inside) in random order;
         with --phases every rotary pair of every key-value head is turned by a random phase too
 
-    wsl match A B -o OUT --spec spec.txt --stream
+    wsl match A B -o OUT --model large_match:llama --input-shape int:2,8:VOCABULARY --stream
 
 in a process of its own, whose peak of resident memory is the system's own count. Then the same
 again, killed by the ninth signal once while it matches and once while it writes: what a third start
@@ -209,7 +209,10 @@ def shard_of(name: str) -> int:
 
 
 def start(arguments: argparse.Namespace, out: Path) -> subprocess.Popen[bytes]:
-    words = ["match", "A", "B", "-o", out.name, "--stream", "--spec", "spec.txt"]
+    words = ["match", "A", "B", "-o", out.name, "--stream", "--model", "large_match:llama"]
+    words += ["--kwargs", json.dumps({"size": arguments.size})]
+    words += ["--input-shape", f"int:2,8:{SIZES[arguments.size].vocabulary}"]
+    words += ["--spec", "spec.txt"] if arguments.phases else []
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "PYTHONPATH": path}
     return subprocess.Popen(

@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
 _INPUTS, _LABELS = ("inputs", "images", "x"), ("labels", "targets", "y")
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 _CHUNK = 256
+_BATCH = 64
 
 
 def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +80,7 @@ def read_data(path: str, normalize: str | None = None, *, split: str = "test") -
     place = Path(path)
     if place.suffix == ".npz" and place.is_file():
         inputs, labels = _npz(place)
-    elif (place.is_dir() and any(place.glob("*idx3*"))) or (place / "MNIST" / "raw").is_dir():
+    elif _is_idx(place):
         inputs, labels = getattr(mnist_images(place), split)
     elif place.is_dir():
         inputs, labels = _image_folder(place)
@@ -139,6 +141,49 @@ def unlabelled(options: argparse.Namespace, loaded: Loaded) -> Tensor:
     return loaded.task().train.images
 
 
+def labelled_loss(
+    model: nn.Module, data: Labelled, loss: str
+) -> tuple[Callable[[Params, Any], Tensor], list[tuple[Tensor, Tensor]]]:
+    """A loss of weights on a batch that can be differentiated, and the batches of ``data``."""
+    if data.labels is None:
+        raise ConfigError("the data have no labels, which a loss needs; name them labels")
+    kind, size = LOSSES[loss], _BATCH
+    labels = data.labels.float() if loss == "mse" else data.labels
+
+    def of_batch(theta: Params, batch: tuple[Tensor, Tensor]) -> Tensor:
+        outputs = call(model.eval(), theta, batch[0])
+        if loss == "mse":
+            return kind(outputs.view_as(batch[1]), batch[1])
+        _check_classes(outputs, batch[1])
+        return kind(outputs, batch[1])
+
+    return of_batch, list(zip(data.inputs.split(size), labels.split(size), strict=True))
+
+
+def matching_data(options: argparse.Namespace, loaded: Loaded, who: str) -> Labelled:
+    """What a matcher that knows a loss trains on: ``--match-data``, else the training part of a
+    folder ``--data``, else the training data of the task that the files name.
+
+    Raises `ConfigError` where there is none, and where the same data would be scored.
+    """
+    path = options.match_data or options.data
+    if path is None and (loaded.model is None or loaded.named_task() is None):
+        raise ConfigError(
+            f"{who} trains on labelled data; give --match-data PATH, and --loss for what is made "
+            "small"
+        )
+    if path is None:
+        train = loaded.task().train
+        return Labelled(train.images, train.labels)
+    scored = options.data is not None and not options.evaluate
+    if scored and not _is_idx(Path(path)) and Path(path).resolve() == Path(options.data).resolve():
+        raise ConfigError(
+            f"{who} would train on --data {path}, on which the result is scored; give other data "
+            "by --match-data"
+        )
+    return read_data(path, options.normalize, split="train")
+
+
 def own_evaluator(model: nn.Module, score: Score) -> Callable[[Params], dict[str, float]]:
     """``params -> numbers`` by the user's function, which is given the network with the weights
     in it.
@@ -159,6 +204,11 @@ def own_evaluator(model: nn.Module, score: Score) -> Callable[[Params], dict[str
             ) from None
 
     return evaluate
+
+
+def _is_idx(place: Path) -> bool:
+    """Whether it is a folder of IDX files, which has a training and a test part."""
+    return (place.is_dir() and any(place.glob("*idx3*"))) or (place / "MNIST" / "raw").is_dir()
 
 
 def _check_classes(outputs: Tensor, labels: Tensor) -> None:
