@@ -9,8 +9,7 @@
 
 in a process of its own, whose peak of resident memory is the system's own count. Then the same
 again, killed by the ninth signal once while it matches and once while it writes: what a third start
-leaves must have the bytes of the first run. What is turned is rounded to
-bfloat16 once more, and the phases found are told with their largest error.
+leaves must have the bytes of the first run.
 
     python scripts/large_match.py --work FOLDER [--size small|full] [--threads 2] [--phases]
 """
@@ -306,7 +305,8 @@ def main() -> None:
     if arguments.phases:
         found = SymmetryElement.load(work / "one" / "wsl.element.json")
         errors = phase_errors(planted, found)
-        tell(f"phases: {len(errors)}, off by {errors.mean():.4f} rad on average, {errors.max():.4f} most")
+        mean, most = float(errors.mean()), float(errors.max())
+        tell(f"phases: {len(errors)}, off by {mean:.4f} rad on average, {most:.4f} at most")
 
     killed(arguments, work / "two", seconds / 3)
     if start(arguments, work / "two").wait():

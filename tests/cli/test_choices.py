@@ -151,7 +151,9 @@ def test_a_loss_without_data_or_on_the_scored_data_is_refused(labelled, capsys):
     np.savez("bare.npz", inputs=np.zeros((4, 3), "float32"))
     assert "no labels, which a loss needs" in refused(*ste, *NETWORK, "--match-data", "bare.npz")
     assert "add --model module:callable" in refused(*ste, "--match-data", "train.npz")
-    assert main(["match", *FILES, "--matcher", "sinkhorn: {steps: 2}", "-o", "out.safetensors"]) == 0
+    assert (
+        main(["match", *FILES, "--matcher", "sinkhorn: {steps: 2}", "-o", "out.safetensors"]) == 0
+    )
 
 
 def test_matchers_inside_a_joint_method_get_inputs_and_losses(pair, labelled):

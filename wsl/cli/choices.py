@@ -107,7 +107,9 @@ def with_inputs(matcher: M, options: argparse.Namespace, loaded: Loaded) -> M:
     """
     inner = getattr(matcher, "matcher", None)
     if inner is not None:
-        return dataclasses.replace(cast("Any", matcher), matcher=with_inputs(inner, options, loaded))
+        return dataclasses.replace(
+            cast("Any", matcher), matcher=with_inputs(inner, options, loaded)
+        )
     if getattr(matcher, "loss", None) is _later:
         data = matching_data(options, loaded, type(matcher).__name__)
         loss, batches = labelled_loss(loaded.network(), data, options.loss)
