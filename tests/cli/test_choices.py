@@ -1,7 +1,9 @@
 """`--matcher` and `--method`: the default stays what it was, and a description is recorded."""
 
+import gzip
 import json
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +156,30 @@ def test_a_loss_without_data_or_on_the_scored_data_is_refused(labelled, capsys):
     assert (
         main(["match", *FILES, "--matcher", "sinkhorn: {steps: 2}", "-o", "out.safetensors"]) == 0
     )
+
+
+def test_a_folder_with_a_training_part_may_also_score(labelled):
+    for part, count in (("train", 20), ("t10k", 10)):
+        pixels = np.random.default_rng(count).integers(0, 256, (count, 1, 3), dtype=np.uint8)
+        head = struct.pack(">4i", 0x803, count, 1, 3)
+        Path(f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + pixels.tobytes()))
+        labels = struct.pack(">2i", 0x801, count) + bytes([0, 1] * (count // 2))
+        Path(f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    Path("flat_nets.py").write_text(
+        "from torch import nn\nclass Flat(nn.Sequential):\n"
+        "    def forward(self, x):\n        return super().forward(x.flatten(1))\n"
+        "def mlp():\n    return Flat(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))\n"
+    )
+    words = [
+        "--model",
+        "flat_nets:mlp",
+        "--input-shape",
+        "2,1,1,3",
+        "--matcher",
+        "ste: {epochs: 1}",
+    ]
+    assert main(["match", *FILES, *words, "--data", ".", "-o", "out.safetensors"]) == 0
+    assert set(written("out")["scores"]) == {"a", "b", "aligned"}
 
 
 def test_matchers_inside_a_joint_method_get_inputs_and_losses(pair, labelled):

@@ -105,19 +105,21 @@ def with_inputs(matcher: M, options: argparse.Namespace, loaded: Loaded) -> M:
     files name; of a data set with training images, those. A loss is that of `matching_data`.
     Matchers inside others get theirs too. Raises `ConfigError` if there is none.
     """
-    inner = getattr(matcher, "matcher", None)
-    if inner is not None:
-        return dataclasses.replace(
-            cast("Any", matcher), matcher=with_inputs(inner, options, loaded)
-        )
+    made = cast("Any", matcher)
+    if (inner := getattr(matcher, "matcher", None)) is not None:
+        return dataclasses.replace(made, matcher=with_inputs(inner, options, loaded))
     if getattr(matcher, "loss", None) is _later:
-        data = matching_data(options, loaded, type(matcher).__name__)
-        loss, batches = labelled_loss(loaded.network(), data, options.loss)
-        return dataclasses.replace(cast("Any", matcher), loss=loss, batches=batches)
+        return _with_loss(made, options, loaded)
     if not isinstance(matcher, ActivationMatching) or matcher.inputs is not None:
         return matcher
     model = matcher.model or loaded.network()
     return dataclasses.replace(matcher, inputs=unlabelled(options, loaded), model=model)
+
+
+def _with_loss(matcher: Any, options: argparse.Namespace, loaded: Loaded) -> Any:
+    data = matching_data(options, loaded, type(matcher).__name__)
+    loss, batches = labelled_loss(loaded.network(), data, options.loss)
+    return dataclasses.replace(matcher, loss=loss, batches=batches)
 
 
 def chosen_many(options: argparse.Namespace) -> ManyMatcher | None:

@@ -134,6 +134,13 @@ def scorer(
         return evaluator(loaded.network(), data, options.loss, calibrate=calibrate)
     if loaded.model is None or loaded.named_task() is None:
         return None
+    return _of_task(loaded, split, calibrate=calibrate)
+
+
+def _of_task(
+    loaded: Loaded, split: str, *, calibrate: bool
+) -> Callable[[Params], dict[str, float]]:
+    """How networks are scored on one part of the task's data."""
     data, model = loaded.task(), loaded.network()
     if calibrate:
         part = getattr(data, split)
@@ -173,17 +180,18 @@ def labelled_loss(
     """A loss of weights on a batch that can be differentiated, and the batches of ``data``."""
     if data.labels is None:
         raise ConfigError("the data have no labels, which a loss needs; name them labels")
-    kind, size = LOSSES[loss], _BATCH
     labels = data.labels.float() if loss == "mse" else data.labels
+    batches = list(zip(data.inputs.split(_BATCH), labels.split(_BATCH), strict=True))
 
     def of_batch(theta: Params, batch: tuple[Tensor, Tensor]) -> Tensor:
-        outputs = call(model.eval(), theta, batch[0])
+        outputs, wanted = call(model.eval(), theta, batch[0]), batch[1]
         if loss == "mse":
-            return kind(outputs.view_as(batch[1]), batch[1])
-        _check_classes(outputs, batch[1])
-        return kind(outputs, batch[1])
+            outputs = outputs.view_as(wanted)
+        else:
+            _check_classes(outputs, wanted)
+        return LOSSES[loss](outputs, wanted)
 
-    return of_batch, list(zip(data.inputs.split(size), labels.split(size), strict=True))
+    return of_batch, batches
 
 
 def matching_data(options: argparse.Namespace, loaded: Loaded, who: str) -> Labelled:

@@ -44,6 +44,7 @@ from wsl.params import Params
 from wsl.symmetry import (
     LinearMaps,
     Permutation,
+    PermutationBatch,
     PermutationSpec,
     Place,
     Rescaling,
@@ -113,10 +114,10 @@ class _Phases:
     def best(self) -> _Stand:
         """The better of what follows from the first step and from the heads by circuits."""
         first = self._matched(self.matcher.weights, without=self.turned)
-        begin = first.permutation
+        begin = self._own(first.permutation)
         heads = self._heads(begin)
         starts = [begin] if heads == begin else [begin, heads]
-        stands = [self._followed(each, first.sweeps) for each in starts]
+        stands = [self._followed(each, int(first.sweeps)) for each in starts]
         best = max(stands, key=lambda stand: stand.value)
         identity = Permutation.identity(self.spec), LinearMaps.identity(self.spec)
         still = float(StreamedWeights(self._plan(), self.a, self.b).value())
@@ -126,51 +127,43 @@ class _Phases:
         """Phases, then permutations, until no unit moves."""
         weights = dataclasses.replace(self.matcher.weights, anchored=False)
         identity = Permutation.identity(self.spec)
-        stand = _Stand(permutation, LinearMaps.identity(self.spec), 0.0, sweeps, False)
+        maps, value, converged = LinearMaps.identity(self.spec), 0.0, False
         for _ in range(self.matcher.max_sweeps):
-            maps = self._phases(stand.permutation)
-            found = self._matched(weights, stand.permutation, maps=maps)
-            step = found.permutation
-            stand = _Stand(
-                step @ stand.permutation,
-                maps.permuted(step),
-                found.value,
-                stand.sweeps + found.sweeps,
-                step == identity and found.converged,
-            )
-            if stand.converged:
+            maps = self._phases(permutation)
+            found = self._matched(weights, (permutation, maps))
+            step = self._own(found.permutation)
+            permutation, maps = step @ permutation, maps.permuted(step)
+            value, sweeps = float(found.objective), sweeps + int(found.sweeps)
+            if converged := step == identity and bool(found.converged):
                 break
-        return stand
+        return _Stand(permutation, maps, value, sweeps, converged)
 
     def _matched(
         self,
         weights: WeightMatching,
-        at: Permutation | None = None,
+        stand: tuple[Permutation, LinearMaps] | None = None,
         *,
-        maps: LinearMaps | None = None,
         without: Collection[str] = (),
-    ) -> _Stand:
-        """Weight matching from where b stands; the permutation is the step alone."""
-        cut = self._plan(without)
-        at = at or Permutation.identity(self.spec)
-        streamed = StreamedWeights(cut, self.a, self._turning(maps, at))
-        for name, index in at.indices.items():
-            streamed.found.indices[name] = index[None].clone()
-        found = weights.solve_over(self.spec.without_units(), cut, streamed)
-        assert isinstance(found.permutation, Permutation)
-        step = Permutation(self.spec, found.permutation.indices)
-        here = LinearMaps.identity(self.spec) if maps is None else maps
-        value, sweeps = float(found.objective), int(found.sweeps)
-        return _Stand(step, here, value, sweeps, bool(found.converged))
+    ) -> Match:
+        """Weight matching from where b stands; what is found is the step alone."""
+        cut, b = self._plan(without), self.b if stand is None else self._turning(*stand)
+        streamed = StreamedWeights(cut, self.a, b)
+        if stand is not None:
+            for name, index in stand[0].indices.items():
+                streamed.found.indices[name] = index[None].clone()
+        return weights.solve_over(self.spec.without_units(), cut, streamed)
 
     def _plan(self, without: Collection[str] = ()) -> MatchingPlan:
         names = tuple(name for name in self.names if name not in without)
         return plan(self.spec.without_units(), names)
 
-    def _turning(self, maps: LinearMaps | None, at: Permutation) -> Source:
+    def _own(self, permutation: Permutation | PermutationBatch) -> Permutation:
+        """The same of the specification with rotations."""
+        assert isinstance(permutation, Permutation)
+        return Permutation(self.spec, permutation.indices)
+
+    def _turning(self, at: Permutation, maps: LinearMaps) -> Source:
         """b turned as it lies, so that maps are what it has undergone once it is permuted."""
-        if maps is None:
-            return self.b
         before = maps.permuted(~at)
         found = dict(self.b)
         for name in self.turned & set(self.names):
@@ -196,10 +189,8 @@ class _Phases:
         for i, unit in enumerate(self.spec.units):
             names = {place.tensor for place in unit.places} & set(self.names)
             if names:
-                only = frozenset(names)
-                mine, theirs = (
-                    ends(self.spec, unit, each, names=only) for each in self._read(names, at)
-                )
+                pair, only = self._read(names, at), frozenset(names)
+                mine, theirs = (ends(self.spec, unit, each, names=only) for each in pair)
                 queries, keys = zip(mine, theirs, strict=True)
                 values[i] = best_rotation(unit, queries, keys).reshape(values[i].shape)
         return LinearMaps(self.spec, tuple(values))
