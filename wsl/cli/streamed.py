@@ -168,6 +168,8 @@ def _found(
         a, b = ({n: _Counted(t, bar) for n, t in each.source.items()} for each in pair[:2])
         found = large.match_sources(expected.spec, a, b, matcher=matcher)
         element = cast("large.Element", found.element)
+        for group, note in found.notes.items():
+            say(f"note: {group}: {note}", error=True)
         before, after = large.distances(a, b, element)
     file = beside(out, "permutation")
     write_with(file, cast("Permutation", found.permutation).save)

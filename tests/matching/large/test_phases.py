@@ -108,6 +108,19 @@ def test_permutations_alone_do_not_reach_it():
     assert match_sources(spec, a, b).objective > plain.objective * 1.05
 
 
+def test_other_matrices_stand_still_and_it_is_said():
+    spec, model, x = network("grouped queries")
+    full = symmetry_spec(model, x)
+    linear = tuple(unit for unit in full.units if unit.kind == "linear")
+    wider = dataclasses.replace(full, units=(*spec.units, *linear))
+    a = weights(model)
+    b = planted(spec)(a)
+    found = match_sources(wider, a, b)
+    assert largest(a, found(b)) < 1e-9
+    assert set(found.notes) == {unit.group for unit in linear}
+    assert "linear maps stand still" in next(iter(found.notes.values()))
+
+
 def test_heads_are_told_by_queries_and_keys_where_values_are_alike():
     spec, model, _ = network("grouped queries")
     a = weights(model)

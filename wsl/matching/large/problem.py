@@ -10,6 +10,7 @@ matrices, stacks of checkpoints, accelerators.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 
@@ -23,7 +24,7 @@ from wsl.matching.large.phases import has_rotations, match_phases
 from wsl.matching.large.weights import PART, StreamedWeights, check_finite_part
 from wsl.matching.result import Match, Matcher
 from wsl.matching.solvers import CircuitMatching, WeightMatching, aligned_tensors
-from wsl.symmetry import PermutationSpec
+from wsl.symmetry import PermutationSpec, mixing
 
 
 @torch.no_grad()
@@ -49,9 +50,21 @@ def match_sources(
         for name in (name for name in spec.axes if name not in names):
             check_finite_part(source[name][...], name, which)
     if circuits and isinstance(matcher, CircuitMatching):
-        return match_phases(spec, a, b, matcher=matcher)
-    cut = plan(spec, names)
-    return weights.solve_over(spec, cut, StreamedWeights(cut, a, b))
+        found = match_phases(spec, a, b, matcher=matcher)
+    else:
+        cut = plan(spec, names)
+        found = weights.solve_over(spec, cut, StreamedWeights(cut, a, b))
+    return dataclasses.replace(found, notes=_standing(spec, matcher))
+
+
+def _standing(spec: PermutationSpec, matcher: Matcher) -> dict[str, str]:
+    """What a matcher would mix in memory and does not here, by the group of its units."""
+    mixed = mixing(spec) if isinstance(matcher, CircuitMatching) else ()
+    return {
+        unit.group: f"{unit.kind} maps stand still, since out of core only rotations are found"
+        for unit in mixed
+        if unit.kind != "rotation"
+    }
 
 
 def _weights_of(matcher: Matcher) -> WeightMatching:
