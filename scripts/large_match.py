@@ -2,16 +2,16 @@
 
     A   random weights in bfloat16, sharded safetensors, written shard by shard
     B   planted.A + noise: the residual stream, every feed-forward layer, and the heads of every
-        attention layer (key-value heads, the queries of each, the values inside) in random order
+        attention layer (key-value heads, the queries of each, the values inside) in random order;
+        with --phases every rotary pair of every key-value head is turned by a random phase too
 
-    wsl match A B -o OUT --model large_match:llama --input-shape int:2,8:VOCABULARY
+    wsl match A B -o OUT --model large_match:llama --input-shape int:2,8:VOCABULARY --stream
 
 in a process of its own, whose peak of resident memory is the system's own count. Then the same
 again, killed by the ninth signal once while it matches and once while it writes: what a third start
-leaves must have the bytes of the first run. Rotations of rotary pairs can be planted where `plant`
-says so, once a specification has them.
+leaves must have the bytes of the first run.
 
-    python scripts/large_match.py --work FOLDER [--size small|full] [--threads 2]
+    python scripts/large_match.py --work FOLDER [--size small|full] [--threads 2] [--phases]
 """
 
 from __future__ import annotations
@@ -35,7 +35,15 @@ from torch.nn import functional as F
 
 from wsl import PermutationSpec, permutation_spec
 from wsl.params import Params
-from wsl.symmetry import Permutation
+from wsl.symmetry import (
+    LinearMaps,
+    Permutation,
+    Place,
+    Rescaling,
+    SymmetryElement,
+    UnitSymmetry,
+    act_at,
+)
 
 COMMAND = "import sys; from wsl.cli import main; sys.exit(main(sys.argv[1:]))"
 NOISE = 0.5
@@ -134,6 +142,25 @@ def specification(size: str) -> PermutationSpec:
     return permutation_spec(model, torch.zeros(2, 8, dtype=torch.long))
 
 
+def turning(spec: PermutationSpec) -> PermutationSpec:
+    """With the rotations of every layer, whose axes are (kv, q, positions) and (kv, positions)."""
+    units = []
+    for name, axes in spec.annotations:
+        if name.endswith("q_proj.weight"):
+            keys = name.replace("q_proj", "k_proj")
+            places = (Place(name, 0, 0, 2), Place(keys, 0, 0, 1, -1))
+            units.append(UnitSymmetry("rotation", axes[0][0][0], places, form="half"))
+    return dataclasses.replace(spec, units=tuple(units))
+
+
+def drawn_element(spec: PermutationSpec, seed: int) -> SymmetryElement:
+    """A random permutation, and a random phase for every pair where the specification turns."""
+    rng = torch.Generator().manual_seed(seed)
+    permutation = Permutation.random(spec, rng)
+    maps = LinearMaps(spec, tuple(v / v.abs() for v in LinearMaps.random(spec, rng).values))
+    return SymmetryElement(permutation, Rescaling.identity(spec), maps)
+
+
 def drawn(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     """Weights of one tensor, the same whenever they are drawn; gains of norms are near 1."""
     key = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7], "little")
@@ -141,19 +168,18 @@ def drawn(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     return 1 + 0.1 * values if len(shape) == 1 else 0.02 * values
 
 
-def plant(element: Permutation, name: str, weights: Tensor) -> Tensor:
-    """One tensor of the planted copy, before noise.
-
-    Here rotations of rotary pairs would act too, on the rows of q_proj and k_proj, in front of the
-    gathers.
-    """
+def plant(element: SymmetryElement, name: str, weights: Tensor) -> Tensor:
+    """One tensor of the planted copy, before noise: permuted, then turned."""
     for axis, of_axis in enumerate(element.spec.axes[name]):
-        if (index := element.axis_index(of_axis)) is not None:
+        if (index := element.permutation.axis_index(of_axis)) is not None:
             weights = weights.index_select(axis, index)
+    for unit, value in zip(element.spec.units, element.maps.values, strict=True):
+        for place in (each for each in unit.places if each.tensor == name):
+            weights = act_at(element.spec, unit, value, place=place)(weights, 0)
     return weights
 
 
-def write(folder: Path, spec: PermutationSpec, element: Permutation | None = None) -> None:
+def write(folder: Path, spec: PermutationSpec, element: SymmetryElement | None = None) -> None:
     """One checkpoint, shard by shard: embedding, every four layers, the head."""
     folder.mkdir(parents=True)
     names = sorted(spec.axes, key=shard_of)
@@ -182,10 +208,10 @@ def shard_of(name: str) -> int:
 
 
 def start(arguments: argparse.Namespace, out: Path) -> subprocess.Popen[bytes]:
-    vocabulary = SIZES[arguments.size].vocabulary
     words = ["match", "A", "B", "-o", out.name, "--stream", "--model", "large_match:llama"]
     words += ["--kwargs", json.dumps({"size": arguments.size})]
-    words += ["--input-shape", f"int:2,8:{vocabulary}"]
+    words += ["--input-shape", f"int:2,8:{SIZES[arguments.size].vocabulary}"]
+    words += ["--spec", "spec.txt"] if arguments.phases else []
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "PYTHONPATH": path}
     return subprocess.Popen(
@@ -231,6 +257,12 @@ def share_recovered(planted: Permutation, found: Permutation) -> float:
     return float(torch.cat(equal).mean())
 
 
+def phase_errors(planted: SymmetryElement, found: SymmetryElement) -> Tensor:
+    """How far from nothing what was planted and found turns each pair, in radians."""
+    back = found @ planted
+    return torch.cat([value.angle().abs().flatten() for value in back.maps.values])
+
+
 def tell(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
@@ -242,13 +274,16 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--phases", action="store_true", help="turn rotary pairs too")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     work = arguments.work.resolve()
     spec = specification(arguments.size)
-    planted = Permutation.random(spec, torch.Generator().manual_seed(arguments.seed))
+    spec = turning(spec) if arguments.phases else spec
+    planted = drawn_element(spec, arguments.seed)
     began = time.perf_counter()
     write(work / "A", spec)
+    (work / "spec.txt").write_text(str(spec))
     write(work / "B", spec, planted)
     count = sum(shape.numel() for shape in spec.shapes.values())
     seconds = time.perf_counter() - began
@@ -264,8 +299,14 @@ def main() -> None:
     tell(f"aligned in {seconds:.0f} s, peak memory {used.ru_maxrss / 2**20:.2f} GiB")
     tell(f"processor time {used.ru_utime + used.ru_stime:.0f} s; load {os.getloadavg()[0]:.1f}")
     found = Permutation.load(work / "one" / "wsl.permutation.json")
-    share = share_recovered(planted, found)
-    tell(f"planted element recovered: {found == ~planted}, {share:.2%} of its indices")
+    same_units = found == ~planted.permutation
+    share = share_recovered(planted.permutation, found)
+    tell(f"planted permutation recovered: {same_units}, {share:.2%} of its indices")
+    if arguments.phases:
+        found = SymmetryElement.load(work / "one" / "wsl.element.json")
+        errors = phase_errors(planted, found)
+        mean, most = float(errors.mean()), float(errors.max())
+        tell(f"phases: {len(errors)}, off by {mean:.4f} rad on average, {most:.4f} at most")
 
     killed(arguments, work / "two", seconds / 3)
     if start(arguments, work / "two").wait():
@@ -273,7 +314,7 @@ def main() -> None:
     same = digests(work / "one") == digests(work / "two")
     tell(f"killed twice and taken up again, every byte of every file equal: {same}")
     shutil.rmtree(work / "two")
-    sys.exit(not (same and found == ~planted))
+    sys.exit(not (same and same_units))
 
 
 if __name__ == "__main__":

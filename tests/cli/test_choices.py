@@ -1,15 +1,27 @@
 """`--matcher` and `--method`: the default stays what it was, and a description is recorded."""
 
+import gzip
 import json
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from wsl import params
 from wsl.cli import main
-from wsl.matching import MANY, MATCHERS, ActivationMatching, WeightMatching, match
+from wsl.matching import (
+    MANY,
+    MATCHERS,
+    ActivationMatching,
+    SinkhornMatching,
+    STEMatching,
+    WeightMatching,
+    match,
+)
 from wsl.merging import METHODS
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import read_checkpoint, write_checkpoint
@@ -83,6 +95,112 @@ def test_activation_matching_takes_the_network_and_unlabelled_inputs(pair, capsy
     assert not Path("none.safetensors").exists()
 
 
+NETWORK = ["--model", "activation_nets:mlp", "--input-shape", "2,3"]
+FILES = ["a.safetensors", "b.safetensors"]
+
+
+@pytest.fixture
+def labelled(pair):
+    """A network by address, and labelled data to train on and to score on."""
+    Path("activation_nets.py").write_text(NETS)
+    rng = torch.Generator().manual_seed(1)
+    x, y = torch.randn(150, 3, generator=rng), torch.randint(0, 2, (150,), generator=rng)
+    np.savez("train.npz", inputs=x[:100].numpy(), labels=y[:100].numpy())
+    np.savez("test.npz", inputs=x[100:].numpy(), labels=y[100:].numpy())
+    model = torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+
+    def loss(theta, batch):
+        return torch.nn.functional.cross_entropy(params.call(model, theta, batch[0]), batch[1])
+
+    return loss, list(zip(x[:100].split(64), y[:100].split(64), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("ste: {epochs: 3, learning_rate: 0.3}", STEMatching),
+        ("sinkhorn: {steps: 6, rounded_every: 2}", SinkhornMatching),
+    ],
+)
+def test_matchers_that_know_a_loss_train_on_labelled_data(pair, labelled, text, made):
+    words = ["--matcher", text, *NETWORK, "--match-data", "train.npz", "--data", "test.npz"]
+    assert main(["match", *FILES, *words, "-o", "out.safetensors"]) == 0
+    (arguments,) = yaml.safe_load(text).values()
+    loss, batches = labelled
+    found = match(SPEC, *pair, made(loss=loss, batches=batches, **arguments))
+    aligned, _ = read_checkpoint("out.safetensors")
+    assert all(torch.equal(aligned[name], t) for name, t in found(pair[1]).items())
+    told = written("out")
+    assert told["objective"] == pytest.approx(found.objective)
+    assert told["objective"] < 0
+    assert told["config"]["matcher_data"] == "train.npz"
+    assert set(told["scores"]) == {"a", "b", "aligned"}
+
+
+def test_a_loss_without_data_or_on_the_scored_data_is_refused(labelled, capsys):
+    def refused(*words):
+        assert main(["match", *FILES, *words, "-o", "out.safetensors"]) == 2
+        assert not Path("out.safetensors").exists()
+        return capsys.readouterr().err
+
+    ste = ["--matcher", "ste"]
+    assert "STEMatching trains on labelled data; give --match-data PATH" in refused(*ste, *NETWORK)
+    same = [*ste, *NETWORK, "--data", "test.npz"]
+    message = "STEMatching would train on --data test.npz, on which the result is scored"
+    assert message in refused(*same)
+    assert message in refused(*same, "--match-data", "./test.npz").replace("./", "")
+    assert "but WeightMatching knows none" in refused(*NETWORK, "--match-data", "train.npz")
+    np.savez("bare.npz", inputs=np.zeros((4, 3), "float32"))
+    assert "no labels, which a loss needs" in refused(*ste, *NETWORK, "--match-data", "bare.npz")
+    assert "add --model module:callable" in refused(*ste, "--match-data", "train.npz")
+    assert (
+        main(["match", *FILES, "--matcher", "sinkhorn: {steps: 2}", "-o", "out.safetensors"]) == 0
+    )
+
+
+def test_a_folder_with_a_training_part_may_also_score(labelled):
+    for part, count in (("train", 20), ("t10k", 10)):
+        pixels = np.random.default_rng(count).integers(0, 256, (count, 1, 3), dtype=np.uint8)
+        head = struct.pack(">4i", 0x803, count, 1, 3)
+        Path(f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + pixels.tobytes()))
+        labels = struct.pack(">2i", 0x801, count) + bytes([0, 1] * (count // 2))
+        Path(f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    Path("flat_nets.py").write_text(
+        "from torch import nn\nclass Flat(nn.Sequential):\n"
+        "    def forward(self, x):\n        return super().forward(x.flatten(1))\n"
+        "def mlp():\n    return Flat(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))\n"
+    )
+    words = [
+        "--model",
+        "flat_nets:mlp",
+        "--input-shape",
+        "2,1,1,3",
+        "--matcher",
+        "ste: {epochs: 1}",
+    ]
+    assert main(["match", *FILES, *words, "--data", ".", "-o", "out.safetensors"]) == 0
+    assert set(written("out")["scores"]) == {"a", "b", "aligned"}
+
+
+def test_matchers_inside_a_joint_method_get_inputs_and_losses(pair, labelled):
+    inside = "to_reference: {matcher: {activation: {samples: 40}}}"
+    words = [*NETWORK, "--match-all", inside, "--inputs-data", "train.npz"]
+    assert main(["merge", *FILES, *words, "-o", "joint.safetensors"]) == 0
+    alone = [*NETWORK, "--matcher", "activation: {samples: 40}", "--inputs-data", "train.npz"]
+    assert main(["merge", *FILES, *alone, "-o", "single.safetensors"]) == 0
+    joint, single = (read_checkpoint(f"{n}.safetensors")[0] for n in ("joint", "single"))
+    assert all(torch.equal(joint[name], tensor) for name, tensor in single.items())
+    assert written("joint")["config"]["matcher_inputs"] == "train.npz"
+    trained = [*NETWORK, "--match-data", "train.npz"]
+    for flag, text, name in (
+        ("--match-all", "to_reference: {matcher: {ste: {epochs: 2}}}", "joint"),
+        ("--matcher", "ste: {epochs: 2}", "single"),
+    ):
+        assert main(["merge", *FILES, *trained, flag, text, "-o", f"{name}.safetensors"]) == 0
+    joint, single = (read_checkpoint(f"{n}.safetensors")[0] for n in ("joint", "single"))
+    assert all(torch.equal(joint[name], tensor) for name, tensor in single.items())
+
+
 def test_the_chosen_method_merges_and_is_recorded(pair):
     files = ["a.safetensors", "b.safetensors"]
     Path("m.yaml").write_text("_target_: wsl.merging.Average\nweights: [1, 3]\n")
@@ -117,6 +235,7 @@ def test_all_checkpoints_are_aligned_to_each_other_on_request(pair):
         (["connect", "--matcher", "{_target_: os.system}"], "--trust-config"),
         (["merge", "--method", "mean"], "method 'mean' does not exist"),
         (["merge", "--method", "average", "-t", "0.3"], "--weight is of the plain average"),
+        (["merge", "--match-all", "to_reference: {matcher: {wieght: {}}}"], "matcher 'wieght'"),
         (["merge", "--matcher", "weight", "--no-match"], "leave out one"),
         (["merge", "--match-all", "merge_many", "--no-match"], "leave out one"),
         (["merge", "--match-all", "merge_many", "--matcher", "weight"], "leave out one"),

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from wsl.cli import main
+from wsl.connectivity import calibrated
 
 CODE = """
 from torch import nn
@@ -62,6 +63,32 @@ def test_without_labels_or_network_the_page_has_what_can_be_told(inside):
     words = [*WORDS[:-2], "--evaluate", "connect_score:score", "--report", "out.html"]
     assert main([*words, *NETWORK]) == 0
     assert (inside / "out.html").read_text().count("<svg") == 4
+
+
+def test_losses_are_calibrated_on_request(inside, capsys):
+    assert main([*WORDS, *NETWORK]) == 0
+    plain = json.loads((inside / "out" / "result.json").read_text())
+    assert "calibrated" not in plain["config"]
+    assert main([*WORDS, *NETWORK, "--calibrated"]) == 0
+    told = json.loads((inside / "out" / "result.json").read_text())
+    assert told["config"]["calibrated"] is True
+    with np.load("data.npz") as data:
+        x, y = torch.from_numpy(data["inputs"]), torch.from_numpy(data["labels"])
+    layers = [nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 3)]
+    model = nn.Sequential(*layers)
+    for k, name in enumerate("ab"):
+        model.load_state_dict(torch.load(f"{name}.pt"))
+        found = calibrated(model(x), y)
+        assert told["paths"]["naive"]["end_losses"][k] == pytest.approx(found.loss)
+        assert found.loss < plain["paths"]["naive"]["end_losses"][k]
+    for name in ("naive", "matched"):
+        assert told["paths"][name]["end_accuracies"] == plain["paths"][name]["end_accuracies"]
+    capsys.readouterr()
+    assert main([*WORDS, *NETWORK, "--calibrated", "--loss", "mse"]) == 2
+    assert "--calibrated is of classes; --loss mse has none" in capsys.readouterr().err
+    words = [*WORDS[:-2], "--evaluate", "connect_score:score", "--calibrated"]
+    assert main([*words, *NETWORK]) == 2
+    assert "--calibrated fits a temperature to outputs" in capsys.readouterr().err
 
 
 def test_a_result_is_for_what_was_asked(inside):

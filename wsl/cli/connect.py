@@ -1,6 +1,7 @@
 """``wsl connect A B -o DIR``: loss on the straight line from A to B, before and after matching.
 
 --repair, --least-squares     also with every network on the line mended on unlabelled inputs
+--calibrated                  every loss after a temperature was fitted to the network's outputs
 --plane C                     losses on the plane through A, B and C, both brought to A
 --report out.html             one page with all diagnostics, every figure with its CSV beside it
 """
@@ -128,6 +129,12 @@ def _add_repairs(parser: argparse.ArgumentParser) -> None:
         help="also fit each layer of every network between to what A and B compute",
     )
     parser.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="losses after one temperature is fitted to each network's outputs: what is left of a "
+        "barrier when only the confidence is put right",
+    )
+    parser.add_argument(
         "--samples", type=int, default=1000, help="inputs, without labels, that both work on"
     )
 
@@ -145,7 +152,8 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
     """The flags that were given of those that add something; a result without them is as before."""
     names = ("repair", "least_squares", "plane", "report")
     given = {name: getattr(options, name) for name in names if getattr(options, name)}
-    return given | ({"samples": options.samples} if given else {})
+    given |= {"samples": options.samples} if given else {}
+    return given | ({"calibrated": True} if options.calibrated else {})
 
 
 def _connect(options: argparse.Namespace, matcher: Matcher, head: dict) -> dict:

@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 from wsl.cli.checkpoints import Loaded
 from wsl.cli.networks import import_from
 from wsl.cli.targets import ConfigError
+from wsl.connectivity import calibrated
 from wsl.params import Params, call
 from wsl.populations import mnist_images
 
@@ -36,6 +38,7 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
 _INPUTS, _LABELS = ("inputs", "images", "x"), ("labels", "targets", "y")
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 _CHUNK = 256
+_BATCH = 64
 
 
 def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +81,7 @@ def read_data(path: str, normalize: str | None = None, *, split: str = "test") -
     place = Path(path)
     if place.suffix == ".npz" and place.is_file():
         inputs, labels = _npz(place)
-    elif (place.is_dir() and any(place.glob("*idx3*"))) or (place / "MNIST" / "raw").is_dir():
+    elif _is_idx(place):
         inputs, labels = getattr(mnist_images(place), split)
     elif place.is_dir():
         inputs, labels = _image_folder(place)
@@ -87,8 +90,14 @@ def read_data(path: str, normalize: str | None = None, *, split: str = "test") -
     return Labelled(_prepared(inputs, normalize), None if labels is None else _labels(labels))
 
 
-def evaluator(model: nn.Module, data: Labelled, loss: str) -> Callable[[Params], dict[str, float]]:
-    """``params -> {"loss": ..., "accuracy": ...}`` on ``data``, the network in evaluation mode."""
+def evaluator(
+    model: nn.Module, data: Labelled, loss: str, *, calibrate: bool = False
+) -> Callable[[Params], dict[str, float]]:
+    """``params -> {"loss": ..., "accuracy": ...}`` on ``data``, the network in evaluation mode.
+
+    With ``calibrate`` the loss is what is left when one temperature is fitted to the outputs, on
+    the same data.
+    """
     if data.labels is None:
         raise ConfigError("--data has no labels, which a loss needs; name them labels or targets")
     kind, labels = LOSSES[loss], data.labels
@@ -103,7 +112,8 @@ def evaluator(model: nn.Module, data: Labelled, loss: str) -> Callable[[Params],
             return {"loss": float(kind(outputs.view_as(labels), labels))}
         _check_classes(outputs, labels)
         hits = (outputs.argmax(1) == labels).double().mean()
-        return {"loss": float(kind(outputs, labels)), "accuracy": float(hits)}
+        value = calibrated(outputs, labels).loss if calibrate else float(kind(outputs, labels))
+        return {"loss": value, "accuracy": float(hits)}
 
     return evaluate
 
@@ -114,19 +124,44 @@ def scorer(
     """How networks are scored: by the user's function, the user's data, or the task that the files
     name; None where there is none of them.
     """
+    calibrate = getattr(options, "calibrated", False)
+    if calibrate:
+        _check_calibrated(options)
     if options.evaluate:
         return own_evaluator(loaded.network(), import_from(options.evaluate))
     if options.data:
-        return evaluator(loaded.network(), read_data(options.data, options.normalize), options.loss)
+        data = read_data(options.data, options.normalize)
+        return evaluator(loaded.network(), data, options.loss, calibrate=calibrate)
     if loaded.model is None or loaded.named_task() is None:
         return None
+    return _of_task(loaded, split, calibrate=calibrate)
+
+
+def _of_task(
+    loaded: Loaded, split: str, *, calibrate: bool
+) -> Callable[[Params], dict[str, float]]:
+    """How networks are scored on one part of the task's data."""
     data, model = loaded.task(), loaded.network()
+    if calibrate:
+        part = getattr(data, split)
+        images = Labelled(part.images, part.labels)
+        return evaluator(model, images, "cross_entropy", calibrate=True)
 
     def evaluate(theta: Params) -> dict[str, float]:
         told = data.evaluate(model, {name: t.unsqueeze(0) for name, t in theta.items()}, split)
         return {name: float(told[name][0]) for name in ("loss", "accuracy")}
 
     return evaluate
+
+
+def _check_calibrated(options: argparse.Namespace) -> None:
+    if options.evaluate:
+        raise ConfigError(
+            "--calibrated fits a temperature to outputs, which --evaluate does not give; leave one "
+            "of them out"
+        )
+    if options.data and options.loss == "mse":
+        raise ConfigError("--calibrated is of classes; --loss mse has none")
 
 
 def unlabelled(options: argparse.Namespace, loaded: Loaded) -> Tensor:
@@ -137,6 +172,56 @@ def unlabelled(options: argparse.Namespace, loaded: Loaded) -> Tensor:
     if path:
         return read_data(path, options.normalize, split="train").inputs
     return loaded.task().train.images
+
+
+def labelled_loss(
+    model: nn.Module, data: Labelled, loss: str
+) -> tuple[Callable[[Params, Any], Tensor], list[tuple[Tensor, Tensor]]]:
+    """A loss of weights on a batch that can be differentiated, and the batches of ``data``."""
+    if data.labels is None:
+        raise ConfigError("the data have no labels, which a loss needs; name them labels")
+    labels = data.labels.float() if loss == "mse" else data.labels
+    batches = list(zip(data.inputs.split(_BATCH), labels.split(_BATCH), strict=True))
+
+    def of_batch(theta: Params, batch: tuple[Tensor, Tensor]) -> Tensor:
+        outputs, wanted = call(model.eval(), theta, batch[0]), batch[1]
+        if loss == "mse":
+            outputs = outputs.view_as(wanted)
+        else:
+            _check_classes(outputs, wanted)
+        return LOSSES[loss](outputs, wanted)
+
+    return of_batch, batches
+
+
+def matching_data(options: argparse.Namespace, loaded: Loaded, who: str) -> Labelled:
+    """What a matcher that knows a loss trains on: ``--match-data``, else the training part of a
+    folder ``--data``, else the training data of the task that the files name.
+
+    Raises `ConfigError` where there is none, and where the same data would be scored.
+    """
+    path = options.match_data or options.data
+    if path is not None:
+        _check_unscored(options, path, who)
+        return read_data(path, options.normalize, split="train")
+    if loaded.model is None or loaded.named_task() is None:
+        raise ConfigError(
+            f"{who} trains on labelled data; give --match-data PATH, and --loss for what is made "
+            "small"
+        )
+    train = loaded.task().train
+    return Labelled(train.images, train.labels)
+
+
+def _check_unscored(options: argparse.Namespace, path: str, who: str) -> None:
+    """Raise `ConfigError` if the data at ``path`` are what the result is scored on."""
+    if options.data is None or options.evaluate or _is_idx(Path(path)):
+        return
+    if Path(path).resolve() == Path(options.data).resolve():
+        raise ConfigError(
+            f"{who} would train on --data {path}, on which the result is scored; give other data "
+            "by --match-data"
+        )
 
 
 def own_evaluator(model: nn.Module, score: Score) -> Callable[[Params], dict[str, float]]:
@@ -159,6 +244,11 @@ def own_evaluator(model: nn.Module, score: Score) -> Callable[[Params], dict[str
             ) from None
 
     return evaluate
+
+
+def _is_idx(place: Path) -> bool:
+    """Whether it is a folder of IDX files, which has a training and a test part."""
+    return (place.is_dir() and any(place.glob("*idx3*"))) or (place / "MNIST" / "raw").is_dir()
 
 
 def _check_classes(outputs: Tensor, labels: Tensor) -> None:

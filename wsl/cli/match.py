@@ -4,8 +4,9 @@
     wsl match --apply OUT.permutation.json C -o OUT2  applied to another file of B's family
     wsl match --apply OUT.permutation.json OUT -o B2 --undo
 
-Safetensors files of 4 GiB and more together, or of any size with ``--stream``, are matched where
-they lie (`wsl.cli.streamed`).
+A specification with rotary phases is matched by circuits unless ``--matcher`` says otherwise; its
+element, OUT.element.json, is applied like a permutation. Safetensors files of 4 GiB and more
+together, or of any size with ``--stream``, are matched where they lie (`wsl.cli.streamed`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from wsl.cli import checkpoints
-from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, with_inputs
+from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, suited, with_inputs
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.cli.evidence import evidence, tell
 from wsl.cli.outputs import beside, check_elsewhere, check_output, write_result
@@ -43,7 +44,7 @@ def run(arguments: Sequence[str]) -> None:
 def _match(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:
     loaded = checkpoints.load(options)
     evaluate = scorer(options, loaded) if options.evaluate or options.data else None
-    matcher = with_inputs(matcher, options, loaded)
+    matcher = with_inputs(suited(matcher, options, loaded.spec), options, loaded)
     found = match(loaded.spec, loaded.a, loaded.b, matcher)
     aligned = found(loaded.b)
     told = _evidence(options, loaded, found)
@@ -117,7 +118,12 @@ def _apply_parser() -> argparse.ArgumentParser:
         description="Move a checkpoint of B's family by an element that was found before: weights, "
         "moving averages, moments of an optimiser, low-rank adapters.",
     )
-    parser.add_argument("--apply", required=True, metavar="ELEMENT", help="the permutation's file")
+    parser.add_argument(
+        "--apply",
+        required=True,
+        metavar="ELEMENT",
+        help="the file of a permutation, or of an element with rotary phases",
+    )
     parser.add_argument("b", help="a safetensors file, or a folder with shards")
     parser.add_argument("-o", "--output", required=True, help="as .safetensors, or a folder")
     parser.add_argument("--undo", action="store_true", help="move by the inverse")

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from wsl.cli.checkpoints import Loaded
-from wsl.cli.evaluation import LOSSES, Labelled, evaluator, read_data
+from wsl.cli.evaluation import Labelled, evaluator, labelled_loss, read_data
 from wsl.cli.targets import ConfigError, choose
 from wsl.merging import (
     METHODS,
@@ -30,7 +30,7 @@ from wsl.merging import (
     load_statistics,
     tune,
 )
-from wsl.params import Params, call
+from wsl.params import Params
 
 _BATCH = 64
 
@@ -178,12 +178,11 @@ def _data(options: argparse.Namespace, who: str) -> Labelled:
 
 def _training(options: argparse.Namespace, loaded: Loaded, who: str) -> Mapping[str, Any]:
     """The loss of a batch, and batches, of the validation data."""
-    data, model = _data(options, who), loaded.network()
+    data = _data(options, who)
     if data.labels is None:
         raise ConfigError("--validation has no labels; name them labels or targets")
-    pairs = list(zip(data.inputs.split(_BATCH), data.labels.split(_BATCH), strict=True))
-    kind = LOSSES[options.loss]
-    return {"loss": lambda theta, b: kind(call(model, theta, b[0]), b[1]), "batches": pairs}
+    loss, batches = labelled_loss(loaded.network(), data, options.loss)
+    return {"loss": loss, "batches": batches}
 
 
 def _read(path: str) -> Params:

@@ -16,6 +16,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -34,24 +35,28 @@ def choose(
     what: str,
     trusted: bool = False,
     more: Callable[[Any], Mapping[str, Any]] = lambda _: {},
+    inside: Mapping[str, Callable[[str], Any]] = MappingProxyType({}),
 ) -> Any:
     """The object that ``text`` describes, one of ``table`` or any by ``_target_``.
 
     ``what`` names the family in errors; ``more`` gives arguments to a class that text cannot say.
+    An argument that ``inside`` names is a description itself, of what its function makes of it.
     Raises `ConfigError` for a name that is not in the table, arguments that do not fit, and code
     that may not be run.
     """
     description = _described(text, what)
     if "_target_" in description:
         check_targets(description, trusted=trusted)
-        return instantiate(description, **more(locate(description["_target_"])))
+        target = locate(description["_target_"])
+        return instantiate(_made(description, inside), **more(target))
     (name, arguments), *others = description.items()
     if others or name not in table:
         raise ConfigError(
             f"{what} '{name}' does not exist{did_you_mean(str(name), table)}; there are "
             f"{', '.join(table)}, or give {{_target_: package.Class}}"
         )
-    given = {**more(table[name]), **_mapping(arguments or {}, f"{what} {name}")}
+    own = _mapping(arguments or {}, f"{what} {name}")
+    given = {**more(table[name]), **_made(own, inside)}
     return _call(table[name], given, f"{what} {name}")
 
 
@@ -122,6 +127,18 @@ def _described(text: str, what: str) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{what} '{text}': a name or {{_target_: package.Class}} is needed")
     return content
+
+
+def _made(
+    arguments: Mapping[str, Any], inside: Mapping[str, Callable[[str], Any]]
+) -> dict[str, Any]:
+    """Arguments with the descriptions among them built."""
+    return {
+        key: inside[key](yaml.safe_dump(value, default_flow_style=True))
+        if key in inside and isinstance(value, str | dict)
+        else value
+        for key, value in arguments.items()
+    }
 
 
 def _mapping(arguments: Any, name: str) -> Mapping[str, Any]:

@@ -19,23 +19,31 @@ from wsl.matching.large.files import (
     safetensors_of,
     structure,
 )
+from wsl.matching.large.moves import Element, Move, Moves, check_family, load_element, own_move
+from wsl.matching.large.phases import has_rotations
 from wsl.matching.large.problem import distances, match_sources
 from wsl.matching.large.weights import StreamedWeights
-from wsl.matching.large.write import Journal, Moves, write_index, write_moved
+from wsl.matching.large.write import Journal, write_index, write_moved
 
 __all__ = [
+    "Element",
     "FileTensor",
     "Journal",
+    "Move",
     "Moves",
     "Source",
     "StreamedWeights",
     "TensorFile",
     "TensorFiles",
     "TensorSlices",
+    "check_family",
     "distances",
     "family_moves",
+    "has_rotations",
+    "load_element",
     "match_sources",
     "open_files",
+    "own_move",
     "safetensors_of",
     "structure",
     "write_index",

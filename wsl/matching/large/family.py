@@ -17,12 +17,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from torch import Tensor
 
 from wsl.base import did_you_mean
-from wsl.matching.large.write import Moves
+from wsl.matching.large.moves import Move, Moves
 from wsl.symmetry import Axis, PermutationSpec
 
 _LORA = re.compile(r"(.*)\.lora_(embedding_)?(A|B)(\.\w+)*?(\.weight)?$")
 
 _Axes = tuple[Axis | None, ...]
+_Numbers = tuple[int | None, ...]
 
 
 def family_moves(
@@ -34,20 +35,23 @@ def family_moves(
     """
     gone = tuple(drop)
     return {
-        name: _axes(spec, name, tensor)
+        name: _move(spec, name, tensor)
         for name, tensor in tensors.items()
         if not any(name == each or name.startswith(each.rstrip(".*") + ".") for each in gone)
     }
 
 
-def _axes(spec: PermutationSpec, name: str, tensor: Tensor) -> _Axes:
+def _move(spec: PermutationSpec, name: str, tensor: Tensor) -> Move:
     lora = _LORA.fullmatch(name)
     for ours in _candidates(spec, lora[1] if lora else name, weight=bool(lora)):
-        axes = _factor(spec.axes[ours], lora[3], lora[2]) if lora else spec.axes[ours]
+        theirs = spec.axes[ours]
+        numbers: _Numbers = tuple(range(len(theirs)))
+        numbers = _factor(numbers, lora[3], lora[2]) if lora else numbers
+        axes = tuple(None if k is None else theirs[k] for k in numbers)
         if _fits(spec, axes, tensor):
-            return axes
+            return Move(axes, ours, numbers)
     if tensor.numel() <= 1:
-        return (None,) * tensor.dim()
+        return Move((None,) * tensor.dim())
     raise ValueError(
         f"{name}: {tuple(tensor.shape)}: belongs to no tensor of the element's network"
         f"{did_you_mean(name, spec.axes)}; --drop {name} leaves it out"
@@ -58,7 +62,10 @@ def _candidates(spec: PermutationSpec, name: str, *, weight: bool) -> Iterator[s
     """Names of the specification that ``name`` may stand for: without components in front or
     behind, or with some in front.
     """
-    for tail in (*_tails(name), *_tails(name.rpartition(".")[0])):
+    parts = name.split(".")
+    tails = [".".join(parts[i:]) for i in range(len(parts))]
+    heads = [".".join(parts[i:-1]) for i in range(len(parts) - 1)]
+    for tail in (*tails, *heads):
         full = f"{tail}.weight" if weight else tail
         if full in spec.axes:
             yield full
@@ -67,13 +74,7 @@ def _candidates(spec: PermutationSpec, name: str, *, weight: bool) -> Iterator[s
             yield from longer if len(longer) == 1 else ()
 
 
-def _tails(name: str) -> list[str]:
-    """The name, and what is left of it without components in front; none of an empty one."""
-    parts = name.split(".") if name else []
-    return [".".join(parts[i:]) for i in range(len(parts))]
-
-
-def _factor(axes: _Axes, which: str, embedding: str | None) -> _Axes:
+def _factor(axes: _Numbers, which: str, embedding: str | None) -> _Numbers:
     """Axes of a low-rank factor of a weight: A reads its input, B writes its output.
 
     An embedding's weight is the transpose of what its factors multiply to.

@@ -3,26 +3,28 @@
     match_sources(spec, a, b)        finds what        match(spec, a, b)        finds
 
 with the same algorithm (Ainsworth et al. 2023, arXiv 2209.04836), over tensors that are read where
-they lie. Memory: a few of the largest tensors and scores of the groups. Not done: other matchers,
-signs, stacks of checkpoints, accelerators.
+they lie. Memory: a few of the largest tensors and scores of the groups. Where the specification has
+rotations, `CircuitMatching` finds phases as well (`phases`). Not done: other matchers, signs, other
+matrices, stacks of checkpoints, accelerators.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
-from types import EllipsisType
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from wsl.matching.blocks import plan
 from wsl.matching.large.files import Source, structure
+from wsl.matching.large.moves import Element, moved_parts, own_move
+from wsl.matching.large.phases import has_rotations, match_phases
 from wsl.matching.large.weights import PART, StreamedWeights, check_finite_part
-from wsl.matching.large.write import moved_parts
 from wsl.matching.result import Match, Matcher
-from wsl.matching.solvers import WeightMatching, aligned_tensors
-from wsl.symmetry import Permutation, PermutationSpec
+from wsl.matching.solvers import CircuitMatching, WeightMatching, aligned_tensors
+from wsl.symmetry import PermutationSpec, mixing
 
 
 @torch.no_grad()
@@ -32,56 +34,68 @@ def match_sources(
     """Align ``b`` to ``a``, tensors by name that are read in slices: dicts, or `open_files`.
 
     Raises `SpecError` when the weights do not fit the specification, ValueError when a weight is
-    NaN or infinite, or for a matcher other than `WeightMatching` without odd groups.
+    NaN or infinite, or for a matcher other than `WeightMatching` without odd groups and
+    `CircuitMatching` that keeps lengths. Unless told, a specification with rotations is matched by
+    the latter.
     """
-    matcher = matcher or WeightMatching()
-    if not isinstance(matcher, WeightMatching) or matcher.odd:
+    circuits = has_rotations(spec)
+    matcher = matcher or (CircuitMatching() if circuits else WeightMatching())
+    weights = _weights_of(matcher)
+    shapes = structure(a)
+    for which, found in (("a", shapes), ("b", structure(b))):
+        if batch := spec.validate(found):
+            raise ValueError(f"{which}: has batch axes {tuple(batch)}, but one checkpoint is taken")
+    names = aligned_tensors(shapes, weights.ignore)
+    for which, source in (("a", a), ("b", b)):
+        for name in (name for name in spec.axes if name not in names):
+            check_finite_part(source[name][...], name, which)
+    if circuits and isinstance(matcher, CircuitMatching):
+        found = match_phases(spec, a, b, matcher=matcher)
+    else:
+        cut = plan(spec, names)
+        found = weights.solve_over(spec, cut, StreamedWeights(cut, a, b))
+    return dataclasses.replace(found, notes=_standing(spec, matcher))
+
+
+def _standing(spec: PermutationSpec, matcher: Matcher) -> dict[str, str]:
+    """What a matcher would mix in memory and does not here, by the group of its units."""
+    mixed = mixing(spec) if isinstance(matcher, CircuitMatching) else ()
+    return {
+        unit.group: f"{unit.kind} maps stand still, since out of core only rotations are found"
+        for unit in mixed
+        if unit.kind != "rotation"
+    }
+
+
+def _weights_of(matcher: Matcher) -> WeightMatching:
+    """How a matcher permutes; raises ValueError where it cannot do so out of core."""
+    weights = matcher
+    if isinstance(matcher, CircuitMatching) and matcher.gauge == "orthogonal":
+        weights = matcher.weights
+    if not isinstance(weights, WeightMatching) or weights.odd:
         raise ValueError(
             f"{type(matcher).__name__}: out of core only weight matching without odd groups is "
-            "done; leave out --stream where the checkpoints fit into memory"
+            "done, and circuits with the orthogonal gauge; leave out --stream where the "
+            "checkpoints fit into memory"
         )
-    shapes = structure(a)
-    _check_single(spec, shapes, "a")
-    _check_single(spec, structure(b), "b")
-    names = aligned_tensors(shapes, matcher.ignore)
-    rest = [name for name in spec.axes if name not in names]
-    _check_finite(a, rest, "a")
-    _check_finite(b, rest, "b")
-    cut = plan(spec, names)
-    return matcher.solve_over(spec, cut, StreamedWeights(cut, a, b))
+    return weights
 
 
-def _check_single(spec: PermutationSpec, found: dict[str, Tensor], which: str) -> None:
-    if batch := spec.validate(found):
-        raise ValueError(f"{which}: has batch axes {tuple(batch)}, but one checkpoint is taken")
-
-
-def _check_finite(source: Source, names: Iterable[str], which: str) -> None:
-    for name in names:
-        check_finite_part(source[name][...], name, which)
-
-
-def distances(a: Source, b: Source, element: Permutation) -> tuple[float, float]:
+def distances(a: Source, b: Source, element: Element) -> tuple[float, float]:
     """L2 distance of ``b`` from ``a`` over the floating tensors, before and after ``element``."""
     before = after = 0.0
     for name, axes in element.spec.axes.items():
-        if a[name].dtype.is_floating_point:
-            for rows, moved in _in_portions(moved_parts(b[name], axes, element)):
+        if not a[name].dtype.is_floating_point:
+            continue
+        first = 0
+        for moved in moved_parts(b[name], own_move(name, axes), element):
+            for part in _portions(moved):
+                rows = slice(first, first + len(part)) if part.dim() else ...
                 reference = a[name][rows].double()
                 before += float((reference - b[name][rows].double()).square().sum())
-                after += float((reference - moved.double()).square().sum())
+                after += float((reference - part.double()).square().sum())
+                first += len(part) if part.dim() else 0
     return before**0.5, after**0.5
-
-
-def _in_portions(
-    parts: Iterable[Tensor],
-) -> Iterator[tuple[slice | EllipsisType, Tensor]]:
-    """The parts of a tensor in portions, with their rows; a single number is all of it."""
-    first = 0
-    for part in itertools.chain.from_iterable(map(_portions, parts)):
-        count = len(part) if part.dim() else 0
-        yield slice(first, first + count) if part.dim() else ..., part
-        first += count
 
 
 def _portions(tensor: Tensor) -> Iterator[Tensor]:

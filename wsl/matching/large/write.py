@@ -6,8 +6,8 @@
 
 A shard appears whole or not at all. A process that is killed leaves finished shards and their
 journal; the same work, known by its key, goes on after them, and other work starts anew. Bytes do
-not depend on where it was killed. Values are moved, never computed with, so every type is kept to
-the bit.
+not depend on where it was killed. Values that a permutation moves are never computed with, so every
+type is kept to the bit; what matrices turn is rounded once (`moves`).
 """
 
 from __future__ import annotations
@@ -16,25 +16,17 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from wsl.base import replacing
-from wsl.matching.large.files import DTYPES, FileTensor, TensorFile, TensorFiles, TensorSlices
-from wsl.symmetry import Axis, Permutation
+from wsl.matching.large.files import DTYPES, TensorFile, TensorFiles
+from wsl.matching.large.moves import BYTES, Element, Moves, moved_parts
 
-BYTES = 2**26
-"""What is written at a time, where the first axis stands still."""
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-Moves = Mapping[str, tuple[Axis | None, ...]]
-"""What each axis of a file's tensors is, in the specification; None stands still."""
 
 
 @dataclasses.dataclass
@@ -80,7 +72,7 @@ class Journal:
 def write_moved(
     out: Path,
     files: TensorFiles,
-    element: Permutation,
+    element: Element,
     *,
     moves: Moves,
     journal: Journal,
@@ -94,10 +86,11 @@ def write_moved(
     parts = files.files if not out.suffix else {out.name: _joined(files)}
     folder = out.parent if out.suffix else out
     for number, (name, file) in enumerate(parts.items(), 1):
-        target = folder / name
-        if not journal.has(target):
-            journal.finished(target, _write(target, _kept(file, moves), element, moves=moves))
-        say(f"{target}: written, {number} of {len(parts)}")
+        kept = {tensor: t for tensor, t in file.tensors.items() if tensor in moves}
+        if not journal.has(folder / name):
+            digest = _write(folder / name, file._replace(tensors=kept), element, moves=moves)
+            journal.finished(folder / name, digest)
+        say(f"{folder / name}: written, {number} of {len(parts)}")
 
 
 def write_index(folder: Path, files: TensorFiles, moves: Moves) -> None:
@@ -108,34 +101,12 @@ def write_index(folder: Path, files: TensorFiles, moves: Moves) -> None:
     index["weight_map"] = {n: file for n, file in index["weight_map"].items() if n in moves}
     if "total_size" in index.get("metadata", {}):
         total = sum(tensor.size for name, tensor in files.tensors.items() if name in moves)
-        index["metadata"] = index["metadata"] | {"total_size": total}
+        index["metadata"] = {**index["metadata"], "total_size": total}
     with replacing(folder / files.index_file) as temporary:
         temporary.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
-def moved_parts(
-    tensor: TensorSlices, axes: tuple[Axis | None, ...], element: Permutation
-) -> Iterator[Tensor]:
-    """The tensor moved by an element, in parts along its first axis if that stands still."""
-    index = [None if axis is None else element.axis_index(axis) for axis in axes]
-    for rows in _cuts(tensor, moves=bool(index) and index[0] is not None):
-        part = tensor[rows] if tensor.shape else tensor[...]
-        # Types in which torch cannot gather are moved as whole numbers of the same size.
-        plain = part.view(_WHOLE_NUMBERS[part.dtype.itemsize])
-        for axis, of_axis in enumerate(index):
-            plain = plain if of_axis is None else plain.index_select(axis, of_axis)
-        yield plain.view(part.dtype)
-
-
-def _cuts(tensor: TensorSlices, *, moves: bool) -> list[slice]:
-    if moves or not tensor.shape:
-        return [slice(None)]
-    row = tensor.dtype.itemsize * math.prod(tensor.shape[1:])
-    step = max(1, BYTES // max(1, row))
-    return [slice(i, i + step) for i in range(0, tensor.shape[0], step)]
-
-
-def _write(target: Path, file: TensorFile, element: Permutation, *, moves: Moves) -> str:
+def _write(target: Path, file: TensorFile, element: Element, *, moves: Moves) -> str:
     """Write one file; returns its SHA-256."""
     digest = hashlib.sha256()
     with replacing(target) as temporary, temporary.open("wb") as out:
@@ -151,30 +122,21 @@ def _write(target: Path, file: TensorFile, element: Permutation, *, moves: Moves
     return digest.hexdigest()
 
 
-def _kept(file: TensorFile, moves: Moves) -> TensorFile:
-    return file._replace(tensors={n: t for n, t in file.tensors.items() if n in moves})
-
-
 def _header(file: TensorFile) -> bytes:
-    content: dict[str, Any] = {}
-    if file.metadata:
-        content["__metadata__"] = dict(sorted(file.metadata.items()))
+    content: dict[str, Any] = {"__metadata__": dict(sorted(file.metadata.items()))}
+    content = content if file.metadata else {}
     start = 0
     for name, tensor in file.tensors.items():
-        content[name] = _described(tensor, start)
-        start += tensor.size
+        stop = start + tensor.size
+        content[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, stop],
+        }
+        start = stop
     text = json.dumps(content, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def _described(tensor: FileTensor, start: int) -> dict[str, Any]:
-    """A tensor in the words of the header, its bytes from ``start`` on."""
-    return {
-        "dtype": _NAMES[tensor.dtype],
-        "shape": list(tensor.shape),
-        "data_offsets": [start, start + tensor.size],
-    }
 
 
 def _joined(files: TensorFiles) -> TensorFile:

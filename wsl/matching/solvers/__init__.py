@@ -12,6 +12,7 @@ from wsl.matching.solvers.experts import ExpertView
 from wsl.matching.solvers.folded import fold_norms, folded_spec
 from wsl.matching.solvers.found import FoundRows
 from wsl.matching.solvers.gram import blind_gram, gram, total, unknown_axes
+from wsl.matching.solvers.heads import HeadBlock, ends, head_blocks, matched_heads
 from wsl.matching.solvers.learned import LearnedMatching
 from wsl.matching.solvers.sinkhorn import SinkhornMatching
 from wsl.matching.solvers.ste import STEMatching
@@ -31,6 +32,7 @@ __all__ = [
     "ExpertOrder",
     "ExpertView",
     "FoundRows",
+    "HeadBlock",
     "LearnedMatching",
     "MovedUnits",
     "RowWeights",
@@ -44,11 +46,14 @@ __all__ = [
     "best_map",
     "best_rotation",
     "blind_gram",
+    "ends",
     "fold_norms",
     "folded_spec",
     "gram",
+    "head_blocks",
     "inner_product",
     "like_of",
+    "matched_heads",
     "move_piece",
     "noise_of",
     "of_chosen",

@@ -98,15 +98,19 @@ class SymmetryElement:
         return SymmetryElement(back, undone.permuted(back), maps)
 
     def save(self, path: str | Path) -> None:
-        """Write the element as safetensors, with its specification in the header."""
-        from safetensors.torch import save_file
+        """Write the element as safetensors, with its specification in the header.
+
+        Equal elements give equal bytes.
+        """
+        from safetensors.torch import save
 
         tensors = {f"permutation.{name}": v for name, v in self.permutation.indices.items()}
         tensors |= {f"rescaling.{i}": v for i, v in enumerate(self.rescaling.values)}
         for i, value in enumerate(() if self.maps is None else self.maps.values):
             tensors[f"maps.{i}"] = torch.view_as_real(value) if value.is_complex() else value
         header = {**_FORMAT, "spec": str(self.spec), "maps": json.dumps(self.maps is not None)}
-        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path, header)
+        raw = save({k: v.cpu().contiguous() for k, v in tensors.items()}, header)
+        Path(path).write_bytes(_ordered(raw))
 
     @classmethod
     def load(cls, path: str | Path) -> SymmetryElement:
@@ -145,3 +149,11 @@ class SymmetryElement:
             spec, {name: tensors[f"permutation.{name}"] for name in spec.groups}
         )
         return cls(permutation, Rescaling(spec, tuple(values)), matrices)
+
+
+def _ordered(raw: bytes) -> bytes:
+    """A safetensors file whose header is in order, where the library shuffles its text."""
+    start = 8 + int.from_bytes(raw[:8], "little")
+    text = json.dumps(json.loads(raw[8:start]), separators=(",", ":"), sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + raw[start:]
