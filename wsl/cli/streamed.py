@@ -90,7 +90,7 @@ def match_large(options: argparse.Namespace, matcher: Matcher, out: Path) -> Non
         for path, each in zip((options.a, options.b), files, strict=True)
     )
     head = result("match", config, {"a": options.a, "b": options.b})
-    journal = large.Journal.taken_up(_journal(out), head["hash"])
+    journal = large.Journal.taken_up(journal_of(out), head["hash"])
     element = _known(journal, out) or _found(journal, out, (a, b, expected), matcher=matcher)
     told = {**head, **journal.told["evidence"]}
     _write(options.b, out, b, element=element, journal=journal, told=told)
@@ -110,7 +110,7 @@ def apply_element(options: argparse.Namespace, out: Path) -> None:
     opened = _Opened(files, {}, {names[name]: axes for name, axes in moves.items()})
     config = {"undo": options.undo, "drop": list(options.drop)}
     told = result("match", config, {"element": options.apply, "b": options.b})
-    journal = large.Journal.taken_up(_journal(out), told["hash"])
+    journal = large.Journal.taken_up(journal_of(out), told["hash"])
     acting = ~element if options.undo else element
     _write(options.b, out, opened, element=acting, journal=journal, told=told)
     say(f"{out}: {len(moves)} tensors moved {'back ' * options.undo}by {options.apply}")
@@ -122,7 +122,8 @@ def _opened(
     """The tensors under the network's names, by what `fit` says of their shapes."""
     shapes = {name: _computable(tensor) for name, tensor in large.structure(files.tensors).items()}
     try:
-        fitted = fit(shapes, expected, path, prefix=options.prefix, drop=options.drop)
+        how = {"prefix": options.prefix, "drop": options.drop}
+        fitted = fit(shapes, expected, path, **how, values=False)
     except ZooError as error:
         raise ConfigError(str(error)) from None
     for note in fitted.notes:
@@ -210,5 +211,6 @@ def _write(
     journal.close()
 
 
-def _journal(out: Path) -> Path:
+def journal_of(out: Path) -> Path:
+    """Where the journal of a result lies while it is written."""
     return out.with_name(f".{out.name}.journal.json") if out.suffix else out / ".wsl.journal.json"

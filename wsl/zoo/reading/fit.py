@@ -70,11 +70,13 @@ def fit(
     *,
     prefix: str = "",
     drop: Sequence[str] = (),
+    values: bool = True,
 ) -> Fitted:
     """The tensors of ``params`` as ``expected`` names them; ``where`` names the file in messages.
 
     ``prefix`` is removed from every name, or added where no name has it; ``drop`` names tensors to
-    leave out. Raises `ZooError` for what is missing, unknown or of another shape.
+    leave out; without ``values`` tensors may be on the meta device. Raises `ZooError` for what is
+    missing, unknown or of another shape.
     """
     said = _Notes(where, [])
     theta = _dropped(dict(params), drop, where)
@@ -85,7 +87,8 @@ def fit(
     _check_complete(theta, expected.spec, where)
     theta = _without_strangers(theta, expected.spec, said)
     _check_shapes(theta, expected.spec, where)
-    _check_dense(theta, where)
+    if values:
+        _check_dense(theta, where)
     theta = {name: theta[name] for name in expected.spec.axes}
     return Fitted(_computable(theta, said), tuple(said.notes))
 
