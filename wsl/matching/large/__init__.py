@@ -21,7 +21,7 @@ from wsl.matching.large.files import (
 )
 from wsl.matching.large.problem import distances, match_sources
 from wsl.matching.large.weights import StreamedWeights
-from wsl.matching.large.write import Journal, Moves, write_index, write_moved
+from wsl.matching.large.write import Journal, Moves, write_files, write_index, write_moved
 
 __all__ = [
     "FileTensor",
@@ -38,6 +38,7 @@ __all__ = [
     "open_files",
     "safetensors_of",
     "structure",
+    "write_files",
     "write_index",
     "write_moved",
 ]
