@@ -29,7 +29,7 @@ PART = 2**20
 BUDGET = 128 << 20
 """Bytes of jobs in flight, unless one job alone needs more."""
 THREADS = min(4, os.cpu_count() or 1)
-_WIDE = 16
+_WIDE = 24
 """Bytes that a method holds for each entry of its inputs: some copies in float32 or float64."""
 _STILL = 128 << 20
 """Bytes of the process besides jobs, above what it holds when it starts; measured."""

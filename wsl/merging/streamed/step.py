@@ -19,7 +19,7 @@ from wsl.base import did_you_mean
 from wsl.matching import large
 from wsl.merging.measured import Measured, WithStatistics
 from wsl.merging.methods import MergeMethod
-from wsl.merging.pieces import entries_from
+from wsl.merging.pieces import entries_from, is_learned
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +49,12 @@ class Step:
     def kind(self) -> torch.dtype:
         """The type of the result."""
         return self.dtype or self.members[0].dtype
+
+    @property
+    def is_statistic(self) -> bool:
+        """Whether it is no weight but a running statistic, which is averaged."""
+        empty = torch.empty(0, dtype=self.members[0].dtype)
+        return empty.is_floating_point() and not is_learned(self.name, empty)
 
     @property
     def can_be_cut(self) -> bool:
