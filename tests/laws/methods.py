@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wsl import params
-from wsl.merging import MergeMethod
+from wsl.merging import METHODS, MergeMethod
 from wsl.symmetry import Permutation, PermutationSpec
 
 SPEC = PermutationSpec.parse(
@@ -158,3 +158,30 @@ METHOD_LAWS = [
     members_that_differ_are_refused,
     tensors_come_one_by_one_where_it_says_so,
 ]
+
+
+def length(theta, batch=None):
+    return sum(t.float().square().sum() for t in theta.values() if t.is_floating_point())
+
+
+GIVEN = {
+    "greedy_soup": {"evaluate": lambda theta: -float(length(theta))},
+    "bcwi": {"evaluate": lambda theta: -float(length(theta))},
+    "atlas": {"loss": length, "batches": [None]},
+}
+"""What has no default: a score and a loss that no permutation changes."""
+ROWS = {name: kind(**GIVEN.get(name, {})) for name, kind in METHODS.items()}
+ROWS |= {
+    "nuslerp by rows": METHODS["nuslerp"](weights=(1, 3), unit="row"),
+    "nuslerp by columns": METHODS["nuslerp"](unit="column"),
+    "model stock by rows": METHODS["model_stock"](unit="row"),
+    "ties by tensors": METHODS["ties"](unit="tensor", consensus="sum"),
+    "dare with election": METHODS["dare"](election=True, consensus="mean"),
+    "breadcrumbs with election": METHODS["breadcrumbs"](election=True, gamma=0.2, density=0.5),
+    "sce of half": METHODS["sce"](select=0.5),
+    "tsvm of one vector": METHODS["tsvm"](rank=lambda *_: 1),
+    "iso_cts of few": METHODS["iso_cts"](common=0.2),
+    "fisher as given": METHODS["fisher"](balance=False),
+    "regmean, all products": METHODS["regmean"](alpha=1.0),
+}
+"""Every method of the table, and some with other settings."""

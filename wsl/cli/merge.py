@@ -1,5 +1,9 @@
 """``wsl merge A B ... -o OUT``: align all to A, merge, repair batch-norm statistics, score.
 
+    wsl merge A B ... -o OUT             in memory
+    wsl merge A B ... -o OUT --no-match  tensor by tensor from 4 GiB on (`wsl.cli.merge_streamed`)
+    wsl merge CONFIG.yaml -o OUT         as mergekit's YAML says (`wsl.cli.merge_yaml`)
+
 The file carries its provenance and says what it is, not whose: member, epoch and accuracy of A are
 A's. Without ``--method`` two checkpoints are averaged on the line between them, more than two
 uniformly.
@@ -11,6 +15,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from wsl import matching, merging
@@ -23,6 +28,13 @@ from wsl.cli.choices import (
     with_inputs,
 )
 from wsl.cli.evaluation import add_evaluation_arguments, scorer, unlabelled
+from wsl.cli.merge_streamed import (
+    add_streaming_arguments,
+    merge_large,
+    say_in_memory,
+    streamed_method,
+)
+from wsl.cli.merge_yaml import is_yaml, run_yaml
 from wsl.cli.mergeable import check_mergeable
 from wsl.cli.methods import (
     add_method_arguments,
@@ -46,9 +58,20 @@ _MUCH = 0.05
 
 def run(arguments: Sequence[str]) -> None:
     """Write OUT and OUT.result.json."""
+    if is_yaml(arguments):
+        return run_yaml(arguments)
     options = _parser().parse_args(arguments)
     _check(options)
     out = check_output(options.output, folder=True)
+    method = streamed_method(options)
+    if method is not None:
+        return merge_large(options, method, out, config=_config(options))
+    if options.dry_run:
+        return say_in_memory(options)
+    return _run(options, out)
+
+
+def _run(options: argparse.Namespace, out: Path) -> None:
     loaded, base = _loaded(options)
     evaluate = scorer(options, loaded)
     merged, told = _merged(options, loaded, base)
@@ -101,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--samples", type=int, default=1000, help="inputs, without labels, that both work on"
     )
+    add_streaming_arguments(parser)
     return parser
 
 
@@ -129,15 +153,18 @@ def _loaded(options: argparse.Namespace) -> tuple[checkpoints.Loaded, Params | N
     return dataclasses.replace(loaded, members=tuple(map(merging.masked, loaded.members))), base
 
 
-def _head(options: argparse.Namespace, loaded: checkpoints.Loaded) -> dict[str, Any]:
+def _config(options: argparse.Namespace) -> dict[str, Any]:
     names = ("weight", "no_match", "reset_batch_norm", "seed")
     kept = {name: getattr(options, name) for name in names}
     more = ("base", "validation", "tune", "statistics", "repair", "least_squares")
     kept |= {name: getattr(options, name) for name in more if getattr(options, name)}
     kept |= {**described(options, "matcher"), **described(options, "method")}
-    kept |= described(options, "match_all")
+    return kept | described(options, "match_all")
+
+
+def _head(options: argparse.Namespace, loaded: checkpoints.Loaded) -> dict[str, Any]:
     inputs = {chr(ord("a") + i): path for i, path in enumerate(loaded.paths)}
-    return result("merge", kept, inputs)
+    return result("merge", _config(options), inputs)
 
 
 def _merged(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 from wsl.cli.checkpoints import Loaded
 from wsl.cli.targets import ConfigError
@@ -21,14 +22,7 @@ def check_mergeable(loaded: Loaded) -> None:
     """Raise `ConfigError` for integer weights that differ and for low-rank factors that differ; say
     that vectors of spectral norms are made new.
     """
-    names = [name for name in loaded.a if _differs(loaded, name)]
-    _check_integers(loaded, names)
-    if factors := [name for name in names if _FACTORS.search(name)]:
-        raise ConfigError(
-            f"{factors[0]} and {len(factors) - 1} more are factors of low-rank adapters: the mean "
-            "of products is not the product of means; merge each adapter into its base "
-            "first (W + scale B A), then merge the networks"
-        )
+    check_averaged(loaded.a, lambda name: _differs(loaded, name))
     if spectral := spectral_norms(loaded.a):
         say(
             f"note: the vectors of {len(spectral)} spectral norms ({spectral[0].u}) are made new "
@@ -37,13 +31,26 @@ def check_mergeable(loaded: Loaded) -> None:
         )
 
 
-def _check_integers(loaded: Loaded, names: Sequence[str]) -> None:
-    for name in names:
-        tensor = loaded.a[name]
+def check_averaged(shapes: Mapping[str, Tensor], differs: Callable[[str], bool]) -> None:
+    """Raise `ConfigError` for integer weights and low-rank factors of which ``differs`` is true.
+
+    ``shapes`` may be on the meta device; only tensors of these two kinds are asked about.
+    """
+    _check_integers(shapes, differs)
+    if factors := [name for name in shapes if _FACTORS.search(name) and differs(name)]:
+        raise ConfigError(
+            f"{factors[0]} and {len(factors) - 1} more are factors of low-rank adapters: the mean "
+            "of products is not the product of means; merge each adapter into its base "
+            "first (W + scale B A), then merge the networks"
+        )
+
+
+def _check_integers(shapes: Mapping[str, Tensor], differs: Callable[[str], bool]) -> None:
+    for name, tensor in shapes.items():
         whole = not (
             tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool
         )
-        if whole and tensor.dim() >= 2:
+        if whole and tensor.dim() >= 2 and differs(name):
             kind = str(tensor.dtype).removeprefix("torch.")
             raise ConfigError(
                 f"{name}: {kind} weights differ and have no mean: quantised weights go with their "

@@ -150,7 +150,8 @@ def validation_score(
     options: argparse.Namespace, loaded: Loaded, who: str
 ) -> Callable[[Params], float]:
     """Accuracy on the validation data, or the loss with its sign turned; more is better."""
-    evaluate = evaluator(loaded.network(), _data(options, who), options.loss)
+    data = _data(options, who)
+    evaluate = evaluator(loaded.network(), data, options.loss)
 
     def score(theta: Params) -> float:
         told = evaluate(theta)

@@ -23,7 +23,7 @@ from wsl.matching.large.moves import Element, Move, Moves, check_family, load_el
 from wsl.matching.large.phases import has_rotations
 from wsl.matching.large.problem import distances, match_sources
 from wsl.matching.large.weights import StreamedWeights
-from wsl.matching.large.write import Journal, write_index, write_moved
+from wsl.matching.large.write import Journal, write_files, write_index, write_moved
 
 __all__ = [
     "Element",
@@ -46,6 +46,7 @@ __all__ = [
     "own_move",
     "safetensors_of",
     "structure",
+    "write_files",
     "write_index",
     "write_moved",
 ]

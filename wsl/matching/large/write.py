@@ -16,11 +16,12 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wsl.base import replacing
 from wsl.matching.large.files import DTYPES, TensorFile, TensorFiles
@@ -84,16 +85,38 @@ def write_moved(
     not name are left out. What the journal has finished is not written again.
     """
     parts = files.files if not out.suffix else {out.name: _joined(files)}
-    folder = out.parent if out.suffix else out
-    for number, (name, file) in enumerate(parts.items(), 1):
-        kept = {tensor: t for tensor, t in file.tensors.items() if tensor in moves}
+    kept = {
+        name: file._replace(tensors={n: t for n, t in file.tensors.items() if n in moves})
+        for name, file in parts.items()
+    }
+
+    def moved(file: TensorFile) -> Iterator[Tensor]:
+        for name, tensor in file.tensors.items():
+            yield from moved_parts(tensor, moves[name], element)
+
+    write_files(out.parent if out.suffix else out, kept, moved, journal=journal, say=say)
+
+
+def write_files(
+    folder: Path,
+    files: Mapping[str, TensorFile],
+    parts: Callable[[TensorFile], Iterable[Tensor]],
+    *,
+    journal: Journal,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Write files of the names, types and shapes that ``files`` tells, one after the other.
+
+    ``parts`` gives the values of a file: its tensors in order, each whole or cut along its first
+    axis. What the journal has finished is not written again.
+    """
+    for number, (name, file) in enumerate(files.items(), 1):
         if not journal.has(folder / name):
-            digest = _write(folder / name, file._replace(tensors=kept), element, moves=moves)
-            journal.finished(folder / name, digest)
-        say(f"{folder / name}: written, {number} of {len(parts)}")
+            journal.finished(folder / name, _write(folder / name, file, parts(file)))
+        say(f"{folder / name}: written, {number} of {len(files)}")
 
 
-def write_index(folder: Path, files: TensorFiles, moves: Moves) -> None:
+def write_index(folder: Path, files: TensorFiles, moves: Collection[str]) -> None:
     """Write the index of the files that hold the tensors of ``moves``, if the input has one."""
     if files.index is None:
         return
@@ -106,7 +129,7 @@ def write_index(folder: Path, files: TensorFiles, moves: Moves) -> None:
         temporary.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
-def _write(target: Path, file: TensorFile, element: Element, *, moves: Moves) -> str:
+def _write(target: Path, file: TensorFile, parts: Iterable[Tensor]) -> str:
     """Write one file; returns its SHA-256."""
     digest = hashlib.sha256()
     with replacing(target) as temporary, temporary.open("wb") as out:
@@ -116,9 +139,8 @@ def _write(target: Path, file: TensorFile, element: Element, *, moves: Moves) ->
             out.write(data)
 
         put(_header(file))
-        for name, tensor in file.tensors.items():
-            for part in moved_parts(tensor, moves[name], element):
-                put(part.contiguous().flatten().view(torch.uint8).numpy())
+        for part in parts:
+            put(part.contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from wsl.base import did_you_mean
+from wsl.matching import large
 from wsl.merging.mergekit.config import MergekitConfig, Slice, Source
 from wsl.merging.mergekit.methods import BUILDERS
 from wsl.merging.mergekit.resolve import depths, layer_of, renumbered, value
 from wsl.merging.methods import MergeMethod
 from wsl.merging.pieces import Members, Statistics
+from wsl.merging.streamed import Step, alike
 from wsl.params import Params
 
 _FROM_BASE = ("slerp", "nuslerp")
@@ -49,17 +51,15 @@ class MergekitMerge:
         statistics: Statistics | None = None,  # noqa: ARG002 - one signature for all methods
     ) -> Params:
         """The merged network; raises ValueError for another number of members, or no base."""
-        known = self._known(members, base)
-        merged: Params = {}
-        for part in self._parts(known):
-            merged |= part.merged(self.config, base)
-        kind = None if self.config.dtype is None else getattr(torch, self.config.dtype, None)
-        return {n: t.to(kind) if kind and t.is_floating_point() else t for n, t in merged.items()}
+        return {step.name: step.solve(step.read()) for step in self.steps(members, base=base)}
 
-    def _known(
-        self, members: Members, base: Mapping[str, Tensor] | None
-    ) -> dict[str, Mapping[str, Tensor]]:
-        """The weights of every model of the configuration by its name, the base included."""
+    def steps(
+        self, members: Sequence[large.Source], *, base: large.Source | None = None
+    ) -> list[Step]:
+        """What makes each tensor of the result, from tensors that are not read yet.
+
+        Raises ValueError as `solve`, and for a tensor that a model lacks or has in another shape.
+        """
         if len(members) != len(self.config.models):
             raise ValueError(
                 f"the configuration names {len(self.config.models)} models besides its base, got "
@@ -70,9 +70,16 @@ class MergekitMerge:
         known = dict(zip(self.config.models, members, strict=True))
         if base is not None and self.config.base is not None:
             known[self.config.base] = base
-        return known
+        found: dict[str, Step] = {}
+        for part in self._parts(known):
+            found |= {step.name: step for step in part.steps(self.config, base)}
+        kind = None if self.config.dtype is None else getattr(torch, self.config.dtype, None)
+        return [
+            dataclasses.replace(step, dtype=kind) if kind and step.kind.is_floating_point else step
+            for step in found.values()
+        ]
 
-    def _parts(self, known: Mapping[str, Mapping[str, Tensor]]) -> list[_Part]:
+    def _parts(self, known: Mapping[str, large.Source]) -> list[_Part]:
         """One for each slice, with the tensors that it gives under their names in the result."""
         parts, first = [], 0
         for i, told in enumerate(self.config.slices):
@@ -92,8 +99,8 @@ def _length(source: Source) -> int:
 
 
 def _cut(
-    theta: Mapping[str, Tensor], source: Source, first: int, *, ends: tuple[bool, bool]
-) -> dict[str, Tensor]:
+    theta: large.Source, source: Source, first: int, *, ends: tuple[bool, bool]
+) -> dict[str, large.TensorSlices]:
     """Layers of a source, numbered from ``first``, and what stands outside at the ends."""
     if source.layers is None:
         raise ValueError(f"{source.model}: a source of one of several slices needs a layer_range")
@@ -114,19 +121,22 @@ class _Part:
     """A slice with the tensors of its sources."""
 
     told: Slice
-    members: list[Mapping[str, Tensor]]
+    members: list[Mapping[str, large.TensorSlices]]
 
-    def merged(self, config: MergekitConfig, base: Mapping[str, Tensor] | None) -> Params:
+    def steps(self, config: MergekitConfig, base: large.Source | None) -> Iterator[Step]:
         depth = depths(list(self.members[0]))
-        found: Params = {}
         for name in self.members[0]:
             method, chosen = self._method(config, name, depth[name])
-            start = None if base is None or config.method in _FROM_BASE else base.get(name)
-            own = [{name: member[name]} for member in chosen]
-            found |= method.solve(own, base=None if start is None else {name: start})
-        return found
+            own = [(source.model, member, name) for source, member in chosen]
+            if base is not None and config.method not in _FROM_BASE and name in base:
+                own.append((str(config.base), base, name))
+            found = alike(own)
+            start = found[-1] if len(own) > len(chosen) else None
+            yield Step(name, method, found[: len(chosen)], start)
 
-    def _merged_by(self, config: MergekitConfig) -> list[tuple[Source, Mapping[str, Tensor]]]:
+    def _merged_by(
+        self, config: MergekitConfig
+    ) -> list[tuple[Source, Mapping[str, large.TensorSlices]]]:
         """The sources that the method merges, with their tensors: the base first, or without it."""
         pairs = list(zip(self.told.sources, self.members, strict=True))
         if config.method in _FROM_BASE:
@@ -135,12 +145,12 @@ class _Part:
 
     def _method(
         self, config: MergekitConfig, name: str, depth: float
-    ) -> tuple[MergeMethod, list[Mapping[str, Tensor]]]:
+    ) -> tuple[MergeMethod, list[tuple[Source, Mapping[str, large.TensorSlices]]]]:
         """The method of one tensor, and the members that it merges, in order."""
         pairs = self._merged_by(config)
         levels = [self.told.parameters, config.parameters]
         each = [_resolved([s.parameters, *levels], name, depth) for s, _ in pairs]
-        return BUILDERS[config.method](each, _resolved(levels, name, depth)), [m for _, m in pairs]
+        return BUILDERS[config.method](each, _resolved(levels, name, depth)), pairs
 
 
 def _resolved(levels: list[Mapping[str, Any]], name: str, depth: float) -> dict[str, Any]:

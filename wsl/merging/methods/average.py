@@ -28,6 +28,7 @@ class Average:
     """The mean of the members, uniform without ``weights``; they need not sum to one."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    cut: ClassVar[str] = "entries"
 
     weights: Sequence[float] | None = None
 

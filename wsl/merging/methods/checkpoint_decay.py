@@ -39,6 +39,7 @@ class CheckpointDecay:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     ordered: ClassVar[bool] = True
+    cut: ClassVar[str] = "entries"
 
     schedule: str | Sequence[float] = "linear"
 

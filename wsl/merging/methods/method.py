@@ -28,6 +28,8 @@ class MergeMethod(Protocol):
     takes: the only number of members that it merges (None: any).
     measures: the function of `wsl.merging.statistics` whose result it reads, if it reads any.
     whole: it looks at all tensors at once, so that they cannot be merged one by one (False).
+    cut: "entries" if it treats every entry for itself, "rows" if every row of what has two axes or
+    more, so that tensors can be merged in parts (None: they are merged whole).
     """
 
     needs: ClassVar[frozenset[str]]

@@ -25,6 +25,7 @@ from wsl.merging.pieces import (
     from_base,
     keep_random,
     keep_ranked,
+    summed,
     weighted,
 )
 from wsl.params import Params
@@ -44,6 +45,7 @@ class DARE:
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
     ordered: ClassVar[bool] = True  # each member's numbers are drawn by its position
     random: ClassVar[bool] = True
+    cut: ClassVar[str] = "entries"
 
     density: Density = 0.1
     scale: float = 1.0
@@ -82,6 +84,7 @@ class DELLA:
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
     ordered: ClassVar[bool] = True
     random: ClassVar[bool] = True
+    cut: ClassVar[str] = "rows"
 
     density: Density = 0.5
     epsilon: float = 0.15
@@ -162,7 +165,7 @@ def _merged(
     def rule(tau: Tensor, name: str) -> Tensor:
         kept = sparsified(tau, name)
         if not method.election:
-            return method.scale * weighted(method.weights, kept).sum(0)
+            return method.scale * summed(weighted(method.weights, kept))
         return method.scale * consensus(kept, weights=method.weights, how=method.consensus)
 
     return from_base(members, base, rule)

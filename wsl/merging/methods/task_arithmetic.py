@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from wsl.merging.pieces import Members, Statistics, from_base, weighted
+from wsl.merging.pieces import Members, Statistics, from_base, summed, weighted
 from wsl.params import Params
 
 
@@ -27,6 +27,7 @@ class TaskArithmetic:
     """``scale`` is lambda; ``weights``, of any sign, are one for each member."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
+    cut: ClassVar[str] = "entries"
 
     scale: float = 1.0
     weights: Sequence[float] | None = None
@@ -41,6 +42,6 @@ class TaskArithmetic:
         """The base with all task vectors added."""
 
         def added(tau: Tensor, name: str) -> Tensor:
-            return self.scale * weighted(self.weights, tau).sum(0)
+            return self.scale * summed(weighted(self.weights, tau))
 
         return from_base(members, base, added)

@@ -1,7 +1,7 @@
 """What merge methods are put together from: task vectors, sparsifiers, consensus, subspaces."""
 
 from wsl.merging.pieces.consensus import Consensus, agreed, consensus, elected_sign
-from wsl.merging.pieces.randomness import uniform_like
+from wsl.merging.pieces.randomness import entries_from, uniform_like
 from wsl.merging.pieces.sparsify import (
     Density,
     check_density,
@@ -21,6 +21,7 @@ from wsl.merging.pieces.tensors import (
     is_learned,
     per_statistic,
     shares,
+    summed,
     weighted,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "consensus",
     "drop_outliers",
     "elected_sign",
+    "entries_from",
     "from_base",
     "is_learned",
     "keep_largest",
@@ -48,6 +50,7 @@ __all__ = [
     "polar",
     "shares",
     "spectral",
+    "summed",
     "tangent",
     "uniform_like",
     "weighted",

@@ -15,14 +15,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wsl.merging.pieces.tensors import weighted
+from wsl.merging.pieces.tensors import summed, weighted
 
 Consensus = Literal["mean", "sum"]
 
 
 def elected_sign(tau: Tensor) -> Tensor:
     """The sign of the sum of task vectors (T, *shape), (*shape)."""
-    return tau.sum(0).sign()
+    return summed(tau).sign()
 
 
 def agreed(tau: Tensor, signs: Tensor) -> Tensor:
@@ -36,9 +36,9 @@ def consensus(
     """The mean, or the sum, of the entries that have the elected sign."""
     scaled = weighted(weights, tau)
     inside = agreed(scaled, elected_sign(scaled))
-    total = torch.where(inside, scaled, 0).sum(0)
+    total = summed(torch.where(inside, scaled, 0))
     if how == "sum":
         return total
     # the weights of those that agree; one where nobody does, since nothing is divided there
-    counted = torch.where(inside, weighted(weights, torch.ones_like(tau)), 0).sum(0)
+    counted = summed(torch.where(inside, weighted(weights, torch.ones_like(tau)), 0))
     return total / torch.where(counted == 0, 1, counted)

@@ -124,6 +124,18 @@ def weighted(weights: Sequence[float] | None, tensors: Tensor) -> Tensor:
     return tensors * factors.view(-1, *[1] * (tensors.dim() - 1))
 
 
+def summed(tensors: Tensor) -> Tensor:
+    """The sum of stacked tensors (T, *shape), added one after the other.
+
+    The order of torch's own sum depends on where an entry stands, so parts of a tensor would differ
+    from the whole in the last bit.
+    """
+    total = tensors[0].clone()
+    for tensor in tensors[1:]:
+        total += tensor
+    return total
+
+
 def _check(members: Members) -> None:
     if not members:
         raise ValueError("got 0 members; at least one is needed")
@@ -156,7 +168,8 @@ def _shared(members: Members, name: str) -> Tensor:
     first = members[0][name]
     if not first.is_floating_point():
         return first.clone()
-    return torch.stack([member[name].to(first.device).double() for member in members]).mean(0)
+    every = torch.stack([member[name].to(first.device).double() for member in members])
+    return summed(every) / len(members)
 
 
 def _like(tensor: Tensor, first: Tensor) -> Tensor:
