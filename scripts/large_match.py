@@ -303,7 +303,7 @@ def main() -> None:
     share = share_recovered(planted.permutation, found)
     tell(f"planted permutation recovered: {same_units}, {share:.2%} of its indices")
     if arguments.phases:
-        found = SymmetryElement.load(work / "one" / "wsl.element.json")
+        found = SymmetryElement.load(work / "one" / "wsl.element.safetensors")
         errors = phase_errors(planted, found)
         mean, most = float(errors.mean()), float(errors.max())
         tell(f"phases: {len(errors)}, off by {mean:.4f} rad on average, {most:.4f} at most")

@@ -66,7 +66,7 @@ def test_planted_phases_are_found_written_and_recorded(pair, tmp_path):
     a, g = pair
     assert main(STREAM) == 0
     assert largest(a, read("out.safetensors")) < 1e-5
-    found = SymmetryElement.load("out.element.json")
+    found = SymmetryElement.load("out.element.safetensors")
     assert found.permutation == ~g.permutation
     assert Permutation.load("out.permutation.json").indices.keys() == g.permutation.indices.keys()
     for value in (found @ g).maps.values:
@@ -81,12 +81,12 @@ def test_planted_phases_are_found_written_and_recorded(pair, tmp_path):
 def test_the_element_is_applied_to_the_family_and_undone(pair):
     _, g = pair
     assert main(STREAM) == 0
-    apply = ["match", "--apply", "out.element.json"]
+    apply = ["match", "--apply", "out.element.safetensors"]
     assert main([*apply, "b.safetensors", "-o", "again.safetensors"]) == 0
     assert largest(read("out.safetensors"), read("again.safetensors")) == 0
     assert main([*apply, "again.safetensors", "-o", "back.safetensors", "--undo"]) == 0
     assert largest(read("b.safetensors"), read("back.safetensors")) < 1e-5
-    found, b = SymmetryElement.load("out.element.json"), read("b.safetensors")
+    found, b = SymmetryElement.load("out.element.safetensors"), read("b.safetensors")
     name = g.spec.units[0].places[0].tensor
     rng = torch.Generator().manual_seed(0)
     down, up = (torch.randn(s, generator=rng) for s in ((3, b[name].shape[1]), (len(b[name]), 3)))
@@ -107,12 +107,19 @@ def test_what_does_not_turn_with_the_weights_is_refused(pair, capsys):
     name = min(place.tensor for place in g.spec.units[0].places)
     state = {f"exp_avg_sq.{key}": t.square() for key, t in read("b.safetensors").items()}
     safetensors.torch.save_file(dict(sorted(state.items())), "state.safetensors")
-    words = ["match", "--apply", "out.element.json", "state.safetensors", "-o", "x.safetensors"]
+    words = [
+        "match",
+        "--apply",
+        "out.element.safetensors",
+        "state.safetensors",
+        "-o",
+        "x.safetensors",
+    ]
     assert main(words) == 2
     assert f"squares of gradients do not turn with the weights of {name}" in capsys.readouterr().err
     stretched = LinearMaps(g.spec, tuple(2 * value for value in g.maps.values))
-    SymmetryElement(g.permutation, g.rescaling, stretched).save("wide.element.json")
-    assert main(["match", "--apply", "wide.element.json", "b.safetensors", *words[4:]]) == 2
+    SymmetryElement(g.permutation, g.rescaling, stretched).save("wide.element.safetensors")
+    assert main(["match", "--apply", "wide.element.safetensors", "b.safetensors", *words[4:]]) == 2
     assert "the element stretches weights" in capsys.readouterr().err
     assert main([*STREAM, "--matcher", "circuits: {gauge: general}"]) == 2
     assert "circuits with the orthogonal gauge" in capsys.readouterr().err
@@ -138,5 +145,5 @@ def test_a_killed_run_with_phases_is_taken_up_again_with_equal_bytes(pair, tmp_p
     assert main(STREAM) == 0
     assert all(
         (tmp_path / f"out{end}").read_bytes() == (tmp_path / f"whole{end}").read_bytes()
-        for end in (".safetensors", ".element.json", ".permutation.json")
+        for end in (".safetensors", ".element.safetensors", ".permutation.json")
     )

@@ -5,7 +5,7 @@
     wsl match --apply OUT.permutation.json OUT -o B2 --undo
 
 A specification with rotary phases is matched by circuits unless ``--matcher`` says otherwise; its
-element, OUT.element.json, is applied like a permutation. Safetensors files of 4 GiB and more
+element, OUT.element.safetensors, is applied like a permutation. Safetensors files of 4 GiB and more
 together, or of any size with ``--stream``, are matched where they lie (`wsl.cli.streamed`).
 """
 

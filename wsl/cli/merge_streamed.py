@@ -38,8 +38,8 @@ from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
 _NEED_MEMORY = (
-    "data", "evaluate", "inputs_data", "reset_batch_norm", "tune", "validation", "entry", "prefix",
-    "drop",
+    "data", "evaluate", "inputs_data", "reset_batch_norm", "repair", "least_squares", "tune",
+    "validation", "entry", "prefix", "drop",
 )  # fmt: skip
 _KEPT = ("spec", "architecture", "task", "buffers", "format")
 """Text of A's file that is also true of what is made of it."""

@@ -60,8 +60,12 @@ def check_writable(folder: Path) -> None:
 
 
 def beside(path: Path, kind: str) -> Path:
-    """Where a result's companion is written: ``out.result.json`` or ``out/wsl.result.json``."""
-    return path.with_suffix(f".{kind}.json") if path.suffix else path / f"wsl.{kind}.json"
+    """Where a result's companion is written: ``out.result.json`` or ``out/wsl.result.json``.
+
+    An ``element`` holds matrices and is a safetensors file.
+    """
+    name = f"{kind}.safetensors" if kind == "element" else f"{kind}.json"
+    return path.with_suffix(f".{name}") if path.suffix else path / f"wsl.{name}"
 
 
 def write_result(

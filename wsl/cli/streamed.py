@@ -23,6 +23,7 @@ from torch import Tensor
 
 from wsl.cli import checkpoints
 from wsl.cli.choices import described, suited
+from wsl.cli.evidence import evidence, tell
 from wsl.cli.outputs import beside, copy_companions
 from wsl.cli.results import result, write_json, write_with
 from wsl.cli.targets import ConfigError
@@ -98,10 +99,7 @@ def match_large(options: argparse.Namespace, matcher: Matcher, out: Path) -> Non
     element = _known(journal, out) or _found(journal, out, (a, b, expected), matcher=matcher)
     told = {**head, **journal.told["evidence"]}
     _write(options.b, out, b, element=element, journal=journal, told=told)
-    say(
-        f"{out}: distance {told['distance_before']:.4f} -> {told['distance_after']:.4f} "
-        f"in {told['sweeps']} sweeps" + ("" if told["converged"] else ", NOT converged")
-    )
+    tell(out, told)
 
 
 def apply_element(options: argparse.Namespace, out: Path) -> None:
@@ -170,22 +168,13 @@ def _found(
         element = cast("large.Element", found.element)
         for group, note in found.notes.items():
             say(f"note: {group}: {note}", error=True)
-        before, after = large.distances(a, b, element)
+        distances = large.distances(a, b, element)
     file = beside(out, "permutation")
     write_with(file, cast("Permutation", found.permutation).save)
     if isinstance(element, SymmetryElement):
         file = beside(out, "element")
         write_with(file, element.save)
-    journal.told = {
-        "element": _digest(file),
-        "evidence": {
-            "objective": found.objective,
-            "sweeps": found.sweeps,
-            "converged": found.converged,
-            "distance_before": before,
-            "distance_after": after,
-        },
-    }
+    journal.told = {"element": _digest(file), "evidence": evidence(found, *distances)}
     journal.done = {}
     journal.save()
     return element
