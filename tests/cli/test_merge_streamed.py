@@ -279,3 +279,30 @@ def test_a_method_by_a_yaml_file_is_no_configuration(here):
     assert main([*words, "-o", "out"]) == 0
     expected = METHODS["dare"](0.5, seed=3).solve([weights(s) for s in range(3)], base=weights(99))
     assert equal(read_folder(here / "out"), expected)
+
+
+MEASURE = """
+import resource, sys
+from wsl.cli import main
+import wsl.cli.merge
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+before = peak()
+assert main(sys.argv[1:]) == 0
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["average", "dare: {density: 0.2}"])
+def test_memory_does_not_depend_on_the_largest_tensor(here, method):
+    """Three tensors of 256 MB, merged in 300 MB besides imports."""
+    for name in ("one", "two", "base"):
+        theta = {"w": torch.full((2**13, 2**13), 0.5 * (name == "one"))}
+        safetensors.torch.save_file(theta, f"{name}.safetensors")
+    words = ["merge", "one.safetensors", "two.safetensors", "--base", "base.safetensors"]
+    words += ["--method", method, "--no-match", "--stream", "-o", "o.safetensors"]
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, *words], check=True, capture_output=True, text=True
+    )
+    assert int(run.stdout.splitlines()[-1]) < 300

@@ -85,7 +85,9 @@ def _run(options: argparse.Namespace, out: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="wsl merge", description="Align checkpoints to the first and merge them."
+        prog="wsl merge",
+        description="Align checkpoints to the first and merge them.",
+        epilog="wsl merge CONFIG.yaml -o OUT merges as mergekit's YAML says.",
     )
     checkpoints.add_arguments(parser, many=True)
     add_matcher_arguments(parser)
