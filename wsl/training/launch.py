@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -94,8 +95,9 @@ class _Others:
         """What is known of a process that has ended early; waits for it to end."""
         multiprocessing.connection.wait([m.sentinel for m in self.members], timeout=GRACE)
         for rank, (member, pipe) in enumerate(zip(self.members, self.pipes, strict=True), start=1):
-            if member.exitcode is not None and member.exitcode < 0:
-                name = signal.Signals(-member.exitcode).name
+            code = _exit_code(member)
+            if code is not None and code < 0:
+                name = signal.Signals(-code).name
                 return f"process {rank} of {len(self.members) + 1} was ended by {name}: "
             said = _received(pipe)
             if said:
@@ -160,6 +162,21 @@ def _end_with(first: Any) -> None:
     first.join()
     threading.Event().wait(GRACE)
     os._exit(ENDED)
+
+
+def _exit_code(member: Any) -> int | None:
+    """The exit code of a process, None while it runs.
+
+    Whichever thread asks first collects it from the system, and until it has written it down the
+    others see none: so ask again while the process has ended without a code.
+    """
+    for _ in range(100):
+        if member.exitcode is not None:
+            break
+        if not multiprocessing.connection.wait([member.sentinel], timeout=0):
+            break
+        time.sleep(0.01)
+    return member.exitcode
 
 
 def _received(pipe: Any) -> str:
