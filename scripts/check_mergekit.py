@@ -38,7 +38,7 @@ CONFIGS = {
     "breadcrumbs_ties": "normalize: true",
     "sce": "select_topk: 0.5",
     "model_stock": "filter_wise: false",
-    "karcher": "max_iter: 50",
+    "karcher": "max_iter: 50\n  tol: 1.0e-12",
     "multislerp": "",
     "nuslerp": "",
 }

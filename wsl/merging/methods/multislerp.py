@@ -1,10 +1,11 @@
 """Several networks averaged on a sphere by one step from their mean direction.
 
     u_t = theta_t / |theta_t|,   m = sum_t w_t u_t / |sum_t w_t u_t|
-    theta = exp_m(sum_t w_t log_m(u_t)) * sum_t w_t |theta_t|
+    theta = exp_m(sum_t w_t (u_t - <u_t, m> m)) * sum_t w_t |theta_t|
 
-Directions and lengths are averaged apart. Of two members with equal weights and lengths it is the
-point half way on the great circle. See `Karcher` for the fixed point of that step.
+Directions and lengths are averaged apart; directions are projected to the tangent plane at m, which
+is what mergekit's multislerp does. Of two members with equal weights and lengths it is the point
+half way on the great circle. See `Karcher` for the mean by true logarithms.
 
 Limitations: directions whose mean is zero have no mean direction, which is refused by name.
 """
@@ -18,7 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wsl.merging.pieces import Members, Statistics, combined, from_base, shares, tangent
+from wsl.merging.pieces import Members, Statistics, combined, from_base, shares
 from wsl.params import Params
 
 
@@ -47,7 +48,8 @@ class MultiSlerp:
             part = torch.tensor(shares(self.weights, len(tensors))).to(tensors)
             unit, lengths = directions(tensors)
             start = self._start(part @ unit, name, some=bool(lengths.any()))
-            found = step(start, part @ tangent(start, unit))
+            across = unit - (unit @ start)[:, None] * start
+            found = step(start, part @ across)
             return (found * (part @ lengths)).view_as(tensors[0])
 
         return combined(members, mean) if base is None else from_base(members, base, mean)

@@ -27,7 +27,7 @@ def elected_sign(tau: Tensor) -> Tensor:
 
 def agreed(tau: Tensor, signs: Tensor) -> Tensor:
     """Where the members of (T, *shape) have the elected sign, which is not zero."""
-    return (tau.sign() == signs) & (signs != 0)
+    return tau * signs > 0
 
 
 def consensus(
@@ -36,9 +36,10 @@ def consensus(
     """The mean, or the sum, of the entries that have the elected sign."""
     scaled = weighted(weights, tau)
     inside = agreed(scaled, elected_sign(scaled))
-    total = summed(torch.where(inside, scaled, 0))
+    total = summed(scaled * inside)
     if how == "sum":
         return total
-    # the weights of those that agree; one where nobody does, since nothing is divided there
-    counted = summed(torch.where(inside, weighted(weights, torch.ones_like(tau)), 0))
+    # the weights of those that agree, or their number; nothing is divided where nobody does
+    parts = inside.to(tau.dtype) if weights is None else weighted(weights, inside.to(tau.dtype))
+    counted = summed(parts)
     return total / torch.where(counted == 0, 1, counted)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,4 +107,8 @@ def _count(modulus: Tensor, density: float) -> int:
 
 def _at_rank(modulus: Tensor, rank: int) -> Tensor:
     """The ``rank``-th largest entry, by selection and not by sorting: linear time."""
-    return modulus.kthvalue(len(modulus) - rank + 1).values
+    place = len(modulus) - rank
+    if modulus.device.type != "cpu":
+        return modulus.kthvalue(place + 1).values
+    # numpy's selection takes a third to a half of the time of torch's
+    return modulus.new_tensor(np.partition(modulus.numpy(), place)[place])
