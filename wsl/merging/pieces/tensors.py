@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from wsl.connectivity import check_alike
-from wsl.params import BATCH_NORM_BUFFERS, Params, check_range, ravel, unravel
+from wsl.params import BATCH_NORM_BUFFERS, Params, check_range, unravel
 
 Members = Sequence[Mapping[str, Tensor]]
 """Weights of one architecture."""
@@ -145,22 +145,37 @@ def _check(members: Members) -> None:
 
 def _stacked(members: Members, name: str) -> Tensor:
     """(T, *shape) in float32 or wider; complex numbers gain a last axis of two."""
-    first = members[0][name]
-    tensors = [member[name].detach().to(first.device) for member in members]
-    if first.is_complex():
-        tensors = [torch.view_as_real(tensor) for tensor in tensors]
-    kinds = [tensor.dtype for tensor in tensors]
-    wide = torch.float64 if torch.float64 in kinds else torch.float32
+    device = members[0][name].device
+    tensors = [_real(member[name].detach().to(device)) for member in members]
+    wide = _wide([tensor.dtype for tensor in tensors])
     return torch.stack([tensor.to(wide) for tensor in tensors])
 
 
 def _as_vector(members: Members, names: Sequence[str], rule: Rule) -> Params:
     """The rule over all learned tensors at once, (T, P)."""
-    rows = {name: _stacked(members, name) for name in names}
-    if not rows:
+    if not names:
         return {}
-    shapes = {name: tensor.shape[1:] for name, tensor in rows.items()}
-    return unravel(rule(ravel(rows, batch_dims=1), ""), shapes)
+    rows = [{name: _real(member[name].detach()) for name in names} for member in members]
+    shapes = {name: tensor.shape for name, tensor in rows[0].items()}
+    first = rows[0][names[0]]
+    kinds = [tensor.dtype for row in rows for tensor in row.values()]
+    size = sum(tensor.numel() for tensor in rows[0].values())
+    # filled in place: at this size every copy of all members costs as much as the rule itself
+    vectors = torch.empty(len(rows), size, dtype=_wide(kinds), device=first.device)
+    for vector, row in zip(vectors, rows, strict=True):
+        parts = vector.split([tensor.numel() for tensor in row.values()])
+        for part, tensor in zip(parts, row.values(), strict=True):
+            part.copy_(tensor.flatten())
+    return unravel(rule(vectors, ""), shapes)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """Complex numbers gain a last axis of two."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _wide(kinds: Sequence[torch.dtype]) -> torch.dtype:
+    return torch.float64 if torch.float64 in kinds else torch.float32
 
 
 def _shared(members: Members, name: str) -> Tensor:
