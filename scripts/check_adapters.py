@@ -46,14 +46,16 @@ KINDS: Mapping[str, dict[str, Any]] = {
     "LoRA": {"target_modules": ["up", "down"]},
     "rsLoRA": {"target_modules": ["up", "down"], "use_rslora": True},
     "patterns": {
-        "target_modules": ["up", "down"], "alpha_pattern": {"up": 3}, "rank_pattern": {"down": 2},
+        "target_modules": ["up", "down"],
+        "alpha_pattern": {"up": 3},
+        "rank_pattern": {"down": 2},
     },
     "embedding": {"target_modules": ["tokens", "up"]},
     "convolution": {"target_modules": ["image", "conv", "up"]},
     "bias of B": {"target_modules": ["up"], "lora_bias": True},
     "DoRA": {"target_modules": ["up", "down"], "use_dora": True},
     "saved modules": {"target_modules": ["up"], "modules_to_save": ["head"]},
-}  # fmt: skip
+}
 
 
 def trained(base: nn.Module, settings: dict[str, Any], seed: int) -> Any:

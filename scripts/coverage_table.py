@@ -21,21 +21,25 @@ _SMALL = 1e-9
 
 HEAD = """# Symmetry coverage
 
-Written by `scripts/symmetry_coverage.py`, from its results alone; the script says how each number is obtained.
-A random element of the whole group that `wsl.permutation_spec` found acts on random weights and buffers, in float64;
-*difference* is the relative change of the output. *control* is the same with one tensor left behind: it must be large.
-*groups* counts a family once for each of its copies; *movable* is the share of entries with at least one axis that a group
-permutes, in brackets the share of those parameters that the call uses, where it differs; *seconds* is processor time of
-discovery, export included, on one thread. Seed 0; for layers of other packages three seeds, the least difference shown.
+Written by `scripts/symmetry_coverage.py`, from its results alone; the script says how each number
+is obtained. A random element of the whole group that `wsl.permutation_spec` found acts on random
+weights and buffers, in float64; *difference* is the relative change of the output. *control* is the
+same with one tensor left behind: it must be large. *groups* counts a family once for each of its
+copies; *movable* is the share of entries with at least one axis that a group permutes, in brackets
+the share of those parameters that the call uses, where it differs; *seconds* is processor time of
+discovery, export included, on one thread. Seed 0; for layers of other packages three seeds, the
+least difference shown.
 
-What is found is proved; that nothing else is there is not. Two things are known to be left out: the inside of the blocks of a
-grouped convolution could move in every block on its own, not only in all alike; and a channel shuffle interleaves units, which
-sums of products cannot say once the axis is cut at an odd place.
+What is found is proved; that nothing else is there is not. Two things are known to be left out: the
+inside of the blocks of a grouped convolution could move in every block on its own, not only in all
+alike; and a channel shuffle interleaves units, which sums of products cannot say once the axis is
+cut at an odd place.
 
-Of layers of other packages, these stand still, for reasons that are their own: autoregressive flows, whose masks of True and False
-tell units apart; adapters that write entries of a matrix by stored positions (BOFT, SUPERTUNING, UNILORA, ADAMSS, FROD), make
-it by a Fourier or wavelet transform (FOURIERFT, WAVEFT), or keep factors of the base weights outside the state dict (PSOFT, OSF);
-a KAN of pykan whose formulas are evaluated edge by edge in Python. Without formulas it moves.
+Of layers of other packages, these stand still, for reasons that are their own: autoregressive
+flows, whose masks of True and False tell units apart; adapters that write entries of a matrix by
+stored positions (BOFT, SUPERTUNING, UNILORA, ADAMSS, FROD), make it by a Fourier or wavelet
+transform (FOURIERFT, WAVEFT), or keep factors of the base weights outside the state dict (PSOFT,
+OSF); a KAN of pykan whose formulas are evaluated edge by edge in Python. Without formulas it moves.
 """
 
 

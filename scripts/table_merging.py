@@ -79,11 +79,10 @@ class Tokens(nn.Module):
 
 def convolutional() -> nn.Module:
     """Three convolutions and a linear layer, 45 000 weights."""
-    return nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(64, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10),
-    )  # fmt: skip
+    first = [nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    second = [nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    last = [nn.Conv2d(64, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10)]
+    return nn.Sequential(*first, *second, *last)
 
 
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {"cnn": convolutional, "transformer": Tokens}
@@ -126,8 +125,10 @@ def permuted(data: Task, task: int, tasks: int) -> Task:
 
 
 KINDS: Mapping[str, Callable[[Task, int, int], Task]] = {
-    "rotated": rotated, "split": split, "permuted": permuted,
-}  # fmt: skip
+    "rotated": rotated,
+    "split": split,
+    "permuted": permuted,
+}
 
 
 def train(model: nn.Module, data: Task, *, steps: int, lr: float, seed: int) -> Params:
@@ -154,12 +155,15 @@ class Setting:
         torch.manual_seed(self.seed)
         self.model = self.make()
         self.base = train(self.model, train_images, steps=600, lr=2e-3, seed=self.seed)
-        cut = [[self.kind(part, t, self.tasks) for t in range(self.tasks)]
-               for part in (train_images, validation, test)]  # fmt: skip
-        self.train_sets, self.validation, self.test = cut
+        parts = (train_images, validation, test)
+        self.train_sets, self.validation, self.test = map(self.cut, parts)
         self.members = [self.tuned(data, 400) for data in self.train_sets]
         every = tuple(torch.cat(parts) for parts in zip(*self.train_sets, strict=True))
         self.together = self.tuned(every, 400 * self.tasks)  # type: ignore[arg-type]
+
+    def cut(self, images: Task) -> list[Task]:
+        """The images of every task."""
+        return [self.kind(images, task, self.tasks) for task in range(self.tasks)]
 
     def tuned(self, data: Task, steps: int) -> Params:
         """The base, trained on."""
@@ -218,9 +222,13 @@ class Setting:
         """Test accuracy of one method, its fields tuned on validation images."""
         base = self.base if "base" in METHODS[name].needs else None
         best = tune(
-            self.method(name), self.members, self.score,
-            grid=GRIDS.get(name, {}), base=base, statistics=self.measured(name),
-        )  # fmt: skip
+            self.method(name),
+            self.members,
+            self.score,
+            grid=GRIDS.get(name, {}),
+            base=base,
+            statistics=self.measured(name),
+        )
         return statistics.mean(self.accuracies(best.params, self.test))
 
 

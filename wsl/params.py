@@ -45,6 +45,17 @@ def is_running_variance(name: str) -> bool:
     return name.rpartition(".")[2] == BATCH_NORM_BUFFERS[1]
 
 
+def is_running_statistic(name: str) -> bool:
+    """Whether a tensor of this name is what batch norm measures or counts."""
+    return name.rpartition(".")[2] in BATCH_NORM_BUFFERS
+
+
+def is_learned(name: str, tensor: Tensor) -> bool:
+    """Whether training changes a tensor by gradients: no counter, no mask, no running statistic."""
+    real = tensor.is_floating_point() or tensor.is_complex()
+    return real and not is_running_statistic(name)
+
+
 def from_module(model: nn.Module) -> Params:
     """Parameters and persistent buffers of ``model`` as detached copies, in state-dict order.
 

@@ -197,12 +197,20 @@ def test_scales_of_peft_folders(tmp_path, config, scale):
             None,
             1.0,
         ),
-        ("diffusion_model.mid.to_q.lora_A.weight", "diffusion_model.mid.to_q.lora_B.weight",
-         "diffusion_model.mid.to_q.alpha", 0.25),
-        ("lora_unet_mid_to_q.lora_down.weight", "lora_unet_mid_to_q.lora_up.weight",
-         "lora_unet_mid_to_q.alpha", 0.25),
+        (
+            "diffusion_model.mid.to_q.lora_A.weight",
+            "diffusion_model.mid.to_q.lora_B.weight",
+            "diffusion_model.mid.to_q.alpha",
+            0.25,
+        ),
+        (
+            "lora_unet_mid_to_q.lora_down.weight",
+            "lora_unet_mid_to_q.lora_up.weight",
+            "lora_unet_mid_to_q.alpha",
+            0.25,
+        ),
     ],
-)  # fmt: skip
+)
 def test_foreign_key_styles_find_their_weight(tmp_path, down, up, alpha, scale):
     tensors, product = factors("x")
     a, b = tensors.values()

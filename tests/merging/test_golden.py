@@ -191,9 +191,13 @@ def test_ties_sorts_over_the_whole_network_unless_told():
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("dare", {"density": 0.5}), ("dare", {"density": 0.1}), ("della", {"election": False}),
-     ("della", {"election": False, "density": 0.3, "epsilon": 0.2})],
-)  # fmt: skip
+    [
+        ("dare", {"density": 0.5}),
+        ("dare", {"density": 0.1}),
+        ("della", {"election": False}),
+        ("della", {"election": False, "density": 0.3, "epsilon": 0.2}),
+    ],
+)
 def test_random_sparsifiers_are_unbiased(name, settings):
     tau = torch.tensor([10.0, 1, 1, 1])
     base, member = {"w": torch.zeros(4)}, {"w": tau}

@@ -42,11 +42,19 @@ def test_every_snippet_runs(tmp_path, monkeypatch):
         adapters.Adapter({"layers.0.weight": change}).save(name)
     part = SPEC.restrict([name for name in SPEC.shapes if name[0] in "02"])
     space = {
-        "merging": merging, "mergekit": mergekit, "adapters": adapters, "text": YAML,
-        "a": a, "b": b, "c": c, "base": base, "model": model, "batches": [torch.ones(4, 3)],
+        "merging": merging,
+        "mergekit": mergekit,
+        "adapters": adapters,
+        "text": YAML,
+        "a": a,
+        "b": b,
+        "c": c,
+        "base": base,
+        "model": model,
+        "batches": [torch.ones(4, 3)],
         "spec": part.rename(lambda name: f"layers.{name}"),
         "score": lambda theta: -float(theta["layers.0.weight"].square().sum()),
-    }  # fmt: skip
+    }
     snippets = dict(re.findall(r"<!-- snippet: (\w+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
     assert list(snippets) == ["merge", "mergekit", "adapters"]
     for name, code in snippets.items():

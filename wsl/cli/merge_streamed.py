@@ -38,9 +38,18 @@ from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
 _NEED_MEMORY = (
-    "data", "evaluate", "inputs_data", "reset_batch_norm", "repair", "least_squares", "tune",
-    "validation", "entry", "prefix", "drop",
-)  # fmt: skip
+    "data",
+    "evaluate",
+    "inputs_data",
+    "reset_batch_norm",
+    "repair",
+    "least_squares",
+    "tune",
+    "validation",
+    "entry",
+    "prefix",
+    "drop",
+)
 _KEPT = ("spec", "architecture", "task", "buffers", "format")
 """Text of A's file that is also true of what is made of it."""
 

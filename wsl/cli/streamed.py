@@ -12,7 +12,6 @@ twice, and the bytes are those of a run that was not killed.
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import EllipsisType
@@ -25,7 +24,7 @@ from wsl.cli import checkpoints
 from wsl.cli.choices import described, suited
 from wsl.cli.evidence import evidence, tell
 from wsl.cli.outputs import beside, copy_companions
-from wsl.cli.results import result, write_json, write_with
+from wsl.cli.results import file_hash, result, write_json, write_with
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import say
 from wsl.matching import CircuitMatching, Matcher, WeightMatching, large
@@ -151,7 +150,7 @@ def _computable(shape: Tensor) -> Tensor:
 def _known(journal: large.Journal, out: Path) -> large.Element | None:
     """The element that an earlier run has found, if its file is still that one."""
     for file in (beside(out, "permutation"), beside(out, "element")):
-        if file.is_file() and _digest(file) == journal.told.get("element"):
+        if file.is_file() and file_hash(file) == journal.told.get("element"):
             say(f"{out}: taken up again, {len(journal.done)} files are written", error=True)
             return large.load_element(str(file))
     return None
@@ -174,14 +173,10 @@ def _found(
     if isinstance(element, SymmetryElement):
         file = beside(out, "element")
         write_with(file, element.save)
-    journal.told = {"element": _digest(file), "evidence": evidence(found, *distances)}
+    journal.told = {"element": file_hash(file), "evidence": evidence(found, *distances)}
     journal.done = {}
     journal.save()
     return element
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _reading() -> tqdm:

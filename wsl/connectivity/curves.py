@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from wsl.connectivity.interpolate import lerp
-from wsl.connectivity.learned import is_learned
+from wsl.connectivity.learned import is_real
 from wsl.params import Params, check_alike
 
 BatchLoss = Callable[[Params, Any], Tensor]
@@ -100,7 +100,7 @@ def _descended(
 
 
 def _is_trained(name: str, tensor: Tensor, chosen: Collection[str] | None) -> bool:
-    return is_learned(name, tensor) if chosen is None else name in chosen
+    return is_real(name, tensor) if chosen is None else name in chosen
 
 
 def _finite(loss: Tensor, step: int, learning_rate: float) -> float:

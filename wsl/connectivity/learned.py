@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from wsl.params import BATCH_NORM_BUFFERS
+from wsl.params import is_learned
 
 
-def is_learned(name: str, tensor: Tensor) -> bool:
-    """Whether a tensor is real, and neither a statistic nor the counter of a batch norm."""
-    return tensor.is_floating_point() and name.rpartition(".")[2] not in BATCH_NORM_BUFFERS
+def is_real(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is learned, and its numbers are real."""
+    return tensor.is_floating_point() and is_learned(name, tensor)
 
 
 def learned(params: Mapping[str, Tensor]) -> list[str]:
     """The names of the learned tensors, in order."""
-    return [name for name, tensor in params.items() if is_learned(name, tensor)]
+    return [name for name, tensor in params.items() if is_real(name, tensor)]

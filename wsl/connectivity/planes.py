@@ -106,6 +106,8 @@ def _combination(networks: tuple[Mapping[str, Tensor], ...], shares: Tensor) -> 
             mixed[name] = first.clone()
             continue
         pairs = zip(shares.tolist(), networks, strict=True)
-        total = sum(share * network[name].to(first) for share, network in pairs)
-        mixed[name] = total.clamp(min=0) if is_running_variance(name) else total  # type: ignore[union-attr]
+        total = torch.zeros_like(first)
+        for share, network in pairs:
+            total = total + share * network[name].to(first)
+        mixed[name] = total.clamp(min=0) if is_running_variance(name) else total
     return mixed

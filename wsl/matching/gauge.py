@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from wsl.matching.problem import check_finite
-from wsl.params import BATCH_NORM_BUFFERS, Params
+from wsl.params import BATCH_NORM_BUFFERS, Params, is_running_statistic
 from wsl.symmetry import PermutationSpec, Place, Rescaling, SpecError, UnitSymmetry, unit_index
 
 _WIDEST, _STARTS, _STEPS = math.log(1e4), 81, 30
@@ -221,7 +221,7 @@ def _two_sided(unit: UnitSymmetry) -> bool:
 
 def _counts(place: Place) -> bool:
     """Whether a place is learned: what batch norm measures follows, and is not brought closer."""
-    return place.tensor.rpartition(".")[2] not in BATCH_NORM_BUFFERS
+    return not is_running_statistic(place.tensor)
 
 
 def _acting(spec: PermutationSpec) -> list[UnitSymmetry]:
@@ -236,5 +236,5 @@ def _doubled(spec: PermutationSpec, params: Mapping[str, Tensor]) -> Params:
 
 
 def _distance(a: Params, b: Params) -> float:
-    kept = [n for n in a if n.rpartition(".")[2] not in BATCH_NORM_BUFFERS]
+    kept = [n for n in a if not is_running_statistic(n)]
     return float(sum((a[n] - b[n]).square().sum() for n in kept if a[n].is_floating_point()))

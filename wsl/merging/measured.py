@@ -68,8 +68,8 @@ class Measured:
         told = list(members)
         if "base statistics" in self.method.needs and base is not None:
             told.append(base)
-        found = [self.measure(dict(theta)) for theta in told]
-        return self.method.solve(members, base=base, statistics=found)
+        known = WithStatistics(self.method, [self.measure(dict(theta)) for theta in told])
+        return known.solve(members, base=base)
 
 
 def _besides(method: MergeMethod) -> frozenset[str]:

@@ -15,7 +15,7 @@ from wsl.cli.mergeable import check_mergeable
 from wsl.cli.targets import ConfigError
 from wsl.connectivity import lerp
 from wsl.diagnostics import OriginEvidence
-from wsl.params import BATCH_NORM_BUFFERS, Params
+from wsl.params import Params, is_running_statistic
 
 
 def needs(gathered: GatheredFiles, found: Findings) -> Iterator[str]:
@@ -29,7 +29,7 @@ def needs(gathered: GatheredFiles, found: Findings) -> Iterator[str]:
     if len(loaded.members) < 2:
         return
     yield _basin(found)
-    if any(name.rpartition(".")[2] in BATCH_NORM_BUFFERS for name in loaded.spec.axes):
+    if any(map(is_running_statistic, loaded.spec.axes)):
         yield "batch-norm statistics afterwards: wsl merge --inputs-data or --reset-batch-norm"
     try:
         check_mergeable(loaded)

@@ -35,6 +35,7 @@ from wsl.matching.result import Match
 from wsl.matching.solvers.ascent import Ascent
 from wsl.matching.solvers.cut import CutWeights, RowWeights
 from wsl.matching.solvers.rows import Ascended, collect, portions, take
+from wsl.params import BATCH_NORM_BUFFERS
 from wsl.symmetry import (
     Permutation,
     PermutationBatch,
@@ -44,7 +45,7 @@ from wsl.symmetry import (
     check_odd,
 )
 
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+BUFFERS = BATCH_NORM_BUFFERS
 """Statistics of the data, not weights: they are carried along but do not take part."""
 
 

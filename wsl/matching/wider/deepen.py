@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wsl.matching.wider.checks import check_single
 from wsl.matching.wider.sides import axis_written
-from wsl.params import BATCH_NORM_BUFFERS, Params
+from wsl.params import Params, is_running_statistic
 from wsl.symmetry import PermutationSpec, SpecError
 
 
@@ -60,7 +60,7 @@ def _silent(
             f"{new[0]} and {len(new) - 1} more are new, but none of them is written along a group "
             "of the other tensors; only blocks of a residual stream can be added"
         )
-    return {name for name in stream if name.rpartition(".")[2] not in BATCH_NORM_BUFFERS}
+    return {name for name in stream if not is_running_statistic(name)}
 
 
 def _written_groups(

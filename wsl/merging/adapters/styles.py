@@ -1,14 +1,13 @@
 """Key styles of adapter files: which part of which weight a key names.
 
-| style | keys |
-|---|---|
-| PEFT | ``base_model.model.NAME.lora_A.weight``, ``lora_B``, ``lora_embedding_A``, ``lora_magnitude_vector`` |
-| diffusers | ``unet.NAME.lora_A.weight``, ``NAME.lora.down.weight``, ``NAME.lora_linear_layer.up.weight`` |
-| ai-toolkit | ``diffusion_model.NAME.lora_A.weight``, ``transformer.NAME...`` |
-| kohya | ``lora_unet_NAME_WITH_UNDERSCORES.lora_down.weight``, ``lora_up``, ``alpha`` |
+    PEFT         base_model.model.NAME.lora_A.weight, lora_B, lora_embedding_A, lora_embedding_B,
+                 lora_magnitude_vector
+    diffusers    unet.NAME.lora_A.weight, NAME.lora.down.weight, NAME.lora_linear_layer.up.weight
+    ai-toolkit   diffusion_model.NAME.lora_A.weight, transformer.NAME.lora_A.weight
+    kohya        lora_unet_NAME_WITH_UNDERSCORES.lora_down.weight, lora_up, alpha
 
 A key that is none of these is refused by name.
-"""  # noqa: E501 - a table
+"""
 
 from __future__ import annotations
 

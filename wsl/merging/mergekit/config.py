@@ -25,15 +25,37 @@ import yaml
 from wsl.base import did_you_mean
 
 _TOP = (
-    "merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", "name",
-)  # fmt: skip
+    "merge_method",
+    "base_model",
+    "models",
+    "slices",
+    "parameters",
+    "dtype",
+    "out_dtype",
+    "name",
+)
 _IGNORED = ("tokenizer", "tokenizer_source", "chat_template")
 """Keys about text, which has no weights; they are named in ``notes``."""
 _PARAMETERS = (
-    "weight", "density", "gamma", "epsilon", "t", "normalize", "lambda", "rescale", "int8_mask",
-    "select_topk", "filter_wise", "nuslerp_flatten", "nuslerp_row_wise", "eps", "max_iter", "tol",
-    "scale", "normalize_weights",
-)  # fmt: skip
+    "weight",
+    "density",
+    "gamma",
+    "epsilon",
+    "t",
+    "normalize",
+    "lambda",
+    "rescale",
+    "int8_mask",
+    "select_topk",
+    "filter_wise",
+    "nuslerp_flatten",
+    "nuslerp_row_wise",
+    "eps",
+    "max_iter",
+    "tol",
+    "scale",
+    "normalize_weights",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from wsl.merging.pieces import Members, Statistics, from_base, is_learned
-from wsl.params import Params
+from wsl.merging.pieces import Members, Statistics, from_base
+from wsl.params import Params, is_learned
 
 
 @dataclasses.dataclass(frozen=True)

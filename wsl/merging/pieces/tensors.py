@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from wsl.connectivity import check_alike
-from wsl.params import BATCH_NORM_BUFFERS, Params, check_range, unravel
+from wsl.params import Params, check_range, is_learned, unravel
 
 Members = Sequence[Mapping[str, Tensor]]
 """Weights of one architecture."""
@@ -31,12 +31,6 @@ Unit = Literal["tensor", "vector"]
 """Over what a rule sorts and normalises."""
 Rule = Callable[[Tensor, str], Tensor]
 """Stacked tensors (T, *shape) of all members and their name to one tensor (*shape)."""
-
-
-def is_learned(name: str, tensor: Tensor) -> bool:
-    """Whether training changes a tensor by gradients: no counter, no mask, no running statistic."""
-    real = tensor.is_floating_point() or tensor.is_complex()
-    return real and name.rpartition(".")[2] not in BATCH_NORM_BUFFERS
 
 
 def combined(members: Members, rule: Rule, *, unit: Unit = "tensor") -> Params:

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from wsl.merging.pieces import is_learned
-from wsl.params import Params, call
+from wsl.params import Params, call, is_learned
 
 _AT_ONCE = 2**26
 """Entries of per-example Jacobians that are held at one time."""

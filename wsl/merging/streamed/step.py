@@ -19,7 +19,8 @@ from wsl.base import did_you_mean
 from wsl.matching import large
 from wsl.merging.measured import Measured, WithStatistics
 from wsl.merging.methods import MergeMethod
-from wsl.merging.pieces import entries_from, is_learned
+from wsl.merging.pieces import entries_from
+from wsl.params import is_learned
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -99,7 +99,8 @@ class _Reading:
                 origins[node] = next(arguments)
             elif node.op == "call_function":
                 origins[node] = self._called(module, node, origins, prefix=prefix)
-        return [_merged([origins.get(each, _Origin(False))]) for each in output.args[0]]  # type: ignore[union-attr, arg-type]
+        returned: Any = output.args[0]
+        return [_merged([origins.get(each, _Origin(False))]) for each in returned]
 
     def _called(
         self,

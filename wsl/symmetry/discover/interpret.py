@@ -160,7 +160,8 @@ class Interpreter:
         call = self._context(node, shapes, between)
         found = follow(node.target, bound, call)
         results: list[Value] = [*map(Operand, found or _without_rule(node, operands, shapes))]
-        followed = OpCall(node.target, bound, call, results, _floating(node)) if found else None  # type: ignore[arg-type]
+        target: Any = node.target
+        followed = OpCall(target, bound, call, results, _floating(node)) if found else None
         self.records.append(OpRecord(operands, [*between, *results], followed))
         return results
 
@@ -212,7 +213,8 @@ def follow(target: Any, arguments: dict[str, Any], at: OpContext) -> list[Value]
             settle(value)
     try:
         results = _results(known, arguments, at)
-        if results and mutates(target) and torch.Tag.inplace_view not in target.tags:  # type: ignore[union-attr]
+        writes = mutates(target) and torch.Tag.inplace_view not in target.tags
+        if results and writes:
             # The result is the memory of the first operand, and so moves as that does.
             old = next(iter(arguments.values()))
             return [tuple(unite(*pair) for pair in zip(old, results[0], strict=True))]
