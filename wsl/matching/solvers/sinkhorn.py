@@ -24,7 +24,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -33,6 +33,7 @@ from torch import Tensor
 from wsl.matching.result import Match
 from wsl.matching.solvers.assignment import assign
 from wsl.matching.solvers.midpoint import between
+from wsl.matching.solvers.sums import inner_product
 from wsl.matching.solvers.weight import WeightMatching, aligned_tensors
 from wsl.params import Params
 from wsl.symmetry import Axis, Permutation, PermutationSpec, Window, windows
@@ -256,11 +257,3 @@ def _start(index: Tensor, a: Mapping[str, Tensor], temperature: float) -> Tensor
     place = next(iter(a.values())).device
     one = torch.nn.functional.one_hot(index, index.shape[-1]).to(place, torch.float32)
     return (temperature * math.log(max(2, index.shape[-1])) * one).requires_grad_()
-
-
-def inner_product(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Iterable[str]) -> float:
-    """sum_t <a_t, b_t> over the tensors ``names``, in float64."""
-    return sum(
-        float(torch.dot(a[name].flatten().double(), b[name].flatten().to(a[name].device).double()))
-        for name in names
-    )
