@@ -22,7 +22,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -88,14 +87,14 @@ class _Others:
             there.close()
             self.pipes.append(here)
             self.members.append(member)
-        self.left = threading.Event()
+        self.left, self.asking = threading.Event(), threading.Lock()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def reason(self) -> str:
         """What is known of a process that has ended early; waits for it to end."""
         multiprocessing.connection.wait([m.sentinel for m in self.members], timeout=GRACE)
         for rank, (member, pipe) in enumerate(zip(self.members, self.pipes, strict=True), start=1):
-            code = _exit_code(member)
+            code = self._exit_code(member)
             if code is not None and code < 0:
                 name = signal.Signals(-code).name
                 return f"process {rank} of {len(self.members) + 1} was ended by {name}: "
@@ -104,21 +103,31 @@ class _Others:
                 return f"process {rank} of {len(self.members) + 1} failed ({said}): "
         return ""
 
+    def _exit_code(self, member: Any) -> int | None:
+        """The exit code of a process, None while it runs.
+
+        One thread at a time: the system tells it once, to whoever asks first.
+        """
+        with self.asking:
+            if multiprocessing.connection.wait([member.sentinel], timeout=0):
+                member.join()  # it has ended, or is about to: its code is collected here
+            return member.exitcode
+
     def leave(self) -> None:
         """Wait until the others have ended, and see to it that they do."""
         self.left.set()
         if distributed.is_initialized():
             distributed.destroy_process_group()
         for member in self.members:
-            member.join(GRACE)
-            if member.is_alive():
+            multiprocessing.connection.wait([member.sentinel], timeout=GRACE)
+            if self._exit_code(member) is None:
                 member.kill()
                 member.join()
 
     def _watch(self) -> None:
         """End everything where a process has died and this one does not notice."""
         while not self.left.wait(1.0):
-            if any(member.exitcode for member in self.members) and not self.left.wait(GRACE):
+            if any(map(self._exit_code, self.members)) and not self.left.wait(GRACE):
                 sys.stderr.write(f"{self.reason()}the others were ended\n")
                 sys.stderr.flush()
                 for member in self.members:
@@ -162,21 +171,6 @@ def _end_with(first: Any) -> None:
     first.join()
     threading.Event().wait(GRACE)
     os._exit(ENDED)
-
-
-def _exit_code(member: Any) -> int | None:
-    """The exit code of a process, None while it runs.
-
-    Whichever thread asks first collects it from the system, and until it has written it down the
-    others see none: so ask again while the process has ended without a code.
-    """
-    for _ in range(100):
-        if member.exitcode is not None:
-            break
-        if not multiprocessing.connection.wait([member.sentinel], timeout=0):
-            break
-        time.sleep(0.01)
-    return member.exitcode
 
 
 def _received(pipe: Any) -> str:
