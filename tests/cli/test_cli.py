@@ -489,3 +489,19 @@ def test_networks_with_batch_norm_are_generated_with_their_statistics(inside, da
     assert all((tensor > 0).all() and tensor.isfinite().all() for tensor in variances)
     counters = [int(theta[name]) for name in theta if name.endswith("num_batches_tracked")]
     assert set(counters) == {4}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["merge", "nothing.yaml", "-o", "merged"],
+        ["connect", "a.safetensors", "b.safetensors", "-o", "path", "--plane", "nothing.yaml"],
+    ],
+)
+def test_a_path_that_is_not_there_is_named_in_a_sentence(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.safetensors", "b.safetensors"):
+        write_checkpoint(name, {"w": torch.ones(2)}, {})
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert told == f"wsl {words[0]}: nothing.yaml: no such file or folder; check the path\n"

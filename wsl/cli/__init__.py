@@ -54,8 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if debug:
             raise
-        say(f"wsl {verb}: {' '.join(str(error).split())}", error=True)
+        say(f"wsl {verb}: {' '.join(_told(error).split())}", error=True)
         return 2
+
+
+def _told(error: Exception) -> str:
+    """An error in words; what the system says of a file leads with the file."""
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return f"{error.filename}: no such file or folder; check the path"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _run(verb: str, rest: Sequence[str]) -> int:
