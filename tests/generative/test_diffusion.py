@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-from wsl.generative import LatentDiffusion
+from wsl.generative import VectorDiffusion
 from wsl.generative.models.denoiser import Denoiser, sinusoids
 from wsl.generative.models.noise import (
     alpha_bars,
@@ -132,7 +132,7 @@ def two_clusters(n=512):
 @pytest.fixture(scope="module")
 def trained():
     torch.manual_seed(0)
-    return LatentDiffusion(3, conditions=1, hidden=64, blocks=2).fit(*two_clusters(), steps=400)
+    return VectorDiffusion(3, conditions=1, hidden=64, blocks=2).fit(*two_clusters(), steps=400)
 
 
 def test_a_trained_model_draws_what_the_condition_asks_for(trained):
@@ -157,7 +157,7 @@ def test_a_condition_per_row_is_obeyed_row_by_row(trained):
 def test_the_same_seed_gives_the_same_model_and_samples():
     def run(seed):
         torch.manual_seed(0)
-        model = LatentDiffusion(3, conditions=1, hidden=16, blocks=1).fit(
+        model = VectorDiffusion(3, conditions=1, hidden=16, blocks=1).fit(
             *two_clusters(64), steps=5, seed=seed
         )
         return model.sample(4, torch.tensor([0.5]), generator=rng())
@@ -167,7 +167,7 @@ def test_the_same_seed_gives_the_same_model_and_samples():
 
 
 def test_wrong_conditions_are_refused_by_name():
-    model = LatentDiffusion(3, conditions=2, hidden=16, blocks=1)
+    model = VectorDiffusion(3, conditions=2, hidden=16, blocks=1)
     with pytest.raises(
         ValueError, match="condition: missing, but the model was made for 2 numbers"
     ):
@@ -182,7 +182,7 @@ def test_diffusers_is_imported_by_sampling_and_not_before():
     code = """
 import sys, wsl.generative
 before = "diffusers" in sys.modules
-wsl.generative.LatentDiffusion(2, hidden=4, blocks=1).sample(1, steps=1)
+wsl.generative.VectorDiffusion(2, hidden=4, blocks=1).sample(1, steps=1)
 sys.exit(before or "diffusers" not in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

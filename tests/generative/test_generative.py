@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from wsl.generative import (
     Behaviour,
     Canonicalizer,
+    LatentDiffusion,
     Standardizer,
     TrainingMembers,
     WeightAutoencoder,
-    WeightDiffusion,
     WeightPCA,
     aligned_nearest,
     dispersion_ratio,
@@ -99,7 +99,7 @@ def training(population, member):
 @pytest.fixture(scope="module")
 def fitted(training, member):
     condition = accuracy(training)[:, None]
-    model = WeightDiffusion(
+    model = LatentDiffusion(
         SPEC, latent=32, hidden=128, blocks=2, code=partial(WeightAutoencoder, hidden=128)
     )
     behaviour = Behaviour(mlp(), digits()[0])
@@ -305,7 +305,7 @@ def test_unseen_members_survive_the_round_trip(fitted, population, member):
 def test_a_code_trained_for_behaviour_keeps_more_accuracy_of_unseen_members(
     training, fitted, population, member
 ):
-    blind = WeightDiffusion(
+    blind = LatentDiffusion(
         SPEC, latent=32, hidden=128, blocks=2, code=partial(WeightAutoencoder, hidden=128)
     )
     members = TrainingMembers(
@@ -321,7 +321,7 @@ def test_a_code_trained_for_behaviour_keeps_more_accuracy_of_unseen_members(
 
 def test_a_saved_generator_draws_the_same_networks(fitted, drawn, tmp_path):
     fitted.save(tmp_path / "generator.safetensors")
-    again = WeightDiffusion.load(tmp_path / "generator.safetensors")
+    again = LatentDiffusion.load(tmp_path / "generator.safetensors")
     assert again.spec == fitted.spec
     redrawn = again.sample(32, condition=0.95, generator=rng())
     assert all(torch.equal(redrawn[name], drawn[name]) for name in drawn)
@@ -329,14 +329,14 @@ def test_a_saved_generator_draws_the_same_networks(fitted, drawn, tmp_path):
 
 def test_another_file_is_refused(tmp_path):
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="not a saved WeightDiffusion"):
-        WeightDiffusion.load(tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="not a saved LatentDiffusion"):
+        LatentDiffusion.load(tmp_path / "other.safetensors")
 
 
 def test_the_seed_alone_decides_whatever_the_global_generator_did(training):
     def run(noise):
         torch.manual_seed(noise)
-        model = WeightDiffusion(SPEC, latent=8, hidden=16, blocks=1, conditions=0, seed=3)
+        model = LatentDiffusion(SPEC, latent=8, hidden=16, blocks=1, conditions=0, seed=3)
         model.fit(
             take(training, slice(0, 10)),
             behaviour=Behaviour(mlp(), digits()[0]),
@@ -351,7 +351,7 @@ def test_the_seed_alone_decides_whatever_the_global_generator_did(training):
 
 def test_batch_norm_is_generated_with_its_counters(tmp_path):
     network = BY_NAME["residual"]
-    model = WeightDiffusion(
+    model = LatentDiffusion(
         network.spec, conditions=0, latent=4, hidden=16, blocks=1, code=WeightPCA
     )
     params = network.weights(12)
@@ -363,7 +363,7 @@ def test_batch_norm_is_generated_with_its_counters(tmp_path):
     assert sample["bn2.running_var"].min() > 0
     assert call(network.make().eval(), sample, network.inputs()).isfinite().all()
     model.save(tmp_path / "bn.safetensors")
-    again = WeightDiffusion.load(tmp_path / "bn.safetensors").sample(2, steps=5, generator=rng())
+    again = LatentDiffusion.load(tmp_path / "bn.safetensors").sample(2, steps=5, generator=rng())
     assert all(
         torch.equal(sample[name], again[name]) and sample[name].dtype == again[name].dtype
         for name in sample
@@ -372,7 +372,7 @@ def test_batch_norm_is_generated_with_its_counters(tmp_path):
 
 def test_progress_counts_all_steps_once(training):
     seen = []
-    model = WeightDiffusion(SPEC, latent=4, hidden=16, blocks=1, conditions=0)
+    model = LatentDiffusion(SPEC, latent=4, hidden=16, blocks=1, conditions=0)
     model.fit(
         take(training, slice(0, 6)),
         code_steps=3,
@@ -383,7 +383,7 @@ def test_progress_counts_all_steps_once(training):
 
 
 def test_unfit_training_weights_are_refused_by_name(training):
-    model = WeightDiffusion(SPEC, latent=4, hidden=16, blocks=1)
+    model = LatentDiffusion(SPEC, latent=4, hidden=16, blocks=1)
     with pytest.raises(SpecError, match=r"0\.weight: axis 1 has size 63"):
         model.fit({**training, "0.weight": training["0.weight"][..., :63]}, torch.zeros(128, 1))
     with pytest.raises(ValueError, match=r"2\.bias: holds NaN"):

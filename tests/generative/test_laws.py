@@ -6,16 +6,16 @@ import pytest
 from laws.generators import GENERATOR_LAWS, Row
 from laws.initializers import INITIALIZER_LAWS
 
-from wsl.generative import GENERATORS, INITIALIZERS, WeightDiffusion, WeightPCA
+from wsl.generative import GENERATORS, INITIALIZERS, LatentDiffusion, WeightPCA
 
 
 def small_diffusion(spec, *, conditions, seed):
     size = {"latent": 4, "hidden": 16, "blocks": 1, "code": WeightPCA}
-    return WeightDiffusion(spec, conditions=conditions, seed=seed, **size)
+    return LatentDiffusion(spec, conditions=conditions, seed=seed, **size)
 
 
 ROWS = {name: Row(kind) for name, kind in GENERATORS.items()}
-ROWS["weight_diffusion"] = Row(small_diffusion, {"steps": 3})
+ROWS["latent_diffusion"] = Row(small_diffusion, {"steps": 3})
 
 
 @pytest.mark.parametrize("law", GENERATOR_LAWS, ids=lambda law: law.__name__)

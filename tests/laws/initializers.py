@@ -8,9 +8,9 @@ from networks import BY_NAME
 
 from wsl.generative import (
     Initializer,
+    LatentDiffusion,
     Start,
     TrainingMembers,
-    WeightDiffusion,
     WeightPCA,
     initialize,
     starting_weights,
@@ -32,7 +32,7 @@ def start(**changes):
     """
     spec = NETWORK.spec
     members = TrainingMembers(NETWORK.weights(12), torch.linspace(0, 1, 12)[:, None])
-    fitted = WeightDiffusion(spec, latent=4, hidden=16, blocks=1, code=WeightPCA)
+    fitted = LatentDiffusion(spec, latent=4, hidden=16, blocks=1, code=WeightPCA)
     fitted.fit(members, steps=2)
     known = Start(
         NETWORK.make(),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wsl.generative.codes import WeightAutoencoder
-from wsl.generative.models import LatentDiffusion
+from wsl.generative.models import VectorDiffusion
 from wsl.learned_optimizers import HandWritten, MetaSettings, Problem, meta_train
 from wsl.populations import SGD
 from wsl.training import Descent, Hardware, Saved
@@ -72,7 +72,7 @@ def code(hardware):
 
 def diffusion(hardware):
     torch.manual_seed(0)
-    model = LatentDiffusion(6, conditions=1, hidden=16, blocks=1)
+    model = VectorDiffusion(6, conditions=1, hidden=16, blocks=1)
     return model.fit(X, X[:, :1], steps=5, hardware=hardware)
 
 

@@ -21,9 +21,13 @@ from torch import Tensor, nn
 
 from wsl.base import Progress
 from wsl.generative.codes import Canonicalizer
+from wsl.generative.conditions import LabelledExamples, TaskSource
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec, copied
 from wsl.zoo import Checkpoints
+
+Condition = Tensor | float | LabelledExamples
+"""What may be asked of a generator: numbers, as of an accuracy wanted, or examples of a task."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +38,7 @@ class TrainingMembers:
     member: (N,), the run of each row; rows of one run are aligned together.
     reference: row that an alignment starts from, best a good one.
     model, inputs: the network, and what it was trained on, for generators that run it.
+    examples: of the task of each row, N tasks. tasks: where more tasks of the kind come from.
     """
 
     params: Mapping[str, Tensor]
@@ -42,6 +47,8 @@ class TrainingMembers:
     reference: int = 0
     model: nn.Module | None = None
     inputs: Tensor | None = None
+    examples: LabelledExamples | None = None
+    tasks: TaskSource | None = None
 
     @classmethod
     def of(
@@ -124,7 +131,7 @@ class Generator(Protocol):
         self,
         n: int,
         *,
-        condition: Tensor | float | None = None,
+        condition: Condition | None = None,
         generator: torch.Generator | None = None,
     ) -> Params:
         """``n`` networks (n, ...), the same ones for the same state of ``generator``."""
@@ -168,7 +175,7 @@ class Start:
     good: Params | None = None
     held_out: Params | None = None
     fitted: Generator | None = None
-    condition: Tensor | float | None = None
+    condition: Condition | None = None
 
     @functools.cached_property
     def canonicalizer(self) -> Canonicalizer | None:

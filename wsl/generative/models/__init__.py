@@ -10,11 +10,11 @@ from wsl.generative.models.baselines import (
     noise_baseline,
     retrieval_baseline,
 )
-from wsl.generative.models.diffusion import LatentDiffusion
-from wsl.generative.models.weight_diffusion import WeightDiffusion
+from wsl.generative.models.latent_diffusion import LatentDiffusion
+from wsl.generative.models.vector_diffusion import VectorDiffusion
 
 GENERATORS = {
-    "weight_diffusion": WeightDiffusion,
+    "latent_diffusion": LatentDiffusion,
     "retrieval": RetrievalGenerator,
     "noise": NoiseGenerator,
     "gaussian": GaussianGenerator,
@@ -29,7 +29,7 @@ __all__ = [
     "MeanGenerator",
     "NoiseGenerator",
     "RetrievalGenerator",
-    "WeightDiffusion",
+    "VectorDiffusion",
     "gaussian_baseline",
     "mean_baseline",
     "noise_baseline",

@@ -24,7 +24,7 @@ from wsl.generative.models.noise import alpha_bars, linear_betas, noised, revers
 from wsl.training import RandomRows
 
 
-class LatentDiffusion(nn.Module):
+class VectorDiffusion(nn.Module):
     """A diffusion model of vectors (n, features) given ``conditions`` numbers each, or none.
 
     dropout: share of training rows whose condition is hidden; without it there is neither guidance
@@ -60,7 +60,7 @@ class LatentDiffusion(nn.Module):
         seed: int = 0,
         progress: Progress | None = None,
         **settings: Any,
-    ) -> LatentDiffusion:
+    ) -> VectorDiffusion:
         """Train on rows ``x`` (N, features) of about unit variance, and keep a moving average.
 
         decay: of that average. settings: ``batch_size`` (128), ``lr`` and ``hardware`` of

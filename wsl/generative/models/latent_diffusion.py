@@ -1,4 +1,4 @@
-"""`WeightDiffusion`: generate weights of an architecture from a population of trained ones.
+"""`LatentDiffusion`: generate weights of an architecture from a population of trained ones.
 
     theta -> canonical -> standardised x -> code z -> diffusion p(z | condition)
 
@@ -30,9 +30,9 @@ from wsl.generative.codes import (
     WeightAutoencoder,
     WeightPCA,
 )
-from wsl.generative.models.diffusion import LatentDiffusion
 from wsl.generative.models.files import read_about, write_whole
 from wsl.generative.models.members import check_members
+from wsl.generative.models.vector_diffusion import VectorDiffusion
 from wsl.generative.problem import FitReport, TrainingMembers
 from wsl.matching import Matcher
 from wsl.params import Params
@@ -43,7 +43,7 @@ CODES = {code.__name__: code for code in (WeightAutoencoder, WeightPCA)}
 """The codes that a file can name."""
 
 
-class WeightDiffusion(nn.Module):
+class LatentDiffusion(nn.Module):
     """A generator of weights for the architecture of ``spec``.
 
     conditions: how many numbers describe a member, for example 1 for its accuracy; 0 for none.
@@ -84,7 +84,7 @@ class WeightDiffusion(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.code = code(self.standardizer.features, latent)
-            self.diffusion = LatentDiffusion(
+            self.diffusion = VectorDiffusion(
                 latent, conditions=conditions, hidden=hidden, blocks=blocks
             )
 
@@ -183,9 +183,9 @@ class WeightDiffusion(nn.Module):
         write_whole(self, self.state_dict(), path, config=config)
 
     @classmethod
-    def load(cls, path: str | Path) -> WeightDiffusion:
+    def load(cls, path: str | Path) -> LatentDiffusion:
         """Read what `save` wrote; raises ValueError if the file is something else."""
-        about = read_about(path, WeightDiffusion.__name__)
+        about = read_about(path, LatentDiffusion.__name__)
         config = about["config"]
         make, arguments = CODES[config.pop("code")], config.pop("code_config")
         model = cls(
