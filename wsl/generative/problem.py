@@ -193,6 +193,16 @@ class Start:
         return None if self.good is None or align is None else align(self.good)
 
     @property
+    def asked(self) -> Condition | None:
+        """The condition, if the generator reads one of that kind."""
+        fitted, condition = self.fitted, self.condition
+        if fitted is None or condition is None:
+            return None
+        if isinstance(condition, LabelledExamples):
+            return condition if reads_examples(fitted) else None
+        return condition if fitted.conditions else None
+
+    @property
     def coded(self) -> Coded | None:
         """The generator, if it has a code."""
         return self.fitted if isinstance(self.fitted, Coded) else None
@@ -245,6 +255,11 @@ def reset(model: nn.Module) -> nn.Module:
                 "say with `make` how a new network is built"
             )
     return made
+
+
+def reads_examples(generator: Generator) -> bool:
+    """Whether a generator is asked by labelled examples: it learns from tasks, so it needs them."""
+    return bool(generator.needs & {"examples", "tasks"})
 
 
 def is_generator(made: Any) -> TypeGuard[Generator]:

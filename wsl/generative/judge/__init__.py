@@ -1,5 +1,17 @@
 """The fair trial of a generator: worth, novelty, behaviour."""
 
+from wsl.generative.judge.arms import (
+    ARMS,
+    CONDITION_ARMS,
+    EqualNoveltyStart,
+    GaussianCodeStart,
+    InterpolationStart,
+    MeanConditionStart,
+    RandomConditionStart,
+    WrongConditionStart,
+    nearest_mean_accuracy,
+    ridge_accuracy,
+)
 from wsl.generative.judge.evaluate import (
     Nearest,
     aligned_nearest,
@@ -8,16 +20,32 @@ from wsl.generative.judge.evaluate import (
     max_iou,
 )
 from wsl.generative.judge.judge import Judgement, judge
+from wsl.generative.judge.novelty import TAUS, Novelty
 from wsl.generative.judge.trial import Trial, trial
+from wsl.generative.judge.verdict import Comparison, Verdict
 
 __all__ = [
+    "ARMS",
+    "CONDITION_ARMS",
+    "TAUS",
+    "Comparison",
+    "EqualNoveltyStart",
+    "GaussianCodeStart",
+    "InterpolationStart",
     "Judgement",
+    "MeanConditionStart",
     "Nearest",
+    "Novelty",
+    "RandomConditionStart",
     "Trial",
+    "Verdict",
+    "WrongConditionStart",
     "aligned_nearest",
     "dispersion_ratio",
     "judge",
     "leave_one_out",
     "max_iou",
+    "nearest_mean_accuracy",
+    "ridge_accuracy",
     "trial",
 ]

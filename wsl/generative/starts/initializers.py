@@ -55,8 +55,7 @@ class GeneratedStart:
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """As many samples, none chosen."""
         fitted = _given(start.fitted)
-        condition = start.condition if fitted.conditions else None
-        return fitted.sample(n, condition=condition, generator=generator)
+        return fitted.sample(n, condition=start.asked, generator=generator)
 
 
 @dataclasses.dataclass(frozen=True)
