@@ -5,6 +5,7 @@ With ``settings.devices`` above 1 the same command runs in as many processes, wh
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import time
 import warnings
@@ -17,11 +18,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 import wsl.cli
-from wsl.cli.config import compose, recipes
+from wsl.cli.config import compose
+from wsl.cli.parsers import recipe_parser
 from wsl.cli.population import default_path, open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.targets import ConfigError, instantiate, locate
-from wsl.cli.terminal import numbers, say
+from wsl.cli.terminal import answer, numbers, say
 from wsl.nn import Columns, Conditioned
 from wsl.plots import bar_figure, histogram_figure, scatter_figure
 from wsl.populations import build_architecture
@@ -48,12 +50,7 @@ FEATURES = 32
 def run(arguments: Sequence[str]) -> None:
     """Train, keep the best epoch by the validation members, report the test members."""
     if not arguments or set(arguments) & {"-h", "--help"}:
-        say(
-            "usage: wsl train models=NAME datasets=NAME [seed=0] [settings.epochs=30] "
-            "[network.KEY=VALUE] [columns=[NAME,...]] "
-            "[zoo=FILE]\n"
-            f"models: {', '.join(recipes('models'))}\ndatasets: {', '.join(recipes('datasets'))}"
-        )
+        _parser().print_help()
         return
     config = _config(arguments)
     hardware = instantiate(config["settings"]).hardware
@@ -67,10 +64,21 @@ def run(arguments: Sequence[str]) -> None:
         with alongside(hardware, wsl.cli.main, ["train", *arguments]):
             done = _train(config, zoo, folder, head=head)
     if is_first(hardware):
+        answer(done)
         say(
             f"{folder}: test {numbers(done['test'])} (best of {done['epochs']} epochs: "
             f"{done['best_epoch']}, seed {config['seed']})"
         )
+
+
+def _parser() -> argparse.ArgumentParser:
+    """For its help: overrides are read by Hydra."""
+    return recipe_parser(
+        "train",
+        "Train a neural functional on a population of networks.",
+        keys="seed, zoo, output, settings.epochs, network.KEY, columns=[NAME,...] and all that the "
+        "recipes hold",
+    )
 
 
 def _config(arguments: Sequence[str]) -> dict[str, Any]:
