@@ -21,6 +21,7 @@ from wsl.generative.judge.evaluate import (
 )
 from wsl.generative.judge.judge import Judgement, judge
 from wsl.generative.judge.novelty import TAUS, Novelty
+from wsl.generative.judge.tasks import TaskJudgement, TaskTraining, TaskTrial, judge_tasks
 from wsl.generative.judge.trial import Trial, trial
 from wsl.generative.judge.verdict import Comparison, Verdict
 
@@ -37,12 +38,16 @@ __all__ = [
     "Nearest",
     "Novelty",
     "RandomConditionStart",
+    "TaskJudgement",
+    "TaskTraining",
+    "TaskTrial",
     "Trial",
     "Verdict",
     "WrongConditionStart",
     "aligned_nearest",
     "dispersion_ratio",
     "judge",
+    "judge_tasks",
     "leave_one_out",
     "max_iou",
     "nearest_mean_accuracy",

@@ -81,7 +81,7 @@ def judge(
     novelty is drawn last.
     """
     land = Landscape(start, data.test, shortlist=shortlist, count=n)
-    drawn, left_out = _drawn(start, {GENERATED: GeneratedStart(), **arms}, n)
+    drawn, left_out = drawn_arms(start, {GENERATED: GeneratedStart(), **arms}, n)
     _add_noise(drawn, start, land, n)
     how = {"steps": STEPS, **(training or {})}
     trials = trial(start.model, drawn, data, seed=start.seed, **how)
@@ -102,17 +102,25 @@ def judge(
     )
 
 
-def _drawn(
+def drawn_arms(
     start: Start, arms: Mapping[str, Initializer], n: int
 ) -> tuple[dict[str, Params], dict[str, str]]:
-    """The weights of each arm; and of those that cannot be drawn, what they need."""
+    """The weights of each arm; and of those that cannot be drawn, what they need or refuse.
+
+    An arm that cannot be drawn does not end a trial; the generator that is judged does.
+    """
     drawn, left_out, rng = {}, {}, torch.Generator().manual_seed(start.seed)
     for name, method in arms.items():
         lacking = [need for need in sorted(method.needs) if getattr(start, need) is None]
         if lacking and name != GENERATED:
             left_out[name] = f"{type(method).__name__} needs {lacking[0]}"
-        else:
+            continue
+        try:
             drawn[name] = starting_weights(method, start, n, generator=rng)
+        except ValueError as error:
+            if name == GENERATED:
+                raise
+            left_out[name] = str(error)
     return drawn, left_out
 
 
