@@ -37,6 +37,14 @@ FIGURES = {
         lambda: plots.histogram_figure(samples(), label="loss", bins=5),
         lambda: plots.histogram_table(samples(), bins=5),
     ),
+    "points": (
+        lambda: plots.points_figure({"a": scatter(), "b": scatter()}, x="iou", y="accuracy"),
+        lambda: plots.points_table({"a": scatter(), "b": scatter()}),
+    ),
+    "lines": (
+        lambda: plots.lines_figure({"a": ([1, 2], [0.5, 0.25])}, x="tau", y="share"),
+        lambda: plots.lines_table({"a": ([1, 2], [0.5, 0.25])}),
+    ),
     "bar": (
         lambda: plots.bar_figure({"wm": 0.5, "none": 2.0}, label="barrier", errors={"wm": 0.1}),
         lambda: plots.bar_table({"wm": 0.5, "none": 2.0}, errors={"wm": 0.1}),

@@ -40,6 +40,7 @@ Table = dict[str, list]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
+_MARKERS = ("o", "s", "^")
 _DIAGONAL: dict[str, Any] = {"color": "0.6", "linewidth": 1, "zorder": 0}
 
 
@@ -266,6 +267,50 @@ def scatter_figure(predicted: Tensor, true: Tensor, *, label: str = "accuracy") 
 def scatter_table(predicted: Tensor, true: Tensor) -> Table:
     """Columns true, predicted."""
     return {"true": true.tolist(), "predicted": predicted.tolist()}
+
+
+def points_figure(points: Mapping[str, tuple[Tensor, Tensor]], *, x: str, y: str) -> Figure:
+    """Clouds of points by name, each the coordinates (n,) and (n,)."""
+    figure = _blank(figsize=(6.4, 4))
+    axes = figure.subplots()
+    for i, (name, (across, up)) in enumerate(points.items()):
+        style = {"marker": _MARKERS[i // len(COLORS) % len(_MARKERS)], "alpha": 0.7}
+        axes.scatter(
+            across.tolist(), up.tolist(), s=14, color=COLORS[i % len(COLORS)], label=name, **style
+        )
+    _label(axes, x, y)
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def points_table(points: Mapping[str, tuple[Tensor, Tensor]]) -> Table:
+    """Columns name, x, y."""
+    table: Table = {"name": [], "x": [], "y": []}
+    for name, (across, up) in points.items():
+        _extend(table, [name] * len(across), across.tolist(), up.tolist())
+    return table
+
+
+def lines_figure(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: str, y: str
+) -> Figure:
+    """Lines by name through measured points."""
+    figure = _blank(figsize=(6.4, 3.6))
+    axes = figure.subplots()
+    for i, (name, (across, up)) in enumerate(lines.items()):
+        style = ("-", "--", ":")[i // len(COLORS) % 3]
+        axes.plot(across, up, label=name, linestyle=style, **_dotted(i))
+    _label(axes, x, y)
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def lines_table(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Table:
+    """Columns name, x, y."""
+    table: Table = {"name": [], "x": [], "y": []}
+    for name, (across, up) in lines.items():
+        _extend(table, [name] * len(across), across, up)
+    return table
 
 
 def histogram_figure(samples: Mapping[str, Tensor], *, label: str, bins: int = 30) -> Figure:

@@ -35,7 +35,11 @@ EXAMPLES = {
         "wsl merge a/ b/ -o merged/ --base base/ --method ties density=0.2",
         "wsl merge mergekit.yaml -o merged/ --dry-run",
     ),
-    "generate": ("wsl generate models=weight_diffusion datasets=digits_cnn samples=16",),
+    "generate": (
+        "wsl generate models=weight_diffusion datasets=digits_cnn samples=16",
+        "wsl generate --from runs/generate/RUN --condition 0.95 -n 8 -o drawn",
+        "wsl generate --from RUN --condition-on my_images.npz -n 8 -o drawn",
+    ),
     "env": ("wsl env --json",),
     "completion": (
         "wsl completion bash > ~/.local/share/bash-completion/completions/wsl",
