@@ -306,6 +306,34 @@ def _counted(sample: Tensor, edges: Tensor) -> list[list]:
     return [column.tolist() for column in (edges[:-1], edges[1:], counts.long(), density)]
 
 
+Lines = Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]]
+"""Places, heights and deviations of each line, by its name."""
+
+
+def lines_figure(lines: Lines, *, x: str, y: str) -> Figure:
+    """One line per name with a band of one deviation; the legend stands beside them."""
+    figure = _blank(figsize=(8, 4.2))
+    axes = figure.subplots()
+    for i, (name, (places, heights, spread)) in enumerate(lines.items()):
+        dashes = ("-", "--", ":")[i // len(COLORS) % 3]
+        axes.plot(places, heights, label=name, linestyle=dashes, **_dotted(i))
+        low, high = (
+            [h + sign * s for h, s in zip(heights, spread, strict=True)] for sign in (-1, 1)
+        )
+        axes.fill_between(places, low, high, color=COLORS[i % len(COLORS)], alpha=0.12, linewidth=0)
+    _label(axes, x, y)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def lines_table(lines: Lines) -> Table:
+    """Columns line, place, height, deviation."""
+    table: Table = {"line": [], "place": [], "height": [], "deviation": []}
+    for name, (places, heights, spread) in lines.items():
+        _extend(table, [name] * len(places), places, heights, spread)
+    return table
+
+
 def bar_figure(
     values: Mapping[str, float], *, label: str, errors: Mapping[str, float] | None = None
 ) -> Figure:

@@ -25,13 +25,14 @@ VERBS = {
     "connect": ("wsl.cli.connect", "loss along the straight line between two checkpoints"),
     "merge": ("wsl.cli.merge", "align and average checkpoints"),
     "generate": ("wsl.cli.generate", "train a weight generator and sample initial weights"),
+    "init-compare": ("wsl.cli.init_compare", "starting weights side by side at equal budget"),
 }
 
 CLOSED_PIPE = 141
 """What a shell gives for a program that a closed pipe has ended."""
 
 USAGE = "usage: wsl VERB ...    (wsl VERB --help tells more)\n\n" + "\n".join(
-    f"  {verb:<9} {what}" for verb, (_, what) in VERBS.items()
+    f"  {verb:<12} {what}" for verb, (_, what) in VERBS.items()
 )
 ANSWERS = {"-h": USAGE, "--help": USAGE, "--version": f"wsl {wsl.__version__}"}
 """Words that are answered at once, before anything is imported that needs torch."""

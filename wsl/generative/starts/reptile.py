@@ -73,7 +73,9 @@ class ReptileStart:
             F.cross_entropy,
             batches=batches,
             members=MemberSettings(lr=rate, weight_decay=torch.zeros(self.tasks)),
-            shared=SharedSettings(optimizer=Adam(betas=(0.0, 0.999)), steps=self.steps),
+            shared=SharedSettings(
+                optimizer=Adam(betas=(0.0, 0.999)), steps=self.steps, chunk=self.tasks
+            ),
             engine=engine,
         ).snapshots[-1]
 
