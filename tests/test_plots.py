@@ -42,8 +42,8 @@ FIGURES = {
         lambda: plots.points_table({"a": scatter(), "b": scatter()}),
     ),
     "lines": (
-        lambda: plots.lines_figure({"a": ([1, 2], [0.5, 0.25])}, x="tau", y="share"),
-        lambda: plots.lines_table({"a": ([1, 2], [0.5, 0.25])}),
+        lambda: plots.lines_figure({"a": ([1, 2], [0.5, 0.25], [0.1, 0.0])}, x="tau", y="share"),
+        lambda: plots.lines_table({"a": ([1, 2], [0.5, 0.25], [0.1, 0.0])}),
     ),
     "bar": (
         lambda: plots.bar_figure({"wm": 0.5, "none": 2.0}, label="barrier", errors={"wm": 0.1}),

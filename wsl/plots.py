@@ -291,28 +291,6 @@ def points_table(points: Mapping[str, tuple[Tensor, Tensor]]) -> Table:
     return table
 
 
-def lines_figure(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: str, y: str
-) -> Figure:
-    """Lines by name through measured points."""
-    figure = _blank(figsize=(6.4, 3.6))
-    axes = figure.subplots()
-    for i, (name, (across, up)) in enumerate(lines.items()):
-        style = ("-", "--", ":")[i // len(COLORS) % 3]
-        axes.plot(across, up, label=name, linestyle=style, **_dotted(i))
-    _label(axes, x, y)
-    figure.legend(loc="outside right upper", frameon=False)
-    return figure
-
-
-def lines_table(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Table:
-    """Columns name, x, y."""
-    table: Table = {"name": [], "x": [], "y": []}
-    for name, (across, up) in lines.items():
-        _extend(table, [name] * len(across), across, up)
-    return table
-
-
 def histogram_figure(samples: Mapping[str, Tensor], *, label: str, bins: int = 30) -> Figure:
     """Distributions of (N,) values, one outline per name over common bins, each with area one."""
     figure = _blank(figsize=(5, 3.2))
@@ -349,6 +327,34 @@ def _counted(sample: Tensor, edges: Tensor) -> list[list]:
     counts = torch.histogram(sample.double(), edges).hist
     density = counts / counts.sum() / edges.diff()
     return [column.tolist() for column in (edges[:-1], edges[1:], counts.long(), density)]
+
+
+Lines = Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]]
+"""Places, heights and deviations of each line, by its name."""
+
+
+def lines_figure(lines: Lines, *, x: str, y: str) -> Figure:
+    """One line per name with a band of one deviation; the legend stands beside them."""
+    figure = _blank(figsize=(8, 4.2))
+    axes = figure.subplots()
+    for i, (name, (places, heights, spread)) in enumerate(lines.items()):
+        dashes = ("-", "--", ":")[i // len(COLORS) % 3]
+        axes.plot(places, heights, label=name, linestyle=dashes, **_dotted(i))
+        low, high = (
+            [h + sign * s for h, s in zip(heights, spread, strict=True)] for sign in (-1, 1)
+        )
+        axes.fill_between(places, low, high, color=COLORS[i % len(COLORS)], alpha=0.12, linewidth=0)
+    _label(axes, x, y)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def lines_table(lines: Lines) -> Table:
+    """Columns line, place, height, deviation."""
+    table: Table = {"line": [], "place": [], "height": [], "deviation": []}
+    for name, (places, heights, spread) in lines.items():
+        _extend(table, [name] * len(places), places, heights, spread)
+    return table
 
 
 def bar_figure(

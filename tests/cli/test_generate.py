@@ -79,7 +79,7 @@ def test_the_page_loads_nothing_and_has_a_table_for_each_figure(inside):
     names = {path.stem for path in Path("run").glob("report_*.csv")}
     assert names == {f"report_{name}" for name in ("arms", "errors", "distances", "good_and_new")}
     assert {row["name"] for row in table("report_errors")} == {"generated", "members", *ARMS}
-    assert {float(row["x"]) for row in table("report_good_and_new")} == {1, 2, 3, 4, 6}
+    assert {float(row["place"]) for row in table("report_good_and_new")} == {1, 2, 3, 4, 6}
 
 
 @pytest.mark.parametrize("run", ["run", "run/generator.safetensors"])

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from laws.initializers import INITIALIZER_LAWS
+from laws.initializers import INITIALIZER_LAWS, Row
 from planted import (
     Planted,
     attentive,
@@ -25,7 +25,7 @@ from planted import (
 from wsl.generative import (
     ARMS,
     CONDITION_ARMS,
-    Comparison,
+    ArmComparison,
     DefaultStart,
     EqualNoveltyStart,
     InterpolationStart,
@@ -149,7 +149,9 @@ def test_the_verdict_says_which_arms_were_beaten_and_which_not(of_memoriser):
 
 
 def test_a_difference_counts_from_two_standard_errors_on():
-    beaten, ahead, neither = (Comparison("a", "accuracy", x, 0.01) for x in (0.021, -0.021, 0.019))
+    beaten, ahead, neither = (
+        ArmComparison("a", "accuracy", x, 0.01) for x in (0.021, -0.021, 0.019)
+    )
     assert beaten.beaten
     assert ahead.ahead
     assert not neither.beaten | neither.ahead
@@ -233,7 +235,7 @@ def test_half_way_between_two_members_is_half_their_distance_from_either():
 @pytest.mark.parametrize("law", INITIALIZER_LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", ARMS)
 def test_an_arm_keeps_the_laws_of_initialisers(name, law):
-    law(ARMS[name])
+    law(Row(ARMS[name]))
 
 
 def test_networks_are_run_as_the_task_runs_them(of_fresh):

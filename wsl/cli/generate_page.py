@@ -103,7 +103,11 @@ def _points(judged: Judgement) -> dict[str, Any]:
 
 
 def _shares(judged: Judgement) -> Any:
-    lines = {name: (list(share), list(share.values())) for name, share in judged.shares.items()}
+    """Shares over tau, with the standard error of a share of so many networks."""
+    lines = {}
+    for name, share in judged.shares.items():
+        n, heights = len(judged.novelty[name].accuracy), list(share.values())
+        lines[name] = (list(share), heights, [(p * (1 - p) / n) ** 0.5 for p in heights])
     return lines_figure(lines, x="tau", y="share good and new"), lines_table(lines)
 
 

@@ -12,6 +12,7 @@ from wsl.generative.judge.arms import (
     nearest_mean_accuracy,
     ridge_accuracy,
 )
+from wsl.generative.judge.curves import Budget, Curve, compare_starts
 from wsl.generative.judge.evaluate import (
     Nearest,
     aligned_nearest,
@@ -23,13 +24,15 @@ from wsl.generative.judge.judge import Judgement, judge
 from wsl.generative.judge.novelty import TAUS, Novelty
 from wsl.generative.judge.tasks import TaskJudgement, TaskTraining, TaskTrial, judge_tasks
 from wsl.generative.judge.trial import Trial, trial
-from wsl.generative.judge.verdict import Comparison, Verdict
+from wsl.generative.judge.verdict import ArmComparison, Verdict
 
 __all__ = [
     "ARMS",
     "CONDITION_ARMS",
     "TAUS",
-    "Comparison",
+    "ArmComparison",
+    "Budget",
+    "Curve",
     "EqualNoveltyStart",
     "GaussianCodeStart",
     "InterpolationStart",
@@ -45,6 +48,7 @@ __all__ = [
     "Verdict",
     "WrongConditionStart",
     "aligned_nearest",
+    "compare_starts",
     "dispersion_ratio",
     "judge",
     "judge_tasks",

@@ -54,7 +54,12 @@ def aligned_nearest(
     """
     rows = _closest(samples, zoo, shortlist)
     found = [
-        torch.cat([_distances(spec, theta, _rows(zoo, some), matcher) for some in row.split(_MANY)])
+        torch.cat(
+            [
+                _distances(spec, theta, _rows(zoo, some), matcher=matcher)
+                for some in row.split(_MANY)
+            ]
+        )
         for theta, row in zip(unstack(samples), rows, strict=True)
     ]
     least = [distance.min(0) for distance in found]
@@ -112,6 +117,7 @@ def _distances(
     spec: PermutationSpec,
     theta: Mapping[str, Tensor],
     members: Mapping[str, Tensor],
+    *,
     matcher: WeightMatching | None,
 ) -> Tensor:
     """Of one network to each of ``members`` after matching, (N,) float64, all matched at once.

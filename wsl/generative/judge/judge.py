@@ -23,7 +23,7 @@ from wsl.generative.judge.trial import STEPS, Trial, trial
 from wsl.generative.judge.verdict import Verdict, compared, flags_of
 from wsl.generative.problem import Initializer, Start
 from wsl.generative.starts import GeneratedStart, starting_weights
-from wsl.params import Params
+from wsl.params import Params, members
 from wsl.populations import Classification
 
 GENERATED = "generated"
@@ -82,7 +82,7 @@ def judge(
     """
     land = Landscape(start, data.test, shortlist=shortlist, count=n)
     drawn, left_out = drawn_arms(start, {GENERATED: GeneratedStart(), **arms}, n)
-    _add_noise(drawn, start, land, n)
+    _add_noise(drawn, start, land)
     how = {"steps": STEPS, **(training or {})}
     trials = trial(start.model, drawn, data, seed=start.seed, **how)
     novelty = {MEMBERS: land.among_themselves(), **{a: land.of(each) for a, each in drawn.items()}}
@@ -124,12 +124,13 @@ def drawn_arms(
     return drawn, left_out
 
 
-def _add_noise(drawn: dict[str, Params], start: Start, land: Landscape, n: int) -> None:
+def _add_noise(drawn: dict[str, Params], start: Start, land: Landscape) -> None:
     """Members with noise, as far from all members as the generated networks are."""
     if start.good is None:
         return
     method = EqualNoveltyStart(land.distance(drawn[GENERATED]))
     rng = torch.Generator().manual_seed(start.seed)
+    n = members(drawn[GENERATED])
     drawn[EQUAL_NOVELTY] = starting_weights(method, start, n, generator=rng)
 
 

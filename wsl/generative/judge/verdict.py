@@ -34,7 +34,7 @@ KNOWN = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class ArmComparison:
     """The generator's mean score less an arm's, with its standard error."""
 
     arm: str
@@ -62,10 +62,10 @@ class Comparison:
 class Verdict:
     """Comparisons with every arm by every measure, and flags by name with the reason."""
 
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ArmComparison, ...]
     flags: Mapping[str, str]
 
-    def against(self, arm: str, measure: str) -> Comparison:
+    def against(self, arm: str, measure: str) -> ArmComparison:
         """One comparison; raises KeyError if there is none."""
         for each in self.comparisons:
             if (each.arm, each.measure) == (arm, measure):
@@ -100,7 +100,7 @@ class Verdict:
 
 def compared(
     scores: Mapping[str, Tensor], generated: str, *, measure: str, paired: bool = False
-) -> tuple[Comparison, ...]:
+) -> tuple[ArmComparison, ...]:
     """Each arm's scores (n,), any number of them, beside those under ``generated``.
 
     ``paired`` scores are of the same n tasks.
@@ -113,12 +113,12 @@ def compared(
         other = theirs.double()
         difference = mine - other if paired else mine.mean() - other.mean()
         error = _squared_error(difference) if paired else _squared_error(mine, other)
-        found.append(Comparison(arm, measure, float(difference.mean()), float(error.sqrt())))
+        found.append(ArmComparison(arm, measure, float(difference.mean()), float(error.sqrt())))
     return tuple(found)
 
 
 def flags_of(
-    generated: Novelty, members: Novelty, comparisons: tuple[Comparison, ...], *, measure: str
+    generated: Novelty, members: Novelty, comparisons: tuple[ArmComparison, ...], *, measure: str
 ) -> dict[str, str]:
     """What is wrong, by name."""
     return {
@@ -128,7 +128,7 @@ def flags_of(
     }
 
 
-def ignored_condition(comparisons: tuple[Comparison, ...], *, measure: str) -> dict[str, str]:
+def ignored_condition(comparisons: tuple[ArmComparison, ...], *, measure: str) -> dict[str, str]:
     """The flag of a generator that does as well for a random condition as for the one wanted."""
     for each in comparisons:
         if (each.arm, each.measure) != ("random_condition", measure):

@@ -33,7 +33,7 @@ class _AskedOtherwise(abc.ABC):
         if fitted is None or asked is None or members is None:
             raise ValueError(f"{type(self).__name__} needs asked, but Start has none")
         if isinstance(asked, LabelledExamples):
-            other = self.examples(asked, members, n, generator)
+            other = self.examples(asked, members, n=n, generator=generator)
             return fitted.sample(n, condition=other, generator=generator)
         known = _numbers(members)
         wanted = torch.as_tensor(asked, dtype=known.dtype).expand(n, known.shape[1])
@@ -44,6 +44,7 @@ class _AskedOtherwise(abc.ABC):
         self,
         asked: LabelledExamples,
         members: TrainingMembers,
+        *,
         n: int,
         generator: torch.Generator,
     ) -> LabelledExamples: ...
@@ -60,6 +61,7 @@ class WrongConditionStart(_AskedOtherwise):
         self,
         asked: LabelledExamples,
         members: TrainingMembers,
+        *,
         n: int,
         generator: torch.Generator,
     ) -> LabelledExamples:
@@ -89,6 +91,7 @@ class RandomConditionStart(_AskedOtherwise):
         self,
         asked: LabelledExamples,
         members: TrainingMembers,  # noqa: ARG002
+        *,
         n: int,
         generator: torch.Generator,
     ) -> LabelledExamples:
@@ -111,6 +114,7 @@ class MeanConditionStart(_AskedOtherwise):
         self,
         asked: LabelledExamples,
         members: TrainingMembers,
+        *,
         n: int,  # noqa: ARG002
         generator: torch.Generator,  # noqa: ARG002
     ) -> LabelledExamples:
