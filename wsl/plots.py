@@ -448,9 +448,15 @@ def _part(name: str, figure: Figure, *, note: str, link: str) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    """A figure as an element of a page, without what names its maker and the day."""
+    """A figure as an element of a page, without what names its maker and the day.
+
+    Names of parts inside of it are hashes, salted alike, so that equal runs write equal pages.
+    """
+    from matplotlib import rc_context
+
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with rc_context({"svg.hashsalt": "wsl"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
