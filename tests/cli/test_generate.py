@@ -3,13 +3,15 @@
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from paths import ROOT
 
-from wsl.cli import generate_from, main
+from wsl.cli import generate, generate_from, main
 from wsl.generative import LabelledExamples
 from wsl.generative.models.files import read_about, write_whole
 from wsl.symmetry import PermutationSpec
@@ -193,3 +195,14 @@ def test_every_generator_of_the_library_can_be_named_by_a_file():
     names = set(generate_from._kinds())
     assert {"LatentDiffusion", "RetrievalGenerator", "MeanGenerator"} <= names
     assert "Generator" not in names
+
+
+def test_the_page_on_generation_names_flags_and_arms_that_there_are():
+    page = (ROOT / "docs" / "generation.md").read_text()
+    flags = {flag for action in generate._parser()._actions for flag in action.option_strings}
+    commands = re.findall(r"^wsl generate (.*?)(?: #.*)?$", page, re.MULTILINE)
+    assert len(commands) == 3
+    assert {w for words in commands for w in words.split() if w.startswith("-")} <= flags
+    table = page.partition("## Arms")[2].partition("## Flags")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    assert {arm for row in rows for arm in re.findall(r"`(\w+)`", row)} == ARMS

@@ -138,6 +138,7 @@ def test_the_verdict_says_which_arms_were_beaten_and_which_not(of_memoriser):
         "accuracy tuned",
         "good and new",
     ]
+    assert lines[-1] == "no flag was raised" or lines[-1].startswith("flag: ")
     drawn = lines[0]
     assert "beats default_init (+0." in drawn
     assert "is not told apart from " in drawn

@@ -142,6 +142,8 @@ def test_every_arm_is_tried_with_another_head_where_one_is_given():
     found = judged(False, head=NearestMeanHead)
     names = {name for name in found.trials if name.endswith(" with a solved head")}
     assert len(names) == len(found.trials) / 2
+    flag = found.verdict.flags["its condition reaches the last layer only"]
+    assert "a random one does as well" in flag  # here the last layer is the whole network
     solved = found.trials["default_init with a solved head"]
     torch.testing.assert_close(solved.drawn, nearest_mean_accuracy(scored_half()))
 

@@ -227,7 +227,7 @@ class Start:
         """The one of the generator; without it, one fitted to the members."""
         if self.fitted is not None and self.fitted.canonicalizer is not None:
             return self.fitted.canonicalizer
-        if self.members is None or self.spec is None:
+        if self.members is None or self.spec is None or not self.members.params:
             return None
         return aligner(self.members, self.spec)
 

@@ -25,7 +25,7 @@ from wsl.base import counter
 from wsl.generative.conditions import Episodes, LabelledExamples
 from wsl.generative.judge.arms import CONDITION_ARMS, nearest_mean_accuracy, ridge_accuracy
 from wsl.generative.judge.judge import DRAWN, GENERATED, TUNED, drawn_arms
-from wsl.generative.judge.verdict import Verdict, compared, ignored_condition
+from wsl.generative.judge.verdict import KNOWN, Verdict, compared, ignored_condition
 from wsl.generative.problem import Initializer, Start
 from wsl.generative.starts import GeneratedStart
 from wsl.params import Params
@@ -305,4 +305,16 @@ def _verdict(trials: Mapping[str, TaskTrial], floors: Mapping[str, Tensor]) -> V
         *compared(drawn, GENERATED, measure=DRAWN, paired=True),
         *compared(tuned, GENERATED, measure=TUNED, paired=True),
     )
-    return Verdict(found, ignored_condition(found, measure=DRAWN))
+    return Verdict(found, ignored_condition(found, measure=DRAWN) | _only_the_head(drawn))
+
+
+def _only_the_head(drawn: Mapping[str, Tensor]) -> dict[str, str]:
+    """The flag of a generator whose condition makes no difference once the head is solved for."""
+    names = [GENERATED + HEAD, "random_condition" + HEAD]
+    if not all(name in drawn for name in names):
+        return {}
+    (found,) = compared({name: drawn[name] for name in names}, names[0], measure=DRAWN, paired=True)
+    if found.beaten or found.error > KNOWN:
+        return {}
+    why = f"with solved heads a random one does as well ({DRAWN} {found.sign})"
+    return {"its condition reaches the last layer only": why}

@@ -78,7 +78,7 @@ class Verdict:
         measures = dict.fromkeys(each.measure for each in self.comparisons)
         told = [self._line(measure) for measure in measures]
         flags = [f"flag: {name}: {why}" for name, why in self.flags.items()]
-        return [*told, *(flags or ["no flag: no memoriser, no collapse was seen"])]
+        return [*told, *(flags or ["no flag was raised"])]
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
