@@ -1,4 +1,4 @@
-"""The site's plan: every page has a place in it, and its tutorials are executed when it is built."""
+"""The plan of the site: every page has its place, and tutorials run when it is built."""
 
 import re
 
