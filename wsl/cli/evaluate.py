@@ -30,6 +30,8 @@ def run(arguments: Sequence[str]) -> None:
     trained = json.loads((folder / "result.json").read_text())
     config = trained["config"]
     columns = Columns.parse(trained["columns"]) if "columns" in trained else None
+    if options.zoo is None and not config.get("datasets"):
+        raise ConfigError(f"{folder} was trained on a zoo of your own; name it with --zoo FILE")
     zoo = Zoo(options.zoo or default_path(config))
     objective = build_objective(config, zoo, options.data_root)
     network = build_network(config, zoo, objective, columns=columns)

@@ -13,7 +13,10 @@ EXAMPLES = {
         "wsl zoo info zoo.h5 --where 'test_accuracy > 0.9'",
         "wsl zoo export zoo.h5 -o weights/ --rows 0 1 2",
     ),
-    "train": ("wsl train models=unf datasets=digits_cnn seed=0 settings.epochs=30",),
+    "train": (
+        "wsl train models=unf datasets=digits_cnn seed=0 settings.epochs=30",
+        "wsl train models=unf zoo=mine.h5 target=test_accuracy",
+    ),
     "evaluate": ("wsl evaluate runs/train/digits_cnn-unf-0 --split val",),
     "spec": (
         "wsl spec my_code:Network --input-shape 1,28,28 --verify",

@@ -1,5 +1,7 @@
 """``wsl train models=NAME datasets=NAME``: train a neural functional on a zoo and score it.
 
+``wsl train models=NAME zoo=FILE target=COLUMN`` does so on a zoo that no recipe describes.
+
 With ``settings.devices`` above 1 the same command runs in as many processes, which meet in `fit`.
 """
 
@@ -18,6 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import wsl.cli
+from wsl.base import did_you_mean
 from wsl.cli.config import compose
 from wsl.cli.parsers import recipe_parser
 from wsl.cli.population import default_path, open_or_build, part
@@ -55,9 +58,8 @@ def run(arguments: Sequence[str]) -> None:
     config = _config(arguments)
     hardware = instantiate(config["settings"]).hardware
     zoo = _zoo(config, hardware)
-    folder = Path(
-        config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}"
-    )
+    data = config.get("datasets") or Path(config["zoo"]).stem
+    folder = Path(config["output"] or f"runs/train/{data}-{config['models']}-{config['seed']}")
     head = result("train", _kept(config), {"zoo": zoo.path})
     done = finished(folder, head)
     if done is None:
@@ -84,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 def _config(arguments: Sequence[str]) -> dict[str, Any]:
     """The recipe that is asked for, checked."""
     config = compose("train", arguments)
-    config = {**config, "objective": config.get("edit") or config.get("objective")}
+    config = {**config, "objective": config.get("edit") or _objective(config)}
     for need in ("network", "objective"):
         part(config, need, verb="wsl train")
     _check_outputs(config)
@@ -93,6 +95,25 @@ def _config(arguments: Sequence[str]) -> dict[str, Any]:
     instantiate(config["settings"]).hardware.check()
     instantiate(config["variety"])
     return config
+
+
+def _objective(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The recipe's objective; of a ``target``, a score or, for a column of integers, a label."""
+    if config["target"] is None:
+        return config.get("objective")
+    if config["zoo"] is None:
+        raise ConfigError("target is of a zoo of your own; name it with zoo=FILE")
+    table, name = Zoo(config["zoo"]).table, config["target"]
+    known = [each for each in table.dtype.names or () if table.dtype[each].kind in "iuf"]
+    if name not in known:
+        raise ConfigError(
+            f"target={name}: {config['zoo']} has no such column of numbers"
+            f"{did_you_mean(str(name), known)}; it has {', '.join(known)}"
+        )
+    if table.dtype[name].kind == "f":
+        return {"_target_": "wsl.training.ScoreRegression", "column": name}
+    classes = int(table[name].max()) + 1
+    return {"_target_": "wsl.training.LabelClassification", "column": name, "classes": classes}
 
 
 def _zoo(config: Mapping[str, Any], hardware: Hardware) -> Zoo:
@@ -106,7 +127,7 @@ def _zoo(config: Mapping[str, Any], hardware: Hardware) -> Zoo:
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a result says of its configuration: not on how many machines it was found."""
     names = ("models", "datasets", "seed", "network", "objective", "settings", "variety")
-    kept = {name: config[name] for name in names}
+    kept = {name: config[name] for name in names if name in config}
     kept["settings"] = {k: v for k, v in config["settings"].items() if k != "nodes"}
     return kept | ({"columns": config["columns"]} if config["columns"] else {})
 
