@@ -93,7 +93,7 @@ def wide() -> nn.Module:
     return VisionTransformer(64, 4, depth=4)
 
 
-def train_wide(data_root: str, *, steps: int = 1000, batch: int = 64) -> tuple[nn.Module, float]:
+def train_wide(data_root: str, *, steps: int = 1500, batch: int = 64) -> tuple[nn.Module, float]:
     """The wide network on MNIST at 8 x 8 pixels, and its test accuracy."""
     data = mnist(data_root=data_root)
     images, test = (_shrunk(part.images) for part in (data.train, data.test))

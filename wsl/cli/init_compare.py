@@ -11,6 +11,7 @@ and ``result.json``.
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,21 +20,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wsl.cli.config import recipes
+from wsl.cli.config import defaults
 from wsl.cli.init_compare_asked import Asked, asked_by_flags, asked_by_recipe
 from wsl.cli.outputs import check_writable
+from wsl.cli.parsers import verb_parser
 from wsl.cli.results import finished, result, write_json, write_table
 from wsl.cli.targets import ConfigError
-from wsl.cli.terminal import progress, say
+from wsl.cli.terminal import answer, progress, say
 from wsl.generative import INITIALIZERS, Curve, compare_starts, starting_weights
 from wsl.params import Params
 
-USAGE = """usage: wsl init-compare datasets=NAME [starts=[NAME,...]] [seeds=5] [steps=200] \
-[lrs=[...]] [output=DIR]
-       wsl init-compare --model MODULE:CALLABLE --data FILE.npz --starts NAME,... -o DIR
-datasets: {datasets}
-starts: {starts}
-wsl init-compare --model X --help tells the flags of the second form"""
+_WHAT = (
+    "Starting weights side by side at equal budget: of a population, datasets=NAME with KEY=VALUE "
+    "for starts, seeds, steps, lrs, batch_size, points, target, zoo and output; or of your own "
+    f"network on your data, by the flags below. Starts: {', '.join(INITIALIZERS)}."
+)
 
 _SHARE = 0.95
 """Of the accuracy that the first start ends at: the target unless one is told."""
@@ -55,15 +56,40 @@ _BARS = {"area": "aulc", "as_drawn": "as_drawn", "steps_to_target": "steps_to_ta
 
 def run(arguments: Sequence[str]) -> None:
     """Draw, train, score, write."""
-    flags = any(word.startswith("--model") for word in arguments)
-    if not arguments or (set(arguments) & {"-h", "--help"} and not flags):
-        say(USAGE.format(datasets=", ".join(recipes("datasets")), starts=", ".join(INITIALIZERS)))
+    if not arguments or set(arguments) & {"-h", "--help"}:
+        _parser().print_help()
         return
-    asked = asked_by_flags(arguments) if flags else asked_by_recipe(arguments)
+    flags = any(word.startswith("--model") for word in arguments)
+    asked = asked_by_flags(_parser().parse_args(arguments)) if flags else asked_by_recipe(arguments)
     check_writable(asked.output)
     head = result("init-compare", asked.config, asked.files)
     done = finished(asked.output, head) or _compare(asked, head)
+    answer(done)
     tell(done)
+
+
+def _parser() -> argparse.ArgumentParser:
+    usual = defaults("init_compare")
+    parser = verb_parser("init-compare", _WHAT)
+    parser.add_argument("--model", required=True, help="an address, or module:callable")
+    parser.add_argument("--kwargs", metavar="JSON", help="arguments of the callable")
+    parser.add_argument("--data", required=True, help="a file .npz with inputs and labels")
+    parser.add_argument("--normalize", metavar="MEAN,STD", help="of inputs")
+    parser.add_argument(
+        "--starts",
+        required=True,
+        help="names with commas, with arguments as in 'default,{ridge_head: {start: lsuv}}'",
+    )
+    parser.add_argument("--larger", help="a larger network of the kind, an address as for --model")
+    parser.add_argument("--larger-kwargs", metavar="JSON")
+    parser.add_argument("--larger-weights", metavar="FILE", help="its trained weights")
+    parser.add_argument("--lrs", default=",".join(f"{rate:g}" for rate in usual["lrs"]))
+    for name in ("seeds", "steps", "batch_size", "points", "seed"):
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=int, default=usual[name])
+    parser.add_argument("--target", type=float, help="a test accuracy, for steps to it")
+    parser.add_argument("-o", "--output", required=True, help="folder of the results")
+    return parser
 
 
 def _compare(asked: Asked, head: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch import nn
 
-from wsl.cli.config import compose, defaults
+from wsl.cli.config import compose
 from wsl.cli.evaluation import read_data
 from wsl.cli.networks import addressed, discover
 from wsl.cli.population import open_or_build
@@ -59,9 +59,8 @@ def asked_by_recipe(words: Sequence[str]) -> Asked:
     return _asked(config, start, starts, output=folder, kept=kept, files={"zoo": zoo.path})
 
 
-def asked_by_flags(words: Sequence[str]) -> Asked:
+def asked_by_flags(options: argparse.Namespace) -> Asked:
     """``--model ... --data ...``: the user's own network and data."""
-    options = _parser().parse_args(words)
     config = {**vars(options), "lrs": [float(rate) for rate in options.lrs.split(",")]}
     config["starts"] = yaml.safe_load(f"[{options.starts}]")
     starts = _starts(config["starts"])
@@ -225,29 +224,3 @@ def _cut(options: argparse.Namespace) -> Classification:
         raise ConfigError(f"--data {options.data}: {total} examples are too few to be cut in three")
     sizes = (train, val, total - train - val)
     return Classification.split(found.inputs, found.labels, sizes=sizes)
-
-
-def _parser() -> argparse.ArgumentParser:
-    usual = defaults("init_compare")
-    parser = argparse.ArgumentParser(
-        prog="wsl init-compare", description="Starting weights of your own network on your data."
-    )
-    parser.add_argument("--model", required=True, help="an address, or module:callable")
-    parser.add_argument("--kwargs", metavar="JSON", help="arguments of the callable")
-    parser.add_argument("--data", required=True, help="a file .npz with inputs and labels")
-    parser.add_argument("--normalize", metavar="MEAN,STD", help="of inputs")
-    parser.add_argument(
-        "--starts",
-        required=True,
-        help="names with commas, with arguments as in 'default,{ridge_head: {start: lsuv}}'",
-    )
-    parser.add_argument("--larger", help="a larger network of the kind, an address as for --model")
-    parser.add_argument("--larger-kwargs", metavar="JSON")
-    parser.add_argument("--larger-weights", metavar="FILE", help="its trained weights")
-    parser.add_argument("--lrs", default=",".join(f"{rate:g}" for rate in usual["lrs"]))
-    for name in ("seeds", "steps", "batch_size", "points", "seed"):
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=int, default=usual[name])
-    parser.add_argument("--target", type=float, help="a test accuracy, for steps to it")
-    parser.add_argument("-o", "--output", required=True, help="folder of the results")
-    return parser

@@ -43,7 +43,11 @@ EXAMPLES = {
         "wsl generate --from runs/generate/RUN --condition 0.95 -n 8 -o drawn",
         "wsl generate --from RUN --condition-on my_images.npz -n 8 -o drawn",
     ),
-    "init-compare": ("wsl init-compare datasets=digits_cnn starts=[default_init,lsuv,soup]",),
+    "init-compare": (
+        "wsl init-compare datasets=digits_cnn starts=[default_init,lsuv,soup] output=runs/starts",
+        "wsl init-compare --model my_code:Network --data train.npz --starts default,kaiming,lsuv "
+        "-o runs/starts",
+    ),
     "env": ("wsl env --json",),
     "completion": (
         "wsl completion bash > ~/.local/share/bash-completion/completions/wsl",

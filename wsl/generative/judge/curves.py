@@ -27,6 +27,7 @@ from wsl.populations import (
     MemberSettings,
     SampledBatches,
     SharedSettings,
+    Trained,
     train_population,
 )
 
@@ -115,32 +116,46 @@ def _curve(
     budget: Budget,
     seed: int,
 ) -> Curve:
+    """The curve at the rate with the largest area on the validation images."""
     count, rates = len(next(iter(theta.values()))), budget.lrs
-    seeds = (seed * SEEDS_APART + torch.arange(count)).repeat(len(rates))
-    everything = torch.ones(len(seeds))
-    size = budget.batch_size
-    trained = train_population(
-        model,
-        {name: t.repeat(len(rates), *[1] * (t.dim() - 1)) for name, t in theta.items()},
-        F.cross_entropy,
-        batches=SampledBatches(*data.train, seeds=seeds, batch_size=size, fraction=everything),
-        members=MemberSettings(
-            lr=torch.tensor(rates, dtype=torch.float64).repeat_interleave(count),
-            weight_decay=torch.zeros(len(seeds)),
-        ),
-        shared=SharedSettings(optimizer=AdamW(), steps=budget.steps, snapshots=budget.measured),
-    )
-    held_out = _accuracies(model, trained.snapshots, data, "val").view(len(rates), count, -1)
-    areas = area(trained.steps, held_out).mean(1)
+    trained = _trained(model, theta, data, budget=budget, seed=seed)
+    held_out = _accuracies(model, trained.snapshots, data, split="val")
+    areas = area(trained.steps, held_out.view(len(rates), count, -1)).mean(1)
     best = int(areas.argmax())
     chosen = [_of_rate(weights, best, count) for weights in trained.snapshots]
-    scores = _accuracies(model, chosen, data, "test")
+    scores = _accuracies(model, chosen, data, split="test")
     named = zip(map(float, rates), areas.tolist(), strict=True)
     return Curve(trained.steps, scores, float(rates[best]), dict(named))
 
 
+def _trained(
+    model: nn.Module,
+    theta: Mapping[str, Tensor],
+    data: Classification,
+    *,
+    budget: Budget,
+    seed: int,
+) -> Trained:
+    """All networks at every rate, the networks of one rate side by side."""
+    count, tried = len(next(iter(theta.values()))), len(budget.lrs)
+    seeds = (seed * SEEDS_APART + torch.arange(count)).repeat(tried)
+    everything = torch.ones(len(seeds))
+    size = budget.batch_size
+    return train_population(
+        model,
+        {name: t.repeat(tried, *[1] * (t.dim() - 1)) for name, t in theta.items()},
+        F.cross_entropy,
+        batches=SampledBatches(*data.train, seeds=seeds, batch_size=size, fraction=everything),
+        members=MemberSettings(
+            lr=torch.tensor(budget.lrs, dtype=torch.float64).repeat_interleave(count),
+            weight_decay=torch.zeros(len(seeds)),
+        ),
+        shared=SharedSettings(optimizer=AdamW(), steps=budget.steps, snapshots=budget.measured),
+    )
+
+
 def _accuracies(
-    model: nn.Module, snapshots: Sequence[Params], data: Classification, split: str
+    model: nn.Module, snapshots: Sequence[Params], data: Classification, *, split: str
 ) -> Tensor:
     """(N, K) of N networks at K times."""
     return torch.stack([data.evaluate(model, w, split)["accuracy"] for w in snapshots], 1)

@@ -61,15 +61,15 @@ class RidgeHead:
             task = i % len(tasks)
             model.load_state_dict(theta)
             features = features_of(model, name, tasks[task])
-            self._solve(theta, name, features, labels[task])
+            self._solve(theta, name, (features, labels[task]))
         return drawn
 
-    def _solve(self, theta: Params, name: str, features: Tensor, labels: Tensor) -> None:
+    def _solve(self, theta: Params, name: str, data: tuple[Tensor, Tensor]) -> None:
         """Write the last layer, in place."""
         weight = theta[dotted(name, "weight")]
         bias = theta.get(dotted(name, "bias"))
-        targets = F.one_hot(labels, len(weight))
-        w, b = ridge_solution(features, targets, self.ridge, centred=bias is not None)
+        targets = F.one_hot(data[1], len(weight))
+        w, b = ridge_solution(data[0], targets, self.ridge, centred=bias is not None)
         weight.copy_(self.scale * w)
         if bias is not None:
             bias.copy_(self.scale * b)

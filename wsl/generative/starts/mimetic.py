@@ -65,19 +65,21 @@ class MimeticStart:
         first, second = pair
         heads, size, width = first.shape
         if _reads(second):  # queries and keys, each head for itself
-            products = [_product(width, *self.queries, rng) for _ in range(heads)]
+            products = [_product(width, self.queries, rng) for _ in range(heads)]
             both = zip(*(_factors(product, size) for product in products), strict=True)
             left, right = (torch.stack(each) for each in both)
             _put(theta, first, left)
             _put(theta, second, right)
         else:  # values, and the output of all heads
             scale, identity = self.values
-            left, right = _factors(_product(width, scale, -identity, rng), heads * size)
+            left, right = _factors(_product(width, (scale, -identity), rng), heads * size)
             _put(theta, first, right)
             _put(theta, second, left.T)
 
 
-def _product(width: int, scale: float, identity: float, rng: torch.Generator) -> Tensor:
+def _product(width: int, sizes: tuple[float, float], rng: torch.Generator) -> Tensor:
+    """Noise and the identity in these sizes."""
+    scale, identity = sizes
     z = torch.randn(width, width, generator=rng, dtype=torch.float64) / width**0.5
     return scale * z + identity * torch.eye(width, dtype=torch.float64)
 
