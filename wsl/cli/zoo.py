@@ -194,8 +194,8 @@ def _info(options: argparse.Namespace) -> None:
     zoo = _opened(options)
     answer(_document(zoo) | {"columns": _summary(zoo.table), "splits": _splits(zoo.table)})
     say(
-        f"{shown(zoo.path)}\n{len(zoo)} checkpoints of {_members(zoo)} members, {_weights(zoo)} weights "
-        "each"
+        f"{shown(zoo.path)}\n{len(zoo)} checkpoints of {_members(zoo)} members, {_weights(zoo)} "
+        "weights each"
     )
     say(f"\nspecification, log10 of the group's order {zoo.spec.log10_order:.1f}\n{zoo.spec}\n")
     say(f"{'column':<20} {'min':<10} {'median':<10} {'max':<10}")
@@ -287,8 +287,8 @@ def _tell_imports(options: argparse.Namespace, results: Sequence[Imported], kind
             tell_epochs(result)
         left_out = len(result.refused) + len(result.skipped)
         say(
-            f"{shown(result.zoo.path)}: {len(result.zoo)} checkpoints of {_members(result.zoo)} members "
-            f"from {options.source} ({kind}); {left_out} left out"
+            f"{shown(result.zoo.path)}: {len(result.zoo)} checkpoints of {_members(result.zoo)} "
+            f"members from {options.source} ({kind}); {left_out} left out"
         )
     for origin in dict.fromkeys(result.specification for result in results):
         say(f"specification: {f'discovered from {options.model}' if options.model else origin}")
