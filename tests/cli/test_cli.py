@@ -101,6 +101,9 @@ def test_the_verbs_are_these():
         "connect",
         "merge",
         "generate",
+        "init-compare",
+        "env",
+        "completion",
     ]
 
 
