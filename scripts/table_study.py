@@ -23,7 +23,7 @@ from pair_networks import network
 from table_pairs import load
 from torch import Tensor
 from torch.nn import functional as F
-from train_pairs import splits
+from train_pairs import splits, write
 
 from wsl import params, plots
 from wsl.connectivity import (
@@ -105,7 +105,7 @@ class Study:
         kept = self.options.keep / f"{name.replace(' ', '-')}-{a}-{b}.pt"
         if not kept.exists():
             found = match(self.spec, self.thetas[a], self.thetas[b], self.matchers[name])
-            torch.save(dict(found.permutation.indices), kept)
+            write(kept, dict(found.permutation.indices))
         indices = torch.load(kept, weights_only=True)
         return Permutation(self.spec, indices)(self.thetas[b])
 
@@ -308,10 +308,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     for folder in (options.out, options.keep):
         folder.mkdir(parents=True, exist_ok=True)
-    write(Study(options), TRIPLES[: options.triples])
+    report(Study(options), TRIPLES[: options.triples])
 
 
-def write(study: Study, triples: Sequence[tuple[int, int, int]]) -> None:
+def report(study: Study, triples: Sequence[tuple[int, int, int]]) -> None:
     """All tables and figures."""
     pairs = [(a, other) for a, b, c in triples for other in (b, c)]
     scores = [study.evaluate(theta) for theta in study.thetas]
