@@ -7,7 +7,7 @@ from each seed unless RUNS has them. Then, from as they are to what is learned: 
 permutations, `CircuitMatching` of the folded networks, and from there `LearnedMatching` with the
 matrices alone and with the permutations of feed-forward units. The barrier is the largest loss
 above the line between the losses of the ends, at 11 points, on training data and on test data.
-Learned on training data only, in batches of which none is that of the barrier's.
+Learned on training data only; data of the barrier are another draw.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from small_transformers import Data, Digits, SmallTransformer, Text, cross_entropy, trained
@@ -46,9 +47,9 @@ class Found:
     """A matcher that returns what was found before."""
 
     match: Match
-    needs = frozenset({"weights"})
-    searches = CircuitMatching.searches
-    many = False
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    searches: ClassVar[frozenset[str]] = CircuitMatching.searches
+    many: ClassVar[bool] = False
 
     def solve(self, *_: object) -> Match:
         """What was found."""

@@ -16,7 +16,7 @@ import argparse
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pair_networks import network
@@ -113,13 +113,13 @@ class Study:
 class StraightThrough:
     """Permutations that follow the loss half way, and nothing else, from b as it is.
 
-    Hard forwards and soft backwards, as Pena et al. (2212.12042) and Ito et al. search them: no
-    part of the start or of the score is that of weight matching.
+    Hard forwards and soft backwards (`StraightPermutations` without a pull): no part of the start
+    or of the score is that of weight matching.
     """
 
-    needs = frozenset({"loss"})
-    searches = frozenset({"permutation"})
-    many = False
+    needs: ClassVar[frozenset[str]] = frozenset({"loss"})
+    searches: ClassVar[frozenset[str]] = frozenset({"permutation"})
+    many: ClassVar[bool] = False
 
     def __init__(self, loss: Any, batches: Sequence[Any], steps: int, rate: float = 0.2) -> None:
         self.loss, self.batches, self.steps, self.rate = loss, batches, steps, rate
