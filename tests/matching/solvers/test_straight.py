@@ -37,7 +37,8 @@ def test_the_gradient_is_that_of_the_matrix_that_acts():
     weigh = drawn(2)
 
     def loss(theta):
-        return sum((theta[name] * weigh[name]).sum() ** 2 for name in orders.a)
+        parts = [(theta[name] * weigh[name]).sum() ** 2 for name in orders.a]
+        return torch.stack(parts).sum()
 
     loss(orders(b)).backward()
     matrices = {
