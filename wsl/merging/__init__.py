@@ -20,6 +20,7 @@ from wsl.connectivity import (
     reset_batch_norm,
 )
 from wsl.merging.computed import masked, renewed, spectral_norms
+from wsl.merging.interference import Interference, input_gradient_distances, interference
 from wsl.merging.measured import Measured, WithStatistics
 from wsl.merging.mending import Mend
 from wsl.merging.merge import Merged, align, merge
@@ -51,6 +52,7 @@ from wsl.merging.methods import (
     TaskArithmetic,
     average,
 )
+from wsl.merging.report import MergeReport, merge_report
 from wsl.merging.statistics import (
     STATISTICS,
     fisher,
@@ -78,12 +80,14 @@ __all__ = [
     "Fisher",
     "GradientMatching",
     "GreedySoup",
+    "Interference",
     "IsoC",
     "IsoCTS",
     "Karcher",
     "Measured",
     "Mend",
     "MergeMethod",
+    "MergeReport",
     "Merged",
     "ModelStock",
     "MultiSlerp",
@@ -98,13 +102,16 @@ __all__ = [
     "align",
     "average",
     "fisher",
+    "input_gradient_distances",
     "input_products",
+    "interference",
     "lerp",
     "load_statistics",
     "loss_barrier",
     "masked",
     "mean_barrier",
     "merge",
+    "merge_report",
     "path_losses",
     "renewed",
     "reset_batch_norm",
