@@ -3,6 +3,7 @@
     wsl merge A B ... -o OUT             in memory
     wsl merge A B ... -o OUT --no-match  tensor by tensor from 4 GiB on (`wsl.cli.merge_streamed`)
     wsl merge CONFIG.yaml -o OUT         as mergekit's YAML says (`wsl.cli.merge_yaml`)
+    wsl merge ADAPTER ... -o OUT         low-rank adapters, exactly (`wsl.cli.merge_adapters`)
 
 The file carries its provenance and says what it is, not whose: member, epoch and accuracy of A are
 A's. Without ``--method`` two checkpoints are averaged on the line between them, more than two
@@ -28,6 +29,7 @@ from wsl.cli.choices import (
     with_inputs,
 )
 from wsl.cli.evaluation import add_evaluation_arguments, scorer, unlabelled
+from wsl.cli.merge_adapters import names_adapters, run_adapters
 from wsl.cli.merge_report import Made, check_report, write_report
 from wsl.cli.merge_streamed import (
     add_streaming_arguments,
@@ -61,6 +63,8 @@ def run(arguments: Sequence[str]) -> None:
     """Write OUT and OUT.result.json."""
     if is_yaml(arguments):
         return run_yaml(arguments)
+    if names_adapters(arguments):
+        return run_adapters(arguments)
     options = _parser().parse_args(arguments)
     _check(options)
     out = check_output(options.output, folder=True)
@@ -90,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsl merge",
         description="Align checkpoints to the first and merge them.",
-        epilog="wsl merge CONFIG.yaml -o OUT merges as mergekit's YAML says.",
+        epilog="wsl merge CONFIG.yaml -o OUT merges as mergekit's YAML says; wsl merge ADAPTER ... "
+        "-o OUT sums low-rank adapters: give one, and --help, for its flags.",
     )
     checkpoints.add_arguments(parser, many=True)
     add_matcher_arguments(parser)
