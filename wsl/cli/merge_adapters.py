@@ -26,23 +26,15 @@ from wsl.cli.outputs import beside, check_elsewhere, check_output, write_result
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError, choose
 from wsl.cli.terminal import numbers, say
-from wsl.merging import METHODS
-from wsl.merging.adapters import (
-    Adapter,
-    CompressThenMerge,
-    CoreSpace,
-    KnOTS,
-    combine,
-    cosines,
-    is_adapter,
-    mean_adapter,
-    merge_adapters,
-    random_like,
-)
+from wsl.merging import METHODS, adapters
 from wsl.params import Params
 from wsl.zoo import open_checkpoint
 
-SPACES = {"core": CoreSpace, "knots": KnOTS, "compress": CompressThenMerge}
+SPACES = {
+    "core": adapters.CoreSpace,
+    "knots": adapters.KnOTS,
+    "compress": adapters.CompressThenMerge,
+}
 """The spaces in which a method can run, by the names of ``--space``."""
 
 
@@ -57,7 +49,7 @@ def names_adapters(arguments: Sequence[str]) -> bool:
         for last, word in zip(before, arguments, strict=False)
         if not last.startswith("-") and not word.startswith("-") and Path(word).exists()
     ]
-    found = [word for word in given if is_adapter(word)]
+    found = [word for word in given if adapters.is_adapter(word)]
     if found and len(found) < len(given):
         other = next(word for word in given if word not in found)
         raise ConfigError(
@@ -128,27 +120,29 @@ def _checked(options: argparse.Namespace) -> Path:
     return out
 
 
-def _read(options: argparse.Namespace) -> list[Adapter]:
+def _read(options: argparse.Namespace) -> list[adapters.Adapter]:
     starts = options.initial or [None] * len(options.adapters)
     pairs = zip(options.adapters, starts, strict=True)
-    return [Adapter.load(path, initial=start) for path, start in pairs]
+    return [adapters.Adapter.load(path, initial=start) for path, start in pairs]
 
 
 def _merged(
-    options: argparse.Namespace, members: Sequence[Adapter]
-) -> tuple[Adapter, dict[str, Any]]:
+    options: argparse.Namespace, members: Sequence[adapters.Adapter]
+) -> tuple[adapters.Adapter, dict[str, Any]]:
     if options.method is None:
-        return combine(members, options.weights), {}
+        return adapters.combine(members, options.weights), {}
     method = choose(options.method, METHODS, what="method")
     if missing := sorted(method.needs - {"base"}):
         raise ConfigError(
             f"--method {options.method}: needs {', '.join(missing)}, which adapters do not have"
         )
     space = choose(options.space or "core", SPACES, what="space")
-    return merge_adapters(members, method, space=space), {"space": repr(space)}
+    return adapters.merge_adapters(members, method, space=space), {"space": repr(space)}
 
 
-def _cut(merged: Adapter, rank: int, told: Mapping[str, Any]) -> tuple[Adapter, dict[str, Any]]:
+def _cut(
+    merged: adapters.Adapter, rank: int, told: Mapping[str, Any]
+) -> tuple[adapters.Adapter, dict[str, Any]]:
     """The adapter at a rank, and what that has lost."""
     size = merged.norm()
     cut, lost = merged.compress(rank)
@@ -158,8 +152,8 @@ def _cut(merged: Adapter, rank: int, told: Mapping[str, Any]) -> tuple[Adapter, 
 
 def _say(
     options: argparse.Namespace,
-    members: Sequence[Adapter],
-    merged: Adapter,
+    members: Sequence[adapters.Adapter],
+    merged: adapters.Adapter,
     *,
     told: dict[str, Any],
 ) -> None:
@@ -169,7 +163,7 @@ def _say(
         shown = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
         say(f"{path}: {each.kind}, {len(each.changes)} weights, rank {shown}")
     if len(members) > 1 and not any(each.magnitudes for each in members):
-        told["cosines"] = cosines(members).tolist()
+        told["cosines"] = adapters.cosines(members).tolist()
         rows = ("  ".join(f"{value:6.3f}" for value in row) for row in told["cosines"])
         say("cosines  " + "\n         ".join(rows))
     ranks = [change.rank for change in merged.changes.values()]
@@ -177,7 +171,11 @@ def _say(
 
 
 def _applied(
-    options: argparse.Namespace, out: Path, members: Sequence[Adapter], *, merged: Adapter
+    options: argparse.Namespace,
+    out: Path,
+    members: Sequence[adapters.Adapter],
+    *,
+    merged: adapters.Adapter,
 ) -> dict[str, Any]:
     """Write the base with the adapter in it; the cast's error, and scores beside the null arms."""
     loaded, base = _base(options)
@@ -206,15 +204,19 @@ def _base(options: argparse.Namespace) -> tuple[checkpoints.Loaded | None, Param
 
 
 def _arms(
-    options: argparse.Namespace, members: Sequence[Adapter], merged: Adapter, *, base: Params
+    options: argparse.Namespace,
+    members: Sequence[adapters.Adapter],
+    merged: adapters.Adapter,
+    *,
+    base: Params,
 ) -> dict[str, Params]:
     """The networks that are scored: the result, every adapter by itself, and the null arms."""
     rng = torch.Generator().manual_seed(options.seed)
     arms = {"merged": merged}
     if len(members) > 1:
         arms |= dict(zip(options.adapters, members, strict=True))
-        arms |= {"null: mean": mean_adapter(members)}
-    arms |= {"null: random": random_like(merged, rng)}
+        arms |= {"null: mean": adapters.mean_adapter(members)}
+    arms |= {"null: random": adapters.random_like(merged, rng)}
     return {name: each.apply(base).params for name, each in arms.items()} | {"null: zero": base}
 
 

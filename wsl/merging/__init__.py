@@ -61,6 +61,7 @@ from wsl.merging.statistics import (
     save_statistics,
 )
 from wsl.merging.tune import Tuned, tune
+from wsl.zoo import codecs
 
 __all__ = [
     "ATLAS",
@@ -101,6 +102,7 @@ __all__ = [
     "accuracy_barrier",
     "align",
     "average",
+    "codecs",
     "fisher",
     "input_gradient_distances",
     "input_products",

@@ -24,7 +24,7 @@ import importlib
 from typing import Any
 
 from wsl.base import Engine, cost, replacing, warn_uncompiled
-from wsl.zoo import sources
+from wsl.zoo import codecs, sources
 from wsl.zoo.exchange import export, save, write_checkpoint
 from wsl.zoo.file import ZooError
 from wsl.zoo.opening import Collection, Concatenation, Resident, Zoo, concatenate, open
@@ -62,6 +62,7 @@ __all__ = [
     "Zoo",
     "ZooError",
     "ZooWriter",
+    "codecs",
     "concatenate",
     "cost",
     "export",
