@@ -60,6 +60,7 @@ from wsl.merging.statistics import (
     load_statistics,
     save_statistics,
 )
+from wsl.merging.transfusion import Transfused, transfuse
 from wsl.merging.tune import Tuned, tune
 from wsl.zoo import codecs
 
@@ -97,6 +98,7 @@ __all__ = [
     "RegMean",
     "Slerp",
     "TaskArithmetic",
+    "Transfused",
     "Tuned",
     "WithStatistics",
     "accuracy_barrier",
@@ -119,5 +121,6 @@ __all__ = [
     "reset_batch_norm",
     "save_statistics",
     "spectral_norms",
+    "transfuse",
     "tune",
 ]
