@@ -8,7 +8,7 @@ from attention_networks import GPT2, LLAMA, Transformer, inputs, weights
 from networks import BY_NAME
 
 from wsl.matching import WeightMatching
-from wsl.merging import transfuse
+from wsl.merging import head_groups, spectral_heads, transfuse
 from wsl.params import call, is_learned
 from wsl.symmetry import (
     LinearMaps,
@@ -60,8 +60,8 @@ def test_scale_goes_from_the_other_base_to_the_whole_task_and_beyond():
         torch.testing.assert_close(twice[key], 2 * whole[key] - tensor)
 
 
-@pytest.mark.parametrize("shape", [GPT2, LLAMA], ids=["gpt2", "llama"])
-def test_heads_that_were_mixed_inside_carry_their_task_over(shape):
+def planted_transformer(shape):
+    """A transformer with its specification, and an isometric element of it."""
     shape = dataclasses.replace(shape, depth=1)
     torch.manual_seed(0)
     model, x = Transformer(shape).eval().double(), inputs(shape)
@@ -73,6 +73,29 @@ def test_heads_that_were_mixed_inside_carry_their_task_over(shape):
         for unit, v in zip(only.units, g.maps.values, strict=True)
     )
     planted = SymmetryElement(g.permutation, g.rescaling, LinearMaps(only, values))
+    return model, x, spec, planted
+
+
+SHAPES = pytest.mark.parametrize("shape", [GPT2, LLAMA], ids=["gpt2", "llama"])
+
+
+@SHAPES
+def test_heads_are_assigned_by_spectra_in_any_order_of_the_stream_and_any_turn_inside(shape):
+    model, _, spec, planted = planted_transformer(shape)
+    base = weights(model)
+    found = spectral_heads(spec, planted(base), base)
+    groups = head_groups(spec)
+    assert groups
+    still = Permutation.identity(spec).indices
+    for group, index in found.indices.items():
+        heads = group in groups
+        assert torch.equal(index, (planted.permutation.indices if heads else still)[group])
+    assert any(not torch.equal(found.indices[group], still[group]) for group in groups)
+
+
+@SHAPES
+def test_heads_that_were_mixed_inside_carry_their_task_over(shape):
+    model, x, spec, planted = planted_transformer(shape)
     base = weights(model)
     tuned = fine_tuned(base, 0.05)
     found = transfuse(spec, tuned, base, onto=planted(base))

@@ -60,7 +60,7 @@ from wsl.merging.statistics import (
     load_statistics,
     save_statistics,
 )
-from wsl.merging.transfusion import Transfused, transfuse
+from wsl.merging.transfusion import Transfused, head_groups, spectral_heads, transfuse
 from wsl.merging.tune import Tuned, tune
 from wsl.zoo import codecs
 
@@ -106,6 +106,7 @@ __all__ = [
     "average",
     "codecs",
     "fisher",
+    "head_groups",
     "input_gradient_distances",
     "input_products",
     "interference",
@@ -120,6 +121,7 @@ __all__ = [
     "renewed",
     "reset_batch_norm",
     "save_statistics",
+    "spectral_heads",
     "spectral_norms",
     "transfuse",
     "tune",
