@@ -23,9 +23,10 @@ from wsl.cli import checkpoints
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.cli.networks import add_network_arguments
 from wsl.cli.outputs import beside, check_elsewhere, check_output, write_result
+from wsl.cli.parsers import epilog
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError, choose
-from wsl.cli.terminal import numbers, say
+from wsl.cli.terminal import answer, numbers, say
 from wsl.merging import METHODS, adapters
 from wsl.params import Params
 from wsl.zoo import open_checkpoint
@@ -72,13 +73,17 @@ def run_adapters(arguments: Sequence[str]) -> None:
     if not options.apply_to:
         merged.save(out)
         say(f"{out}: written, an adapter of {len(merged.changes)} weights")
-    write_json(beside(out, "result"), _head(options) | told)
+    document = _head(options) | told
+    write_json(beside(out, "result"), document)
+    answer(document)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wsl merge ADAPTER ...",
         description="Sum low-rank adapters of one base exactly, or merge them by a method.",
+        epilog=epilog("merge"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("adapters", nargs="+", help="PEFT folders, or safetensors in known styles")
     parser.add_argument("-o", "--output", required=True, help="a PEFT folder, or a checkpoint")
