@@ -20,7 +20,7 @@ from wsl.cli.parsers import verb_parser
 from wsl.cli.population import build
 from wsl.cli.results import write_json
 from wsl.cli.targets import ConfigError, choose
-from wsl.cli.terminal import answer, say
+from wsl.cli.terminal import answer, say, shown
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import (
     Checkpoints,
@@ -196,7 +196,7 @@ def _build(options: argparse.Namespace) -> None:
     config = compose("zoo", options.overrides)
     zoo = build(config, config["output"])
     answer(_document(zoo))
-    say(f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members")
+    say(f"{shown(zoo.path)}: {len(zoo)} checkpoints of {_members(zoo)} members")
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -206,8 +206,8 @@ def _info(options: argparse.Namespace) -> None:
     zoo = _opened(options)
     answer(_document(zoo) | {"columns": _summary(zoo.table), "splits": _splits(zoo.table)})
     say(
-        f"{zoo.path}\n{len(zoo)} checkpoints of {_members(zoo)} members, {_weights(zoo)} weights "
-        "each"
+        f"{shown(zoo.path)}\n{len(zoo)} checkpoints of {_members(zoo)} members, {_weights(zoo)} "
+        "weights each"
     )
     say(f"\nspecification, log10 of the group's order {zoo.spec.log10_order:.1f}\n{zoo.spec}\n")
     say(f"{'column':<20} {'min':<10} {'median':<10} {'max':<10}")
@@ -228,7 +228,7 @@ def _describe(paths: Sequence[str]) -> None:
 
 def _document(zoo: Checkpoints) -> dict[str, Any]:
     """What a zoo holds, as a document."""
-    about = {"file": str(zoo.path), "checkpoints": len(zoo), "members": _members(zoo)}
+    about = {"file": shown(zoo.path), "checkpoints": len(zoo), "members": _members(zoo)}
     return about | {"weights": _weights(zoo), "specification": str(zoo.spec)}
 
 
@@ -251,7 +251,7 @@ def _verify(options: argparse.Namespace) -> None:
         zoo = open_zoo(file)
         zoo.verify()
         checked[file] = len(zoo)
-        say(f"{zoo.path}: {len(zoo)} checkpoints, every checksum holds")
+        say(f"{shown(zoo.path)}: {len(zoo)} checkpoints, every checksum holds")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -272,7 +272,7 @@ def _convert(options: argparse.Namespace) -> None:
         zoo = save(source, options.output, dtype=dtype, archive=options.archive)
     answer(_document(zoo))
     say(
-        f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members, "
+        f"{shown(zoo.path)}: {len(zoo)} checkpoints of {_members(zoo)} members, "
         f"{zoo.path.stat().st_size} bytes"
     )
 
@@ -320,8 +320,8 @@ def _tell_imports(options: argparse.Namespace, results: Sequence[Imported], kind
             tell_epochs(result)
         left_out = len(result.refused) + len(result.skipped)
         say(
-            f"{result.zoo.path}: {len(result.zoo)} checkpoints of {_members(result.zoo)} members "
-            f"from {options.source} ({kind}); {left_out} left out"
+            f"{shown(result.zoo.path)}: {len(result.zoo)} checkpoints of {_members(result.zoo)} "
+            f"members from {options.source} ({kind}); {left_out} left out"
         )
     for origin in dict.fromkeys(result.specification for result in results):
         say(f"specification: {f'discovered from {options.model}' if options.model else origin}")
