@@ -104,21 +104,27 @@ class Run:
             self.optimizer.load_state_dict(kept["optimizer"])
             self.epoch = kept["epoch"]
 
-    def train_epoch(self, x: Tensor, y: Tensor) -> None:
-        """Every training image once, but for the last batch if it is not full."""
+    def train_epoch(self, x: Tensor, y: Tensor) -> float:
+        """Every training image once, but for the last batch if it is not full; the mean loss."""
         rng = torch.Generator().manual_seed(1000 * self.seed + self.epoch)
         order = torch.randperm(len(y), generator=rng)[: self.steps * BATCH]
         self.model.train()
+        total = 0.0
         for i, rows in enumerate(order.split(BATCH)):
             done = self.epoch * self.steps + i
             for group in self.optimizer.param_groups:
                 group["lr"] = rate(done, self.options.epochs * self.steps, self.top)
             inputs = crops(x[rows], rng, flip=self.options.data == "cifar10")
-            outputs = self.model(inputs.contiguous(memory_format=torch.channels_last))
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16):
+                outputs = self.model(inputs)
             self.optimizer.zero_grad()
-            F.cross_entropy(outputs, y[rows]).backward()
+            loss = F.cross_entropy(outputs.float(), y[rows])
+            loss.backward()
             self.optimizer.step()
+            total += float(loss.detach())
         self.epoch += 1
+        return total / self.steps
 
     def save(self) -> None:
         """What the run goes on from."""
@@ -130,6 +136,7 @@ def train(options: argparse.Namespace, seed: int) -> None:
     """One run to its end."""
     torch.manual_seed(seed)
     (x, y), test = splits(options.data, options.data_root)
+    x, y = x[: options.images], y[: options.images]
     model = network(options.network, data=options.data, width=options.width)
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     run = Run(options, seed, model, len(y) // BATCH)
@@ -138,12 +145,13 @@ def train(options: argparse.Namespace, seed: int) -> None:
     run.resume()
     while run.epoch < options.epochs:
         start = time.time()
-        run.train_epoch(x, y)
+        loss = run.train_epoch(x, y)
         run.save()
-        spent, score = time.time() - start, accuracy(model, test)
-        print(f"{run.final.stem}, epoch {run.epoch}: {score:.4f}, {spent:.0f} s", flush=True)
-    content = {"state_dict": model.state_dict(), "accuracy": accuracy(model, test), "seed": seed}
-    write(run.final, content)
+        spent = time.time() - start
+        print(f"{run.final.stem}, epoch {run.epoch}: loss {loss:.4f}, {spent:.0f} s", flush=True)
+    score = accuracy(model, test)
+    print(f"{run.final.stem}: {score:.4f}", flush=True)
+    write(run.final, {"state_dict": model.state_dict(), "accuracy": score, "seed": seed})
     run.partial.unlink(missing_ok=True)
 
 
@@ -162,7 +170,9 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--images", type=int, help="only the first ones of the training set")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bfloat16", action="store_true", help="products of training")
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
