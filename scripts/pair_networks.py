@@ -6,6 +6,8 @@ import itertools
 
 from torch import Tensor, nn
 
+SHAPES = {"mnist": (32, 1), "mnist16": (16, 1), "cifar10": (32, 3)}
+"""Side and channels: MNIST padded, and means of its 2 x 2 pixels, for residual networks only."""
 VGG = {
     "vgg11": (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0),
     "vgg16": (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0),
@@ -71,8 +73,8 @@ def resnet20(*, side: int, channels: int, width: float = 1) -> nn.Module:
 
 
 def network(name: str, *, data: str, width: float = 1) -> nn.Module:
-    """A network by name for "mnist" (padded to 32 x 32, one channel) or "cifar10"."""
-    shape = {"side": 32, "channels": {"mnist": 1, "cifar10": 3}[data]}
+    """A network by name for images of ``SHAPES``."""
+    shape = dict(zip(("side", "channels"), SHAPES[data], strict=True))
     if name in VGG:
         return vgg(name, **shape, width=width)
     return {"mlp": mlp, "resnet20": resnet20}[name](**shape, width=width)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from pair_networks import network
+from pair_networks import SHAPES, network
 from torch import Tensor
 from torch.nn import functional as F
 from train_pairs import splits
@@ -145,7 +145,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("network")
-    parser.add_argument("data", choices=["mnist", "cifar10"])
+    parser.add_argument("data", choices=sorted(SHAPES))
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--width", type=float, default=1)
     parser.add_argument("--points", type=int, default=11)

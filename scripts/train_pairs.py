@@ -2,9 +2,10 @@
 
     python scripts/train_pairs.py resnet20 --data cifar10 --data-root DIR --seeds 0 1 -o runs/
 
-Adam (MLP, VGG) or SGD with Nesterov momentum (ResNet20), one cosine cycle with warm-up, crops of
-four pixels and, on CIFAR-10, flips. Each run goes on from its last whole epoch when it is started
-again. Written: OUT/NET-DATA-xWIDTH-SEED.pt, a state dict with ``accuracy`` on the test set.
+Adam (MLP, VGG) or SGD with Nesterov momentum (ResNet20), one cosine cycle with warm-up, images
+moved by up to an eighth of their side and, on CIFAR-10, flips. Each run goes on from its last whole
+epoch when it is started again. Written: OUT/NET-DATA-xWIDTH-SEED.pt, a state dict with
+``accuracy`` on the test set.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pair_networks import network
+from pair_networks import SHAPES, network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,25 +28,26 @@ BATCH = 128
 
 
 def tensors(images: Images, data: str) -> tuple[Tensor, Tensor]:
-    """Normalised images (N, C, 32, 32) and labels (N,)."""
+    """Normalised images (N, C, side, side) and labels (N,)."""
     pixels, labels = torch.tensor(images[0]).float() / 255, torch.tensor(images[1]).long()
-    if data == "mnist":
-        return (F.pad(pixels[:, None], (2, 2, 2, 2)) - 0.1307) / 0.3081, labels
+    if data.startswith("mnist"):
+        x = (F.pad(pixels[:, None], (2, 2, 2, 2)) - 0.1307) / 0.3081
+        return F.avg_pool2d(x, 2) if data == "mnist16" else x, labels
     mean, std = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2470, 0.2435, 0.2616])
     return ((pixels - mean) / std).permute(0, 3, 1, 2).contiguous(), labels
 
 
 def splits(data: str, root: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The training set and the test set."""
-    found = {"mnist": mnist, "cifar10": cifar10}[data](root)
+    found = (cifar10 if data == "cifar10" else mnist)(root)
     return tensors(found.train, data), tensors(found.test, data)
 
 
 def crops(x: Tensor, rng: torch.Generator, *, flip: bool) -> Tensor:
-    """Every image moved by up to four pixels, and mirrored half of the time."""
+    """Every image moved by up to an eighth of its side, and mirrored half of the time."""
     n, side = len(x), x.shape[-1]
-    padded = F.pad(x, (4, 4, 4, 4))
-    top, left = torch.randint(9, (2, n), generator=rng)
+    padded = F.pad(x, [side // 8] * 4)
+    top, left = torch.randint(2 * (side // 8) + 1, (2, n), generator=rng)
     rows = (top[:, None] + torch.arange(side))[:, None, :, None]
     columns = (left[:, None] + torch.arange(side))[:, None, None, :]
     images, channels = torch.arange(n)[:, None, None, None], torch.arange(x.shape[1])
@@ -165,7 +167,7 @@ def main() -> None:
     """Train every seed, one after the other."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("network", choices=["mlp", "vgg11", "vgg16", "resnet20"])
-    parser.add_argument("--data", choices=["mnist", "cifar10"], required=True)
+    parser.add_argument("--data", choices=sorted(SHAPES), required=True)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--width", type=float, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
