@@ -3,7 +3,7 @@
     python scripts/table_pairs.py runs/ mlp mnist --data-root DIR [--width 1] [--points 3]
 
 The networks are those of `train_pairs.py`. For every pair of seeds the line between them is scored
-on the test set, with and without matching, scales made equal, and mending; all of that sees the
+on the test set, with and without matching and mending; all of that sees the
 first training images without labels, never the test set. Printed, mean and spread over pairs: loss
 barrier (over the line between the losses of the ends), loss and accuracy half way, and how many
 points of accuracy that is below the mean of the ends. ``--only`` keeps rows that contain a word.
@@ -34,7 +34,7 @@ from wsl.connectivity import (
 )
 from wsl.matching import ActivationMatching, WeightMatching, align_scales, match
 from wsl.params import Params
-from wsl.symmetry import symmetry_spec
+from wsl.symmetry import permutation_spec, symmetry_spec
 
 Mend = Callable[[Params, list[Params], float], Params]
 Row = tuple[float, float, float, float]
@@ -56,7 +56,8 @@ class Table:
         self.test_x, self.test_y = test_x[:: options.every], test_y[:: options.every]
         self.inputs = x[: options.samples]
         self.batches = list(self.inputs.split(250))
-        self.spec = symmetry_spec(self.model, self.inputs[:4])
+        find = symmetry_spec if options.scales else permutation_spec
+        self.spec = find(self.model, self.inputs[:4])
         self.scores: dict[int, tuple[float, float]] = {}
 
     @torch.no_grad()
@@ -76,11 +77,13 @@ class Table:
     def ends(self, a: Params, b: Params) -> dict[str, Params]:
         """The network b as it is, and moved towards a, by what was done."""
         activation = ActivationMatching(self.inputs, self.model)
-        ends = {"none": b}
-        for name, matcher in {"weights": WeightMatching(), "activations": activation}.items():
+        ends = {}
+        for name, matcher in {"activations": activation, "weights": WeightMatching()}.items():
             moved = match(self.spec.without_units(), a, b, matcher)(b)
             ends[name] = moved
-            ends[f"{name}, scales"] = align_scales(self.spec, a, moved)(moved)
+            if self.options.scales:
+                ends[f"{name}, scales"] = align_scales(self.spec, a, moved)(moved)
+        ends["none"] = b
         return ends
 
     def mends(self) -> dict[str, Mend]:
@@ -151,6 +154,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--points", type=int, default=11)
     parser.add_argument("--samples", type=int, default=2000, help="training images without labels")
     parser.add_argument("--every", type=int, default=1, help="score every so many-th test image")
+    parser.add_argument("--scales", action="store_true", help="also with scales made equal")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--pairs", type=int, default=3, help="of the first seeds")
     parser.add_argument("--threads", type=int, default=2)
