@@ -102,11 +102,14 @@ class Table:
         def both(theta: Params, ends: list[Params], t: float) -> Params:
             return fitted(repaired(theta, ends, t), ends, t)
 
+        def turned(theta: Params, ends: list[Params], t: float) -> Params:
+            return repaired(fitted(theta, ends, t), ends, t)
+
         found: dict[str, Mend] = {"": lambda theta, *_: theta}
         if any("running_mean" in name for name in self.model.state_dict()):
             found["reset"] = reset
         mended = {"repair": repaired, "least squares": fitted, "repair, least squares": both}
-        return found | mended
+        return found | mended | {"least squares, repair": turned}
 
     def pair(self, a: Params, b: Params) -> dict[str, Row]:
         """Barrier, loss and accuracy half way and its drop in points, by what was done."""
