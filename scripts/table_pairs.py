@@ -127,7 +127,7 @@ class Table:
         """What is told of one line; the scores of its ends are ``known``."""
 
         def at(t: float) -> Params:
-            return mend(lerp(*ends, t), ends, t) if 0 < t < 1 else ends[round(t)]
+            return mend(lerp(ends[0], ends[1], t), ends, t) if 0 < t < 1 else ends[round(t)]
 
         def evaluate(theta: Params) -> tuple[float, float]:
             end = next((i for i in (0, 1) if theta is ends[i]), None)
