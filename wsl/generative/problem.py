@@ -227,7 +227,7 @@ class Start:
         """The one of the generator; without it, one fitted to the members."""
         if self.fitted is not None and self.fitted.canonicalizer is not None:
             return self.fitted.canonicalizer
-        if self.members is None or self.spec is None:
+        if self.members is None or self.spec is None or not self.members.params:
             return None
         return aligner(self.members, self.spec)
 
@@ -236,6 +236,16 @@ class Start:
         """The good members, each brought to one reference."""
         align = self.canonicalizer
         return None if self.good is None or align is None else align(self.good)
+
+    @property
+    def asked(self) -> Condition | None:
+        """The condition, if the generator reads one of that kind."""
+        fitted, condition = self.fitted, self.condition
+        if fitted is None or condition is None:
+            return None
+        if isinstance(condition, LabelledExamples):
+            return condition if reads_examples(fitted) else None
+        return condition if fitted.conditions else None
 
     @property
     def coded(self) -> Coded | None:
@@ -297,6 +307,11 @@ def reset(model: nn.Module) -> nn.Module:
                 "say with `make` how a new network is built"
             )
     return made
+
+
+def reads_examples(generator: Generator) -> bool:
+    """Whether a generator is asked by labelled examples: it learns from tasks, so it needs them."""
+    return bool(generator.needs & {"examples", "tasks"})
 
 
 def is_generator(made: Any) -> TypeGuard[Generator]:

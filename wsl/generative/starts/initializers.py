@@ -42,9 +42,7 @@ class GeneratedStart:
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """As many samples, none chosen."""
-        fitted = given(start.fitted)
-        condition = start.condition if fitted.conditions else None
-        return fitted.sample(n, condition=condition, generator=generator)
+        return given(start.fitted).sample(n, condition=start.asked, generator=generator)
 
 
 @dataclasses.dataclass(frozen=True)
