@@ -17,12 +17,15 @@ term, the less they do. Measure it: `dispersion_ratio`.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from wsl.base import Progress
+from wsl.generative.codes.chunks import PLACE, ChunkDecoder, ChunkEncoder, Chunks, width_of
 from wsl.generative.codes.code import Penalty
 from wsl.training import RandomRows
 
@@ -98,19 +101,25 @@ class WeightAutoencoder(_Trained):
     """An MLP autoencoder of vectors (n, features) with ``latent`` numbers between.
 
     noise: deviation of what is added to codes in training; codes have norm sqrt(latent) then, so
-    that it cannot be outgrown.
+    that it cannot be outgrown. chunk, sizes: encode chunks of so many weights by one network that
+    they share, cut from tensors of these ``sizes``; see `Chunks`.
     """
 
     def __init__(
-        self, features: int, latent: int = 64, *, hidden: int = 512, noise: float = 0.1
+        self,
+        features: int,
+        latent: int = 64,
+        *,
+        hidden: int = 512,
+        noise: float = 0.1,
+        chunk: int | None = None,
+        sizes: Sequence[int] | None = None,
     ) -> None:
-        config = {"features": features, "latent": latent, "hidden": hidden, "noise": noise}
-        super().__init__(latent, config)
+        shape = _Shape(features, latent, hidden, chunk, sizes)
+        super().__init__(latent, {**shape.config, "noise": noise})
         self.noise = noise
-        self.encoder = nn.Sequential(
-            *_mlp(features, hidden, latent), nn.LayerNorm(latent, elementwise_affine=False)
-        )
-        self.decoder = nn.Sequential(*_mlp(latent, hidden, features))
+        encoder, self.decoder = shape.coders()
+        self.encoder = nn.Sequential(*encoder, nn.LayerNorm(latent, elementwise_affine=False))
 
     def loss(self, target: Tensor, penalty: Penalty | None, rng: torch.Generator) -> Tensor:
         """The squared error, of noisy rows through noisy codes."""
@@ -125,7 +134,8 @@ class WeightAutoencoder(_Trained):
 class WeightVAE(_Trained):
     """A variational autoencoder of vectors (n, features) with ``latent`` numbers between.
 
-    kl, squared, absolute: the factors c, a and b of the loss; see `D2NWG_LOSS`.
+    kl, squared, absolute: the factors c, a and b of the loss; see `D2NWG_LOSS`. chunk, sizes: as of
+    `WeightAutoencoder`.
     """
 
     def __init__(
@@ -137,24 +147,25 @@ class WeightVAE(_Trained):
         kl: float = 1e-4,
         squared: float = 1.0,
         absolute: float = 0.0,
+        chunk: int | None = None,
+        sizes: Sequence[int] | None = None,
     ) -> None:
+        shape = _Shape(features, latent, hidden, chunk, sizes)
         factors = {"kl": kl, "squared": squared, "absolute": absolute}
-        super().__init__(
-            latent, {"features": features, "latent": latent, "hidden": hidden, **factors}
-        )
+        super().__init__(latent, {**shape.config, **factors})
         self.kl, self.squared, self.absolute = kl, squared, absolute
-        self.encoder = nn.Sequential(*_mlp(features, hidden, 2 * latent))
-        self.decoder = nn.Sequential(*_mlp(latent, hidden, features))
+        encoder, self.decoder = shape.coders(moments=2)
+        self.places = 1 if shape.chunks is None else sum(shape.chunks.counts)
+        self.encoder = nn.Sequential(*encoder)
         self.spread = nn.Parameter(torch.zeros(()))
 
     def raw(self, x: Tensor) -> Tensor:
         """The mean of q(y|x)."""
-        return self.encoder(x)[..., : self.latent]
+        return self._moments(x)[0]
 
     def loss(self, target: Tensor, penalty: Penalty | None, rng: torch.Generator) -> Tensor:
         """The evidence bound, with its factors."""
-        mean, logvar = self.encoder(target).chunk(2, -1)
-        logvar = logvar.clamp(-30.0, 20.0)
+        mean, logvar = self._moments(target)
         eps = torch.randn(mean.shape, generator=rng).to(mean)
         decoded = self.decoder(mean + (0.5 * logvar).exp() * eps)
         error = decoded - target
@@ -162,6 +173,12 @@ class WeightVAE(_Trained):
         loss = self.squared * error.square().mean() + self.absolute * absolute
         loss = loss + self.kl * normal_kl(mean, logvar).mean()
         return loss if penalty is None else loss + penalty(decoded, target, rng)
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the variance; of chunks, those of each stand side by side."""
+        pairs = self.encoder(x).view(len(x), -1, 2, self.latent // self.places)
+        mean, logvar = pairs.transpose(1, 2).flatten(2).unbind(1)
+        return mean, logvar.clamp(-30.0, 20.0)
 
 
 D2NWG_LOSS = {"kl": 1e-6, "squared": 1000.0, "absolute": 1.0}
@@ -171,6 +188,40 @@ D2NWG_LOSS = {"kl": 1e-6, "squared": 1000.0, "absolute": 1.0}
 def normal_kl(mean: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mean, e^logvar) || N(0, I)) of rows (n, D), in nats."""
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+    """Sizes of an encoder and a decoder."""
+
+    features: int
+    latent: int
+    hidden: int
+    chunk: int | None
+    sizes: Sequence[int] | None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return dataclasses.asdict(self)
+
+    @property
+    def chunks(self) -> Chunks | None:
+        """None where the vector is encoded whole."""
+        if self.chunk is None:
+            return None
+        return Chunks(tuple(self.sizes or (self.features,)), self.chunk)
+
+    def coders(self, *, moments: int = 1) -> tuple[list[nn.Module], nn.Module]:
+        """Layers to ``moments`` numbers for each number of the code, and the way back."""
+        chunks, hidden = self.chunks, self.hidden
+        if chunks is None:
+            layers = _mlp(self.features, hidden, moments * self.latent)
+            return layers, nn.Sequential(*_mlp(self.latent, hidden, self.features))
+        width = width_of(chunks, self.latent, features=self.features)
+        enter = nn.Sequential(*_mlp(chunks.length + PLACE, hidden, moments * width))
+        leave = nn.Sequential(*_mlp(width + PLACE, hidden, chunks.length))
+        return [ChunkEncoder(chunks, enter)], ChunkDecoder(chunks, leave)
 
 
 def _mlp(enter: int, hidden: int, leave: int) -> list[nn.Module]:

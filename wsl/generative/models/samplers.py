@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -54,19 +55,27 @@ class DiffusionSampler(abc.ABC):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Samples (n, D) of x_0 from ``noise`` (n, D); ``generator`` is read where it ``draws``."""
-        scheduler = self.scheduler(
-            num_train_timesteps=len(betas),
-            trained_betas=betas.cpu().numpy(),
-            prediction_type="v_prediction",
-            timestep_spacing="trailing",
-        )
-        scheduler.set_timesteps(self.steps)
+        scheduler = self._begun(betas)
         x, options = noise * float(scheduler.init_noise_sigma), self.options(generator)
         for t in scheduler.timesteps:
             times = torch.full((len(x),), int(t), device=x.device)
             v = predict(scheduler.scale_model_input(x, t).to(noise), times)
             x = scheduler.step(v, t, x, **options, return_dict=False)[0].to(noise)
         return x
+
+    def _begun(self, betas: Tensor) -> Any:
+        """The scheduler at its first step."""
+        with warnings.catch_warnings():
+            # Some of them give tensors to numpy in a way that its second version is leaving.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            scheduler = self.scheduler(
+                num_train_timesteps=len(betas),
+                trained_betas=betas.cpu().numpy(),
+                prediction_type="v_prediction",
+                timestep_spacing="trailing",
+            )
+            scheduler.set_timesteps(self.steps)
+        return scheduler
 
 
 @dataclasses.dataclass(frozen=True)

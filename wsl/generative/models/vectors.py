@@ -260,7 +260,7 @@ class _Run:
     def descend(self, descent: Descent, watch: Watch | None, progress: Progress | None) -> Watched:
         """All steps, or those until the watch stops them; the average is kept."""
         done, watched = self.state.read(self.rng), Watched()
-        kept, steps = self.average.state_dict(), self.how.steps
+        kept, steps = copy.deepcopy(self.average.state_dict()), self.how.steps
         pause = min(watch.every if watch else steps, self.how.every if self.state else steps)
         while done < steps and watched.stopped is None:
             until = min(steps, done + pause)
@@ -271,7 +271,8 @@ class _Run:
                 watched = watch.look(done, self.drawn(watch.samples), self.rows, before=watched)
                 if watched.stopped is None:
                     kept = copy.deepcopy(self.average.state_dict())
-        self.model.denoiser.load_state_dict(kept)
+        whole = watch is None or watched.stopped is None
+        self.model.denoiser.load_state_dict(self.average.state_dict() if whole else kept)
         return watched
 
     def loss(self, _: int) -> Tensor:
