@@ -11,16 +11,16 @@ from torch import nn
 from wsl.generative import (
     D2NWG_LOSS,
     Canonicalizer,
-    Chunks,
     FlowMatching,
     LabelledExamples,
     LatentDiffusion,
+    NoveltyWatch,
     Standardizer,
     TrainingMembers,
     VectorDiffusion,
     VectorFlow,
-    Watch,
     WeightAutoencoder,
+    WeightChunks,
     WeightPCA,
     WeightVAE,
     normal_kl,
@@ -56,7 +56,7 @@ def test_dispersion_and_novelty_are_one_for_fresh_rows_and_fall_for_copies():
 
 
 def test_a_watch_stops_at_the_first_look_below_a_bound():
-    x, watch = rows(), Watch(dispersion=0.8, novelty=0.5)
+    x, watch = rows(), NoveltyWatch(dispersion=0.8, novelty=0.5)
     seen = watch.look(10, torch.randn(64, 5, generator=rng(1)), x, before=Watched())
     assert seen.stopped is None
     assert watch.look(20, 0.5 * x, x, before=seen).stopped == 20
@@ -69,12 +69,12 @@ def test_a_watch_stops_at_the_first_look_below_a_bound():
 def test_a_fit_that_is_stopped_keeps_the_state_before():
     """Rows are two points, whose spread a model that was told to expect more cannot reach."""
     x = rows(64)
-    stopped = small(VectorDiffusion).fit(x, steps=30, watch=Watch(every=10, dispersion=9.0))
+    stopped = small(VectorDiffusion).fit(x, steps=30, watch=NoveltyWatch(every=10, dispersion=9.0))
     assert stopped.watched.stopped == 10
     untrained = small(VectorDiffusion)
     for kept, first in zip(stopped.parameters(), untrained.parameters(), strict=True):
         assert torch.equal(kept, first)
-    through = small(VectorDiffusion).fit(x, steps=30, watch=Watch(every=10, dispersion=0.0))
+    through = small(VectorDiffusion).fit(x, steps=30, watch=NoveltyWatch(every=10, dispersion=0.0))
     assert list(through.watched.seen) == [10, 20, 30]
     assert through.watched.stopped is None
 
@@ -82,7 +82,7 @@ def test_a_fit_that_is_stopped_keeps_the_state_before():
 def test_watching_changes_nothing_but_when_a_fit_ends():
     x = rows()
     one = small(VectorFlow).fit(x, steps=12)
-    other = small(VectorFlow).fit(x, steps=12, watch=Watch(every=5, dispersion=0.0))
+    other = small(VectorFlow).fit(x, steps=12, watch=NoveltyWatch(every=5, dispersion=0.0))
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -161,7 +161,7 @@ def test_more_divergence_makes_the_code_forget():
 
 
 def test_chunks_never_cross_a_tensor_and_come_back_as_they_were():
-    chunks = Chunks((5, 8, 1), 4)
+    chunks = WeightChunks((5, 8, 1), 4)
     x = torch.randn(3, 14, generator=rng())
     tokens = chunks.split(x)
     assert tokens.shape == (3, 5, 4)
@@ -176,7 +176,7 @@ def test_weights_with_batch_norm_come_back_from_chunks_to_rounding():
     counters = tuple(n for n in network.spec.axes if n.endswith("num_batches_tracked"))
     params = network.weights(9)
     standard = Standardizer(network.spec, copied=counters).fit(params)
-    chunks = Chunks(tuple(shape.numel() for shape in standard.shapes.values()), 16)
+    chunks = WeightChunks(tuple(shape.numel() for shape in standard.shapes.values()), 16)
     back = standard.inverse(chunks.join(chunks.split(standard(params))))
     for name, tensor in back.items():
         torch.testing.assert_close(tensor, params[name], rtol=1e-5, atol=1e-6)

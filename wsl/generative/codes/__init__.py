@@ -8,7 +8,7 @@ from wsl.generative.codes.autoencoder import (
 )
 from wsl.generative.codes.behaviour import Behaviour
 from wsl.generative.codes.canonical import Canonicalizer
-from wsl.generative.codes.chunks import Chunks
+from wsl.generative.codes.chunks import WeightChunks
 from wsl.generative.codes.code import Penalty, WeightCode
 from wsl.generative.codes.linear import WeightPCA, WholeVector
 from wsl.generative.codes.recalibrate import Recalibration
@@ -22,11 +22,11 @@ __all__ = [
     "D2NWG_LOSS",
     "Behaviour",
     "Canonicalizer",
-    "Chunks",
     "Penalty",
     "Recalibration",
     "Standardizer",
     "WeightAutoencoder",
+    "WeightChunks",
     "WeightCode",
     "WeightPCA",
     "WeightVAE",

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from wsl.base import Progress
-from wsl.generative.codes.chunks import PLACE, ChunkDecoder, ChunkEncoder, Chunks, width_of
+from wsl.generative.codes.chunks import PLACE, ChunkDecoder, ChunkEncoder, WeightChunks, width_of
 from wsl.generative.codes.code import Penalty
 from wsl.training import RandomRows
 
@@ -102,7 +102,7 @@ class WeightAutoencoder(_Trained):
 
     noise: deviation of what is added to codes in training; codes have norm sqrt(latent) then, so
     that it cannot be outgrown. chunk, sizes: encode chunks of so many weights by one network that
-    they share, cut from tensors of these ``sizes``; see `Chunks`.
+    they share, cut from tensors of these ``sizes``; see `WeightChunks`.
     """
 
     def __init__(
@@ -206,11 +206,11 @@ class _Shape:
         return dataclasses.asdict(self)
 
     @property
-    def chunks(self) -> Chunks | None:
+    def chunks(self) -> WeightChunks | None:
         """None where the vector is encoded whole."""
         if self.chunk is None:
             return None
-        return Chunks(tuple(self.sizes or (self.features,)), self.chunk)
+        return WeightChunks(tuple(self.sizes or (self.features,)), self.chunk)
 
     def coders(self, *, moments: int = 1) -> tuple[list[nn.Module], nn.Module]:
         """Layers to ``moments`` numbers for each number of the code, and the way back."""

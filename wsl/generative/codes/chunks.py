@@ -21,7 +21,7 @@ PLACE = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Chunks:
+class WeightChunks:
     """How vectors of tensors with these ``sizes`` are cut into chunks of ``length`` numbers."""
 
     sizes: tuple[int, ...]
@@ -33,7 +33,7 @@ class Chunks:
 
     @property
     def counts(self) -> list[int]:
-        """Chunks of each tensor."""
+        """WeightChunks of each tensor."""
         return [-(-size // self.length) for size in self.sizes]
 
     @property
@@ -60,7 +60,7 @@ class Chunks:
 class ChunkEncoder(nn.Module):
     """Vectors (n, P) to ``width`` numbers for each chunk, (n, T width), by one shared ``body``."""
 
-    def __init__(self, chunks: Chunks, body: nn.Module) -> None:
+    def __init__(self, chunks: WeightChunks, body: nn.Module) -> None:
         super().__init__()
         self.chunks, self.body = chunks, body
         self.place = nn.Parameter(torch.randn(sum(chunks.counts), PLACE) * PLACE**-0.5)
@@ -74,7 +74,7 @@ class ChunkEncoder(nn.Module):
 class ChunkDecoder(nn.Module):
     """Codes (n, T width) to vectors (n, P), by one shared ``body``."""
 
-    def __init__(self, chunks: Chunks, body: nn.Module) -> None:
+    def __init__(self, chunks: WeightChunks, body: nn.Module) -> None:
         super().__init__()
         self.chunks, self.body = chunks, body
         self.place = nn.Parameter(torch.randn(sum(chunks.counts), PLACE) * PLACE**-0.5)
@@ -84,7 +84,7 @@ class ChunkDecoder(nn.Module):
         return self.chunks.join(self.body(torch.cat([z.view(*place.shape[:2], -1), place], -1)))
 
 
-def width_of(chunks: Chunks, latent: int, *, features: int) -> int:
+def width_of(chunks: WeightChunks, latent: int, *, features: int) -> int:
     """Numbers for each chunk; raises ValueError unless ``latent`` shares out and sizes add up."""
     count = sum(chunks.counts)
     if sum(chunks.sizes) != features or latent % count:

@@ -8,7 +8,7 @@ Codes of the training rows have zero mean and unit variance, as diffusion wants 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -28,9 +28,7 @@ class WeightCode(Protocol):
     """
 
     latent: int
-
-    @property
-    def trains(self) -> bool: ...  # noqa: D102
+    trains: ClassVar[bool]
 
     @property
     def config(self) -> dict[str, Any]: ...  # noqa: D102

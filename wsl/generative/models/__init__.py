@@ -25,7 +25,7 @@ from wsl.generative.models.samplers import (
 from wsl.generative.models.vector_diffusion import VectorDiffusion
 from wsl.generative.models.vector_flow import VectorFlow
 from wsl.generative.models.vectors import VectorModel, VectorTraining
-from wsl.generative.models.watch import Watch, Watched
+from wsl.generative.models.watch import NoveltyWatch, Watched
 from wsl.generative.models.weight_diffusion import WeightDiffusion
 
 GENERATORS = {
@@ -56,13 +56,13 @@ __all__ = [
     "MeanGenerator",
     "NoiseGenerator",
     "NoiseSchedule",
+    "NoveltyWatch",
     "RetrievalGenerator",
     "RungeKutta",
     "VectorDiffusion",
     "VectorFlow",
     "VectorModel",
     "VectorTraining",
-    "Watch",
     "Watched",
     "WeightDiffusion",
     "gaussian_baseline",

@@ -34,7 +34,7 @@ from wsl.generative.conditions import LabelledExamples
 from wsl.generative.models.files import read_about, write_whole
 from wsl.generative.models.members import check_members
 from wsl.generative.models.vectors import VectorModel
-from wsl.generative.models.watch import Watch
+from wsl.generative.models.watch import NoveltyWatch
 from wsl.generative.problem import Condition, FitReport, TrainingMembers
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
@@ -45,7 +45,7 @@ COPIED = ("num_batches_tracked",)
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class GeneratorParts:
     """What a generator is made of, once its standardiser and code know their sizes.
 
     align: from a network of zeros; None aligns nothing, and standardises symmetrically.
@@ -72,16 +72,16 @@ class CodedGenerator(nn.Module):
     def __init__(
         self,
         spec: PermutationSpec,
-        parts: Parts,
+        parts: GeneratorParts,
         *,
         copied: Sequence[str] = COPIED,
-        watch: Watch | Mapping[str, Any] | None = None,
+        watch: NoveltyWatch | Mapping[str, Any] | None = None,
         recalibrate: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.spec, self.conditions = spec, int(parts.config["conditions"])
-        self.watch = Watch(**watch) if isinstance(watch, Mapping) else watch
+        self.watch = NoveltyWatch(**watch) if isinstance(watch, Mapping) else watch
         self.config = {**parts.config, "copied": list(copied), "recalibrate": recalibrate}
         self.config["watch"] = self.watch and dataclasses.asdict(self.watch)
         self.copied = tuple(name for name in spec.axes if name.rpartition(".")[2] in copied)

@@ -7,8 +7,8 @@
 codes, a flow along straight lines, Runge-Kutta; its untrained flow draws the Gaussian with the
 members' mean and covariance, and training goes on from there. Every part can be replaced.
 
-Not promised: that samples are new, or differ as much as the population does. `Watch` stops a fit
-that loses its spread; `evaluate` measures both, beside baselines.
+Not promised: that samples are new, or differ as much as the population does. `NoveltyWatch`
+stops a fit that loses its spread; `evaluate` measures both, beside baselines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from wsl.generative.codes import Canonicalizer, WeightAutoencoder, WeightCode, WeightPCA
-from wsl.generative.models.coded import CodedGenerator, Parts
+from wsl.generative.models.coded import CodedGenerator, GeneratorParts
 from wsl.generative.models.noise import P_DIFF, NoiseSchedule
 from wsl.generative.models.vector_diffusion import VectorDiffusion
 from wsl.generative.models.vector_flow import VectorFlow
@@ -56,8 +56,8 @@ class LatentDiffusion(CodedGenerator):
         **common: Any,
     ) -> None:
         noise = NoiseSchedule(**schedule) if isinstance(schedule, Mapping) else schedule
-        size = {"conditions": conditions, "hidden": hidden, "blocks": blocks}
-        parts = Parts(
+        size: dict[str, Any] = {"conditions": conditions, "hidden": hidden, "blocks": blocks}
+        parts = GeneratorParts(
             align=partial(Canonicalizer, spec, matcher=matcher, units=units),
             code=lambda features: code(features, latent),
             prior=lambda features: VectorDiffusion(features, schedule=noise, **size),
@@ -86,8 +86,8 @@ class FlowMatching(CodedGenerator):
         units: bool = False,
         **common: Any,
     ) -> None:
-        size = {"conditions": conditions, "hidden": hidden, "blocks": blocks}
-        parts = Parts(
+        size: dict[str, Any] = {"conditions": conditions, "hidden": hidden, "blocks": blocks}
+        parts = GeneratorParts(
             align=partial(Canonicalizer, spec, matcher=matcher, units=units),
             code=lambda features: code(features, latent),
             prior=lambda features: VectorFlow(features, **size),

@@ -6,6 +6,7 @@ Numbers that are no tensors stand in its metadata; JSON keeps every float exactl
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,20 +22,15 @@ from wsl.base import replacing
 FORMAT = "wsl.FitState"
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class FitState:
     """What `read` brings back and `write` keeps; false where there is no file to keep it in."""
 
-    def __init__(
-        self,
-        path: str | Path | None,
-        network: nn.Module,
-        average: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: Any,
-    ) -> None:
-        self.path = None if path is None else Path(path)
-        self.network, self.average = network, average
-        self.optimizer, self.schedule = optimizer, schedule
+    path: Path | None
+    network: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Any
 
     def __bool__(self) -> bool:
         return self.path is not None

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from wsl.base import Progress
 from wsl.generative.codes import Penalty
 from wsl.generative.models.resume import FitState
-from wsl.generative.models.watch import Watch, Watched
+from wsl.generative.models.watch import NoveltyWatch, Watched
 from wsl.training import Descent, RandomRows
 
 CHUNK = 256
@@ -112,7 +112,7 @@ class VectorModel(nn.Module, abc.ABC):
         seed: int = 0,
         progress: Progress | None = None,
         penalty: Penalty | None = None,
-        watch: Watch | None = None,
+        watch: NoveltyWatch | None = None,
         **settings: Any,
     ) -> Self:
         """Train on rows ``x`` (N, features) of about unit variance, and keep a moving average.
@@ -130,9 +130,11 @@ class VectorModel(nn.Module, abc.ABC):
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.steps)
         with how.rows.descent(self, optimizer, schedule) as descent:
-            run = _Run(self, how, rng, copy.deepcopy(self.denoiser), x.to(descent.device))
-            run.state = FitState(how.checkpoint, self.denoiser, run.average, optimizer, schedule)
-            run.known, run.penalty = condition.to(descent.device), penalty
+            average = copy.deepcopy(self.denoiser)
+            file = None if how.checkpoint is None else Path(how.checkpoint)
+            state = FitState(file, self.denoiser, average, optimizer, schedule)
+            rows, known = x.to(descent.device), condition.to(descent.device)
+            run = _Run(self, how, rng, state, rows, known, penalty)
             self.watched = run.descend(descent, watch, progress)
         return self
 
@@ -190,11 +192,13 @@ class VectorModel(nn.Module, abc.ABC):
         if noise is None:
             noise = torch.randn(n, self.features, generator=generator).to(like)
         guided = guidance if condition is not None else 1.0
-        parts = zip(*(tensor.split(CHUNK) for tensor in (noise, given, known)), strict=True)
+        parts = zip(noise.split(CHUNK), given.split(CHUNK), known.split(CHUNK), strict=True)
         return torch.cat(
             [
-                self.carry(self._predict(*asked, guided), some, sampler=way, generator=generator)
-                for some, *asked in parts
+                self.carry(
+                    self._predict(told, seen, guided), some, sampler=way, generator=generator
+                )
+                for some, told, seen in parts
             ]
         )
 
@@ -239,25 +243,26 @@ class VectorModel(nn.Module, abc.ABC):
         return condition
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Run:
-    """One training of a model: its rows, its average, and its state on file."""
+    """One training of a model: its rows and their conditions, its average, its state on file."""
 
+    model: VectorModel
+    how: VectorTraining
+    rng: torch.Generator
     state: FitState
+    rows: Tensor
     known: Tensor
     penalty: Penalty | None
 
-    def __init__(
-        self,
-        model: VectorModel,
-        how: VectorTraining,
-        rng: torch.Generator,
-        average: nn.Module,
-        rows: Tensor,
-    ) -> None:
-        self.model, self.how, self.rng = model, how, rng
-        self.average, self.rows = average, rows
+    @property
+    def average(self) -> nn.Module:
+        """The network averaged over its steps."""
+        return self.state.average
 
-    def descend(self, descent: Descent, watch: Watch | None, progress: Progress | None) -> Watched:
+    def descend(
+        self, descent: Descent, watch: NoveltyWatch | None, progress: Progress | None
+    ) -> Watched:
         """All steps, or those until the watch stops them; the average is kept."""
         done, watched = self.state.read(self.rng), Watched()
         kept, steps = copy.deepcopy(self.average.state_dict()), self.how.steps

@@ -31,7 +31,7 @@ class Watched:
 
 
 @dataclasses.dataclass(frozen=True)
-class Watch:
+class NoveltyWatch:
     """Looks at ``samples`` draws ``every`` so many steps, and stops below a bound."""
 
     every: int = 200

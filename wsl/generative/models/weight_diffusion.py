@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 from wsl.generative.codes import WholeVector
-from wsl.generative.models.coded import COPIED, CodedGenerator, Parts
+from wsl.generative.models.coded import COPIED, CodedGenerator, GeneratorParts
 from wsl.generative.models.equivariant import EquivariantDenoiser
 from wsl.generative.models.noise import P_DIFF, NoiseSchedule
 from wsl.generative.models.vector_diffusion import VectorDiffusion
@@ -45,7 +45,7 @@ class WeightDiffusion(CodedGenerator):
         noise = NoiseSchedule(**schedule) if isinstance(schedule, Mapping) else schedule
         copied = common.get("copied", COPIED)
         generated = [name for name in spec.axes if name.rpartition(".")[2] not in copied]
-        size = {"conditions": conditions, "channels": channels, "blocks": blocks}
+        size: dict[str, Any] = {"conditions": conditions, "channels": channels, "blocks": blocks}
 
         def prior(features: int) -> VectorDiffusion:
             denoiser = EquivariantDenoiser(spec.restrict(generated), **size)
@@ -54,4 +54,4 @@ class WeightDiffusion(CodedGenerator):
             )
 
         config = {**size, "schedule": asdict(noise)}
-        super().__init__(spec, Parts(None, WholeVector, prior, config), **common)
+        super().__init__(spec, GeneratorParts(None, WholeVector, prior, config), **common)
