@@ -8,18 +8,15 @@ from laws.generators import GENERATOR_LAWS, Row
 from laws.initializers import INITIALIZER_LAWS
 from laws.initializers import Row as Asked
 
-<<<<<<< HEAD
-from wsl.generative import GENERATORS, INITIALIZERS, LatentDiffusion, ReptileStart, WeightPCA
-=======
 from wsl.generative import (
     GENERATORS,
     INITIALIZERS,
     FlowMatching,
     LatentDiffusion,
+    ReptileStart,
     WeightDiffusion,
     WeightPCA,
 )
->>>>>>> h-gen
 
 
 def small_diffusion(spec, *, conditions, seed):
