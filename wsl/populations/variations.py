@@ -33,7 +33,7 @@ _CLASSES = 10
 class TaskVariants:
     """Tasks of N members: ordered ``classes`` (N, k), ``turns`` (N,), ``invert`` (N,).
 
-    ``turns`` counts quarter turns against the clock; where it is not whole, images are interpolated.
+    ``turns`` counts quarter turns against the clock; between whole ones images are interpolated.
     """
 
     classes: Tensor
