@@ -95,7 +95,7 @@ class AxisFeatures:
         A coordinate is an entry of the input axis: one of the flat input, or a channel.
         Raises ValueError if the input axis is neither.
         """
-        size = self._input_size
+        size = self.input_size
         inputs = examples.inputs.flatten(1, 2)
         if math.prod(inputs.shape[2:]) == size:
             seen = inputs.flatten(2)
@@ -108,7 +108,8 @@ class AxisFeatures:
         return torch.stack([seen.mean(1), seen.std(1, correction=0)], -1)
 
     @property
-    def _input_size(self) -> int:
+    def input_size(self) -> int:
+        """How many entries the input axis has."""
         name, axis = next(iter(self.inputs.items()))
         return self.spec.shapes[name][axis]
 
@@ -118,10 +119,10 @@ class AxisFeatures:
                 f"condition: {embedding.classes.shape[1]} classes, but {self.head} has "
                 f"{self.count} outputs"
             )
-        if inputs is not None and inputs.shape[1] != self._input_size:
+        if inputs is not None and inputs.shape[1] != self.input_size:
             raise ValueError(
                 f"condition: features of {inputs.shape[1]} inputs, but the input axis has size "
-                f"{self._input_size}"
+                f"{self.input_size}"
             )
 
 

@@ -111,7 +111,8 @@ def contrastive_loss(tasks: Tensor, codes: Tensor, *, temperature: float = 1.0) 
         L = [ CE(S, P) + CE(S^T, P) ] / 2,   S = t z^T / T,   P = softmax( (t t^T + z z^T) T / 2 )
 
     CLIP's loss with soft targets, as D2NWG, arXiv 2402.18153, trains its encoder against a fixed
-    weight code: tasks that are alike are not pushed apart. Raises ValueError unless both have one shape.
+    weight code: tasks that are alike are not pushed apart.
+    Raises ValueError unless both have one shape.
     """
     if tasks.shape != codes.shape or tasks.dim() != 2:
         raise ValueError(

@@ -9,7 +9,7 @@ in eval mode, so batch norm uses the running statistics among the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,20 @@ from wsl.generative.conditions.examples import LabelledExamples
 
 def task_logits(model: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     """Outputs (N, M, classes) of stacked weights (N, ...), network n on ``inputs[n]`` (M, ...)."""
+    return task_outputs(model, weights, inputs, read=lambda output: output)
+
+
+def task_outputs(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    inputs: Tensor,
+    *,
+    read: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """What ``read`` makes of the output of each network on its own inputs, in one stacked call."""
 
     def one(theta: dict[str, Tensor], x: Tensor) -> Tensor:
-        return torch.func.functional_call(model, theta, (x,), tie_weights=False)
+        return read(torch.func.functional_call(model, theta, (x,), tie_weights=False))
 
     training = model.training
     try:

@@ -10,6 +10,7 @@ from wsl.generative.models.baselines import (
     noise_baseline,
     retrieval_baseline,
 )
+from wsl.generative.models.hyper_network import HyperNetwork
 from wsl.generative.models.latent_diffusion import LatentDiffusion
 from wsl.generative.models.vector_diffusion import VectorDiffusion
 
@@ -25,6 +26,7 @@ GENERATORS = {
 __all__ = [
     "GENERATORS",
     "GaussianGenerator",
+    "HyperNetwork",
     "LatentDiffusion",
     "MeanGenerator",
     "NoiseGenerator",
