@@ -16,6 +16,7 @@ from wsl.generative import (
     TaskEmbedding,
     TaskSource,
     VariantTasks,
+    VirtualClasses,
     contrastive_loss,
     examples_of,
     label_sets,
@@ -303,3 +304,35 @@ def test_what_does_not_fit_the_axes_is_refused():
         AxisFeatures(found.spec, classes=5)
     with pytest.raises(SpecError, match="a fixed axis of classes is needed"):
         AxisFeatures(PermutationSpec.parse("h = 4\n0.weight: h 3"))
+
+
+def test_virtual_classes_are_tasks_of_the_same_shape_and_a_share_stays_as_it_is():
+    virtual = VirtualClasses(FAMILY, share=0.5)
+    assert isinstance(virtual, TaskSource)
+    one, other = (virtual.draw(40, generator=rng(1)) for _ in range(2))
+    plain = FAMILY.draw(40, generator=rng(1))
+    for made, again, before in zip(one, other, plain, strict=True):
+        assert torch.equal(made.inputs, again.inputs)
+        assert made.inputs.shape == before.inputs.shape
+    kept = (one.support.inputs == plain.support.inputs).flatten(1).all(1)
+    assert 10 < kept.sum() < 30
+    none = VirtualClasses(FAMILY, share=0.0).draw(40, generator=rng(1))
+    assert torch.equal(none.query.inputs, plain.query.inputs)
+
+
+def test_a_class_is_moved_by_one_map_and_its_task_inverted_like_any_other():
+    shots = torch.rand(1, 1, 1, 8, 8, generator=rng(2)) * (torch.rand(8, 8) < 0.3)
+    same = shots.expand(4, 3, 5, 1, 8, 8).clone()  # five equal images of each of three classes
+    virtual = VirtualClasses(FAMILY, share=1.0, mixed=0.0)
+    made = virtual._virtual(same, rng(3))
+    assert torch.equal(made, made[:, :, :1].expand_as(made))
+    assert not torch.allclose(made[:, 0], made[:, 1])
+    torch.testing.assert_close(virtual._virtual(1 - same, rng(3)), 1 - made)
+
+
+def test_maps_of_no_size_leave_a_class_alone_but_for_rotation_and_mirror():
+    still = VirtualClasses(FAMILY, bend=0.0, shear=0.0, stretch=0.0, shift=0.0)
+    maps = still._maps(50, rng())
+    assert torch.equal(maps[:, :, 2], torch.zeros(50, 2))
+    torch.testing.assert_close(maps[:, :, :2].mT @ maps[:, :, :2], torch.eye(2).expand(50, 2, 2))
+    assert set(maps[:, :, :2].det().sign().tolist()) == {-1.0, 1.0}

@@ -17,6 +17,7 @@ from wsl.generative.conditions.ridge import (
     with_head,
 )
 from wsl.generative.conditions.variants import VariantTasks, examples_of, label_sets
+from wsl.generative.conditions.virtual import VirtualClasses
 
 __all__ = [
     "AxisFeatures",
@@ -27,6 +28,7 @@ __all__ = [
     "TaskEmbedding",
     "TaskSource",
     "VariantTasks",
+    "VirtualClasses",
     "contrastive_loss",
     "examples_of",
     "head_inputs",

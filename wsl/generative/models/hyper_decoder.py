@@ -103,7 +103,8 @@ def _measured(name: str, n: int, shape: torch.Size, *, like: Tensor) -> Tensor:
 
 
 def _small(width: int, rank: int, *, fan_in: int) -> nn.Linear:
-    made = nn.Linear(width, rank)
-    nn.init.normal_(made.weight, std=0.1 / math.sqrt(rank * width * fan_in))
+    # rank 0 has nothing to draw, of which the layer's own initialisation would warn
+    made = nn.utils.skip_init(nn.Linear, width, rank)
+    nn.init.normal_(made.weight, std=0.1 / math.sqrt(max(rank, 1) * width * fan_in))
     nn.init.zeros_(made.bias)
     return made

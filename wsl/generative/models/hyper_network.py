@@ -52,7 +52,8 @@ class HyperNetwork(nn.Module):
     """A generator for the architecture of ``spec``, asked with `LabelledExamples`.
 
     features: how many numbers an input has, or what the ``extractor`` makes of it; by default the
-    size of the input axis. width: of the embeddings. rank: of what a task changes in each tensor.
+    size of the input axis. width: of the embeddings. rank: of what a task changes in each tensor; 0
+    for hidden layers that are the same for all tasks, which with a solved head is R2-D2 itself.
     model: the network, which a solved head is run with; `fit` takes it from the training members.
     seed: of the initial weights of the hyper-network itself.
     """
