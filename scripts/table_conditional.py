@@ -9,8 +9,8 @@ their condition, ridge and training as data. Tasks of four families are held out
 never seen together, angles never seen, digits 8 and 9 never seen, and with MNIST as the only
 source the other data set. Images of held-out tasks are in no training. First table: accuracy as
 drawn. Second: training of all 100 images, the rate chosen on validation images, and the steps to
-what the default start has reached after them all, less one point. Each seed is one file of results, each hyper-network one of its own;
-what is there already is not made again.
+what the default start has reached after them all, less one point. Each seed is one file of results,
+each hyper-network one of its own; what is there already is not made again.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from wsl import params, permutation_spec
 from wsl.generative import (
+    TASK_GENERATORS,
     AxisFeatures,
     HyperNetwork,
     LabelledExamples,
@@ -46,6 +47,14 @@ ROWS = {
     "ridge": TaskRow(hyper(head="ridge"), {"steps": 2, "tasks": 3}, {"model": NETWORK}),
     "global": TaskRow(hyper(head="rows", classes="global"), {"steps": 2, "tasks": 3}),
 }
+KINDS = {"rows": "hyper_network", "ridge": "hyper_network", "global": "hyper_network"}
+
+
+def test_every_generator_that_is_asked_with_examples_has_a_row():
+    assert set(KINDS.values()) == TASK_GENERATORS.keys()
+    assert KINDS.keys() == ROWS.keys()
+    for name, row in ROWS.items():
+        assert type(row.new()) is TASK_GENERATORS[KINDS[name]]
 
 
 @pytest.mark.parametrize("law", TASK_GENERATOR_LAWS, ids=lambda law: law.__name__)

@@ -57,6 +57,7 @@ from wsl.generative.judge import (
 )
 from wsl.generative.models import (
     GENERATORS,
+    TASK_GENERATORS,
     GaussianGenerator,
     HyperNetwork,
     LatentDiffusion,
@@ -96,6 +97,7 @@ from wsl.generative.starts import (
 __all__ = [
     "GENERATORS",
     "INITIALIZERS",
+    "TASK_GENERATORS",
     "AxisFeatures",
     "Behaviour",
     "Canonicalizer",

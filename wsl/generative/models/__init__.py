@@ -23,8 +23,12 @@ GENERATORS = {
 }
 """Every generator by its name; each is made from (spec, seed=...)."""
 
+TASK_GENERATORS = {"hyper_network": HyperNetwork}
+"""Those that answer for a task, asked with `LabelledExamples` and never without."""
+
 __all__ = [
     "GENERATORS",
+    "TASK_GENERATORS",
     "GaussianGenerator",
     "HyperNetwork",
     "LatentDiffusion",
