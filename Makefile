@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test slow matrix lint format bench clean
+.PHONY: demo test slow matrix lint format docs bench clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py --output demo
@@ -29,6 +29,16 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site, every snippet of it executed: build/site/index.html opens from disk.
+docs: $(VENV)/docs
+	mkdir -p build/pages
+	PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@echo "open build/site/index.html"
+
+$(VENV)/docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(VENV)/docs
 
 bench: $(READY)
 	$(BIN)/python scripts/bench_layers.py

@@ -10,10 +10,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 import wsl
-from wsl.cli.terminal import say
+from wsl.cli.terminal import Manner, detail, say, speaking, write_document
 
 VERBS = {
     "zoo": ("wsl.cli.zoo", "build, inspect, check and export a population of checkpoints"),
@@ -25,37 +26,79 @@ VERBS = {
     "connect": ("wsl.cli.connect", "loss along the straight line between two checkpoints"),
     "merge": ("wsl.cli.merge", "align and average checkpoints"),
     "generate": ("wsl.cli.generate", "train a weight generator and sample initial weights"),
+    "env": ("wsl.cli.env", "versions and devices, for reports of problems"),
+    "completion": ("wsl.cli.completion", "print what makes a shell complete wsl: bash, zsh, fish"),
 }
 
 CLOSED_PIPE = 141
 """What a shell gives for a program that a closed pipe has ended."""
 
-USAGE = "usage: wsl VERB ...    (wsl VERB --help tells more)\n\n" + "\n".join(
-    f"  {verb:<9} {what}" for verb, (_, what) in VERBS.items()
+USAGE = (
+    "usage: wsl VERB ...    (wsl VERB --help tells more)\n\n"
+    + "\n".join(f"  {verb:<12} {what}" for verb, (_, what) in VERBS.items())
+    + """
+
+every verb:
+  -q, --quiet    say nothing but errors
+  -v, --verbose  say on stderr what it took
+  --json         one JSON document on stdout, everything else on stderr
+  --debug        show where an error comes from
+
+exit codes: 0 done, 1 an error in wsl itself, 2 what was asked for cannot be done; the reason is one
+line on stderr"""
 )
 ANSWERS = {"-h": USAGE, "--help": USAGE, "--version": f"wsl {wsl.__version__}"}
 """Words that are answered at once, before anything is imported that needs torch."""
 
+OWN_JSON = frozenset({"check", "spec"})
+"""Verbs that also write their document to a file: ``--json FILE``."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``wsl VERB ...``; returns the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words, manner, debug = _manner(given)
     if not words or words[0] in ANSWERS:
         say(ANSWERS[words[0]] if words else USAGE)
         return 0 if words else 2
     verb, rest = words[0], words[1:]
     if verb not in VERBS:
-        say(f"wsl: '{verb}' is not a verb; choose one of {', '.join(VERBS)}", error=True)
-        return 2
+        return _unknown(verb)
     try:
-        return _run(verb, rest)
+        with speaking(manner):
+            return _run(verb, rest, manner)
     except (ValueError, OSError) as error:
         if debug:
             raise
         say(f"wsl {verb}: {' '.join(_told(error).split())}", error=True)
         return 2
+
+
+def _unknown(verb: str) -> int:
+    from wsl.base import did_you_mean  # needs torch, which the answers above do without
+
+    hint = did_you_mean(verb, VERBS)
+    say(f"wsl: '{verb}' is not a verb{hint}; choose one of {', '.join(VERBS)}", error=True)
+    return 2
+
+
+def _manner(given: Sequence[str]) -> tuple[list[str], Manner, bool]:
+    """The words of the verb, how it is to speak, and whether to show where an error comes from."""
+    words: list[str] = []
+    manner, debug, verb = Manner(), False, next((w for w in given if w in VERBS), "")
+    for i, word in enumerate(given):
+        following = given[i + 1] if i + 1 < len(given) else "-"
+        if word == "--debug":
+            debug = True
+        elif word in ("-q", "--quiet"):
+            manner.quiet = True
+        elif word in ("-v", "--verbose"):
+            manner.verbose = True
+        elif word == "--json" and (verb not in OWN_JSON or following.startswith("-")):
+            manner.json = True
+        else:
+            words.append(word)
+    return words, manner, debug
 
 
 def _told(error: Exception) -> str:
@@ -67,9 +110,13 @@ def _told(error: Exception) -> str:
     return str(error)
 
 
-def _run(verb: str, rest: Sequence[str]) -> int:
+def _run(verb: str, rest: Sequence[str], manner: Manner) -> int:
+    began = time.monotonic()
     try:
         importlib.import_module(VERBS[verb][0]).run(rest)
+        if manner.json:
+            write_document({"verb": verb, **manner.document})
+        detail(f"wsl {verb}: {time.monotonic() - began:.1f} s, peak memory {_peak()} MiB")
         sys.stdout.flush()
     except BrokenPipeError:
         # Who read the output has gone, as `head` does: nothing to say, and nobody to say it to.
@@ -78,6 +125,14 @@ def _run(verb: str, rest: Sequence[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2 if stop.code else 0
     return 0
+
+
+def _peak() -> int:
+    """The largest resident memory of this process, in MiB: the system counts KiB, macOS bytes."""
+    import resource
+
+    counted = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return counted >> (20 if sys.platform == "darwin" else 10)
 
 
 __all__ = ["VERBS", "main"]

@@ -135,21 +135,29 @@ def _folder(flag: str, rest: Iterator[str]) -> str:
 def _choices(config: str, overrides: Sequence[str], config_dir: str | None) -> list[str]:
     """The recipes among the overrides, such as ``datasets=digits_cnn``, each of which must exist.
 
-    A verb's ``groups`` must be chosen; its ``options`` have a default.
+    A verb's ``groups`` must be chosen, but for the data where they are a zoo of the user's own; its
+    ``options`` have a default.
     """
     given = {word.partition("=")[0]: word for word in overrides}
     verb = defaults(config)
     optional = [option for option in verb.get("options", []) if option in given]
-    for group in (wanted := [*verb["groups"], *optional]):
+    needed = [group for group in verb["groups"] if group != "datasets" or not _own_zoo(given)]
+    for group in (wanted := [*needed, *optional]):
         names = recipes(group, config_dir)
         if group not in given:
-            raise ConfigError(f"choose a recipe: {group}=NAME, one of {', '.join(names)}")
+            own = "; or zoo=FILE target=COLUMN" if group == "datasets" and "target" in verb else ""
+            raise ConfigError(f"choose a recipe: {group}=NAME, one of {', '.join(names)}{own}")
         name = given[group].partition("=")[2]
         if name not in names:
             raise ConfigError(
                 f"no recipe {group}={name}{did_you_mean(name, names)}; there are {', '.join(names)}"
             )
     return [given[group] for group in wanted]
+
+
+def _own_zoo(given: Mapping[str, str]) -> bool:
+    """Whether a zoo that no recipe describes is named, with what is to be predicted of it."""
+    return "datasets" not in given and {"zoo", "target"} <= given.keys()
 
 
 def _check_keys(base: Mapping[str, Any], overrides: Sequence[str]) -> None:

@@ -19,9 +19,10 @@ from wsl.cli import checkpoints
 from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, with_inputs
 from wsl.cli.evaluation import LOSSES, add_evaluation_arguments, read_data, scorer, unlabelled
 from wsl.cli.outputs import check_writable
+from wsl.cli.parsers import verb_parser
 from wsl.cli.results import finished, result, write_figure, write_json, write_table
 from wsl.cli.targets import ConfigError
-from wsl.cli.terminal import say
+from wsl.cli.terminal import answer, say
 from wsl.connectivity import (
     PathLosses,
     PlaneLosses,
@@ -68,6 +69,7 @@ def run(arguments: Sequence[str]) -> None:
     has_page = not options.report or Path(options.report).exists()
     done = finished(folder, head) if has_page else None
     done = done or _connect(options, chosen_matcher(options), head)
+    answer(done)
     _tell(folder, done["paths"])
 
 
@@ -90,9 +92,7 @@ def resetter(options: argparse.Namespace, loaded: checkpoints.Loaded) -> Callabl
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="wsl connect", description="Loss along the straight line between two checkpoints."
-    )
+    parser = verb_parser("connect", "Loss along the straight line between two checkpoints.")
     checkpoints.add_arguments(parser)
     add_matcher_arguments(parser)
     add_evaluation_arguments(parser)

@@ -6,6 +6,7 @@ beside the recipe's ``arms``, each an `wsl.generative.Initializer`.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from wsl.base import Progress
-from wsl.cli.config import compose, defaults, recipes
+from wsl.cli.config import compose, defaults
+from wsl.cli.parsers import recipe_parser
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.targets import ConfigError, flatten, instantiate
-from wsl.cli.terminal import progress, say
+from wsl.cli.terminal import answer, progress, say
 from wsl.generative import (
     FitReport,
     Generator,
@@ -44,16 +46,11 @@ SHORTLIST = 32
 QUANTILE = 0.95
 """Of the training members' accuracy, asked of the generator unless the recipe says otherwise."""
 
-USAGE = """usage: wsl generate models=NAME datasets=NAME [samples=16] [seed=0] [zoo=FILE] \
-[output=DIR]
-models: {models}
-datasets: {datasets}"""
-
 
 def run(arguments: Sequence[str]) -> None:
     """Fit on the training members, sample, score, write."""
     if not arguments or set(arguments) & {"-h", "--help"}:
-        say(USAGE.format(**{group: ", ".join(recipes(group)) for group in ("models", "datasets")}))
+        _parser().print_help()
         return
     config = compose("generate", arguments)
     part(config, "generator", verb="wsl generate")
@@ -63,8 +60,18 @@ def run(arguments: Sequence[str]) -> None:
     folder = Path(config["output"] or f"runs/generate/{name}")
     head = result("generate", _kept(config), {"zoo": zoo.path})
     done = finished(folder, head) or _generate(config, zoo, folder, head=head)
+    answer(done)
     for name, score in done["scores"].items():
         say(f"{name.replace('_', ' ')}: {score if isinstance(score, int) else f'{score:.4f}'}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """For its help: overrides are read by Hydra."""
+    return recipe_parser(
+        "generate",
+        "Train a generator of weights, draw from it and judge what it draws.",
+        keys="samples=16, seed=0, zoo=FILE, output=DIR and all that the recipes hold",
+    )
 
 
 def _check_ranges(config: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from wsl.cli.results import write_json
 from wsl.cli.terminal import say
 from wsl.zoo import Imported, sources
 
@@ -75,19 +74,18 @@ def tell_epochs(result: Imported) -> None:
         )
 
 
-def write_report(
-    path: Path,
+def report(
     source: str,
     kind: str,
     *,
     results: Sequence[Imported],
     files: Sequence[sources.FileOutcome],
-) -> None:
-    """Write the outcome of every file, and what the zoos hold, as JSON."""
+) -> dict[str, Any]:
+    """The outcome of every file, and what the zoos hold, as a document."""
     zoos = {result.zoo.path.name: _contents(result) for result in results}
     counts = dict(sorted(collections.Counter(file.outcome for file in files).items()))
     about = {"source": source, "kind": kind, "zoos": zoos, "counts": counts}
-    write_json(path, {**about, "files": [file.to_json() for file in files]})
+    return {**about, "files": [file.to_json() for file in files]}
 
 
 def _contents(result: Imported) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, su
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.cli.evidence import evidence, tell
 from wsl.cli.outputs import beside, check_elsewhere, check_output, write_result
+from wsl.cli.parsers import verb_parser
 from wsl.cli.results import result, write_json, write_with
 from wsl.cli.streamed import apply_element, is_large, match_large
-from wsl.cli.terminal import numbers, say
+from wsl.cli.terminal import answer, numbers, say
 from wsl.matching import Match, Matcher, match
 from wsl.params import Params
 from wsl.symmetry import Permutation, SymmetryElement
@@ -52,7 +53,9 @@ def _match(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:
     scores = {name: dict(evaluate(theta)) for name, theta in members.items()} if evaluate else {}
     write_result(out, aligned, loaded.abouts[1], like=options.b, address=loaded.address)
     _write_elements(out, found)
-    write_json(beside(out, "result"), {**told, **({"scores": scores} if scores else {})})
+    document = {**told, **({"scores": scores} if scores else {})}
+    write_json(beside(out, "result"), document)
+    answer(document)
     _tell(out, told, scores)
 
 
@@ -85,9 +88,7 @@ def _evidence(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="wsl match", description="Bring checkpoint B to checkpoint A by permuting its units."
-    )
+    parser = verb_parser("match", "Bring checkpoint B to checkpoint A by permuting its units.")
     checkpoints.add_arguments(parser)
     add_matcher_arguments(parser)
     add_evaluation_arguments(parser)

@@ -45,9 +45,10 @@ from wsl.cli.methods import (
     without_base,
 )
 from wsl.cli.outputs import beside, check_output, write_result
+from wsl.cli.parsers import verb_parser
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError
-from wsl.cli.terminal import numbers, say
+from wsl.cli.terminal import answer, numbers, say
 from wsl.params import Params
 
 HALF = 0.5
@@ -79,16 +80,14 @@ def _run(options: argparse.Namespace, out: Path) -> None:
     scores = {} if evaluate is None else _scores(loaded, merged, evaluate)
     about = {**loaded.shared_metadata(), "wsl_merge": json.dumps(head)}
     write_result(out, merged, about, like=options.a, address=loaded.address)
-    write_json(beside(out, "result"), {**head, **_told(scores)})
+    document = {**head, **_told(scores)}
+    write_json(beside(out, "result"), document)
+    answer(document)
     _say(str(out), scores)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="wsl merge",
-        description="Align checkpoints to the first and merge them.",
-        epilog="wsl merge CONFIG.yaml -o OUT merges as mergekit's YAML says.",
-    )
+    parser = verb_parser("merge", "Align checkpoints to the first and merge them.")
     checkpoints.add_arguments(parser, many=True)
     add_matcher_arguments(parser)
     add_evaluation_arguments(parser)

@@ -48,6 +48,18 @@ def check_elsewhere(path: Path, *inputs: str) -> None:
             raise ConfigError(f"-o {path}: is an input; files are read while the result is written")
 
 
+def check_document(path: Path) -> None:
+    """Raise `ConfigError` unless a document may be written to ``path``.
+
+    What is there already must be one: a forgotten name after --json would cost a checkpoint.
+    """
+    check_writable(path.parent)
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(1) not in (b"{", b""):
+                raise ConfigError(f"--json {path}: is there and holds no JSON; name another file")
+
+
 def check_writable(folder: Path) -> None:
     """Raise `ConfigError` unless files can be made in ``folder``, which need not exist yet."""
     place = folder.absolute()

@@ -25,9 +25,11 @@ from wsl.cli.networks import (
     inputs_for,
     read_spec,
 )
+from wsl.cli.outputs import check_document
+from wsl.cli.parsers import verb_parser
 from wsl.cli.results import write_text
 from wsl.cli.targets import ConfigError
-from wsl.cli.terminal import say
+from wsl.cli.terminal import answer, say
 from wsl.symmetry import PermutationSpec, verify
 from wsl.zoo import open_checkpoint, with_prefix
 
@@ -46,6 +48,8 @@ def run(arguments: Sequence[str]) -> None:
     Files are written only if everything that was asked for holds.
     """
     options = _parser().parse_args(arguments)
+    if options.json:
+        check_document(Path(options.json))
     _refuse_one_file_twice([options.output, options.json, options.axes_to_perm])
     proves = options.verify or options.spec or any(getattr(options, name) for name in _PROOFS)
     network = _build(options)
@@ -75,9 +79,7 @@ def _refuse_one_file_twice(paths: Sequence[str | None]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="wsl spec", description="Print the permutation symmetry of a network's weights."
-    )
+    parser = verb_parser("spec", "Print the permutation symmetry of a network's weights.")
     parser.add_argument(
         "model",
         help="module:callable that returns the network, for example torchvision.models:resnet18, "
@@ -180,6 +182,15 @@ def _print(spec: PermutationSpec, *, pinned: bool) -> None:
         f"group's order {spec.log10_order:.1f}"
     )
     say(f"{spec.movable:.1%} of the weights lie on movable axes")
+    answer(
+        {
+            "specification": str(spec),
+            "groups": dict(spec.groups),
+            "log10_order": spec.log10_order,
+            "movable": spec.movable,
+            "pinned": dict(spec.pinned),
+        }
+    )
     if pinned:
         say("\n".join(f"{axis}: {reason}" for axis, reason in spec.pinned.items()))
 
@@ -202,6 +213,7 @@ def _prove(
     except CODE_FAILS as error:
         raise ConfigError(f"{options.model} cannot be verified: {error}") from None
     say(str(proof))
+    answer({"verified": proof.ok, "error": proof.whole, "tolerance": proof.tolerance})
     if not proof.ok:
         where = options.spec or f"the specification of {options.model}"
         raise ConfigError(

@@ -26,7 +26,7 @@ from wsl.cli.evidence import evidence, tell
 from wsl.cli.outputs import beside, copy_companions
 from wsl.cli.results import file_hash, result, write_json, write_with
 from wsl.cli.targets import ConfigError
-from wsl.cli.terminal import say
+from wsl.cli.terminal import answer, bar, say
 from wsl.matching import CircuitMatching, Matcher, WeightMatching, large
 from wsl.symmetry import Permutation, SymmetryElement
 from wsl.zoo import Expected, ZooError, fit
@@ -41,13 +41,13 @@ LARGE = 4 << 30
 class _Counted:
     """A tensor in a file that tells a bar how many bytes of it are read."""
 
-    def __init__(self, tensor: large.TensorSlices, bar: tqdm) -> None:
-        self.tensor, self.bar = tensor, bar
+    def __init__(self, tensor: large.TensorSlices, read: tqdm) -> None:
+        self.tensor, self.read = tensor, read
         self.shape, self.dtype = tensor.shape, tensor.dtype
 
     def __getitem__(self, rows: slice | EllipsisType, /) -> Tensor:
         part = self.tensor[rows]
-        self.bar.update(part.nbytes)
+        self.read.update(part.nbytes)
         return part
 
 
@@ -98,6 +98,7 @@ def match_large(options: argparse.Namespace, matcher: Matcher, out: Path) -> Non
     element = _known(journal, out) or _found(journal, out, (a, b, expected), matcher=matcher)
     told = {**head, **journal.told["evidence"]}
     _write(options.b, out, b, element=element, journal=journal, told=told)
+    answer(told)
     tell(out, told)
 
 
@@ -115,6 +116,7 @@ def apply_element(options: argparse.Namespace, out: Path) -> None:
     journal = large.Journal.taken_up(journal_of(out), told["hash"])
     acting = ~element if options.undo else element
     _write(options.b, out, opened, element=acting, journal=journal, told=told)
+    answer({**told, "moved": len(moves)})
     say(f"{out}: {len(moves)} tensors moved {'back ' * options.undo}by {options.apply}")
 
 
@@ -161,8 +163,8 @@ def _found(
 ) -> large.Element:
     """The element, written beside the result, and its evidence in the journal."""
     expected = pair[2]
-    with _reading() as bar:
-        a, b = ({n: _Counted(t, bar) for n, t in each.source.items()} for each in pair[:2])
+    with _reading() as read:
+        a, b = ({n: _Counted(t, read) for n, t in each.source.items()} for each in pair[:2])
         found = large.match_sources(expected.spec, a, b, matcher=matcher)
         element = cast("large.Element", found.element)
         for group, note in found.notes.items():
@@ -180,10 +182,8 @@ def _found(
 
 
 def _reading() -> tqdm:
-    """A bar of the bytes that have been read, on stderr if that is a terminal."""
-    from tqdm import tqdm
-
-    return tqdm(desc="match", unit="B", unit_scale=True, disable=None)
+    """A bar of the bytes that have been read."""
+    return bar(desc="match", unit="B", unit_scale=True)
 
 
 def _write(

@@ -1,10 +1,13 @@
 """``wsl train models=NAME datasets=NAME``: train a neural functional on a zoo and score it.
 
+``wsl train models=NAME zoo=FILE target=COLUMN`` does so on a zoo that no recipe describes.
+
 With ``settings.devices`` above 1 the same command runs in as many processes, which meet in `fit`.
 """
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import time
 import warnings
@@ -17,11 +20,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 import wsl.cli
-from wsl.cli.config import compose, recipes
+from wsl.base import did_you_mean
+from wsl.cli.config import compose
+from wsl.cli.parsers import recipe_parser
 from wsl.cli.population import default_path, open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.targets import ConfigError, instantiate, locate
-from wsl.cli.terminal import numbers, say
+from wsl.cli.terminal import answer, numbers, say
 from wsl.nn import Columns, Conditioned
 from wsl.plots import bar_figure, histogram_figure, scatter_figure
 from wsl.populations import build_architecture
@@ -48,35 +53,40 @@ FEATURES = 32
 def run(arguments: Sequence[str]) -> None:
     """Train, keep the best epoch by the validation members, report the test members."""
     if not arguments or set(arguments) & {"-h", "--help"}:
-        say(
-            "usage: wsl train models=NAME datasets=NAME [seed=0] [settings.epochs=30] "
-            "[network.KEY=VALUE] [columns=[NAME,...]] "
-            "[zoo=FILE]\n"
-            f"models: {', '.join(recipes('models'))}\ndatasets: {', '.join(recipes('datasets'))}"
-        )
+        _parser().print_help()
         return
     config = _config(arguments)
     hardware = instantiate(config["settings"]).hardware
     zoo = _zoo(config, hardware)
-    folder = Path(
-        config["output"] or f"runs/train/{config['datasets']}-{config['models']}-{config['seed']}"
-    )
+    data = config.get("datasets") or Path(config["zoo"]).stem
+    folder = Path(config["output"] or f"runs/train/{data}-{config['models']}-{config['seed']}")
     head = result("train", _kept(config), {"zoo": zoo.path})
     done = finished(folder, head)
     if done is None:
         with alongside(hardware, wsl.cli.main, ["train", *arguments]):
             done = _train(config, zoo, folder, head=head)
     if is_first(hardware):
+        answer(done)
         say(
             f"{folder}: test {numbers(done['test'])} (best of {done['epochs']} epochs: "
             f"{done['best_epoch']}, seed {config['seed']})"
         )
 
 
+def _parser() -> argparse.ArgumentParser:
+    """For its help: overrides are read by Hydra."""
+    return recipe_parser(
+        "train",
+        "Train a neural functional on a population of networks.",
+        keys="seed, zoo, output, settings.epochs, network.KEY, columns=[NAME,...] and all that the "
+        "recipes hold",
+    )
+
+
 def _config(arguments: Sequence[str]) -> dict[str, Any]:
     """The recipe that is asked for, checked."""
     config = compose("train", arguments)
-    config = {**config, "objective": config.get("edit") or config.get("objective")}
+    config = {**config, "objective": config.get("edit") or _objective(config)}
     for need in ("network", "objective"):
         part(config, need, verb="wsl train")
     _check_outputs(config)
@@ -85,6 +95,25 @@ def _config(arguments: Sequence[str]) -> dict[str, Any]:
     instantiate(config["settings"]).hardware.check()
     instantiate(config["variety"])
     return config
+
+
+def _objective(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The recipe's objective; of a ``target``, a score or, for a column of integers, a label."""
+    if config["target"] is None:
+        return config.get("objective")
+    if config["zoo"] is None:
+        raise ConfigError("target is of a zoo of your own; name it with zoo=FILE")
+    table, name = Zoo(config["zoo"]).table, config["target"]
+    known = [each for each in table.dtype.names or () if table.dtype[each].kind in "iuf"]
+    if name not in known:
+        raise ConfigError(
+            f"target={name}: {config['zoo']} has no such column of numbers"
+            f"{did_you_mean(str(name), known)}; it has {', '.join(known)}"
+        )
+    if table.dtype[name].kind == "f":
+        return {"_target_": "wsl.training.ScoreRegression", "column": name}
+    classes = int(table[name].max()) + 1
+    return {"_target_": "wsl.training.LabelClassification", "column": name, "classes": classes}
 
 
 def _zoo(config: Mapping[str, Any], hardware: Hardware) -> Zoo:
@@ -98,7 +127,7 @@ def _zoo(config: Mapping[str, Any], hardware: Hardware) -> Zoo:
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a result says of its configuration: not on how many machines it was found."""
     names = ("models", "datasets", "seed", "network", "objective", "settings", "variety")
-    kept = {name: config[name] for name in names}
+    kept = {name: config[name] for name in names if name in config}
     kept["settings"] = {k: v for k, v in config["settings"].items() if k != "nodes"}
     return kept | ({"columns": config["columns"]} if config["columns"] else {})
 

@@ -13,12 +13,14 @@ from torch import nn
 
 from wsl.cli.config import compose, recipes
 from wsl.cli.contents import describe, is_zoo
-from wsl.cli.imports import tell, tell_epochs, tell_left_out, write_report
+from wsl.cli.imports import report, tell, tell_epochs, tell_left_out
 from wsl.cli.networks import add_network_arguments, addressed, discover, inputs_for, read_spec
 from wsl.cli.outputs import check_writable
+from wsl.cli.parsers import verb_parser
 from wsl.cli.population import build
+from wsl.cli.results import write_json
 from wsl.cli.targets import ConfigError
-from wsl.cli.terminal import say
+from wsl.cli.terminal import answer, say, shown
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import (
     Checkpoints,
@@ -58,9 +60,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="wsl zoo", description="Build, inspect, check and convert populations of checkpoints."
-    )
+    parser = verb_parser("zoo", "Build, inspect, check and convert populations of checkpoints.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     text = f"train a population into one file; recipes: {', '.join(recipes('datasets'))}"
     _add_build(verbs.add_parser("build", help=text, description=text))
@@ -183,47 +183,70 @@ def _build(options: argparse.Namespace) -> None:
         _parser().parse_args(["build", "--help"])
     config = compose("zoo", options.overrides)
     zoo = build(config, config["output"])
-    say(f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members")
+    answer(_document(zoo))
+    say(f"{shown(zoo.path)}: {len(zoo)} checkpoints of {_members(zoo)} members")
 
 
 def _info(options: argparse.Namespace) -> None:
     if not is_zoo(options.file[0]):
-        for path in options.file:
-            for line in describe(path):
-                say(line)
+        _describe(options.file)
         return
     zoo = _opened(options)
+    answer(_document(zoo) | {"columns": _summary(zoo.table), "splits": _splits(zoo.table)})
     say(
-        f"{zoo.path}\n{len(zoo)} checkpoints of {_members(zoo)} members, {_weights(zoo)} weights "
-        "each"
+        f"{shown(zoo.path)}\n{len(zoo)} checkpoints of {_members(zoo)} members, {_weights(zoo)} "
+        "weights each"
     )
     say(f"\nspecification, log10 of the group's order {zoo.spec.log10_order:.1f}\n{zoo.spec}\n")
-    _tell_columns(zoo.table)
-    splits, counts = np.unique(zoo.table["split"], return_counts=True)
-    told = ", ".join(f"{name} {count}" for name, count in zip(splits, counts, strict=True))
+    say(f"{'column':<20} {'min':<10} {'median':<10} {'max':<10}")
+    for name, numbers in _summary(zoo.table).items():
+        say(f"{name:<20} " + " ".join(f"{number:<10.4g}" for number in numbers.values()))
+    told = ", ".join(f"{name} {count}" for name, count in _splits(zoo.table).items())
     say(f"\nsplits: {told}")
 
 
-def _tell_columns(table: np.ndarray) -> None:
-    """A line for each column of numbers."""
-    say(f"{'column':<20} {'min':<10} {'median':<10} {'max':<10}")
-    for name in table.dtype.names or ():
-        if np.issubdtype(table.dtype[name], np.number):
-            low, middle, high = np.min(table[name]), np.median(table[name]), np.max(table[name])
-            say(f"{name:<20} {low:<10.4g} {middle:<10.4g} {high:<10.4g}")
+def _describe(paths: Sequence[str]) -> None:
+    """What files hold that are no zoos."""
+    lines = {path: list(describe(path)) for path in paths}
+    answer({"checkpoints": lines})
+    for each in lines.values():
+        for line in each:
+            say(line)
+
+
+def _document(zoo: Checkpoints) -> dict[str, Any]:
+    """What a zoo holds, as a document."""
+    about = {"file": shown(zoo.path), "checkpoints": len(zoo), "members": _members(zoo)}
+    return about | {"weights": _weights(zoo), "specification": str(zoo.spec)}
+
+
+def _summary(table: np.ndarray) -> dict[str, dict[str, float]]:
+    """Smallest, middle and largest value of each column of numbers."""
+    numeric = [n for n in table.dtype.names or () if np.issubdtype(table.dtype[n], np.number)]
+    how = {"min": np.min, "median": np.median, "max": np.max}
+    return {name: {key: float(f(table[name])) for key, f in how.items()} for name in numeric}
+
+
+def _splits(table: np.ndarray) -> dict[str, int]:
+    names, counts = np.unique(table["split"], return_counts=True)
+    return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
 
 def _verify(options: argparse.Namespace) -> None:
+    checked: dict[str, int] = {}
+    answer({"verified": checked})
     for file in options.file:
         zoo = Zoo(file)
         zoo.verify()
-        say(f"{zoo.path}: {len(zoo)} checkpoints, every checksum holds")
+        checked[file] = len(zoo)
+        say(f"{shown(zoo.path)}: {len(zoo)} checkpoints, every checksum holds")
 
 
 def _export(options: argparse.Namespace) -> None:
     zoo = _opened(options)
     rows = range(len(zoo)) if options.rows is None else options.rows
     files = export(zoo, rows, options.output)
+    answer({"files": [str(file) for file in files]})
     for file in files:
         say(str(file))
 
@@ -232,8 +255,9 @@ def _convert(options: argparse.Namespace) -> None:
     zoo = save(
         _opened(options), options.output, dtype=DTYPES.get(options.dtype), archive=options.archive
     )
+    answer(_document(zoo))
     say(
-        f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members, "
+        f"{shown(zoo.path)}: {len(zoo)} checkpoints of {_members(zoo)} members, "
         f"{zoo.path.stat().st_size} bytes"
     )
 
@@ -247,8 +271,12 @@ def _import(options: argparse.Namespace) -> None:
     files = sources.account(options.source, results)
     tell_left_out(results, files)
     _tell_imports(options, results, kind)
+    answer(report(options.source, kind, results=results, files=files))
     if options.report:
-        write_report(Path(options.report), options.source, kind, results=results, files=files)
+        write_json(
+            Path(options.report),
+            report(options.source, kind, results=results, files=files),
+        )
 
 
 def _tell_imports(options: argparse.Namespace, results: Sequence[Imported], kind: str) -> None:
@@ -259,8 +287,8 @@ def _tell_imports(options: argparse.Namespace, results: Sequence[Imported], kind
             tell_epochs(result)
         left_out = len(result.refused) + len(result.skipped)
         say(
-            f"{result.zoo.path}: {len(result.zoo)} checkpoints of {_members(result.zoo)} members "
-            f"from {options.source} ({kind}); {left_out} left out"
+            f"{shown(result.zoo.path)}: {len(result.zoo)} checkpoints of {_members(result.zoo)} "
+            f"members from {options.source} ({kind}); {left_out} left out"
         )
     for origin in dict.fromkeys(result.specification for result in results):
         say(f"specification: {f'discovered from {options.model}' if options.model else origin}")

@@ -15,10 +15,11 @@ from wsl.cli.check.pairs import Findings, find
 from wsl.cli.check.told import told
 from wsl.cli.choices import add_matcher_arguments, described
 from wsl.cli.evaluation import add_evaluation_arguments
-from wsl.cli.outputs import check_writable
+from wsl.cli.outputs import check_document
+from wsl.cli.parsers import verb_parser
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError
-from wsl.cli.terminal import numbers, say
+from wsl.cli.terminal import answer, numbers, say, wanted
 from wsl.diagnostics import OriginEvidence
 
 Scores = dict[str, dict[str, float]]
@@ -28,23 +29,25 @@ def run(arguments: Sequence[str]) -> None:
     """Print the screen, and write everything as JSON where that was asked for."""
     options = _parser().parse_args(arguments)
     if options.json:
-        check_writable(Path(options.json).parent)
+        check_document(Path(options.json))
     if options.no_match and options.background:
         raise ConfigError("--background is looked at after alignment; leave out --no-match")
     gathered = gather(options)
     found = find(options, gathered)
-    wanted = options.evaluate or options.data
-    scores = expected(options, gathered, found) if wanted else {}
+    scored = options.evaluate or options.data
+    scores = expected(options, gathered, found) if scored else {}
     for line in _screen(gathered, found, scores):
         say(line)
-    if options.json:
-        _write(options, gathered, found, scores=scores)
+    if options.json or wanted():
+        document = _document(options, gathered, found, scores=scores)
+        answer(document)
+        if options.json:
+            write_json(Path(options.json), document)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="wsl check",
-        description="Same architecture? A common origin? Aligned or not, and what merging needs.",
+    parser = verb_parser(
+        "check", "Same architecture? A common origin? Aligned or not, and what merging needs."
     )
     checkpoints.add_arguments(parser, many=True)
     add_matcher_arguments(parser)
@@ -61,13 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write(
+def _document(
     options: argparse.Namespace, gathered: GatheredFiles, found: Findings, *, scores: Scores
-) -> None:
+) -> dict[str, Any]:
     head = _head(options, gathered.paths)
     expects = {"expected": scores, "barriers": barriers(scores)} if scores else {}
-    wanted = {"needs": list(needs(gathered, found))}
-    write_json(Path(options.json), {**head, **told(gathered, found), **wanted, **expects})
+    lacking = {"needs": list(needs(gathered, found))}
+    return {**head, **told(gathered, found), **lacking, **expects}
 
 
 def _head(options: argparse.Namespace, paths: Sequence[str]) -> dict[str, Any]:

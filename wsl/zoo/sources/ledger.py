@@ -3,12 +3,13 @@
 imported        a member was read from it
 refused         it could not be read, or did not fit
 left out        it is no checkpoint of its own, of another kind, or of another architecture
+columns         a table.csv that tells of the members beside it
 no weights      nothing in its name or its first bytes says that it holds any
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ def account(root: str | Path, results: Sequence[Imported]) -> list[FileOutcome]:
         for file in walk(root):
             name = file.relative_to(root).as_posix()
             if name not in found and file.resolve() not in made:
-                found[name] = _other(file, root, name)
+                found[name] = _table(file, root, found) or _other(file, root, name)
     return [found[path.as_posix()] for path in natural(map(Path, found))]
 
 
@@ -75,6 +76,14 @@ def bare(reason: str, origin: str) -> str:
     """``reason`` without the name of the file that it begins with."""
     before, found, after = reason.partition(f"{origin}: ")
     return after if found and " " not in before else reason
+
+
+def _table(file: Path, root: Path, found: Mapping[str, FileOutcome]) -> FileOutcome | None:
+    """A ``table.csv`` beside a file that was imported, which the reader of folders has read."""
+    beside = {(root / each.file).parent for each in found.values() if each.outcome == "imported"}
+    used = file.name == "table.csv" and file.parent in beside
+    name = file.relative_to(root).as_posix()
+    return FileOutcome(name, "columns", "tells of the files beside it") if used else None
 
 
 def _other(file: Path, root: Path, name: str) -> FileOutcome:

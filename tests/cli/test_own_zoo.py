@@ -1,0 +1,64 @@
+"""`wsl train` on a zoo that no recipe describes: ``zoo=FILE target=COLUMN``."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import wsl
+from wsl.cli import main
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Twenty networks with a score and a label."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)) for _ in range(20)]
+    known = {"score": [i / 20 for i in range(20)], "digit": [i % 3 for i in range(20)]}
+    spec = wsl.permutation_spec(models[0], torch.randn(2, 3))
+    wsl.Zoo.from_models("mine.h5", models, spec=spec, metadata=known)
+    return ["train", "models=unf", "zoo=mine.h5", "settings.epochs=1"]
+
+
+@pytest.mark.parametrize(("target", "metric"), [("score", "kendall_tau"), ("digit", "accuracy")])
+def test_a_column_is_predicted(mine, target, metric):
+    assert main([*mine, f"target={target}"]) == 0
+    done = json.loads(Path("runs/train/mine-unf-0/result.json").read_text())
+    assert metric in done["test"]
+    assert main(["evaluate", "runs/train/mine-unf-0", "--zoo", "mine.h5"]) == 0
+
+
+def test_what_is_wrong_is_said(mine, capsys):
+    for words, told in {
+        (*mine, "target=skore"): "did you mean 'score'?",
+        ("train", "models=unf", "target=score"): "or zoo=FILE target=COLUMN",
+        ("train", "models=unf", "datasets=digits_mlp", "target=score"): "zoo=FILE",
+    }.items():
+        assert main(list(words)) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_evaluating_asks_for_the_zoo(mine, capsys):
+    assert main([*mine, "target=score"]) == 0
+    assert main(["evaluate", "runs/train/mine-unf-0"]) == 2
+    assert "--zoo FILE" in capsys.readouterr().err
+
+
+def test_a_class_of_the_current_folder_is_found(mine, tmp_path, capsys):
+    (tmp_path / "own_matcher.py").write_text(
+        "from wsl.matching import WeightMatching\n\n\nclass Own(WeightMatching):\n    pass\n"
+    )
+    (tmp_path / "own_net.py").write_text(
+        "from torch import nn\n\n\ndef net():\n"
+        "    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))\n"
+    )
+    assert main(["zoo", "export", "mine.h5", "-o", "out", "--rows", "0", "1"]) == 0
+    files = sorted(map(str, Path("out").glob("*.safetensors")))
+    words = ["match", *files, "-o", "a.safetensors", "--matcher", "{_target_: own_matcher.Own}"]
+    network = ["--model", "own_net:net", "--input-shape", "1,3"]
+    assert main([*words, *network]) == 2
+    assert "--trust-config" in capsys.readouterr().err
+    assert main([*words, *network, "--trust-config"]) == 0

@@ -1,0 +1,79 @@
+"""One form of help for every verb: what it does, its flags, the flags of all verbs, examples."""
+
+from __future__ import annotations
+
+import argparse
+
+from wsl.cli.config import recipes
+
+EXAMPLES = {
+    "zoo": (
+        "wsl zoo build datasets=digits_cnn output=zoo.h5",
+        "wsl zoo import my_runs/ -o zoo.h5 --model my_code:Network --input-shape 1,28,28",
+        "wsl zoo info zoo.h5 --where 'test_accuracy > 0.9'",
+        "wsl zoo export zoo.h5 -o weights/ --rows 0 1 2",
+    ),
+    "train": (
+        "wsl train models=unf datasets=digits_cnn seed=0 settings.epochs=30",
+        "wsl train models=unf zoo=mine.h5 target=test_accuracy",
+    ),
+    "evaluate": ("wsl evaluate runs/train/digits_cnn-unf-0 --split val",),
+    "spec": (
+        "wsl spec my_code:Network --input-shape 1,28,28 --verify",
+        "wsl spec torchvision:resnet18 --input-shape 1,3,64,64 --meta -o resnet18.spec",
+    ),
+    "check": ("wsl check a.safetensors b.safetensors --model my_code:Network",),
+    "match": (
+        "wsl match a.safetensors b.safetensors -o aligned.safetensors --model my_code:Network",
+        "wsl match --apply aligned.permutation.json adapter.safetensors -o moved.safetensors",
+        "wsl match llama_a/ llama_b/ -o aligned/ --stream",
+    ),
+    "connect": (
+        "wsl connect a.pt b.pt --model my_code:Network --data test.npz -o runs/path",
+        "wsl connect a.pt b.pt --model my_code:Network --data test.npz -o runs/path --report "
+        "page.html",
+    ),
+    "merge": (
+        "wsl merge a.pt b.pt c.pt -o merged.safetensors --model my_code:Network",
+        "wsl merge a/ b/ -o merged/ --base base/ --method ties density=0.2",
+        "wsl merge mergekit.yaml -o merged/ --dry-run",
+    ),
+    "generate": ("wsl generate models=weight_diffusion datasets=digits_cnn samples=16",),
+    "env": ("wsl env --json",),
+    "completion": (
+        "wsl completion bash > ~/.local/share/bash-completion/completions/wsl",
+        "wsl completion zsh > ~/.zfunc/_wsl",
+        "wsl completion fish > ~/.config/fish/completions/wsl.fish",
+    ),
+}
+"""What people type, verb by verb."""
+
+EVERYWHERE = (
+    "every verb also takes -q (only errors), -v (what it took), --json (one document on stdout)\n"
+    "and --debug"
+)
+
+
+def verb_parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """The parser of ``wsl VERB``, with its examples at the end of the help."""
+    return argparse.ArgumentParser(
+        prog=f"wsl {verb}",
+        description=description,
+        epilog=epilog(verb),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def recipe_parser(verb: str, description: str, *, keys: str) -> argparse.ArgumentParser:
+    """The help of a verb that takes recipes and overrides, which Hydra reads."""
+    parser = verb_parser(verb, description)
+    for group in ("models", "datasets"):
+        parser.add_argument(f"{group}=NAME", help=", ".join(recipes(group)))
+    parser.add_argument("KEY=VALUE", nargs="*", help=keys)
+    return parser
+
+
+def epilog(verb: str) -> str:
+    """What follows the flags in a verb's help."""
+    lines = "\n".join(f"  {example}" for example in EXAMPLES[verb])
+    return f"{EVERYWHERE}\n\nexamples:\n{lines}"
