@@ -27,7 +27,7 @@ from wsl.generative.conditions.examples import LabelledExamples
 from wsl.generative.conditions.loss import task_outputs
 from wsl.params import Params
 
-PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Tried by `solve_head`, in units of the mean square of the features of the task."""
 
 SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +105,7 @@ def _measured(name: str, n: int, shape: torch.Size, *, like: Tensor) -> Tensor:
 
 def _small(width: int, rank: int, *, fan_in: int) -> nn.Linear:
     # rank 0 has nothing to draw, of which the layer's own initialisation would warn
-    made = nn.utils.skip_init(nn.Linear, width, rank)
+    made = cast(nn.Linear, nn.utils.skip_init(nn.Linear, width, rank))
     nn.init.normal_(made.weight, std=0.1 / math.sqrt(max(rank, 1) * width * fan_in))
     nn.init.zeros_(made.bias)
     return made
