@@ -209,7 +209,7 @@ def test_the_solved_layer_is_the_ridge_of_the_definition(bias):
     seen = head_inputs(models[0], stacked(models), inputs, head="3")
     for n, model in enumerate(models):
         torch.testing.assert_close(seen[n], model[:3](inputs[n]))
-    phi, targets = head_problem(models[0], stacked(models), support, axes)
+    phi, targets = head_problem(models[0], stacked(models), support, axes=axes)
     assert phi.shape[-1] == 5 + bias
     found = ridge(phi, targets, torch.tensor([0.5, 2.0]))
     for n, penalty in enumerate((0.5, 2.0)):
@@ -255,7 +255,7 @@ def test_the_scale_is_chosen_so_that_left_out_examples_lose_least():
         solve_head(models[0], stacked(models), support, axes=axes, penalties=(p,))
         for p in PENALTIES
     ]
-    phi, targets = head_problem(models[0], stacked(models), support, axes)
+    phi, targets = head_problem(models[0], stacked(models), support, axes=axes)
     unit = phi.square().mean((1, 2))
     for penalty, weights in zip(PENALTIES, single, strict=True):
         solved, left_out = _leave_one_out(phi, targets, penalty * unit)

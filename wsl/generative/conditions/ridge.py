@@ -66,7 +66,11 @@ def ridge(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
 
 
 def head_problem(
-    model: nn.Module, weights: Mapping[str, Tensor], examples: LabelledExamples, axes: AxisFeatures
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    examples: LabelledExamples,
+    *,
+    axes: AxisFeatures,
 ) -> tuple[Tensor, Tensor]:
     """Features (N, M, F) and targets (M, classes) of the last layer's regression.
 
@@ -97,7 +101,7 @@ def solve_head(
     penalties: Sequence[float] = PENALTIES,
 ) -> Params:
     """Stacked weights (N, ...) with the last layer solved for the examples of each one's task."""
-    phi, targets = head_problem(model, weights, examples, axes)
+    phi, targets = head_problem(model, weights, examples, axes=axes)
     unit = phi.square().mean((1, 2)).clamp_min(1e-12)
     solved, left_out = zip(
         *(_leave_one_out(phi, targets, penalty * unit) for penalty in penalties), strict=True

@@ -219,7 +219,7 @@ class HyperNetwork(nn.Module):
     def _solved(self, made: Params, support: LabelledExamples) -> Params:
         if self.model is None:
             raise ValueError("model: a solved head runs the network; load the generator with model")
-        phi, targets = head_problem(self.model, made, support, self.axes)
+        phi, targets = head_problem(self.model, made, support, axes=self.axes)
         # in units of the features, so that their size does not matter
         unit = phi.square().mean((1, 2)).clamp_min(1e-12)
         solved = ridge(phi, targets, self.penalty.exp() * unit)
