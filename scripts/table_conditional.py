@@ -47,7 +47,7 @@ from wsl.populations import Classification, digits, mnist
 
 ANGLES = range(0, 360, 30)
 HELD_ANGLES = (60, 150, 300)
-RATES = (3e-3, 1e-2, 3e-2)
+RATES = (3e-3, 1e-2, 3e-2, 1e-1)
 STEPS = 50
 """Of training after the draw."""
 NEAREST = 16
@@ -78,10 +78,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="of each hyper-network")
     parser.add_argument("--members", type=int, default=512, help="of the population")
     parser.add_argument("--tasks", type=int, default=100, help="held out, of each family")
+    parser.add_argument("--sources", nargs="+", default=None, help="digits, mnist; by default all")
+    parser.add_argument("--networks", nargs="+", default=None, help="hyper-networks, by name")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
-    for seed, source in itertools.product(range(options.seeds), sources(options.data_root)):
+    chosen = options.sources or sources(options.data_root)
+    for seed, source in itertools.product(range(options.seeds), chosen):
         path = options.output / f"{source}-{seed}.json"
         if not path.exists():
             path.write_text(json.dumps(run(source, seed, options), indent=1))
@@ -139,7 +142,7 @@ def run(source: str, seed: int, options: argparse.Namespace) -> dict:
             arm: task_accuracy(MODEL, weights, score).mean().item() for arm, weights in told.items()
         }
         say(f"{name}: " + ", ".join(f"{arm} {100 * a:.1f}" for arm, a in drawn.items()))
-        curves = {arm: tuned(told[arm], support, chosen, score) for arm in TUNED}
+        curves = {arm: tuned(told[arm], support, chosen, score) for arm in TUNED if arm in told}
         found["families"][name] = {"drawn": drawn, "curves": curves}
     return found
 
@@ -157,7 +160,8 @@ def hypers(
         "solved": (seen, {}),
     }
     made = {}
-    for name, (tasks, how) in kinds.items():
+    for name in options.networks or kinds:
+        tasks, how = kinds[name]
         path = options.output / f"{source}-{seed}-{name.replace(', ', '_')}.safetensors"
         began = time.process_time()
         if not path.exists():
@@ -221,7 +225,7 @@ def arms(
     mean = LabelledExamples(support.inputs.mean(0, keepdim=True))
     for name, network in networks.items():
         found[f"generated, {name}"] = network.sample(count, condition=support)
-    for name in ("rows", "solved, virtual classes"):
+    for name in [n for n in ("rows", "solved", "solved, virtual classes") if n in networks]:
         network = networks[name]
         conditions = {"wrong": rolled, "random": noise, "mean": mean}
         for which, condition in conditions.items():
@@ -361,15 +365,20 @@ def tables(found: Sequence[dict]) -> None:
             arm for one in found for family in one["families"].values() for arm in family[kind]
         )
         for arm in rows:
-            cells = [
-                cell([one["families"][n] for one in found if n in one["families"]], arm)
-                for n in names
-            ]
+            cells = [cell(with_arm(found, n, kind, arm), arm) for n in names]
             print(f"| {arm} | {' | '.join(cells)} |")
+
+
+def with_arm(found: Sequence[dict], family: str, kind: str, arm: str) -> list[dict]:
+    """A family's results of the seeds that tried an arm on it."""
+    there = (one["families"][family] for one in found if family in one["families"])
+    return [results for results in there if arm in results[kind]]
 
 
 def drawn_cell(seeds: Sequence[dict], arm: str) -> str:
     """Mean and deviation over seeds of the accuracy as drawn."""
+    if not seeds:
+        return ""
     values = 100 * torch.tensor([one["drawn"][arm] for one in seeds])
     return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
 
@@ -382,7 +391,7 @@ def steps(seeds: Sequence[dict], arm: str) -> str:
         target = one["curves"]["default start"]["curve"][-1] - 0.01
         reached.append(next((str(i) for i, a in enumerate(curve) if a >= target), "never"))
         last.append(100 * curve[-1])
-    return f"{', '.join(reached)} ({sum(last) / len(last):.1f})"
+    return f"{', '.join(reached)} ({sum(last) / len(last):.1f})" if seeds else ""
 
 
 def say(text: str) -> None:
