@@ -19,17 +19,22 @@ from wsl.cli.outputs import check_writable
 from wsl.cli.parsers import verb_parser
 from wsl.cli.population import build
 from wsl.cli.results import write_json
-from wsl.cli.targets import ConfigError
+from wsl.cli.targets import ConfigError, choose
 from wsl.cli.terminal import answer, say, shown
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import (
     Checkpoints,
+    CodedZoo,
+    Expected,
     Imported,
-    Zoo,
+    codecs,
     export,
+    fit,
     import_architectures,
     import_checkpoints,
+    open_checkpoint,
     save,
+    save_coded,
     sources,
 )
 from wsl.zoo import open as open_zoo
@@ -111,6 +116,13 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     _add_files(parser)
     parser.add_argument("-o", "--output", required=True, help="zoo file to write")
+    parser.add_argument(
+        "--codec",
+        metavar="TEXT",
+        help=f"rows as differences from --base: {', '.join(codecs.CODECS)}, with arguments as in "
+        "'compeft: {density: 0.05}'; read like any zoo",
+    )
+    parser.add_argument("--base", metavar="FILE", help="what all rows were fine-tuned from")
     parser.add_argument(
         "--archive", action="store_true", help="compress in blocks: smaller, slow at random"
     )
@@ -236,7 +248,7 @@ def _verify(options: argparse.Namespace) -> None:
     checked: dict[str, int] = {}
     answer({"verified": checked})
     for file in options.file:
-        zoo = Zoo(file)
+        zoo = open_zoo(file)
         zoo.verify()
         checked[file] = len(zoo)
         say(f"{shown(zoo.path)}: {len(zoo)} checkpoints, every checksum holds")
@@ -252,14 +264,35 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    zoo = save(
-        _opened(options), options.output, dtype=DTYPES.get(options.dtype), archive=options.archive
-    )
+    source = _opened(options)
+    if options.codec or options.base:
+        zoo = _coded(options, source)
+    else:
+        dtype = DTYPES.get(options.dtype)
+        zoo = save(source, options.output, dtype=dtype, archive=options.archive)
     answer(_document(zoo))
     say(
         f"{shown(zoo.path)}: {len(zoo)} checkpoints of {_members(zoo)} members, "
         f"{zoo.path.stat().st_size} bytes"
     )
+
+
+def _coded(options: argparse.Namespace, source: Checkpoints) -> CodedZoo:
+    """The rows as codes against --base, and what that costs."""
+    if not (options.codec and options.base) or options.archive or options.dtype:
+        raise ConfigError(
+            "--codec and --base go together, the codes being differences from the base; they have "
+            "a type of their own, so leave out --archive and --dtype"
+        )
+    codec = choose(options.codec, codecs.CODECS, what="codec")
+    params, notes = open_checkpoint(options.base).choose(None)
+    fitted = fit(params, Expected.of(source.spec, None), options.base)
+    for note in (*notes, *fitted.notes):
+        say(f"note: {note}", error=True)
+    zoo = save_coded(source, options.output, base=fitted.params, codec=codec)
+    told = zoo.provenance["codec"]
+    say(f"{told['bits_per_weight']:.4f} bits for a weight, relative error {told['error']:.4f}")
+    return zoo
 
 
 def _import(options: argparse.Namespace) -> None:
