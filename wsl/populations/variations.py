@@ -82,18 +82,29 @@ def rotated(images: Tensor, degrees: Tensor) -> Tensor:
     """
     quarters = (degrees / 90).floor().long()
     rest = (degrees - 90.0 * quarters).to(images.dtype)
-    rows = torch.arange(len(images), device=images.device)
-    turned = torch.stack([images.rot90(k, (-2, -1)) for k in range(4)], 1)[rows, quarters % 4]
+    turned = _quarter_turned(images, quarters % 4)
     between = (rest > 0).nonzero()[:, 0]
     if len(between):
         turned[between] = _interpolated(turned[between], rest[between].deg2rad())
     return turned
 
 
-def _interpolated(images: Tensor, angles: Tensor) -> Tensor:
+def _quarter_turned(images: Tensor, quarters: Tensor) -> Tensor:
+    rows = torch.arange(len(images), device=images.device)
+    return torch.stack([images.rot90(k, (-2, -1)) for k in range(4)], 1)[rows, quarters]
+
+
+def _back(angles: Tensor) -> Tensor:
+    """Maps (N, 2, 3) from each pixel to where it comes from.
+
+    Rows are counted downwards, so that against the clock is (cos, -sin).
+    """
     cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-    # where each pixel comes from, with rows counted downwards: against the clock is (cos, -sin)
-    back = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    return torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+
+
+def _interpolated(images: Tensor, angles: Tensor) -> Tensor:
+    back = _back(angles)
     n, b, c, h, w = images.shape
     flat = images.reshape(n, b * c, h, w)
     grid = F.affine_grid(back, [n, b * c, h, w], align_corners=False)
@@ -152,15 +163,18 @@ class TaskPopulation(ClassifierPopulation):
 
     def hyper_parameters(self, members: Tensor) -> Hyper:
         """Also the task of each of ``members``."""
-        known = torch.tensor(self.digits or range(_CLASSES))
-        ranks = torch.stack([self.draw(members, 100 + int(c)) for c in known], 1)
-        order = known[ranks.argsort(1)[:, : self.classes]].tolist()
         own = {
-            "classes": [",".join(map(str, classes)) for classes in order],
+            "classes": [",".join(map(str, classes)) for classes in self._order(members).tolist()],
             "turn": self._turn(members),
             "inverted": (self.draw(members, 12) < 0.5) & self.invert,
         }
         return super().hyper_parameters(members) | own
+
+    def _order(self, members: Tensor) -> Tensor:
+        """The classes of each member, (N, classes)."""
+        known = torch.tensor(self.digits or range(_CLASSES))
+        ranks = torch.stack([self.draw(members, 100 + int(c)) for c in known], 1)
+        return known[ranks.argsort(1)[:, : self.classes]]
 
     def _turn(self, members: Tensor) -> Tensor:
         """Degrees, (N,)."""

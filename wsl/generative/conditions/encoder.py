@@ -52,9 +52,7 @@ class DatasetEncoder(nn.Module):
         super().__init__()
         self.features, self.width = features, width
         self._extractor = (extractor,)  # in a tuple, so that a module is not taken for a part
-        self.each = nn.Sequential(
-            nn.Linear(features, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
-        )
+        self.each = _perceptron(features, 2 * width, width)
         self.within = nn.Linear(2 * width, width)
         self.across = nn.ModuleList(_Across(width) for _ in range(blocks))
         self.whole = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU())
@@ -94,15 +92,14 @@ class _Across(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.LayerNorm(2 * width),
-            nn.Linear(2 * width, 2 * width),
-            nn.ReLU(),
-            nn.Linear(2 * width, width),
-        )
+        self.net = nn.Sequential(nn.LayerNorm(2 * width), *_perceptron(2 * width, 2 * width, width))
 
     def forward(self, h: Tensor) -> Tensor:
         return self.net(torch.cat([h, h.mean(1, keepdim=True).expand_as(h)], -1))
+
+
+def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
 def contrastive_loss(tasks: Tensor, codes: Tensor, *, temperature: float = 1.0) -> Tensor:

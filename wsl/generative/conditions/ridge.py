@@ -60,9 +60,12 @@ def head_inputs(
 
 def ridge(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
     """V (N, F, C) from features (N, M, F), targets (M, C) and penalties (N,); differentiable."""
+    return torch.linalg.solve(_gram(features, penalty), features.mT @ targets)
+
+
+def _gram(features: Tensor, penalty: Tensor) -> Tensor:
     eye = torch.eye(features.shape[-1]).to(features)
-    gram = features.mT @ features + rearrange(penalty, "n -> n 1 1") * eye
-    return torch.linalg.solve(gram, features.mT @ targets)
+    return features.mT @ features + rearrange(penalty, "n -> n 1 1") * eye
 
 
 def head_problem(
@@ -116,10 +119,8 @@ def solve_head(
 def _leave_one_out(phi: Tensor, targets: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
     """V, and for each example what the ridge without it answers (N, M, C)."""
     both = torch.cat([phi.mT @ targets, phi.mT], -1)
-    eye = torch.eye(phi.shape[-1]).to(phi)
-    solved, inverse = torch.linalg.solve(
-        phi.mT @ phi + rearrange(penalty, "n -> n 1 1") * eye, both
-    ).split([targets.shape[1], phi.shape[1]], -1)
+    parts = torch.linalg.solve(_gram(phi, penalty), both)
+    solved, inverse = parts.split([targets.shape[1], phi.shape[1]], -1)
     leverage = torch.einsum("nmf,nfm->nm", phi, inverse)[..., None]
     return solved, targets - (targets - phi @ solved) / (1 - leverage).clamp_min(1e-6)
 

@@ -84,9 +84,9 @@ class VariantTasks:
     def variants(self, n: int, *, generator: torch.Generator | None = None) -> TaskVariants:
         """What ``n`` tasks are: classes in a random order, angle, inversion."""
         sets, angles = torch.tensor(self.label_sets), torch.tensor(self.angles).float()
-        chosen = sets[torch.randint(len(sets), (n,), generator=generator)]
+        chosen = _picked(sets, n, generator)
         order = torch.rand(chosen.shape, generator=generator).argsort(1)
-        turns = angles[torch.randint(len(angles), (n,), generator=generator)] / 90
+        turns = _picked(angles, n, generator) / 90
         inverted = torch.rand(n, generator=generator) < 0.5
         return TaskVariants(chosen.gather(1, order), turns, inverted & self.invert)
 
@@ -94,14 +94,20 @@ class VariantTasks:
         self, variants: TaskVariants, *, generator: torch.Generator | None = None
     ) -> Episodes:
         """Support and query of tasks that are known already, from fresh images."""
-        first, second = (getattr(self.data, part) for part in self.parts)
-        if self.parts[0] == self.parts[1]:
-            both = _drawn(first, variants, self.shots + self.query, generator=generator)
-            told, scored = both.split([self.shots, self.query], 2)
+        counts, parts = [self.shots, self.query], [getattr(self.data, p) for p in self.parts]
+        if parts[0] is parts[1]:
+            both = _drawn(parts[0], variants, sum(counts), generator=generator)
+            told, scored = both.split(counts, 2)
         else:
-            told = _drawn(first, variants, self.shots, generator=generator)
-            scored = _drawn(second, variants, self.query, generator=generator)
+            told, scored = (
+                _drawn(part, variants, count, generator=generator)
+                for part, count in zip(parts, counts, strict=True)
+            )
         return Episodes(LabelledExamples(told), LabelledExamples(scored))
+
+
+def _picked(values: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    return values[torch.randint(len(values), (n,), generator=generator)]
 
 
 def examples_of(
@@ -133,13 +139,18 @@ def _drawn(
     n, k = variants.classes.shape
     rows = torch.empty(n, k, count, dtype=torch.long)
     for c in variants.classes.unique().tolist():
-        mine = (examples.labels == c).nonzero()[:, 0]
-        if len(mine) < count:
-            raise ValueError(f"tasks: class {c} has {len(mine)} images, but {count} are needed")
+        mine = _images_of(c, examples, count)
         places = (variants.classes == c).nonzero(as_tuple=True)
         rows[places] = mine[_distinct(len(places[0]), count, among=len(mine), generator=generator)]
     seen = variants.images(examples.images[rows.flatten(1)])
     return seen.unflatten(1, (k, count))
+
+
+def _images_of(c: int, examples: Examples, count: int) -> Tensor:
+    mine = (examples.labels == c).nonzero()[:, 0]
+    if len(mine) < count:
+        raise ValueError(f"tasks: class {c} has {len(mine)} images, but {count} are needed")
+    return mine
 
 
 def _distinct(rows: int, count: int, *, among: int, generator: torch.Generator | None) -> Tensor:

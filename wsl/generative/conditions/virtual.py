@@ -56,34 +56,49 @@ class VirtualClasses:
         """Images (N, classes, shots, C, H, W) of other classes."""
         background = rearrange(images.flatten(1).median(1).values, "n -> n 1 1 1 1 1")
         ink = (images - background).flatten(0, 1)
-        made = self._warped(ink, generator)
+        made = self._overlaid(self._warped(ink, generator), ink, generator)
+        return made.view_as(images) + background
+
+    def _overlaid(self, made: Tensor, ink: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Some of the classes with another one over them."""
         over = (torch.rand(len(ink), generator=generator) < self.mixed).nonzero()[:, 0]
         if len(over):
             other = ink[torch.randint(len(ink), (len(over),), generator=generator)]
-            other = self._warped(other, generator)
-            made[over] = torch.where(other.abs() > made[over].abs(), other, made[over])
-        return made.view_as(images) + background
+            made[over] = _farther(made[over], self._warped(other, generator))
+        return made
 
     def _warped(self, ink: Tensor, generator: torch.Generator | None) -> Tensor:
         """(M, shots, C, H, W), each of the M classes by a map of its own."""
         m, shots, channels, *size = ink.shape
         grid = F.affine_grid(self._maps(m, generator), [m, 1, *size], align_corners=False)
-        bend = self.bend * _uniform((m, 2, 3, 3), generator)
-        smooth = F.interpolate(bend, size=size, mode="bicubic", align_corners=True)
-        grid = (grid + rearrange(smooth, "m two h w -> m h w two")).to(ink)
+        grid = (grid + self._bends(m, size, generator)).to(ink)
         moved = F.grid_sample(ink.flatten(1, 2), grid, align_corners=False)
         return moved.unflatten(1, (shots, channels))
+
+    def _bends(self, m: int, size: list[int], generator: torch.Generator | None) -> Tensor:
+        """Smooth displacements (m, H, W, 2)."""
+        bend = self.bend * _uniform((m, 2, 3, 3), generator)
+        smooth = F.interpolate(bend, size=size, mode="bicubic", align_corners=True)
+        return rearrange(smooth, "m two h w -> m h w two")
 
     def _maps(self, m: int, generator: torch.Generator | None) -> Tensor:
         """Affine maps (m, 2, 3): shear and stretch, perhaps mirrored, then any rotation."""
         angle = math.pi * _uniform((m,), generator)
-        cos, sin = angle.cos(), angle.sin()
-        turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+        turn = _rotation(angle)
         stretch = 1 + self.stretch * _uniform((m, 2), generator)
         mirror = torch.where(_uniform((m,), generator) > 0, 1.0, -1.0)
         shape = torch.diag_embed(stretch * torch.stack([torch.ones(m), mirror], 1))
         shape[:, 0, 1] = self.shear * _uniform((m,), generator)
         return torch.cat([turn @ shape, self.shift * _uniform((m, 2, 1), generator)], 2)
+
+
+def _farther(one: Tensor, other: Tensor) -> Tensor:
+    return torch.where(other.abs() > one.abs(), other, one)
+
+
+def _rotation(angle: Tensor) -> Tensor:
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:

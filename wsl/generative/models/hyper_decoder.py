@@ -69,12 +69,10 @@ class AxisDecoder(nn.Module):
         factors = [self.vectors[self.place[key]] for key, _ in self._keys(name)]
         if not factors:
             return coefficients.sum(-1)
-        last = factors[-1]
-        for factor in reversed(factors[1:-1]):
-            last = (factor[:, None] * last).flatten(0, 1)
         if len(factors) > 1:
-            coefficients = coefficients[..., None, :] * factors[0]
-        made = coefficients @ last.T
+            first, *factors = factors
+            coefficients = coefficients[..., None, :] * first
+        made = coefficients @ _products(factors).T
         return made.reshape(*coefficients.shape[: 2 if self._rows(name) else 1], *self._shape(name))
 
     def _rows(self, name: str) -> bool:
@@ -94,6 +92,14 @@ class AxisDecoder(nn.Module):
             moves = any(isinstance(atom, str) for segment in axis for atom in segment)
             keys.append((format_axis(axis) if moves else f"{name}[{i}]", spec.axis_size(axis)))
         return keys
+
+
+def _products(factors: list[Tensor]) -> Tensor:
+    """All products of one vector of each factor, (size_1 ... size_r, rank), the last fastest."""
+    found = factors[-1]
+    for factor in reversed(factors[:-1]):
+        found = (factor[:, None] * found).flatten(0, 1)
+    return found
 
 
 def _measured(name: str, n: int, shape: torch.Size, *, like: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from typing import ClassVar, Literal
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 
 from wsl.base import Progress
 from wsl.generative.conditions import (
@@ -129,10 +130,7 @@ class HyperNetwork(nn.Module):
         Raises ValueError without tasks or model.
         """
         members = TrainingMembers.of(zoo, condition)
-        check_needs(self.needs, members, what=type(self).__name__)
-        if members.condition is not None:
-            raise ValueError("condition: numbers were given, but a hyper-network reads examples")
-        count = check_members(self.spec, members.params) if members.params else 0
+        count = self._check(members)
         self._start(members.model, seed=seed)
         rng, losses = torch.Generator().manual_seed(seed), []
         for step, loss in enumerate(self._steps(members, steps, tasks, lr=lr, rng=rng), 1):
@@ -163,9 +161,7 @@ class HyperNetwork(nn.Module):
             raise ValueError(f"condition: {len(condition)} tasks for {n} networks; give 1 or {n}")
         told = condition.of(torch.zeros(n, dtype=torch.long)) if len(condition) == 1 else condition
         if bootstrap:
-            rows = torch.randint(told.shots, (n, told.classes, told.shots), generator=generator)
-            places = torch.arange(n)[:, None, None], torch.arange(told.classes)[:, None]
-            told = LabelledExamples(told.inputs[*places, rows])
+            told = _drawn_again(told, generator)
         return {name: tensor.clone() for name, tensor in self(told).items()}
 
     def save(self, path: str | Path) -> None:
@@ -190,6 +186,12 @@ class HyperNetwork(nn.Module):
         made.load_state_dict(safetensors.torch.load_file(path))
         return made
 
+    def _check(self, members: TrainingMembers) -> int:
+        check_needs(self.needs, members, what=type(self).__name__)
+        if members.condition is not None:
+            raise ValueError("condition: numbers were given, but a hyper-network reads examples")
+        return check_members(self.spec, members.params) if members.params else 0
+
     def _start(self, model: nn.Module | None, *, seed: int) -> None:
         """Keep the network, and let a fresh one of it be the base of all weights."""
         assert model is not None  # what `needs` names was checked
@@ -204,9 +206,7 @@ class HyperNetwork(nn.Module):
         assert members.tasks is not None
         assert self.model is not None
         optimizer = torch.optim.Adam(self.parameters(), lr)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, lr, total_steps=steps, pct_start=0.1
-        )
+        schedule = OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
         for _ in range(steps):
             support, query = members.tasks.draw(tasks, generator=rng)
             loss = task_loss(self.model, self(support), query).mean()
@@ -224,3 +224,11 @@ class HyperNetwork(nn.Module):
         unit = phi.square().mean((1, 2)).clamp_min(1e-12)
         solved = ridge(phi, targets, self.penalty.exp() * unit)
         return with_head(made, self.scale.exp() * solved, self.axes)
+
+
+def _drawn_again(told: LabelledExamples, generator: torch.Generator | None) -> LabelledExamples:
+    """As many examples of each class, with replacement."""
+    n, classes, shots = len(told), told.classes, told.shots
+    rows = torch.randint(shots, (n, classes, shots), generator=generator)
+    places = torch.arange(n)[:, None, None], torch.arange(classes)[:, None]
+    return LabelledExamples(told.inputs[*places, rows])
