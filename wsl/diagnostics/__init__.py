@@ -1,4 +1,4 @@
-"""What weights tell about themselves: where they come from.
+"""What weights tell about themselves: where they come from, and what a population looks like.
 
 >>> import torch, wsl
 >>> spec = wsl.PermutationSpec.parse("h = 50\\nin.weight: h 20\\nout.weight: 10 h")
@@ -43,11 +43,31 @@ from wsl.diagnostics.origin import (
     relative_distances,
     right_overlap,
 )
+from wsl.diagnostics.population import (
+    QUANTILE_LEVELS,
+    AlignedMembers,
+    PopulationDistances,
+    PopulationHealth,
+    PopulationMap,
+    TensorProfile,
+    align_members,
+    last_rows,
+    learned_tensors,
+    member_weights,
+    pca_map,
+    population_distances,
+    population_health,
+    sample_rows,
+    tensor_profiles,
+    tsne_map,
+)
 
 __all__ = [
     "KINDS",
+    "QUANTILE_LEVELS",
     "VERDICTS",
     "Agreement",
+    "AlignedMembers",
     "AlignmentState",
     "CommonOrigin",
     "DescentTree",
@@ -57,21 +77,35 @@ __all__ = [
     "MergeRecipe",
     "MixtureFit",
     "OriginEvidence",
+    "PopulationDistances",
+    "PopulationHealth",
+    "PopulationMap",
     "TensorComparison",
     "TensorPair",
+    "TensorProfile",
     "agreement",
+    "align_members",
     "common_origin",
     "compare_tensors",
     "descent",
     "difference_rank",
     "effective_rank",
     "kurtosis",
+    "last_rows",
+    "learned_tensors",
     "log_fisher",
     "log_law",
     "log_tail",
+    "member_weights",
     "merge_recipe",
     "origin_evidence",
+    "pca_map",
+    "population_distances",
+    "population_health",
     "rank_p",
     "relative_distances",
     "right_overlap",
+    "sample_rows",
+    "tensor_profiles",
+    "tsne_map",
 ]
