@@ -77,9 +77,11 @@ def drawn(page: Page, kind: str, number: int = 0) -> Locator:
 def checks(page: Page) -> list[str]:
     """What did not happen that should have."""
     everything = page.evaluate("JSON.parse(document.getElementById('data').textContent).rows")
-    first, bars = drawn(page, "map"), drawn(page, "hist", 2)
+    first, bars = drawn(page, "map"), drawn(page, "hist", page.locator(".hist").count() - 1)
     curve = drawn(page, "curve")
     told = [hovering(page, first)]
+    uploads = page.locator("[data-title*='hare'], [data-title*='loud']").count()
+    told.append(expect(not uploads, "a button would upload the picture"))
     box(page, first, (0.05, 0.05, 0.7, 0.95))
     count, blue, lines = first.evaluate(CHOSEN), bars.evaluate(BLUE), curve.evaluate(LINES)
     told.append(expect(0 < count < everything, f"a lasso chose {count} of {everything}"))
@@ -172,6 +174,10 @@ def shoot(page: Page, folder: Path, path: Path, wrong: list[str]) -> None:
         wrong += [f"{wide} pixels wider than a window of {width}"] if wide > 0 else []
         page.evaluate("window.scrollTo(0, 0)")
         page.screenshot(path=folder / f"{path.stem}-{width}.png", full_page=True)
+        box(page, drawn(page, "map"), (0.1, 0.05, 0.6, 0.6))
+        page.evaluate("window.scrollTo(0, 0)")
+        page.screenshot(path=folder / f"{path.stem}-{width}-chosen.png", full_page=True)
+        page.get_by_role("button", name="choose all").click()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@
   const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6BB1", "#999933", "#882255"];
   const GREY = "#c9ced6", BLUE = "#0072B2", ORANGE = "#D55E00";
   const LINES = 20, LISTED = 100, WEBGL_FROM = 1500;
-  const PLAIN = { responsive: true, displayModeBar: false };
+  // the library's own bar has a button that uploads the picture: only these buttons are there
+  const PLAIN = { responsive: true, displayModeBar: false, plotlyServerURL: "" };
+  const TOOLS = { ...PLAIN, displayModeBar: true, displaylogo: false, modeBarButtons: [["lasso2d", "select2d", "zoom2d", "pan2d", "resetScale2d"]] };
 
   // ---------------------------------------------------------------- what there is
 
@@ -31,8 +33,9 @@
   for (const c of columns) {
     if (c.kind !== "number") continue;
     c.extent = extent(finite(c.values));
+    c.whole = finite(c.values).every(Number.isInteger);
     // wide and positive: told by powers of ten
-    c.log = c.extent[0] > 0 && c.extent[1] / c.extent[0] > 300;
+    c.log = c.extent[0] > 0 && c.extent[1] / c.extent[0] > 50 && !c.whole;
     c.at = c.log ? Math.log10 : (v) => v;
     c.back = c.log ? (v) => 10 ** v : (v) => v;
   }
@@ -215,6 +218,7 @@
       }
       return { x: px, y: py };
     }
+    let ours = false; // what the library says of a change that was made here is no choice
     const indices = () => (chosen ? chosenRows(section.start, section.end).map((row) => row - section.start) : null);
     function draw(gd) {
       const type = webgl && rows.length > WEBGL_FROM ? "scattergl" : "scatter", [a, b] = titles();
@@ -225,17 +229,19 @@
       Plotly.newPlot(gd, [points, trails], layout({
         dragmode: "lasso", hovermode: "closest", margin: { l: 46, r: 10, t: 34, b: 38 },
         xaxis: axis(a + share(0), { automargin: false }), yaxis: axis(b + share(1), { automargin: false }) }),
-      { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"] });
+      TOOLS);
       gd.on("plotly_selected", (event) => {
-        if (!event || !event.points) return;
+        if (ours || !event || !event.points) return;
         const own = event.points.filter((p) => p.curveNumber === 0).map((p) => p.pointNumber + section.start);
-        constrain(key, `${own.length} in ${map.name}`, maskOf(own), () => Plotly.relayout(gd, { selections: [] }));
+        constrain(key, `${own.length} in ${map.name}`, maskOf(own));
       });
-      gd.on("plotly_deselect", () => constrain(key, "", null));
+      gd.on("plotly_deselect", () => { if (!ours) constrain(key, "", null); });
       legend(keys);
     }
     function update(gd) {
-      Plotly.restyle(gd, { selectedpoints: [indices()] }, [0]);
+      // an outline that stays would choose its own points again whenever the picture is drawn
+      ours = true;
+      Plotly.update(gd, { selectedpoints: [indices()] }, { selections: [] }, [0]).then(() => { ours = false; });
       if (paths === "chosen") { const { x, y } = line(); Plotly.restyle(gd, { x: [x], y: [y] }, [1]); }
     }
     const gd = picture("map", `${map.name}: a point for every checkpoint`, draw, update);
@@ -256,9 +262,8 @@
   // ---------------------------------------------------------------- columns
 
   function histogram(c) {
-    const number = c.kind === "number", bins = number ? 30 : c.levels.length;
-    const [low, high] = number ? c.extent.map(c.at) : [-0.5, bins - 0.5];
-    const width = (high - low) / bins || 1;
+    const number = c.kind === "number", [low, width, bins] = binned(c);
+    const high = low + width * bins;
     const at = (row) => {
       const v = number ? c.at(c.values[row]) : c.values[row];
       return Number.isFinite(v) ? Math.min(bins - 1, Math.max(0, Math.floor((v - low) / width))) : -1;
@@ -270,7 +275,7 @@
       return n;
     }
     const centres = range(bins).map((i) => low + (i + 0.5) * width);
-    const told = (i) => (number ? `${short(c.back(low + i * width))} to ${short(c.back(low + (i + 1) * width))}` : c.levels[i] || "none");
+    const told = (i) => (number && c.whole && width === 1 ? short(low + i + 0.5) : number ? `${short(c.back(low + i * width))} to ${short(c.back(low + (i + 1) * width))}` : c.levels[i] || "none");
     function choose(a, b) {
       const inside = (row) => { const v = number ? c.values[row] : c.values[row]; return v >= a && v <= b; };
       const rows = range(D.rows).filter(inside);
@@ -283,7 +288,7 @@
       if (gd.data) Plotly.relayout(gd, { selections: [] });
     }
     function draw(gd) {
-      const x = number && !c.log ? axis("") : axis("", ticks(c, low, high));
+      const x = number && !c.log ? axis("", { nticks: 5, ...(Math.abs(high) >= 1e4 ? { tickformat: "~s" } : {}) }) : axis("", ticks(c, low, high));
       const bars = (y, color) => ({ type: "bar", x: centres, y, width, marker: { color }, customdata: range(bins).map(told), hovertemplate: "%{customdata}: %{y}<extra></extra>",
         selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 1 } } });
       Plotly.newPlot(gd, [bars(all, GREY), bars(counted(isChosen), BLUE)],
@@ -308,6 +313,15 @@
       : [select([["", "any"], ...c.levels.map((level, i) => [i, level || "none"])], "", typed, c.name)];
     const table = () => ({ low: range(bins).map((i) => (number ? c.back(low + i * width) : c.levels[i])), high: range(bins).map((i) => (number ? c.back(low + (i + 1) * width) : c.levels[i])), all, chosen: counted(isChosen) });
     return make("div", { className: "card" }, make("div", { className: "head" }, make("h3", { textContent: c.name }), csv(`column ${c.name}`, table)), gd, make("div", { className: "filter" }, ...inputs));
+  }
+  // where bins begin, how wide they are and how many: of whole numbers, so many in each
+  function binned(c) {
+    if (c.kind !== "number") return [-0.5, 1, c.levels.length];
+    const [low, high] = c.extent.map(c.at);
+    if (!Number.isFinite(low)) return [0, 1, 1];
+    if (!c.whole) return [low, (high - low) / 30 || 1, 30];
+    const width = Math.ceil((high - low + 1) / 32);
+    return [low - 0.5, width, Math.ceil((high - low + 1) / width)];
   }
   function ticks(c, low, high) {
     if (c.kind !== "number") return { tickvals: range(c.levels.length), ticktext: c.levels.map((l) => (l === "" ? "none" : l.length > 14 ? l.slice(0, 12) + "…" : l)) };
@@ -455,16 +469,17 @@
 
   // ---------------------------------------------------------------- the page
 
-  const stage = make("div");
+  const maps = make("div"), stage = make("div");
   function show(section) {
+    forgetAll(maps);
     forgetAll(stage);
     recolored.clear();
     for (const key of [...constraints.keys()]) if (key.startsWith("map ")) constrain(key, "", null);
-    const parts = [heading("Maps", "Every point is a checkpoint. Draw around some to choose them everywhere; a double click lets go."),
-      make("div", { className: "grid wide" }, ...[0, 1].filter((i) => i < section.maps.length).map((i) => mapPicture(section, mapsFirst(section)[i], i + 1)))];
+    maps.replaceChildren(heading("Maps", "Every point is a checkpoint. Draw around some to choose them everywhere; a double click lets go."),
+      make("div", { className: "grid wide" }, ...[0, 1].filter((i) => i < section.maps.length).map((i) => mapPicture(section, mapsFirst(section)[i], i + 1))));
     const spectra = section.tensors.filter((t) => t.count > 1);
-    parts.push(heading("Tensors", `Blue: median and the middle 90 % of members, each at its last checkpoint. Orange: the chosen ones, ${LINES} at most.`),
-      make("div", { className: "grid small" }, ...section.tensors.map((t) => curves(section, t, "quantiles")), ...spectra.map((t) => curves(section, t, "spectra"))));
+    const parts = [heading("Tensors", `Blue: median and the middle 90 % of members, each at its last checkpoint. Orange: the chosen ones, ${LINES} at most.`),
+      make("div", { className: "grid small" }, ...section.tensors.map((t) => curves(section, t, "quantiles")), ...spectra.map((t) => curves(section, t, "spectra")))];
     if (section.distances) {
       parts.push(heading("Distances", "Of every pair of members at their last checkpoint, as they are and with the units of one in the order of the other's; in the order of the colour."),
         make("div", { className: "grid wide" }, ...matrices(section)));
@@ -501,7 +516,8 @@
     make("h1", { textContent: D.title }), make("p", { className: "soft", textContent: about }), constant ? make("p", { className: "soft", textContent: `The same for all: ${constant}.` }) : "", notes, bar);
   const strip = tabs();
   if (several) document.getElementById("page").append(strip);
-  document.getElementById("page").append(stage, heading("Columns", "Grey: all. Blue: the chosen. Drag over a range, or type it."), make("div", { className: "grid small" }, ...columns.filter((c) => c.kind !== "name").map(histogram)),
-    heading("Checkpoints", "A name chooses that one alone; a head sorts."), members());
+  document.getElementById("page").append(maps,
+    heading("Columns", "Grey: all. Blue: the chosen. Drag over a range, or type it."), make("div", { className: "grid tiny" }, ...columns.filter((c) => c.kind !== "name").map(histogram)),
+    heading("Checkpoints", "A name chooses that one alone; a head sorts."), members(), stage);
   tell();
 })();
