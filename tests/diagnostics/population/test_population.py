@@ -225,3 +225,26 @@ def test_equal_sorted_entries_alone_are_no_proof(tmp_path):
     other = dict(theta, **{"0.weight": theta["0.weight"].T.reshape(6, 4)})
     found = population_health(zoo_of(tmp_path / "z.h5", [theta, other, *map(network, range(2, 9))]))
     assert found.reordered == ()
+
+
+class Scaled(nn.Module):
+    """A network with batch norm, whose counter has no axes, and a learned number without any."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        return self.scale * self.layers(x)
+
+
+def test_tensors_without_axes_and_statistics_are_understood(tmp_path):
+    models = [Scaled() for _ in range(5)]
+    spec = wsl.permutation_spec(models[0].eval(), torch.zeros(2, 4))
+    zoo = wsl.Zoo.from_models(tmp_path / "z.h5", models, spec=spec, metadata={})
+    assert member_weights(zoo).shape == (5, 24 + 6 + 6 + 6 + 18 + 3 + 1)
+    assert {p.name: p.shape for p in tensor_profiles(zoo, [0])}["scale"] == ()
+    assert population_health(zoo).duplicates == ()
+    assert align_members(zoo).members == 5
+    assert population_distances(zoo, [0, 1]).after.shape == (2, 2)

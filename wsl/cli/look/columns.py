@@ -14,7 +14,7 @@ import numpy as np
 from wsl.cli.look.encode import categories, numbers
 
 _LEVELS = 24
-"""Words with more different values than this are names, which have no histogram."""
+"""Words with more different values than this, or in almost every row, are names: no histogram."""
 _MOST = 40
 """Columns that a page has room for."""
 
@@ -73,7 +73,8 @@ def _described(name: str, values: np.ndarray) -> dict[str, Any]:
     if values.dtype.kind in "iuf":
         return {"name": name, "kind": "number", "values": numbers(values)}
     words = categories(values)
-    kind = "category" if len(words["levels"]) <= _LEVELS else "name"
+    few = len(words["levels"]) <= min(_LEVELS, len(values) // 2)
+    kind = "category" if few or name == "split" else "name"
     return {"name": name, "kind": kind, **words}
 
 

@@ -39,17 +39,20 @@
     c.at = c.log ? Math.log10 : (v) => v;
     c.back = c.log ? (v) => 10 ** v : (v) => v;
   }
+  const letters = (c) => c.levels.reduce((n, level) => n + level.length, 0);
+  const called = columns.filter((c) => c.kind === "name").sort((a, b) => letters(a) - letters(b))[0];
+  const missing = (c, row) => (c.kind === "number" ? Number.isNaN(c.values[row]) : c.levels[c.values[row]] === "");
   function nameOf(row) {
     const told = ["member", "epoch"].map(column).filter(Boolean).map((c) => `${c.name} ${shown(c, row)}`);
-    const name = columns.find((c) => c.kind === "name");
-    if (name) told.push(shown(name, row));
+    if (called) told.push(shown(called, row));
     const file = column("file");
     return (file ? `${shown(file, row)}: ` : "") + (told.join(", ") || `row ${row}`);
   }
   const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
   const hover = range(D.rows).map((row) =>
     [`<b>${escaped(nameOf(row))}</b>`]
-      .concat(columns.filter((c) => !["member", "epoch", "file"].includes(c.name)).map((c) => `${escaped(c.name)}: ${escaped(shown(c, row))}`))
+      .concat(columns.filter((c) => c !== called && !["member", "epoch", "file"].includes(c.name) && !missing(c, row))
+        .slice(0, 16).map((c) => `${escaped(c.name)}: ${escaped(shown(c, row).slice(0, 40))}`))
       .join("<br>"));
 
   // ---------------------------------------------------------------- what is chosen
@@ -163,15 +166,21 @@
     return node;
   }
   const colored = columns.filter((c) => c.kind !== "name");
-  const guess = colored.find((c) => /test_accuracy/.test(c.name)) || colored.find((c) => /accuracy|score|label|loss/.test(c.name)) ||
-    colored.find((c) => !["member", "epoch", "split"].includes(c.name)) || colored[0];
-  let color = guess ? guess.name : null;
+  let color = null;
+  // of the columns that an architecture has values of, the one that it is likely to be looked at by
+  function colorsOf({ start, end }) {
+    const own = colored.filter((c) => range(end - start).some((i) => !missing(c, i + start)));
+    const guess = own.find((c) => c.name === color) || own.find((c) => /test_acc/.test(c.name)) || own.find((c) => /acc|score|label|loss/.test(c.name)) ||
+      own.find((c) => c.name === "norm of weights") || own[0];
+    color = guess ? guess.name : null;
+    colors.replaceChildren(...(color ? ["colour", select(own.map((c) => [c.name, c.name]), color, (v) => { color = v; recolored.forEach((f) => f()); }, "colour of the members")] : []));
+  }
   const manyTracks = new Set(track).size;
   const moving = manyTracks < D.rows;
   let paths = moving ? (manyTracks <= 200 ? "all" : "chosen") : "none";
-  const recolored = new Set();
+  const recolored = new Set(), colors = make("label");
   const bar = make("div", { className: "bar" }, count,
-    colored.length ? make("label", {}, "colour", select(colored.map((c) => [c.name, c.name]), color, (v) => { color = v; recolored.forEach((f) => f()); }, "colour of the members")) : null,
+    colors,
     moving ? make("label", {}, "paths over epochs", select([["none", "none"], ["chosen", "of chosen members"], ["all", "of all"]], paths, (v) => { paths = v; recolored.forEach((f) => f()); }, "paths over epochs")) : null,
     chips);
 
@@ -203,7 +212,7 @@
     const rows = range(section.end - section.start).map((i) => i + section.start), order = pathOrder(rows);
     let map = section.maps[Math.min(first, section.maps.length - 1)], x = decoded(map.x), y = decoded(map.y);
     const key = `map ${number}`, keys = make("div", { className: "legend" });
-    const share = (i) => (map.shares[i] === undefined ? "" : `, ${(100 * map.shares[i]).toPrecision(2)} % of variance`);
+    const share = (i) => (map.shares[i] === undefined ? "" : `, ${map.shares[i] < 0.001 ? "< 0.1" : (100 * map.shares[i]).toFixed(1)} % of variance`);
     const titles = () => (map.name.startsWith("PCA") ? ["component 1", "component 2"] : ["", ""]);
     function line() {
       const of = paths === "none" ? () => false : paths === "all" ? () => true : ((set) => (row) => set.has(track[row]))(new Set(chosen ? chosenRows(section.start, section.end).map((r) => track[r]) : []));
@@ -471,6 +480,7 @@
 
   const maps = make("div"), stage = make("div");
   function show(section) {
+    colorsOf(section);
     forgetAll(maps);
     forgetAll(stage);
     recolored.clear();

@@ -5,12 +5,9 @@ Files of one architecture are one population here, whatever their columns are.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from wsl.cli.look.encode import encoded

@@ -21,7 +21,7 @@ from wsl.diagnostics.population.rows import last_rows, raveled
 from wsl.matching import Match, match_many
 from wsl.zoo import Checkpoints
 
-_TOGETHER = 64 << 20
+_TOGETHER = 1 << 19
 """Values of members that are matched at a time."""
 
 
@@ -51,16 +51,13 @@ def align_members(
     finite are left out. Raises ValueError where groups move integers.
     """
     ends = last_rows(zoo)
-    finite = _finite(zoo, ends)
-    weights = torch.full((len(zoo), raveled(zoo, zoo.read(ends[:0])[0]).shape[1]), torch.nan)
-    if not finite.any():
-        return AlignedMembers(weights, 0, -1)
     first = np.append(0, ends[:-1] + 1)
-    chosen = np.flatnonzero(finite)
-    drawn = np.random.default_rng(seed).permutation(len(chosen) - 1)[: max(0, most - 1)]
-    chosen = chosen[np.append(0, np.sort(drawn) + 1)]
+    weights = torch.full((len(zoo), raveled(zoo, zoo.read(ends[:0])[0]).shape[1]), torch.nan)
+    chosen = _chosen(_finite(zoo, ends), most, seed)
+    if not len(chosen):
+        return AlignedMembers(weights, 0, -1)
     reference = {name: t[0] for name, t in zoo.read(ends[chosen[:1]])[0].items()}
-    step = max(1, _TOGETHER // weights.shape[1])
+    step = max(1, _TOGETHER // max(1, weights.shape[1]))
     for start in range(0, len(chosen), step):
         some = chosen[start : start + step]
         found = match_many(zoo.spec, reference, zoo.read(ends[some])[0])
@@ -68,6 +65,13 @@ def align_members(
         if progress is not None:
             progress(min(start + step, len(chosen)), len(chosen))
     return AlignedMembers(weights, len(chosen), int(ends[chosen[0]]))
+
+
+def _chosen(finite: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Numbers of the members to align, ascending: the first finite one, and others drawn."""
+    numbers = np.flatnonzero(finite)
+    drawn = np.random.default_rng(seed).permutation(numbers[1:])[: max(0, most - 1)]
+    return np.append(numbers[:1], np.sort(drawn))
 
 
 def _finite(zoo: Checkpoints, rows: np.ndarray) -> np.ndarray:

@@ -112,7 +112,7 @@ def _reordered(zoo: Checkpoints, params: dict[str, Tensor], duplicates: Rows) ->
         return ()
     again = {row for rows in duplicates for row in rows[1:]}
     kept = [i for i in range(len(zoo)) if i not in again]
-    ordered = [t[kept].flatten(1).sort(1).values for t in params.values()]
+    ordered = [t[kept].reshape(len(kept), -1).sort(1).values for t in params.values()]
     digests = [b"".join(parts) for parts in zip(*map(_digests, ordered), strict=True)]
     alike = [tuple(kept[i] for i in rows) for rows in _equal(digests)]
     proved = [_proved(zoo, rows) for rows in _several_members(zoo, tuple(alike))]

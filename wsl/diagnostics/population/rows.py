@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,10 +26,8 @@ def sample_rows(zoo: Checkpoints, most: int, *, seed: int = 0) -> np.ndarray:
     _, starts, counts = np.unique(zoo.table["member"], return_index=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(starts))
     kept = order[: max(1, int(np.searchsorted(np.cumsum(counts[order]), most, side="right")))]
-    rows = np.concatenate(
-        [np.arange(starts[i], starts[i] + counts[i])[-most:] for i in sorted(kept)]
-    )
-    return rows.astype(np.int64)
+    rows = np.flatnonzero(np.isin(np.repeat(np.arange(len(starts)), counts), kept))
+    return rows[-most:]
 
 
 def last_rows(zoo: Checkpoints) -> np.ndarray:
@@ -53,4 +52,5 @@ def member_weights(zoo: Checkpoints) -> Tensor:
 
 def raveled(zoo: Checkpoints, params: Mapping[str, Tensor]) -> Tensor:
     """The learned tensors of stacked checkpoints as (N, P) float32."""
-    return torch.cat([params[name].flatten(1).float() for name in learned_tensors(zoo)], 1)
+    parts = [params[name] for name in learned_tensors(zoo)]
+    return torch.cat([t.reshape(len(t), math.prod(t.shape[1:])).float() for t in parts], 1)

@@ -9,6 +9,7 @@ A convolution's kernel is read as the matrix from patches to channels.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -43,14 +44,14 @@ def tensor_profiles(zoo: Checkpoints, rows: np.ndarray, *, most: int = 16) -> li
 
 def _profile(name: str, values: Tensor, most: int) -> TensorProfile:
     count, shape = len(values), tuple(values.shape[1:])
-    flat = values.reshape(count, -1)
+    flat = values.reshape(count, math.prod(shape))
     finite = flat.isfinite().all(1)
     quantiles = torch.full((count, len(QUANTILE_LEVELS)), torch.nan)
     quantiles[finite] = _quantiles(flat[finite])
-    kept = min(most, shape[0], flat.shape[1] // shape[0]) if len(shape) > 1 else 0
+    kept = min(most, values.shape[1], flat.shape[1] // values.shape[1]) if len(shape) > 1 else 0
     spectra = torch.full((count, kept), torch.nan)
     if kept:
-        matrices = flat[finite].reshape(-1, shape[0], flat.shape[1] // shape[0])
+        matrices = flat[finite].unflatten(1, (values.shape[1], -1))
         spectra[finite] = torch.linalg.svdvals(matrices)[:, :kept]
     return TensorProfile(name, shape, quantiles, spectra)
 
