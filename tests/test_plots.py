@@ -37,6 +37,14 @@ FIGURES = {
         lambda: plots.histogram_figure(samples(), label="loss", bins=5),
         lambda: plots.histogram_table(samples(), bins=5),
     ),
+    "points": (
+        lambda: plots.points_figure({"a": scatter(), "b": scatter()}, x="iou", y="accuracy"),
+        lambda: plots.points_table({"a": scatter(), "b": scatter()}),
+    ),
+    "lines": (
+        lambda: plots.lines_figure({"a": ([1, 2], [0.5, 0.25], [0.1, 0.0])}, x="tau", y="share"),
+        lambda: plots.lines_table({"a": ([1, 2], [0.5, 0.25], [0.1, 0.0])}),
+    ),
     "bar": (
         lambda: plots.bar_figure({"wm": 0.5, "none": 2.0}, label="barrier", errors={"wm": 0.1}),
         lambda: plots.bar_table({"wm": 0.5, "none": 2.0}, errors={"wm": 0.1}),
@@ -183,3 +191,62 @@ def test_three_models_and_inputs_have_figures_with_their_tables():
     inputs = InputAlignment(("x",) * 5, (t,) * 5, (t,) * 5, (0.1,) * 5)
     assert len([axes for axes in input_figure(inputs).axes if axes.get_visible()]) == 5
     assert input_table(inputs)["number"] == [1, 2] * 5
+
+
+def spectra():
+    from wsl.diagnostics import network_spectra
+
+    rng = torch.Generator().manual_seed(0)
+    shapes = {"a": {"w": (4, 6), "v": (3, 3)}, "b": {"w": (4, 6)}}
+    return {
+        name: network_spectra({n: torch.randn(s, generator=rng) for n, s in own.items()})
+        for name, own in shapes.items()
+    }
+
+
+def test_spectra_of_networks_are_drawn_relative_and_tabulated_as_they_are():
+    found = spectra()
+    table = plots.network_spectra_table(found)
+    assert table["matrix"] == ["w"] * 4 + ["v"] * 3 + ["w"] * 4
+    assert table["singular_value"][:4] == found["a"]["w"].values.tolist()
+    panels = plots.network_spectra_figure(found).axes
+    assert [len(axes.lines) for axes in panels] == [2, 1]
+    assert [line.get_ydata()[0] for line in panels[0].lines] == [1, 1]
+    ranks = plots.ranks_table(found)
+    assert ranks["full_rank"] == [4, 3, 4]
+    left, right = plots.ranks_figure(found).axes
+    drawn = [x for line in left.lines for x in line.get_xdata()]
+    golden = [e / f for e, f in zip(ranks["effective_rank"], ranks["full_rank"], strict=True)]
+    assert drawn == golden
+    assert len(right.lines) == 2
+
+
+def test_utilised_ranks_are_bars_of_shares():
+    from wsl.diagnostics import UtilisedRank
+
+    found = {"a": {"x": UtilisedRank(3, 2, 4, 0.1)}, "b": {"x": UtilisedRank(4, 4, 4, 0.0)}}
+    assert plots.utilised_table(found)["rank"] == [2, 4]
+    bars = plots.utilised_figure(found).axes[0].patches
+    assert [bar.get_width() for bar in bars] == [0.5, 1]
+
+
+def test_intrinsic_dimensions_are_told_in_the_legend():
+    from wsl.diagnostics import IntrinsicDimension
+
+    found = {"toy": IntrinsicDimension((5, 10), (0.2, 0.95), 1.0, 0.9)}
+    axes = plots.intrinsic_figure(found).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["toy: 10"]
+    assert plots.intrinsic_table(found)["score"] == [0.2, 0.95]
+
+
+def test_regimes_stand_where_temperature_and_density_say():
+    from wsl.diagnostics import PruningRegime
+
+    found = {
+        (8.0, 0.5): PruningRegime("II-B", 0.0, 1.0),
+        (8.0, 0.1): PruningRegime("I", 0.4, 0.5),
+    }
+    axes = plots.regimes_figure(found, label="batch size").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["II-B\n0.00, 1.00", "I\n0.40, 0.50"]
+    assert [text.get_position() for text in axes.texts] == [(0, 0), (0, 1)]
+    assert plots.regimes_table(found)["regime"] == ["II-B", "I"]

@@ -101,6 +101,9 @@ def test_the_verbs_are_these():
         "connect",
         "merge",
         "generate",
+        "init-compare",
+        "env",
+        "completion",
     ]
 
 
@@ -466,6 +469,8 @@ def test_generate_draws_networks_and_tries_them_beside_baselines(inside, capsys)
     assert main(["generate", *GENERATE, "output=drawn"]) == 0
     done = json.loads(Path("drawn/result.json").read_text())
     arms = {"generated", "default_init", "retrieval", "noise", "gaussian", "mean", "round_trip"}
+    arms |= {"noise_small", "noise_at_equal_novelty", "interpolation", "gaussian_codes"}
+    arms |= {"wrong_condition", "random_condition", "mean_condition"}
     assert set(done["arms"]) == arms
     assert done["scores"]["networks"] == 3
     theta, _ = read_checkpoint("drawn/sample-02.safetensors")

@@ -45,3 +45,20 @@ def test_evaluating_asks_for_the_zoo(mine, capsys):
     assert main([*mine, "target=score"]) == 0
     assert main(["evaluate", "runs/train/mine-unf-0"]) == 2
     assert "--zoo FILE" in capsys.readouterr().err
+
+
+def test_a_class_of_the_current_folder_is_found(mine, tmp_path, capsys):
+    (tmp_path / "own_matcher.py").write_text(
+        "from wsl.matching import WeightMatching\n\n\nclass Own(WeightMatching):\n    pass\n"
+    )
+    (tmp_path / "own_net.py").write_text(
+        "from torch import nn\n\n\ndef net():\n"
+        "    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))\n"
+    )
+    assert main(["zoo", "export", "mine.h5", "-o", "out", "--rows", "0", "1"]) == 0
+    files = sorted(map(str, Path("out").glob("*.safetensors")))
+    words = ["match", *files, "-o", "a.safetensors", "--matcher", "{_target_: own_matcher.Own}"]
+    network = ["--model", "own_net:net", "--input-shape", "1,3"]
+    assert main([*words, *network]) == 2
+    assert "--trust-config" in capsys.readouterr().err
+    assert main([*words, *network, "--trust-config"]) == 0

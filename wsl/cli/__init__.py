@@ -26,6 +26,7 @@ VERBS = {
     "connect": ("wsl.cli.connect", "loss along the straight line between two checkpoints"),
     "merge": ("wsl.cli.merge", "align and average checkpoints"),
     "generate": ("wsl.cli.generate", "train a weight generator and sample initial weights"),
+    "init-compare": ("wsl.cli.init_compare", "starting weights side by side at equal budget"),
     "env": ("wsl.cli.env", "versions and devices, for reports of problems"),
     "completion": ("wsl.cli.completion", "print what makes a shell complete wsl: bash, zsh, fish"),
 }

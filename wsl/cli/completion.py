@@ -51,7 +51,8 @@ def _words(parser: argparse.ArgumentParser) -> list[str]:
 def _recipes(verb: str) -> list[str]:
     """``datasets=NAME`` and ``models=NAME`` where a verb takes recipes."""
     both = ("datasets", "models")
-    groups = {"zoo": ("datasets",), "train": both, "generate": both}
+    one = ("datasets",)
+    groups = {"zoo": one, "train": both, "generate": both, "init-compare": one}
     return [f"{group}={name}" for group in groups.get(verb, []) for name in recipes(group)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from wsl.zoo import FoundCheckpoint, ZooError, open_checkpoint
+from wsl.zoo import FoundCheckpoint, ZooError, is_coded, open_checkpoint
 
 _SHOWN = 40
 """Lines of one set of weights, or of metadata; of longer ones the first and last are shown."""
@@ -16,10 +16,12 @@ _HDF5 = b"\x89HDF"
 
 
 def is_zoo(path: str | Path) -> bool:
-    """Whether ``path`` is an HDF5 file, as zoos are."""
+    """Whether ``path`` is an HDF5 file, as zoos are, or one of coded rows."""
     path = Path(path)
     if not path.is_file():
         return False
+    if is_coded(path):
+        return True
     with path.open("rb") as file:
         return file.read(4) == _HDF5
 

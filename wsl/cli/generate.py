@@ -1,7 +1,9 @@
 """``wsl generate models=NAME datasets=NAME``: train a weight generator and judge what it draws.
 
 The generator is the recipe's, any class with the protocol `wsl.generative.Generator`; it is tried
-beside the recipe's ``arms``, each an `wsl.generative.Initializer`.
+beside the recipe's ``arms``, each an `wsl.generative.Initializer`. Writes the networks, the
+generator, ``result.json``, ``report.html`` with a CSV for each figure, and says the verdict.
+``--from RUN`` draws more networks from a generator that is there already: `generate_from`.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from wsl.base import Progress
 from wsl.cli.config import compose, defaults
-from wsl.cli.parsers import recipe_parser
+from wsl.cli.generate_from import add_from_arguments, run_from
+from wsl.cli.generate_page import arm_figure, novelty_document, spread, write_page
+from wsl.cli.parsers import recipe_parser, verb_parser
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.targets import ConfigError, flatten, instantiate
@@ -33,12 +37,8 @@ from wsl.generative import (
     judge,
 )
 from wsl.params import Params, unstack
-from wsl.plots import bar_figure
 from wsl.populations import Classification, build_architecture, task
 from wsl.zoo import Zoo, write_checkpoint
-
-if TYPE_CHECKING:
-    from wsl.plots import Figure
 
 SHORTLIST = 32
 """Members that a sample is matched with: the closest after both are brought to one reference."""
@@ -52,6 +52,9 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments or set(arguments) & {"-h", "--help"}:
         _parser().print_help()
         return
+    if any(word == "--from" or word.startswith("--from=") for word in arguments):
+        run_from(_from_parser().parse_args(arguments))
+        return
     config = compose("generate", arguments)
     part(config, "generator", verb="wsl generate")
     _check_ranges(config)
@@ -63,15 +66,26 @@ def run(arguments: Sequence[str]) -> None:
     answer(done)
     for name, score in done["scores"].items():
         say(f"{name.replace('_', ' ')}: {score if isinstance(score, int) else f'{score:.4f}'}")
+    for line in done.get("verdict", []):
+        say(line)
 
 
 def _parser() -> argparse.ArgumentParser:
     """For its help: overrides are read by Hydra."""
-    return recipe_parser(
+    parser = recipe_parser(
         "generate",
-        "Train a generator of weights, draw from it and judge what it draws.",
+        "Train a generator of weights, draw from it and judge what it draws; or draw again from "
+        "one that is there (--from).",
         keys="samples=16, seed=0, zoo=FILE, output=DIR and all that the recipes hold",
     )
+    add_from_arguments(parser)
+    return parser
+
+
+def _from_parser() -> argparse.ArgumentParser:
+    parser = verb_parser("generate", "Draw networks from a generator that is trained already.")
+    add_from_arguments(parser)
+    return parser
 
 
 def _check_ranges(config: Mapping[str, Any]) -> None:
@@ -108,10 +122,23 @@ def _generate(
     _write(folder, zoo, judged)
     write_with(folder / "generator.safetensors", generator.save)
     write_table(folder / "fit.csv", _losses(report))
+    write_page(folder / "report.html", judged)
     scores = {"scores": judged.scores, "arms": _arms(judged.trials)}
-    done = {**head, "wanted": start.condition, **scores}
+    about = {"architecture": zoo.architecture, "task": zoo.provenance["task"]}
+    done = {**head, "wanted": start.condition, **scores, **_judged(judged), **about}
     write_json(folder / "result.json", done)
     return done
+
+
+def _judged(judged: Judgement) -> dict[str, Any]:
+    """What is new and good, and the verdict, as a document."""
+    return {
+        "bar": judged.bar,
+        "novelty": novelty_document(judged),
+        "verdict": judged.verdict.lines,
+        "flags": dict(judged.verdict.flags),
+        "left_out": dict(judged.left_out),
+    }
 
 
 def _judge(config: Mapping[str, Any], start: Start, data: Classification) -> Judgement:
@@ -210,21 +237,16 @@ def _write(folder: Path, zoo: Zoo, judged: Judgement) -> None:
     for i, theta in enumerate(unstack(judged.drawn)):
         write_checkpoint(folder / f"sample-{i:02d}.safetensors", theta, about)
     write_table(folder / "generated.csv", _table(judged.trials))
-    write_figure(folder / "generated.png", _figure(judged.trials))
-
-
-def _spread(values: Tensor) -> float:
-    """Standard deviation; 0 of a single network, as an arm of one starting network has."""
-    return float(values.std()) if len(values) > 1 else 0.0
+    write_figure(folder / "generated.png", arm_figure(judged.trials))
 
 
 def _arms(trials: Mapping[str, Trial]) -> dict[str, dict[str, float]]:
     return {
         name: {
             "drawn": float(t.drawn.mean()),
-            "drawn_spread": _spread(t.drawn),
+            "drawn_spread": spread(t.drawn),
             "tuned": float(t.tuned.mean()),
-            "tuned_spread": _spread(t.tuned),
+            "tuned_spread": spread(t.tuned),
             "lr": t.lr,
         }
         for name, t in trials.items()
@@ -244,15 +266,3 @@ def _table(trials: Mapping[str, Trial]) -> dict[str, list[Any]]:
 def _losses(report: FitReport) -> dict[str, list[Any]]:
     rows = [(p, i, x) for p, losses in report.losses.items() for i, x in enumerate(losses, 1)]
     return {name: [row[i] for row in rows] for i, name in enumerate(("part", "step", "loss"))}
-
-
-def _figure(trials: Mapping[str, Trial]) -> Figure:
-    values, errors = {}, {}
-    for name, t in trials.items():
-        for kind in ("drawn", "tuned"):
-            label = f"{name.replace('_', ' ')}, {kind}"
-            values[label], errors[label] = (
-                float(getattr(t, kind).mean()),
-                _spread(getattr(t, kind)),
-            )
-    return bar_figure(values, label="test accuracy, mean and standard deviation", errors=errors)

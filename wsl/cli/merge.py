@@ -3,6 +3,7 @@
     wsl merge A B ... -o OUT             in memory
     wsl merge A B ... -o OUT --no-match  tensor by tensor from 4 GiB on (`wsl.cli.merge_streamed`)
     wsl merge CONFIG.yaml -o OUT         as mergekit's YAML says (`wsl.cli.merge_yaml`)
+    wsl merge ADAPTER ... -o OUT         low-rank adapters, exactly (`wsl.cli.merge_adapters`)
 
 The file carries its provenance and says what it is, not whose: member, epoch and accuracy of A are
 A's. Without ``--method`` two checkpoints are averaged on the line between them, more than two
@@ -28,6 +29,8 @@ from wsl.cli.choices import (
     with_inputs,
 )
 from wsl.cli.evaluation import add_evaluation_arguments, scorer, unlabelled
+from wsl.cli.merge_adapters import names_adapters, run_adapters
+from wsl.cli.merge_report import Made, check_report, write_report
 from wsl.cli.merge_streamed import (
     add_streaming_arguments,
     merge_large,
@@ -61,6 +64,8 @@ def run(arguments: Sequence[str]) -> None:
     """Write OUT and OUT.result.json."""
     if is_yaml(arguments):
         return run_yaml(arguments)
+    if names_adapters(arguments):
+        return run_adapters(arguments)
     options = _parser().parse_args(arguments)
     _check(options)
     out = check_output(options.output, folder=True)
@@ -75,8 +80,8 @@ def run(arguments: Sequence[str]) -> None:
 def _run(options: argparse.Namespace, out: Path) -> None:
     loaded, base = _loaded(options)
     evaluate = scorer(options, loaded)
-    merged, told = _merged(options, loaded, base)
-    head = _head(options, loaded) | told
+    made, told = _merged(options, loaded, base)
+    merged, head = made.merged, _head(options, loaded) | told
     scores = {} if evaluate is None else _scores(loaded, merged, evaluate)
     about = {**loaded.shared_metadata(), "wsl_merge": json.dumps(head)}
     write_result(out, merged, about, like=options.a, address=loaded.address)
@@ -84,6 +89,8 @@ def _run(options: argparse.Namespace, out: Path) -> None:
     write_json(beside(out, "result"), document)
     answer(document)
     _say(str(out), scores)
+    if options.report:
+        write_report(options, loaded, made, head=head, scores=scores, evaluate=evaluate)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,6 +132,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--samples", type=int, default=1000, help="inputs, without labels, that both work on"
     )
+    parser.add_argument(
+        "--report",
+        metavar="FILE.html",
+        help="one page: scores, paths to the parents, interference, and how it was made",
+    )
     add_streaming_arguments(parser)
     return parser
 
@@ -141,6 +153,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.match_all is not None and options.matcher is not None:
         raise ConfigError("--match-all and --matcher both say how to align; leave out one")
     check_method_arguments(options)
+    check_report(options)
 
 
 def _loaded(options: argparse.Namespace) -> tuple[checkpoints.Loaded, Params | None]:
@@ -170,15 +183,15 @@ def _head(options: argparse.Namespace, loaded: checkpoints.Loaded) -> dict[str, 
 
 def _merged(
     options: argparse.Namespace, loaded: checkpoints.Loaded, base: Params | None
-) -> tuple[Params, dict[str, Any]]:
-    """The merged and mended network, and what a search found."""
+) -> tuple[Made, dict[str, Any]]:
+    """The merged and mended network with the aligned members, and what a search found."""
     aligned = [dict(member) for member in loaded.members]
     if not options.no_match:
         matcher = chosen_many(options) or chosen_matcher(options)
         matcher = with_inputs(matcher, options, loaded)
         aligned = merging.align(loaded.spec, loaded.members, matcher=matcher, base=base)
     if options.method is None and len(aligned) == 2:
-        return _on_line(options, loaded, aligned), {}
+        return Made(aligned, base, _on_line(options, loaded, aligned)), {}
     method = merging.Average() if options.method is None else chosen_method(options, loaded)
     told: dict[str, Any] = {}
     if options.tune:
@@ -187,7 +200,7 @@ def _merged(
         told = {"tuned": {name: getattr(found.method, name) for name in fields}}
         method, told["validation_score"] = found.method, found.score
     how = {"base": base, **_mending(options, loaded)}
-    return merging.merge(aligned, method, **how).params, told
+    return Made(aligned, base, merging.merge(aligned, method, **how).params), told
 
 
 def _on_line(

@@ -49,6 +49,7 @@ _NEED_MEMORY = (
     "entry",
     "prefix",
     "drop",
+    "report",
 )
 _KEPT = ("spec", "architecture", "task", "buffers", "format")
 """Text of A's file that is also true of what is made of it."""

@@ -36,10 +36,22 @@ EXAMPLES = {
     ),
     "merge": (
         "wsl merge a.pt b.pt c.pt -o merged.safetensors --model my_code:Network",
-        "wsl merge a/ b/ -o merged/ --base base/ --method ties density=0.2",
+        "wsl merge a/ b/ -o merged/ --base base/ --method 'ties: {density: 0.2}'",
         "wsl merge mergekit.yaml -o merged/ --dry-run",
+        "wsl merge a.pt b.pt -o merged.safetensors --model my_code:Network --data test.npz "
+        "--report page.html",
+        "wsl merge adapter_a/ adapter_b/ --weights 0.6 -0.4 -o sum/ --rank 8",
     ),
-    "generate": ("wsl generate models=weight_diffusion datasets=digits_cnn samples=16",),
+    "generate": (
+        "wsl generate models=weight_diffusion datasets=digits_cnn samples=16",
+        "wsl generate --from runs/generate/RUN --condition 0.95 -n 8 -o drawn",
+        "wsl generate --from RUN --condition-on my_images.npz -n 8 -o drawn",
+    ),
+    "init-compare": (
+        "wsl init-compare datasets=digits_cnn starts=[default_init,lsuv,soup] output=runs/starts",
+        "wsl init-compare --model my_code:Network --data train.npz --starts default,kaiming,lsuv "
+        "-o runs/starts",
+    ),
     "env": ("wsl env --json",),
     "completion": (
         "wsl completion bash > ~/.local/share/bash-completion/completions/wsl",

@@ -13,6 +13,7 @@ not run code. Nothing here needs Hydra, so that file verbs start without it.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -71,12 +72,19 @@ def instantiate(description: Mapping[str, Any], **more: Any) -> Any:
 
 
 def locate(target: str) -> Any:
-    """The object that a ``_target_`` names; raises `ConfigError` if there is none."""
+    """The object that a ``_target_`` names, installed or in the current folder.
+
+    Raises `ConfigError` if there is none. What is installed comes first, so that a file of the same
+    name cannot take its place.
+    """
     module, _, name = str(target).rpartition(".")
+    sys.path.append(str(Path.cwd()))
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
         raise ConfigError(f"_target_ '{target}' does not exist; check its spelling") from None
+    finally:
+        sys.path.pop()
 
 
 def check_targets(config: Mapping[str, Any], *, trusted: bool = False) -> None:

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,6 +71,12 @@ def wanted() -> bool:
 def write_document(document: Mapping[str, Any]) -> None:
     """Write one JSON document to stdout; what JSON does not know is written as text."""
     sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+
+
+def shown(path: Path) -> str:
+    """A path as people see it: from the current folder, if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def numbers(scores: Mapping[str, float | None]) -> str:

@@ -20,17 +20,22 @@ from wsl.cli.outputs import check_writable
 from wsl.cli.parsers import verb_parser
 from wsl.cli.population import build
 from wsl.cli.results import write_json
-from wsl.cli.targets import ConfigError
-from wsl.cli.terminal import answer, say
+from wsl.cli.targets import ConfigError, choose
+from wsl.cli.terminal import answer, say, shown
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import (
     Checkpoints,
+    CodedZoo,
+    Expected,
     Imported,
-    Zoo,
+    codecs,
     export,
+    fit,
     import_architectures,
     import_checkpoints,
+    open_checkpoint,
     save,
+    save_coded,
     sources,
 )
 from wsl.zoo import open as open_zoo
@@ -118,6 +123,13 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     _add_files(parser)
     parser.add_argument("-o", "--output", required=True, help="zoo file to write")
     parser.add_argument(
+        "--codec",
+        metavar="TEXT",
+        help=f"rows as differences from --base: {', '.join(codecs.CODECS)}, with arguments as in "
+        "'compeft: {density: 0.05}'; read like any zoo",
+    )
+    parser.add_argument("--base", metavar="FILE", help="what all rows were fine-tuned from")
+    parser.add_argument(
         "--archive", action="store_true", help="compress in blocks: smaller, slow at random"
     )
     parser.add_argument(
@@ -190,7 +202,7 @@ def _build(options: argparse.Namespace) -> None:
     config = compose("zoo", options.overrides)
     zoo = build(config, config["output"])
     answer(_document(zoo))
-    say(f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members")
+    say(f"{shown(zoo.path)}: {len(zoo)} checkpoints of {_members(zoo)} members")
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -200,8 +212,8 @@ def _info(options: argparse.Namespace) -> None:
     zoo = _opened(options)
     answer(_document(zoo) | {"columns": _summary(zoo.table), "splits": _splits(zoo.table)})
     say(
-        f"{zoo.path}\n{len(zoo)} checkpoints of {_members(zoo)} members, {_weights(zoo)} weights "
-        "each"
+        f"{shown(zoo.path)}\n{len(zoo)} checkpoints of {_members(zoo)} members, {_weights(zoo)} "
+        "weights each"
     )
     say(f"\nspecification, log10 of the group's order {zoo.spec.log10_order:.1f}\n{zoo.spec}\n")
     say(f"{'column':<20} {'min':<10} {'median':<10} {'max':<10}")
@@ -222,7 +234,7 @@ def _describe(paths: Sequence[str]) -> None:
 
 def _document(zoo: Checkpoints) -> dict[str, Any]:
     """What a zoo holds, as a document."""
-    about = {"file": str(zoo.path), "checkpoints": len(zoo), "members": _members(zoo)}
+    about = {"file": shown(zoo.path), "checkpoints": len(zoo), "members": _members(zoo)}
     return about | {"weights": _weights(zoo), "specification": str(zoo.spec)}
 
 
@@ -242,10 +254,10 @@ def _verify(options: argparse.Namespace) -> None:
     checked: dict[str, int] = {}
     answer({"verified": checked})
     for file in options.file:
-        zoo = Zoo(file)
+        zoo = open_zoo(file)
         zoo.verify()
         checked[file] = len(zoo)
-        say(f"{zoo.path}: {len(zoo)} checkpoints, every checksum holds")
+        say(f"{shown(zoo.path)}: {len(zoo)} checkpoints, every checksum holds")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -258,14 +270,35 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    zoo = save(
-        _opened(options), options.output, dtype=DTYPES.get(options.dtype), archive=options.archive
-    )
+    source = _opened(options)
+    if options.codec or options.base:
+        zoo = _coded(options, source)
+    else:
+        dtype = DTYPES.get(options.dtype)
+        zoo = save(source, options.output, dtype=dtype, archive=options.archive)
     answer(_document(zoo))
     say(
-        f"{zoo.path}: {len(zoo)} checkpoints of {_members(zoo)} members, "
+        f"{shown(zoo.path)}: {len(zoo)} checkpoints of {_members(zoo)} members, "
         f"{zoo.path.stat().st_size} bytes"
     )
+
+
+def _coded(options: argparse.Namespace, source: Checkpoints) -> CodedZoo:
+    """The rows as codes against --base, and what that costs."""
+    if not (options.codec and options.base) or options.archive or options.dtype:
+        raise ConfigError(
+            "--codec and --base go together, the codes being differences from the base; they have "
+            "a type of their own, so leave out --archive and --dtype"
+        )
+    codec = choose(options.codec, codecs.CODECS, what="codec")
+    params, notes = open_checkpoint(options.base).choose(None)
+    fitted = fit(params, Expected.of(source.spec, None), options.base)
+    for note in (*notes, *fitted.notes):
+        say(f"note: {note}", error=True)
+    zoo = save_coded(source, options.output, base=fitted.params, codec=codec)
+    told = zoo.provenance["codec"]
+    say(f"{told['bits_per_weight']:.4f} bits for a weight, relative error {told['error']:.4f}")
+    return zoo
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -293,8 +326,8 @@ def _tell_imports(options: argparse.Namespace, results: Sequence[Imported], kind
             tell_epochs(result)
         left_out = len(result.refused) + len(result.skipped)
         say(
-            f"{result.zoo.path}: {len(result.zoo)} checkpoints of {_members(result.zoo)} members "
-            f"from {options.source} ({kind}); {left_out} left out"
+            f"{shown(result.zoo.path)}: {len(result.zoo)} checkpoints of {_members(result.zoo)} "
+            f"members from {options.source} ({kind}); {left_out} left out"
         )
     for origin in dict.fromkeys(result.specification for result in results):
         say(f"specification: {f'discovered from {options.model}' if options.model else origin}")

@@ -23,6 +23,7 @@ from wsl.base import Progress
 from wsl.generative.codes import Canonicalizer
 from wsl.generative.conditions import LabelledExamples, TaskSource
 from wsl.params import Params
+from wsl.populations import Classification
 from wsl.symmetry import PermutationSpec, copied
 from wsl.zoo import Checkpoints
 
@@ -89,10 +90,14 @@ class FitReport:
     """What fitting a generator has to show: how many networks it learned from, and its losses.
 
     losses: for each part of the generator the loss after every step, empty where none is trained.
+    watched: after so many steps, dispersion and novelty of what would have been drawn.
+    stopped: the step at which one of them fell below its bound, None if none did.
     """
 
     members: int
     losses: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    watched: Mapping[int, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    stopped: int | None = None
 
 
 @runtime_checkable
@@ -157,6 +162,14 @@ class Coded(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Larger:
+    """One trained network of the same kind, wider or deeper: its weights and specification."""
+
+    params: Params
+    spec: PermutationSpec
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Start:
     """The question of an initialiser: which network is to be started, and what is known of it.
 
@@ -165,6 +178,8 @@ class Start:
     members: trained networks of the architecture. good: those that are as good as wanted, (M, ...).
     held_out: weights (H, ...) that no generator has seen, the best first.
     fitted: a generator, and the ``condition`` to ask it for.
+    data: of the task that the network is started for; what reads its test part is no start.
+    larger: a network that weights are taken from.
     """
 
     model: nn.Module
@@ -176,13 +191,47 @@ class Start:
     held_out: Params | None = None
     fitted: Generator | None = None
     condition: Condition | None = None
+    data: Classification | None = None
+    larger: Larger | None = None
+
+    @property
+    def inputs(self) -> Tensor | None:
+        """Unlabelled inputs (M, ...): of the data, else those that the members were trained on."""
+        if self.data is not None:
+            return self.data.train.images
+        return None if self.members is None else self.members.inputs
+
+    @functools.cached_property
+    def wanted(self) -> LabelledExamples | None:
+        """What is known of the task wanted: the condition, else a few training data per class."""
+        if isinstance(self.condition, LabelledExamples):
+            return self.condition
+        return None if self.data is None else _few(*self.data.train)
+
+    @property
+    def labelled(self) -> tuple[Tensor, Tensor] | None:
+        """Inputs (T, M, ...) and labels (T, M) of the tasks wanted; of data, all that train."""
+        if self.data is None or isinstance(self.condition, LabelledExamples):
+            return None if self.wanted is None else self.wanted.flat()
+        images, labels = self.data.train
+        return images[None], labels[None]
+
+    @property
+    def examples(self) -> LabelledExamples | None:
+        """Of the task of each member."""
+        return None if self.members is None else self.members.examples
+
+    @property
+    def tasks(self) -> TaskSource | None:
+        """Where tasks of the members' kind come from."""
+        return None if self.members is None else self.members.tasks
 
     @functools.cached_property
     def canonicalizer(self) -> Canonicalizer | None:
         """The one of the generator; without it, one fitted to the members."""
         if self.fitted is not None and self.fitted.canonicalizer is not None:
             return self.fitted.canonicalizer
-        if self.members is None or self.spec is None:
+        if self.members is None or self.spec is None or not self.members.params:
             return None
         return aligner(self.members, self.spec)
 
@@ -191,6 +240,16 @@ class Start:
         """The good members, each brought to one reference."""
         align = self.canonicalizer
         return None if self.good is None or align is None else align(self.good)
+
+    @property
+    def asked(self) -> Condition | None:
+        """The condition, if the generator reads one of that kind."""
+        fitted, condition = self.fitted, self.condition
+        if fitted is None or condition is None:
+            return None
+        if isinstance(condition, LabelledExamples):
+            return condition if reads_examples(fitted) else None
+        return condition if fitted.conditions else None
 
     @property
     def coded(self) -> Coded | None:
@@ -214,6 +273,13 @@ class Initializer(Protocol):
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Weights (n, ...) for the network of ``start``, which has what `needs` names."""
         ...
+
+
+def _few(inputs: Tensor, labels: Tensor, most: int = 20) -> LabelledExamples:
+    """As many of each class as the rarest has, and ``most`` at most, as one task."""
+    shots = min(most, int(labels.bincount().min()))
+    rows = [(labels == c).nonzero()[:shots, 0] for c in range(int(labels.max()) + 1)]
+    return LabelledExamples(inputs[torch.stack(rows)][None])
 
 
 def aligner(members: TrainingMembers, spec: PermutationSpec) -> Canonicalizer:
@@ -245,6 +311,11 @@ def reset(model: nn.Module) -> nn.Module:
                 "say with `make` how a new network is built"
             )
     return made
+
+
+def reads_examples(generator: Generator) -> bool:
+    """Whether a generator is asked by labelled examples: it learns from tasks, so it needs them."""
+    return bool(generator.needs & {"examples", "tasks"})
 
 
 def is_generator(made: Any) -> TypeGuard[Generator]:

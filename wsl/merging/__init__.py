@@ -20,6 +20,7 @@ from wsl.connectivity import (
     reset_batch_norm,
 )
 from wsl.merging.computed import masked, renewed, spectral_norms
+from wsl.merging.interference import Interference, input_gradient_distances, interference
 from wsl.merging.measured import Measured, WithStatistics
 from wsl.merging.mending import Mend
 from wsl.merging.merge import Merged, align, merge
@@ -51,6 +52,7 @@ from wsl.merging.methods import (
     TaskArithmetic,
     average,
 )
+from wsl.merging.report import MergeReport, merge_report
 from wsl.merging.statistics import (
     STATISTICS,
     fisher,
@@ -58,7 +60,9 @@ from wsl.merging.statistics import (
     load_statistics,
     save_statistics,
 )
+from wsl.merging.transfusion import Transfused, head_groups, spectral_heads, transfuse
 from wsl.merging.tune import Tuned, tune
+from wsl.zoo import codecs
 
 __all__ = [
     "ATLAS",
@@ -78,12 +82,14 @@ __all__ = [
     "Fisher",
     "GradientMatching",
     "GreedySoup",
+    "Interference",
     "IsoC",
     "IsoCTS",
     "Karcher",
     "Measured",
     "Mend",
     "MergeMethod",
+    "MergeReport",
     "Merged",
     "ModelStock",
     "MultiSlerp",
@@ -92,23 +98,31 @@ __all__ = [
     "RegMean",
     "Slerp",
     "TaskArithmetic",
+    "Transfused",
     "Tuned",
     "WithStatistics",
     "accuracy_barrier",
     "align",
     "average",
+    "codecs",
     "fisher",
+    "head_groups",
+    "input_gradient_distances",
     "input_products",
+    "interference",
     "lerp",
     "load_statistics",
     "loss_barrier",
     "masked",
     "mean_barrier",
     "merge",
+    "merge_report",
     "path_losses",
     "renewed",
     "reset_batch_norm",
     "save_statistics",
+    "spectral_heads",
     "spectral_norms",
+    "transfuse",
     "tune",
 ]

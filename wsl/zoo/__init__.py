@@ -24,10 +24,20 @@ import importlib
 from typing import Any
 
 from wsl.base import Engine, cost, replacing, warn_uncompiled
-from wsl.zoo import sources
+from wsl.zoo import codecs, sources
 from wsl.zoo.exchange import export, save, write_checkpoint
 from wsl.zoo.file import ZooError
-from wsl.zoo.opening import Collection, Concatenation, Resident, Zoo, concatenate, open
+from wsl.zoo.opening import (
+    CodedZoo,
+    Collection,
+    Concatenation,
+    Resident,
+    Zoo,
+    concatenate,
+    is_coded,
+    open,
+    save_coded,
+)
 from wsl.zoo.reading import (
     Expected,
     FoundCheckpoint,
@@ -47,6 +57,7 @@ from wsl.zoo.write import FileOptions, ZooWriter
 
 __all__ = [
     "Checkpoints",
+    "CodedZoo",
     "Collection",
     "Concatenation",
     "Engine",
@@ -62,17 +73,20 @@ __all__ = [
     "Zoo",
     "ZooError",
     "ZooWriter",
+    "codecs",
     "concatenate",
     "cost",
     "export",
     "fit",
     "import_architectures",
     "import_checkpoints",
+    "is_coded",
     "open",
     "open_checkpoint",
     "read_checkpoint",
     "replacing",
     "save",
+    "save_coded",
     "sources",
     "split_last",
     "warn_uncompiled",

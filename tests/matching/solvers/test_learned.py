@@ -18,13 +18,14 @@ from wsl.matching import (
     match,
 )
 from wsl.matching.solvers.learned import moved_value
-from wsl.symmetry import LinearMaps, symmetry_spec, with_rotations
+from wsl.symmetry import LinearMaps, Permutation, symmetry_spec, with_rotations
 
 SHAPES = {
     "layer norm": dataclasses.replace(VIT, depth=1),
     "rms norm and rotary positions": dataclasses.replace(LLAMA, depth=1),
 }
 START = CircuitMatching(max_sweeps=1)
+MATRICES = ("orthogonal", "linear", "rotation")
 each_shape = pytest.mark.parametrize("name", SHAPES)
 
 
@@ -46,11 +47,16 @@ def problem(name):
     return folded_spec(spec), *ends, loss, [inputs(shape, seed) for seed in range(4)]
 
 
-@each_shape
-def test_the_loss_between_falls_and_that_of_the_ends_stays(name):
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [*((name, MATRICES) for name in SHAPES), ("layer norm", ("permutation", *MATRICES))],
+    ids=[*SHAPES, "permutations too"],
+)
+def test_the_loss_between_falls_and_that_of_the_ends_stays(name, kinds):
     spec, a, b, loss, batches = problem(name)
     begun = match(spec, a, b, START)
-    found = match(spec, a, b, LearnedMatching(loss, batches, steps=15, rate=0.03, start=START))
+    learned = LearnedMatching(loss, batches, steps=15, rate=0.03, start=START, kinds=kinds)
+    found = match(spec, a, b, learned)
     middle = [
         float(sum(loss({k: (a[k] + moved[k]) / 2 for k in a}, batch) for batch in batches))
         for moved in (begun(b), found(b))
@@ -59,7 +65,10 @@ def test_the_loss_between_falls_and_that_of_the_ends_stays(name):
     for batch in batches:
         torch.testing.assert_close(loss(found(b), batch), loss(b, batch), rtol=1e-4, atol=1e-4)
     assert found.losses.shape == (15,)
-    assert found.permutation == begun.permutation
+    if kinds == MATRICES:
+        assert found.permutation == begun.permutation
+    element = found.element.permutation
+    assert Permutation(element.spec, found.permutation.indices) == element
     assert not any(tensor.requires_grad for tensor in found(b).values())
 
 
@@ -91,6 +100,7 @@ def test_only_the_kinds_asked_for_are_trained():
     found = match(
         spec, a, b, LearnedMatching(loss, batches, steps=3, kinds=("rotation",), start=START)
     )
+    assert found.permutation == begun.permutation
     units = found.element.spec.units
     for unit, old, new in zip(
         units, begun.element.maps.values, found.element.maps.values, strict=True

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from wsl.diagnostics.spectra import entropy_rank
+
 
 @torch.no_grad()
 def effective_rank(changes: Sequence[Tensor]) -> float:
@@ -25,8 +27,7 @@ def effective_rank(changes: Sequence[Tensor]) -> float:
     if not changes:
         raise ValueError("effective_rank: no changes given; at least one is needed")
     values = torch.linalg.svdvals(torch.stack([x.double().flatten() for x in changes]))
-    shares = values[values > 0] / values.sum()
-    return float((-(shares * shares.log()).sum()).exp()) if len(shares) else 0.0
+    return entropy_rank(values)
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ Novelty is to be compared with the same distance inside the zoo. Samples with a 
 have collapsed. A max IoU of 1 means that a network acts like a member.
 
 Zeng et al. (2025), arXiv 2506.07998, who find that generators of weights often do not beat noise
-added to a member; hence the baselines below, generators that learn nothing. A comparison is fair at
-equal novelty, and without choosing the best draws.
+added to a member; hence the arms, starts that learn nothing. A comparison is fair at equal novelty,
+and without choosing the best draws.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wsl.matching import WeightMatching, nearest
-from wsl.params import Params, ravel, unstack
+from wsl.matching import WeightMatching, match
+from wsl.params import Params, is_learned, ravel, unstack
 from wsl.symmetry import PermutationSpec
+
+_MANY = 256
+"""Members that are matched at once: what bounds the memory."""
 
 
 class Nearest(NamedTuple):
@@ -51,11 +54,17 @@ def aligned_nearest(
     """
     rows = _closest(samples, zoo, shortlist)
     found = [
-        nearest(spec, theta, _rows(zoo, row), matcher=matcher)
+        torch.cat(
+            [
+                _distances(spec, theta, _rows(zoo, some), matcher=matcher)
+                for some in row.split(_MANY)
+            ]
+        )
         for theta, row in zip(unstack(samples), rows, strict=True)
     ]
-    index = torch.stack([row[i] for row, (i, _) in zip(rows, found, strict=True)])
-    return Nearest(torch.tensor([d for _, d in found], dtype=torch.float64), index)
+    least = [distance.min(0) for distance in found]
+    index = torch.stack([row[place] for row, (_, place) in zip(rows, least, strict=True)])
+    return Nearest(torch.stack([distance for distance, _ in least]), index)
 
 
 def leave_one_out(
@@ -101,6 +110,27 @@ def max_iou(errors: Tensor, others: Tensor) -> Tensor:
     both = a @ b.T
     either = a.sum(1)[:, None] + b.sum(1) - both
     return torch.where(either > 0, both / either.clamp_min(1), 1.0).amax(1)
+
+
+@torch.no_grad()
+def _distances(
+    spec: PermutationSpec,
+    theta: Mapping[str, Tensor],
+    members: Mapping[str, Tensor],
+    *,
+    matcher: WeightMatching | None,
+) -> Tensor:
+    """Of one network to each of ``members`` after matching, (N,) float64, all matched at once.
+
+    Over the tensors that are learned, as `wsl.matching.aligned_distance` has them.
+    """
+    moved = match(spec, theta, members, matcher)(members)
+    squares = [
+        (moved[name] - tensor).double().reshape(len(moved[name]), -1).square().sum(1)
+        for name, tensor in theta.items()
+        if is_learned(name, tensor)
+    ]
+    return torch.stack(squares).sum(0).sqrt().cpu()
 
 
 def _rows(params: Mapping[str, Tensor], chosen: Tensor | slice) -> Params:

@@ -1,9 +1,11 @@
 """The trial of one generator: drawn once, beside every other start, scored for worth and novelty.
 
-    scores: accuracy as drawn and after training, distance to the nearest member, dispersion
+    scores: accuracy as drawn and after training; distance, errors in common and dispersion beside
+    those of the members; share of networks that are good and new
 
-All arms get as many networks and the same training (`trial`); none is selected. Novelty is said
-beside the distances between good members, since a distance alone means nothing (`aligned_nearest`).
+All arms get as many networks and the same training (`trial`); none is selected. Every number stands
+beside what the members themselves show with each left out once. Of a task told by examples judge
+with `judge_tasks`.
 """
 
 from __future__ import annotations
@@ -13,16 +15,31 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from wsl.generative.judge.evaluate import aligned_nearest, dispersion_ratio, leave_one_out
+from wsl.generative.judge.arms import EqualNoveltyStart
+from wsl.generative.judge.novelty import Landscape, Novelty, shares
 from wsl.generative.judge.trial import STEPS, Trial, trial
+from wsl.generative.judge.verdict import Verdict, compared, flags_of
 from wsl.generative.problem import Initializer, Start
 from wsl.generative.starts import GeneratedStart, starting_weights
-from wsl.params import Params
+from wsl.params import Params, members
 from wsl.populations import Classification
 
 GENERATED = "generated"
 """The arm of the generator that is judged."""
+
+MEMBERS = "members"
+"""The training members among themselves, each left out once."""
+
+EQUAL_NOVELTY = "noise_at_equal_novelty"
+"""The arm of members that noise has made as new as the generated networks."""
+
+MARGIN = 0.01
+"""How far below the mean accuracy of good members a network may be to count as good."""
+
+DRAWN, TUNED, GOOD_AND_NEW = "accuracy as drawn", "accuracy tuned", "good and new"
+"""The measures of a verdict."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,12 +47,18 @@ class Judgement:
     """What a generator drew, how it and the other arms fared, its scores, and arms left out.
 
     left_out: for each arm that could not be drawn, what it needs and the start does not have.
+    novelty: of each arm, and of the members among themselves under ``members``.
+    bar: the accuracy above which a network is good. shares: N&P over tau, by arm.
     """
 
     drawn: Params
     trials: Mapping[str, Trial]
     scores: Mapping[str, float]
     left_out: Mapping[str, str]
+    novelty: Mapping[str, Novelty]
+    bar: float
+    shares: Mapping[str, Mapping[float, float]]
+    verdict: Verdict
 
 
 def judge(
@@ -46,43 +69,74 @@ def judge(
     n: int,
     shortlist: int | None = 32,
     training: Mapping[str, Any] | None = None,
+    bar: float | None = None,
 ) -> Judgement:
     """Try ``n`` networks of ``start.fitted`` beside ``n`` of each arm.
 
     start: with generator, specification, and training members with conditions, the first of which
     says how good a member is. shortlist: members that each sample is matched with, see
     `aligned_nearest`. training: ``steps``, ``lrs``, ``batch_size`` of `trial`.
-    Arms are drawn in their order from one generator, seeded by the start's seed.
+    bar: by default a point below the mean test accuracy of good members.
+    Arms are drawn in their order from one generator, seeded by the start's seed; noise at equal
+    novelty is drawn last.
     """
-    drawn, left_out = _drawn(start, {GENERATED: GeneratedStart(), **arms}, n)
+    land = Landscape(start, data.test, shortlist=shortlist, count=n)
+    drawn, left_out = drawn_arms(start, {GENERATED: GeneratedStart(), **arms}, n)
+    _add_noise(drawn, start, land)
     how = {"steps": STEPS, **(training or {})}
     trials = trial(start.model, drawn, data, seed=start.seed, **how)
+    novelty = {MEMBERS: land.among_themselves(), **{a: land.of(each) for a, each in drawn.items()}}
+    natural = float(novelty[MEMBERS].distance.median())
+    bar = float(novelty[MEMBERS].accuracy.mean()) - MARGIN if bar is None else bar
+    share = shares(novelty, bar=bar, natural=natural)
     scores = {
         "networks": n,
         "fine_tuning_steps": how["steps"],
         **_worth(trials),
-        **_novelty(start, drawn[GENERATED], shortlist=shortlist),
+        **_new(novelty),
+        "good_and_new": share[GENERATED][1.0],
     }
-    return Judgement(drawn[GENERATED], trials, scores, left_out)
+    verdict = _verdict(trials, novelty, bar=bar, natural=natural)
+    return Judgement(
+        drawn[GENERATED], trials, scores, left_out, novelty, bar=bar, shares=share, verdict=verdict
+    )
 
 
-def _drawn(
+def drawn_arms(
     start: Start, arms: Mapping[str, Initializer], n: int
 ) -> tuple[dict[str, Params], dict[str, str]]:
-    """The weights of each arm; and of those that cannot be drawn, what they need."""
+    """The weights of each arm; and of those that cannot be drawn, what they need or refuse.
+
+    An arm that cannot be drawn does not end a trial; the generator that is judged does.
+    """
     drawn, left_out, rng = {}, {}, torch.Generator().manual_seed(start.seed)
     for name, method in arms.items():
         lacking = [need for need in sorted(method.needs) if getattr(start, need) is None]
         if lacking and name != GENERATED:
             left_out[name] = f"{type(method).__name__} needs {lacking[0]}"
-        else:
+            continue
+        try:
             drawn[name] = starting_weights(method, start, n, generator=rng)
+        except ValueError as error:
+            if name == GENERATED:
+                raise
+            left_out[name] = str(error)
     return drawn, left_out
+
+
+def _add_noise(drawn: dict[str, Params], start: Start, land: Landscape) -> None:
+    """Members with noise, as far from all members as the generated networks are."""
+    if start.good is None:
+        return
+    method = EqualNoveltyStart(land.distance(drawn[GENERATED]))
+    rng = torch.Generator().manual_seed(start.seed)
+    n = members(drawn[GENERATED])
+    drawn[EQUAL_NOVELTY] = starting_weights(method, start, n, generator=rng)
 
 
 def _worth(trials: Mapping[str, Trial]) -> dict[str, float]:
     generated = trials[GENERATED]
-    return {
+    found = {
         "accuracy_as_drawn": float(generated.drawn.mean()),
         "accuracy_as_drawn_spread": float(generated.drawn.std()),
         "accuracy_tuned": float(generated.tuned.mean()),
@@ -92,24 +146,42 @@ def _worth(trials: Mapping[str, Trial]) -> dict[str, float]:
             if name in trials
         },
     }
+    if "round_trip" in trials:
+        found["accuracy_after_round_trip"] = float(trials["round_trip"].drawn.mean())
+    return found
 
 
-def _novelty(start: Start, samples: Params, *, shortlist: int | None) -> dict[str, float]:
-    """Distances and spread, after all networks are brought to one reference."""
-    spec, members, align = start.spec, start.members, start.canonicalizer
-    if spec is None or members is None or align is None:
-        raise ValueError("judge: the start needs a specification, and training members")
-    drawn = align(samples)
-    real = dataclasses.replace(members, params=align(members.params, member=members.member))
-    near = aligned_nearest(spec, drawn, real.params, shortlist=shortlist).distance
-    # As many of the best members as there are samples: what is asked for is to be as good as these.
-    best = members.quality.argsort(descending=True)[: len(near)]
-    own = leave_one_out(
-        spec, real.params, rows=best, member=real.runs, shortlist=shortlist
-    ).distance
+def _new(novelty: Mapping[str, Novelty]) -> dict[str, float]:
+    """Distances, errors and spread of the generated networks beside those of the members."""
+    mine, theirs = novelty[GENERATED], novelty[MEMBERS]
     return {
-        "nearest_member_distance": float(near.median()),
-        "nearest_member_distance_min": float(near.min()),
-        "distance_between_good_members": float(own.median()),
-        "dispersion_ratio": dispersion_ratio(drawn, real.rows(best)),
+        "nearest_member_distance": float(mine.distance.median()),
+        "nearest_member_distance_min": float(mine.distance.min()),
+        "distance_between_good_members": float(theirs.distance.median()),
+        "dispersion_ratio": mine.dispersion,
+        "max_iou": float(mine.iou.mean()),
+        "max_iou_between_members": float(theirs.iou.mean()),
+        "disagreement_with_nearest_member": float(mine.disagreement.mean()),
+        "disagreement_between_members": float(theirs.disagreement.mean()),
+        "ensemble_gain": float(mine.gain.mean()),
+        "ensemble_gain_of_a_member": float(theirs.gain.mean()),
     }
+
+
+def _verdict(
+    trials: Mapping[str, Trial], novelty: Mapping[str, Novelty], *, bar: float, natural: float
+) -> Verdict:
+    measures: dict[str, dict[str, Tensor]] = {
+        DRAWN: {name: each.drawn for name, each in trials.items()},
+        TUNED: {name: each.tuned for name, each in trials.items()},
+        GOOD_AND_NEW: {
+            name: novelty[name].good_and_new(1.0, bar=bar, natural=natural) for name in trials
+        },
+    }
+    found = tuple(
+        each
+        for measure, scores in measures.items()
+        for each in compared(scores, GENERATED, measure=measure)
+    )
+    flags = flags_of(novelty[GENERATED], novelty[MEMBERS], found, measure=DRAWN)
+    return Verdict(found, flags)

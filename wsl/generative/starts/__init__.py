@@ -1,8 +1,23 @@
-"""Starting weights for training."""
+"""Starting weights for training.
 
+initializers       of the network itself, of trained members, of a generator
+scaled, lsuv       by the shape of each matrix; by what each layer computes
+selection          from a larger network: units and layers
+mimetic            attention like that of trained transformers
+polarity           signs of a population
+chosen             best of k, greedy soup
+head               the last layer in closed form, on top of any other
+nearest            the member whose data set is nearest, in any order of its classes
+reptile            learned over tasks
+adapters           factors of low-rank adapters
+"""
+
+from wsl.generative.starts.adapters import LowRankStart, eva, eva_ranks, lora, pissa
+from wsl.generative.starts.asked import starting_weights
+from wsl.generative.starts.chosen import BestOfK, SoupStart
+from wsl.generative.starts.head import RidgeHead, ridge_solution
 from wsl.generative.starts.initialize import initialize
 from wsl.generative.starts.initializers import (
-    SEEDS_APART,
     DefaultStart,
     GaussianStart,
     GeneratedStart,
@@ -11,31 +26,48 @@ from wsl.generative.starts.initializers import (
     RetrievalStart,
     RoundTripStart,
     round_trip,
-    starting_weights,
 )
-
-INITIALIZERS = {
-    "generated": GeneratedStart,
-    "default_init": DefaultStart,
-    "retrieval": RetrievalStart,
-    "noise": NoiseStart,
-    "gaussian": GaussianStart,
-    "mean": MeanStart,
-    "round_trip": RoundTripStart,
-}
-"""Every initialiser by its name."""
+from wsl.generative.starts.layers import SEEDS_APART
+from wsl.generative.starts.lsuv import LSUVStart
+from wsl.generative.starts.mimetic import MimeticStart
+from wsl.generative.starts.nearest import NearestStart
+from wsl.generative.starts.polarity import PolarityStart
+from wsl.generative.starts.reptile import ReptileStart
+from wsl.generative.starts.scaled import KaimingStart, OrthogonalStart
+from wsl.generative.starts.selection import StageSharing, WeightSelection, selected_index
+from wsl.generative.starts.table import INITIALIZERS, initializer
 
 __all__ = [
     "INITIALIZERS",
     "SEEDS_APART",
+    "BestOfK",
     "DefaultStart",
     "GaussianStart",
     "GeneratedStart",
+    "KaimingStart",
+    "LSUVStart",
+    "LowRankStart",
     "MeanStart",
+    "MimeticStart",
+    "NearestStart",
     "NoiseStart",
+    "OrthogonalStart",
+    "PolarityStart",
+    "ReptileStart",
     "RetrievalStart",
+    "RidgeHead",
     "RoundTripStart",
+    "SoupStart",
+    "StageSharing",
+    "WeightSelection",
+    "eva",
+    "eva_ranks",
     "initialize",
+    "initializer",
+    "lora",
+    "pissa",
+    "ridge_solution",
     "round_trip",
+    "selected_index",
     "starting_weights",
 ]

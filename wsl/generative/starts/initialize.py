@@ -13,10 +13,12 @@ import dataclasses
 from typing import TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from wsl.generative.problem import Generator, Initializer, Start, is_generator
-from wsl.generative.starts.initializers import GeneratedStart, starting_weights
+from wsl.generative.problem import Condition, Generator, Initializer, Start, is_generator
+from wsl.generative.starts.asked import starting_weights
+from wsl.generative.starts.initializers import GeneratedStart
+from wsl.generative.starts.table import initializer
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -24,20 +26,25 @@ Module = TypeVar("Module", bound=nn.Module)
 @torch.no_grad()
 def initialize(
     model: Module,
-    method: Generator | Initializer,
+    method: Generator | Initializer | str,
     *,
     start: Start | None = None,
-    condition: Tensor | float | None = None,
+    condition: Condition | None = None,
     seed: int = 0,
 ) -> Module:
     """Fill ``model`` in place with one network drawn by ``method``; device and dtype stay its own.
 
-    method: a fitted generator, asked for ``condition``, or an initialiser. start: what is known of
-    the network's kind, for initialisers that need more than the model.
+    method: a fitted generator, asked for ``condition``, an initialiser, or the name of one in
+    `INITIALIZERS`. start: what is known of the network's kind, for initialisers that need more than
+    the model; a ``condition`` given here takes the place of its own.
     Raises `SpecError` when names or shapes of the model are not those that the generator was made
-    for, ValueError when an initialiser lacks what it needs.
+    for, ValueError for an unknown name, or an initialiser that lacks what it needs.
     """
     asked = dataclasses.replace(start or Start(model), model=model, seed=seed)
+    if condition is not None:
+        asked = dataclasses.replace(asked, condition=condition)
+    if isinstance(method, str):
+        method = initializer(method)
     if is_generator(method):
         asked = dataclasses.replace(asked, fitted=method, spec=method.spec, condition=condition)
         method = GeneratedStart()

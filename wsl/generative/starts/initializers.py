@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,14 +19,10 @@ from wsl.generative.models import (
     noise_baseline,
     retrieval_baseline,
 )
-from wsl.generative.problem import Coded, Initializer, Start, check_needs
+from wsl.generative.problem import Coded, Start
+from wsl.generative.starts.asked import given
+from wsl.generative.starts.layers import own_weights
 from wsl.params import Params
-from wsl.populations import initial_population
-
-Given = TypeVar("Given")
-
-SEEDS_APART = 1_000_003
-"""Between the seeds of two runs, so that their networks do not share any."""
 
 
 @torch.no_grad()
@@ -38,14 +34,6 @@ def round_trip(generator: Coded, params: Mapping[str, Tensor]) -> Params:
     return generator.decode(generator.encode(params))
 
 
-def starting_weights(
-    method: Initializer, start: Start, n: int, *, generator: torch.Generator
-) -> Params:
-    """Weights (n, ...) by ``method``; raises ValueError naming what it needs and does not have."""
-    check_needs(method.needs, start, what=type(method).__name__)
-    return method.draw(start, n, generator=generator)
-
-
 @dataclasses.dataclass(frozen=True)
 class GeneratedStart:
     """Drawn from the fitted generator at the condition asked for."""
@@ -54,9 +42,7 @@ class GeneratedStart:
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """As many samples, none chosen."""
-        fitted = _given(start.fitted)
-        condition = start.condition if fitted.conditions else None
-        return fitted.sample(n, condition=condition, generator=generator)
+        return given(start.fitted).sample(n, condition=start.asked, generator=generator)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +53,7 @@ class DefaultStart:
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:  # noqa: ARG002
         """Seeds are those of the start, so that they pair with the order of its batches."""
-        return initial_population(start.fresh, [start.seed * SEEDS_APART + i for i in range(n)])
+        return own_weights(start, n)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +64,7 @@ class RetrievalStart:
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Chosen at random, repeats allowed."""
-        return retrieval_baseline(_given(start.good), n, generator=generator)
+        return retrieval_baseline(given(start.good), n, generator=generator)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +77,7 @@ class NoiseStart:
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Variances of batch norm stay non-negative."""
-        return noise_baseline(_given(start.good), n, scale=self.scale, generator=generator)
+        return noise_baseline(given(start.good), n, scale=self.scale, generator=generator)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +88,7 @@ class GaussianStart:
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Variances of batch norm stay non-negative."""
-        return gaussian_baseline(_given(start.aligned), n, generator=generator)
+        return gaussian_baseline(given(start.aligned), n, generator=generator)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +101,7 @@ class MeanStart:
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Of fewer members where there are fewer."""
-        good = _given(start.aligned)
+        good = given(start.aligned)
         return mean_baseline(good, n, members=self.members, generator=generator)
 
 
@@ -127,11 +113,5 @@ class RoundTripStart:
 
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:  # noqa: ARG002
         """The first n, or as many as there are."""
-        best = {name: tensor[:n] for name, tensor in _given(start.held_out).items()}
-        return round_trip(_given(start.coded), best)
-
-
-def _given(value: Given | None) -> Given:
-    if value is None:
-        raise ValueError("ask an initialiser through starting_weights, which checks its needs")
-    return value
+        best = {name: tensor[:n] for name, tensor in given(start.held_out).items()}
+        return round_trip(given(start.coded), best)

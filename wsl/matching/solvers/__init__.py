@@ -17,6 +17,7 @@ from wsl.matching.solvers.learned import LearnedMatching
 from wsl.matching.solvers.sinkhorn import SinkhornMatching
 from wsl.matching.solvers.ste import STEMatching
 from wsl.matching.solvers.step import ALL, BlockStep, MovedUnits, Rows, Scores, move_piece
+from wsl.matching.solvers.straight import StraightPermutations, free_groups
 from wsl.matching.solvers.sums import inner_product, squared_distance
 from wsl.matching.solvers.weight import BUFFERS, WeightMatching, aligned_tensors
 
@@ -40,6 +41,7 @@ __all__ = [
     "STEMatching",
     "Scores",
     "SinkhornMatching",
+    "StraightPermutations",
     "WeightMatching",
     "aligned_tensors",
     "assign",
@@ -49,6 +51,7 @@ __all__ = [
     "ends",
     "fold_norms",
     "folded_spec",
+    "free_groups",
     "gram",
     "head_blocks",
     "inner_product",

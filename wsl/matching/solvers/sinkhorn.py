@@ -214,7 +214,10 @@ def rounded(spec: PermutationSpec, scores: Mapping[str, Tensor]) -> Permutation:
 def apply_soft(
     spec: PermutationSpec, soft: Mapping[str, Tensor], params: Mapping[str, Tensor]
 ) -> Params:
-    """Weights under soft permutations (n, n), or (n of per, n, n) of a family, on every axis."""
+    """Weights under soft permutations (n, n), or (n of per, n, n) of a family, on every axis.
+
+    A group without one stands still.
+    """
     moved: Params = {}
     for name, axes in spec.annotations:
         tensor = params[name]
@@ -238,7 +241,7 @@ def _along(
 def _in_window(window: Window, tensor: Tensor, soft: Mapping[str, Tensor]) -> Tensor:
     shape, tensor = tensor.shape, tensor.reshape(*window.sizes, -1)
     for k, (atom, parent) in enumerate(zip(window.atoms, window.parents, strict=True)):
-        if isinstance(atom, str):
+        if isinstance(atom, str) and atom in soft:
             tensor = _on_factor(soft[atom].to(tensor), tensor, k, parent=parent)
     return tensor.reshape(shape)
 

@@ -12,7 +12,9 @@
 
 from wsl.merging.adapters.adapter import Adapter, combine, cosines
 from wsl.merging.adapters.applying import Applied
+from wsl.merging.adapters.finding import is_adapter
 from wsl.merging.adapters.lowrank import LowRank, total
+from wsl.merging.adapters.nulls import mean_adapter, random_like
 from wsl.merging.adapters.spaces import CompressThenMerge, CoreSpace, KnOTS, merge_adapters
 
 __all__ = [
@@ -24,6 +26,9 @@ __all__ = [
     "LowRank",
     "combine",
     "cosines",
+    "is_adapter",
+    "mean_adapter",
     "merge_adapters",
+    "random_like",
     "total",
 ]

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from wsl.zoo.file import Header, ZooError, carried
+from wsl.zoo.opening.coded import CodedZoo, is_coded
 from wsl.zoo.opening.dataset import Zoo
 from wsl.zoo.rows import Batch, Checkpoints
 
@@ -196,14 +197,23 @@ def open(
     """One zoo file, or several of one kind as one sequence.
 
     Raises `ZooError` naming a file that is wrong or differs. ``dtype`` and ``mapped`` as of `Zoo`.
+    A coded file is opened as a `CodedZoo`.
     """
     if isinstance(paths, (str, Path)):
-        return Zoo(paths, dtype=dtype, mapped=mapped)
+        return _opened(paths, dtype=dtype, mapped=mapped)
     files = [Path(path).absolute() for path in paths]
     for i, path in enumerate(files):
         if path in files[:i]:
             raise ZooError(f"{path}: is given twice")
-    return concatenate([Zoo(path, dtype=dtype, mapped=mapped) for path in files])
+    return concatenate([_opened(path, dtype=dtype, mapped=mapped) for path in files])
+
+
+def _opened(path: str | Path, *, dtype: torch.dtype | None, mapped: bool) -> Checkpoints:
+    if not is_coded(path):
+        return Zoo(path, dtype=dtype, mapped=mapped)
+    if dtype not in (None, torch.float32):
+        raise ZooError(f"{path}: rows of a coded zoo are float32, not {dtype}")
+    return CodedZoo(path)
 
 
 def _check_alike(parts: Sequence[Checkpoints]) -> None:

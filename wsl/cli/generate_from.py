@@ -1,0 +1,196 @@
+"""``wsl generate --from RUN``: networks from a generator that is trained already.
+
+    --condition-on images.npz      for a data set: arrays images and labels, a few of each class
+    --condition 0.95               for numbers, as many as the generator was trained with
+
+RUN is the folder of a finished ``wsl generate``, or a generator.safetensors. The class of the
+generator is read from the file, of those that wsl has. Classes are the labels in ascending order:
+the first is output 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor
+
+import wsl.generative
+from wsl.cli.evaluation import read_data
+from wsl.cli.outputs import check_writable
+from wsl.cli.results import result, write_json
+from wsl.cli.targets import ConfigError
+from wsl.cli.terminal import answer, say
+from wsl.generative import Condition, Generator, LabelledExamples, reads_examples
+from wsl.params import Params, unstack
+from wsl.populations import build_architecture
+from wsl.zoo import Zoo, write_checkpoint
+
+
+def add_from_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of this form; the other takes recipes."""
+    parser.add_argument(
+        "--from", dest="run", metavar="RUN", help="a finished run or its generator.safetensors"
+    )
+    parser.add_argument(
+        "--condition-on", metavar="FILE.npz", help="images and labels of the task wanted"
+    )
+    parser.add_argument(
+        "--condition", metavar="NUMBERS", help="numbers to ask for, such as 0.95 or 0.95,0.1"
+    )
+    parser.add_argument("--normalize", metavar="MEAN,STD", help="of the images, if any was used")
+    parser.add_argument("-n", "--samples", type=int, default=8, help="how many networks")
+    parser.add_argument("-o", "--output", help="folder for sample-XX.safetensors")
+    parser.add_argument("--zoo", metavar="FILE.h5", help="also write the networks as one zoo file")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run_from(options: argparse.Namespace) -> None:
+    """Sample, write, say."""
+    if options.samples < 1:
+        raise ConfigError(f"-n {options.samples}: at least one network is needed")
+    if not options.output:
+        raise ConfigError("-o DIR: a folder for the networks is needed")
+    folder = Path(options.output)
+    check_writable(folder)
+    file = generator_file(Path(options.run))
+    about = _about(file)
+    generator = load_generator(file, about)
+    condition = _condition(options, generator)
+    rng = torch.Generator().manual_seed(options.seed)
+    drawn = generator.sample(options.samples, condition=condition, generator=rng)
+    known = {"spec": str(generator.spec), **_told_by(file.parent)}
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, theta in enumerate(unstack(drawn)):
+        write_checkpoint(folder / f"sample-{i:02d}.safetensors", theta, known)
+    if options.zoo:
+        _write_zoo(Path(options.zoo), generator, drawn, known=known)
+    done = _result(options, file)
+    write_json(folder / "result.json", done)
+    answer(done)
+    say(f"{folder}: {options.samples} networks by {type(generator).__name__} of {file}")
+
+
+def generator_file(run: Path) -> Path:
+    """The file of a run's generator; raises `ConfigError` where there is none."""
+    file = run / "generator.safetensors" if run.is_dir() else run
+    if not file.is_file():
+        raise ConfigError(f"--from {run}: no such generator.safetensors; give a finished run")
+    return file
+
+
+def load_generator(file: Path, about: Mapping[str, Any]) -> Generator:
+    """The generator in a file, by the class that it names.
+
+    Raises `ConfigError` for another file and for a class that wsl does not have.
+    """
+    name = str(about.get("format", "")).removeprefix("wsl.")
+    kinds = _kinds()
+    if name not in kinds:
+        what = f"holds a {name}" if name else "does not say what it holds"
+        raise ConfigError(f"--from {file}: {what}; generators are {', '.join(sorted(kinds))}")
+    kind, architecture = kinds[name], _told_by(file.parent).get("architecture")
+    if architecture and "model" in inspect.signature(kind.load).parameters:
+        return kind.load(file, model=build_architecture(json.loads(architecture)))
+    return kind.load(file)
+
+
+def _kinds() -> dict[str, Any]:
+    """Every generator that wsl has, by the name of its class."""
+    own = (getattr(wsl.generative, name) for name in wsl.generative.__all__)
+    return {
+        kind.__name__: kind
+        for kind in own
+        if isinstance(kind, type)
+        and all(callable(getattr(kind, name, None)) for name in ("fit", "sample", "save", "load"))
+        and not getattr(kind, "_is_protocol", False)
+    }
+
+
+def _about(file: Path) -> dict[str, Any]:
+    """What a generator's file says of itself; nothing for any other."""
+    try:
+        with safetensors.safe_open(file, "pt") as opened:
+            return json.loads((opened.metadata() or {}).get("wsl", "{}"))
+    except safetensors.SafetensorError:
+        raise ConfigError(f"--from {file}: is not a safetensors file") from None
+
+
+def _told_by(folder: Path) -> dict[str, str]:
+    """Architecture and task of the run, as JSON, if its result says so."""
+    try:
+        done = json.loads((folder / "result.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+    known = {name: done.get(name) for name in ("architecture", "task")}
+    return {name: json.dumps(value) for name, value in known.items() if value}
+
+
+def _condition(options: argparse.Namespace, generator: Generator) -> Condition | None:
+    """What is asked of the generator; raises `ConfigError` where it cannot be asked that."""
+    name = type(generator).__name__
+    if reads_examples(generator):
+        if not options.condition_on:
+            raise ConfigError(f"{name} is asked by labelled examples; add --condition-on FILE.npz")
+        return examples_of(options.condition_on, options.normalize)
+    if options.condition_on:
+        how = f"by {generator.conditions} numbers: --condition" if generator.conditions else "not"
+        raise ConfigError(f"--condition-on: {name} reads no labelled examples; it is asked {how}")
+    if options.condition is None:
+        return None
+    numbers = _numbers(options.condition)
+    if len(numbers) != generator.conditions:
+        raise ConfigError(
+            f"--condition {options.condition}: {len(numbers)} numbers, but this {name} is asked by "
+            f"{generator.conditions}"
+        )
+    return numbers
+
+
+def _numbers(text: str) -> Tensor:
+    try:
+        return torch.tensor([float(word) for word in text.split(",")])
+    except ValueError:
+        raise ConfigError(f"--condition {text}: numbers are needed, such as 0.95") from None
+
+
+def examples_of(path: str, normalize: str | None = None) -> LabelledExamples:
+    """The images of a file as one task: as many of each class as the rarest has.
+
+    Raises `ConfigError` without labels, or with labels that are not classes.
+    """
+    data = read_data(path, normalize)
+    if data.labels is None or data.labels.dim() != 1:
+        raise ConfigError(f"--condition-on {path}: an array of labels, one per image, is needed")
+    classes, count = data.labels.unique(return_counts=True)
+    shots = int(count.min())
+    rows = torch.stack([(data.labels == c).nonzero()[:shots, 0] for c in classes])
+    told = ", ".join(f"{c} is output {i}" for i, c in enumerate(classes.tolist()))
+    say(f"{path}: {shots} images of each class; {told}", error=True)
+    return LabelledExamples(data.inputs[rows][None])
+
+
+def _write_zoo(
+    path: Path, generator: Generator, drawn: Params, *, known: Mapping[str, str]
+) -> None:
+    """One file with all networks; it knows architecture and task where the run does."""
+    rows = list(range(len(next(iter(drawn.values())))))
+    told = {name: json.loads(known[name]) for name in ("architecture", "task") if name in known}
+    about = {"architecture": told.get("architecture"), "provenance": {}}
+    if "task" in told:
+        about["provenance"] = {"task": told["task"]}
+    Zoo.from_models(path, unstack(drawn), spec=generator.spec, metadata={"sample": rows}, **about)
+
+
+def _result(options: argparse.Namespace, file: Path) -> dict[str, Any]:
+    config = {name: getattr(options, name) for name in ("condition", "samples", "seed")}
+    inputs = {"generator": file}
+    if options.condition_on:
+        inputs["condition"] = Path(options.condition_on)
+    return result("generate", config, inputs)

@@ -1,0 +1,231 @@
+"""What ``wsl init-compare`` is asked: by a recipe with its population, or by flags with the user's
+own network and data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from wsl.cli.config import compose
+from wsl.cli.evaluation import read_data
+from wsl.cli.networks import addressed, discover
+from wsl.cli.population import open_or_build
+from wsl.cli.targets import ConfigError, choose
+from wsl.generative import INITIALIZERS, Budget, Initializer, Larger, Start, TrainingMembers
+from wsl.populations import Classification, build_architecture, task
+from wsl.symmetry import SpecError
+from wsl.zoo import Zoo, open_checkpoint
+
+_KEPT = ("starts", "seeds", "steps", "lrs", "batch_size", "points", "target", "seed")
+_PARTS = (0.6, 0.2, 0.2)
+"""Of the user's data: what trains, what chooses, what scores."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Asked:
+    """A comparison: what is known of the network, the starts by their label, and the budget.
+
+    config, files: what the result depends on. target: an accuracy, or None.
+    """
+
+    start: Start
+    data: Classification
+    starts: Mapping[str, Initializer]
+    budget: Budget
+    seeds: int
+    target: float | None
+    output: Path
+    config: Mapping[str, Any]
+    files: Mapping[str, str | Path]
+
+
+def asked_by_recipe(words: Sequence[str]) -> Asked:
+    """``datasets=NAME ...``: the task and the members of a population."""
+    config = compose("init_compare", words)
+    starts = _starts(config["starts"])
+    _check_ranges(config)
+    zoo = open_or_build(config)
+    start = _of_zoo(config, zoo)
+    folder = config["output"] or f"runs/init-compare/{config['datasets']}-{config['seed']}"
+    kept = {key: config[key] for key in ("datasets", "quantile", *_KEPT)}
+    return _asked(config, start, starts, output=folder, kept=kept, files={"zoo": zoo.path})
+
+
+def asked_by_flags(options: argparse.Namespace) -> Asked:
+    """``--model ... --data ...``: the user's own network and data."""
+    config = {**vars(options), "lrs": [float(rate) for rate in options.lrs.split(",")]}
+    config["starts"] = yaml.safe_load(f"[{options.starts}]")
+    starts = _starts(config["starts"])
+    _check_ranges(config)
+    start = _of_flags(options, starts)
+    kept = {
+        key: config[key]
+        for key in ("model", "kwargs", "normalize", "larger", "larger_kwargs", *_KEPT)
+    }
+    files = _files(options)
+    return _asked(config, start, starts, output=options.output, kept=kept, files=files)
+
+
+def _files(options: argparse.Namespace) -> dict[str, str]:
+    """The user's files that the result depends on."""
+    larger = {"larger": options.larger_weights} if options.larger_weights else {}
+    return {"data": options.data, **larger}
+
+
+def _asked(
+    config: Mapping[str, Any],
+    start: Start,
+    starts: Mapping[str, Initializer],
+    *,
+    output: str,
+    kept: Mapping[str, Any],
+    files: Mapping[str, str | Path],
+) -> Asked:
+    data = start.data
+    if data is None:
+        raise ConfigError("wsl init-compare scores networks by their accuracy; labels are needed")
+    _check_outputs(start.model, data)
+    budget = Budget(**{key: config[key] for key in ("steps", "lrs", "batch_size", "points")})
+    return Asked(
+        start=start,
+        data=data,
+        starts=starts,
+        budget=budget,
+        seeds=config["seeds"],
+        target=config["target"],
+        output=Path(output),
+        config=kept,
+        files=files,
+    )
+
+
+def _starts(described: Any) -> dict[str, Initializer]:
+    """The starts that a list describes, by their label; raises `ConfigError` for what is none."""
+    found = {}
+    for each in described or ():
+        text = each if isinstance(each, str) else yaml.safe_dump(each, default_flow_style=True)
+        found[_label(each)] = _start(text.strip())
+    if not found:
+        raise ConfigError("starts is empty, but at least one is needed, such as default_init")
+    return found
+
+
+def _start(text: str) -> Initializer:
+    table = {**INITIALIZERS, "default": INITIALIZERS["default_init"]}
+    return choose(text, table, what="start", inside={"start": _start})
+
+
+def _label(described: Any) -> str:
+    """``ridge_head(start=retrieval)`` for ``{ridge_head: {start: retrieval}}``."""
+    if not isinstance(described, Mapping):
+        return str(described)
+    ((name, arguments),) = [*described.items()][:1]
+    if not isinstance(arguments, Mapping):
+        return str(name)
+    inside = ", ".join(f"{key}={_label(value)}" for key, value in arguments.items())
+    return f"{name}({inside})" if inside else str(name)
+
+
+def _check_ranges(config: Mapping[str, Any]) -> None:
+    for key in ("seeds", "steps", "batch_size", "points"):
+        if config[key] < 1:
+            raise ConfigError(f"{key} is {config[key]}, but it must be at least 1")
+    if not config["lrs"]:
+        raise ConfigError("lrs is empty, but at least one learning rate is needed")
+
+
+def _check_outputs(model: nn.Module, data: Classification) -> None:
+    with torch.no_grad():
+        shape = model.eval()(data.train.images[:2]).shape
+    largest = max(int(part.labels.max()) for part in (data.train, data.val, data.test))
+    if len(shape) != 2 or largest >= shape[1]:
+        raise ConfigError(
+            f"labels run to {largest}, but the network gives outputs of shape {tuple(shape)}; a "
+            "classifier of this task is needed"
+        )
+
+
+def _of_zoo(config: Mapping[str, Any], zoo: Zoo) -> Start:
+    if zoo.architecture is None or "task" not in zoo.provenance:
+        raise ConfigError(f"{zoo.path} does not say its architecture and task")
+    data = task(zoo.provenance["task"], config["data_root"])
+    if not isinstance(data, Classification):
+        raise ConfigError(f"{zoo.path} holds no classifiers; starts are scored by accuracy")
+    architecture = zoo.architecture
+
+    def make() -> nn.Module:
+        return build_architecture(architecture)
+
+    model = make()
+    _check_outputs(model, data)
+    params, metadata = zoo.__getitems__(zoo.indices("train"))
+    accuracy = data.evaluate(model, params, "val")["accuracy"]
+    members = TrainingMembers(
+        params,
+        accuracy[:, None],
+        metadata["member"],
+        reference=int(accuracy.argmax()),
+        model=model,
+        inputs=data.train.images,
+    )
+    good = members.rows(accuracy >= accuracy.quantile(config["quantile"]))
+    return Start(
+        model,
+        spec=zoo.spec,
+        seed=config["seed"],
+        make=make,
+        members=members,
+        good=good,
+        data=data,
+    )
+
+
+def _of_flags(options: argparse.Namespace, starts: Mapping[str, Initializer]) -> Start:
+    def make() -> nn.Module:
+        return addressed(options.model, options.kwargs).model
+
+    data, model = _cut(options), make()
+    reads = any("spec" in each.needs for each in starts.values())
+    spec = discover(model, ((data.train.images[:2],), {})) if reads else None
+    larger = _larger(options, data) if options.larger else None
+    return Start(model, spec=spec, seed=options.seed, make=make, data=data, larger=larger)
+
+
+def _larger(options: argparse.Namespace, data: Classification) -> Larger:
+    """The larger network with its weights; raises `ConfigError` for weights that are not its own.
+
+    Its inputs are taken to be of the shape of the data, unless its address knows them.
+    """
+    if not options.larger_weights:
+        raise ConfigError(
+            "--larger names a network; its trained weights are given by --larger-weights FILE"
+        )
+    network = addressed(options.larger, options.larger_kwargs)
+    spec = discover(network.model, network.inputs or ((data.train.images[:2],), {}))
+    theta = spec.align_keys(open_checkpoint(options.larger_weights).choose()[0])
+    try:
+        spec.validate(theta)
+    except SpecError as error:
+        raise ConfigError(f"{options.larger_weights}: {error}") from None
+    return Larger(theta, spec)
+
+
+def _cut(options: argparse.Namespace) -> Classification:
+    """The user's data in three parts; which rows are in which depends on their number alone."""
+    found = read_data(options.data, options.normalize, split="train")
+    if found.labels is None or found.labels.is_floating_point():
+        raise ConfigError(f"--data {options.data}: labels of classes are needed")
+    total = len(found.labels)
+    train, val = (int(share * total) for share in _PARTS[:2])
+    if not train or not val or total == train + val:
+        raise ConfigError(f"--data {options.data}: {total} examples are too few to be cut in three")
+    sizes = (train, val, total - train - val)
+    return Classification.split(found.inputs, found.labels, sizes=sizes)

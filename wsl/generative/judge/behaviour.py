@@ -1,0 +1,72 @@
+"""What networks do, beside what the members do: errors in common, disagreement, use in an ensemble.
+
+    max IoU        max_n |E and E_n| / |E or E_n|              E the test items that one gets wrong
+    disagreement   share of test items on which a network and its nearest member answer differently
+    gain           accuracy of k members and the network together - that of the k members
+
+A network of a fresh seed shares some errors with members, since some items are hard; how many is
+read off the members themselves, each left out once. Zeng et al. (2025), arXiv 2506.07998.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from wsl.generative.judge.evaluate import max_iou
+from wsl.params import Params
+from wsl.params import members as count_of
+from wsl.populations import Examples, logits
+
+ENSEMBLE = 4
+"""Members that a network is added to, to see whether it adds anything."""
+
+_AT_ONCE = 32
+
+
+def answers(model: nn.Module, params: Mapping[str, Tensor], examples: Examples) -> Tensor:
+    """Probabilities (N, items, classes) of stacked networks, float32."""
+    found = [logits(model, part, examples.images) for part in _parts(params)]
+    return torch.cat(found).float().softmax(-1)
+
+
+def predictions(model: nn.Module, params: Mapping[str, Tensor], examples: Examples) -> Tensor:
+    """The class (N, items) that each network says, int64."""
+    return torch.cat([logits(model, part, examples.images).argmax(-1) for part in _parts(params)])
+
+
+def _parts(params: Mapping[str, Tensor]) -> Iterator[Params]:
+    for i in range(0, count_of(params), _AT_ONCE):
+        yield {name: tensor[i : i + _AT_ONCE] for name, tensor in params.items()}
+
+
+def largest_overlap(wrong: Tensor, others: Tensor, *, own: Tensor | None = None) -> Tensor:
+    """`max_iou` of ``wrong`` (n, items) with ``others`` (N, items), (n,).
+
+    own: (n, N) bool, pairs that do not count, as a member and the checkpoints of its own run.
+    """
+    if own is None:
+        return max_iou(wrong, others)
+    return torch.cat(
+        [max_iou(row[None], others[~same]) for row, same in zip(wrong, own, strict=True)]
+    )
+
+
+def ensemble_gain(
+    added: Tensor, members: Tensor, labels: Tensor, *, generator: torch.Generator
+) -> Tensor:
+    """What each of ``added`` (n, items, classes) adds to `ENSEMBLE` random members, (n,).
+
+    The mean of the networks' probabilities answers. ``members`` (N, items, classes), another draw
+    of them for each network; the same draws for the same state of ``generator``.
+    """
+    few = min(ENSEMBLE, len(members))
+    gains = []
+    for one in added:
+        rows = torch.randperm(len(members), generator=generator)[:few]
+        total = members[rows].sum(0)
+        before, after = ((p.argmax(-1) == labels).double().mean() for p in (total, total + one))
+        gains.append(after - before)
+    return torch.stack(gains)

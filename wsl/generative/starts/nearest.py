@@ -1,0 +1,89 @@
+"""Retrieval by data set: the member whose task looks most like the one wanted.
+
+    d(task, task_n) = min_pi sum_c |mu_c - mu_{n, pi(c)}|^2,      mu_c = mean_s e(x_{c, s})
+
+e embeds an input, as pixels unless told; pi is an order of the classes, found as a linear
+assignment (Kuhn, 1955). The member's last layer is then reordered by pi, so that its output c
+stands for class c of the wanted task: label sets whose order nobody has seen are served.
+
+Guarantees: the same answer, up to the order of the outputs, for every order of the wanted classes.
+Not for members with another number of classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from wsl.generative.conditions import LabelledExamples
+from wsl.generative.problem import Start
+from wsl.generative.starts.asked import given
+from wsl.generative.starts.head import dotted
+from wsl.generative.starts.layers import output_layer
+from wsl.matching import assign
+from wsl.params import Params
+from wsl.symmetry import copied
+
+
+@dataclasses.dataclass(frozen=True)
+class NearestStart:
+    """The members whose data sets are nearest, the nearest first.
+
+    Of one wanted task the n nearest members; of n wanted tasks the nearest of each. embed: inputs
+    (B, *input) to (B, F). any_order: whether classes are compared in their best order.
+    """
+
+    embed: Callable[[Tensor], Tensor] | None = None
+    any_order: bool = True
+
+    needs: ClassVar[frozenset[str]] = frozenset({"examples", "wanted"})
+
+    @torch.no_grad()
+    def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:  # noqa: ARG002
+        """Raises ValueError for other numbers of tasks or classes; repeats where members end."""
+        known, wanted = given(start.examples), given(start.wanted)
+        if known.classes != wanted.classes or len(wanted) not in (1, n):
+            raise ValueError(
+                f"NearestStart: {len(wanted)} tasks of {wanted.classes} classes are wanted for {n} "
+                f"networks, and members have {known.classes}; give 1 or {n} tasks of as many"
+            )
+        distance, order = self._distances(wanted, known)
+        if len(wanted) == 1:
+            place = torch.zeros(n, dtype=torch.int64)
+            row = distance[0].argsort(stable=True).repeat(-(-n // distance.shape[1]))[:n]
+        else:
+            place, row = torch.arange(n), distance.argmin(1)
+        drawn = given(start.members).rows(row)
+        name = output_layer(copied(start.model), wanted.inputs[0, :, 0])
+        for parameter in (dotted(name, "weight"), dotted(name, "bias")):
+            if parameter in drawn:
+                drawn[parameter] = reordered(drawn[parameter], order[place, row])
+        return drawn
+
+    def _distances(
+        self, wanted: LabelledExamples, known: LabelledExamples
+    ) -> tuple[Tensor, Tensor]:
+        """(T, N), and for each class the member's class that it is compared with, (T, N, C)."""
+        ours, theirs = self._means(wanted), self._means(known)
+        apart = torch.cdist(ours[:, None], theirs[None]).square()  # (T, N, C, C)
+        if self.any_order:
+            order = assign(-apart)
+        else:
+            order = torch.arange(wanted.classes).expand(apart.shape[:3])
+        return apart.gather(3, order[..., None])[..., 0].sum(-1), order
+
+    def _means(self, examples: LabelledExamples) -> Tensor:
+        """The mean embedding of each class, (tasks, classes, F), in float64."""
+        flat = examples.inputs.flatten(0, 2)
+        embedded = flat if self.embed is None else self.embed(flat)
+        shape = examples.inputs.shape[:3]
+        return embedded.double().reshape(*shape, -1).mean(2)
+
+
+def reordered(rows: Tensor, order: Tensor) -> Tensor:
+    """Row c of each (n, C, ...) is the one that ``order[n, c]`` says."""
+    return rows[torch.arange(len(rows))[:, None], order]
