@@ -1,4 +1,4 @@
-"""What weights tell about themselves: where they come from, their spectra, and how they are distributed.
+"""What weights tell about themselves: origin, spectra, and how a population lies.
 
     origin/      common origin, descent, recipes of merges
     spectra/     singular values, ranks, directions and entries that stand out
