@@ -35,16 +35,10 @@ def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def _joined(name: str, parts: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
     is_number = all(part[name].dtype.kind in "iuf" for part in parts if name in part)
     rows = [len(next(iter(part.values()))) for part in parts]
-    if is_number:
-        return np.concatenate(
-            [
-                part[name].astype(np.float64) if name in part else np.full(count, np.nan)
-                for part, count in zip(parts, rows, strict=True)
-            ]
-        )
+    kind, empty = (np.float64, np.nan) if is_number else (str, "")
     return np.concatenate(
         [
-            part[name].astype(str) if name in part else np.full(count, "")
+            part[name].astype(kind) if name in part else np.full(count, empty)
             for part, count in zip(parts, rows, strict=True)
         ]
     )

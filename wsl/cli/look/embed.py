@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,14 @@ def embeddings(run: str | Path, zoo: Checkpoints) -> Tensor:
     from wsl.cli.evaluate import load_weights
     from wsl.cli.train import build_network, build_objective  # Hydra, which no other page needs
 
+    config = _config(run)
+    network = build_network(config, zoo, build_objective(config, zoo, None))
+    load_weights(network, Path(run) / "network.safetensors")
+    return torch.cat([_seen(network, zoo, rows) for rows in _batches(len(zoo))])
+
+
+def _config(run: str | Path) -> dict[str, Any]:
+    """The configuration of a functional of weights alone that gives numbers."""
     trained = json.loads((Path(run) / "result.json").read_text())
     config = trained["config"]
     kind = locate(config["objective"]["_target_"])
@@ -37,9 +46,7 @@ def embeddings(run: str | Path, zoo: Checkpoints) -> Tensor:
             f"--embed {run}: embeddings are of functionals that read weights alone and give "
             f"numbers, but this one {what}"
         )
-    network = build_network(config, zoo, build_objective(config, zoo, None))
-    load_weights(network, Path(run) / "network.safetensors")
-    return torch.cat([_seen(network, zoo, rows) for rows in _batches(len(zoo))])
+    return config
 
 
 def _batches(count: int) -> list[np.ndarray]:

@@ -15,15 +15,18 @@ from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import answer, detail, say
 from wsl.zoo import Checkpoints, Zoo
 
+_AMOUNTS = (
+    ("rows", 10_000, "checkpoints shown at most; of more, whole members are drawn"),
+    ("align", 1024, "members aligned at most, for the map of aligned weights; 0 for none"),
+    ("pairs", 60, "members in the matrix of distances at most; 0 for none"),
+)
+"""Flags, what they are unless given, and what they limit."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags beside the files."""
     parser.add_argument("-o", "--output", required=True, metavar="PAGE", help="page.html to write")
-    for name, number, what in (
-        ("rows", 10_000, "checkpoints shown at most; of more, whole members are drawn"),
-        ("align", 1024, "members aligned at most, for the map of aligned weights; 0 for none"),
-        ("pairs", 60, "members in the matrix of distances at most; 0 for none"),
-    ):
+    for name, number, what in _AMOUNTS:
         told = f"{what} (default: {number})"
         parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=told)
     parser.add_argument(
@@ -75,15 +78,20 @@ def _checked(options: argparse.Namespace) -> tuple[Path, Limits]:
         raise ConfigError(f"-o {path}: is a folder")
     check_writable(path.absolute().parent)
     check_elsewhere(path, *options.file)
-    given = {name: getattr(options, name) for name in ("rows", "align", "pairs", "seed")}
-    for name, least in (("rows", 1), ("align", 0), ("pairs", 0), ("seed", 0)):
-        if given[name] < least:
-            raise ConfigError(f"--{name} {given[name]}: must be at least {least}")
     if options.embed and not (Path(options.embed) / "result.json").is_file():
         raise ConfigError(
             f"--embed {options.embed}: no result.json; name a folder that wsl train has finished"
         )
-    return path, Limits(**given, tsne=options.tsne)
+    return path, _limits(options)
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    """How much is shown."""
+    given = {name: getattr(options, name) for name in ("rows", "align", "pairs", "seed")}
+    for name, least in (("rows", 1), ("align", 0), ("pairs", 0), ("seed", 0)):
+        if given[name] < least:
+            raise ConfigError(f"--{name} {given[name]}: must be at least {least}")
+    return Limits(**given, tsne=options.tsne)
 
 
 def _opened(file: str, where: str | None) -> Checkpoints:

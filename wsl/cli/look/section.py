@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from wsl.cli.look.encode import encoded
@@ -18,6 +19,7 @@ from wsl.diagnostics import (
     QUANTILE_LEVELS,
     PopulationHealth,
     PopulationMap,
+    TensorProfile,
     align_members,
     last_rows,
     learned_tensors,
@@ -113,16 +115,17 @@ def _tensors(shown: Shown) -> dict[str, Any]:
     return {
         "levels": list(QUANTILE_LEVELS),
         "detailed": encoded(drawn, "i4"),
-        "tensors": [
-            {
-                "name": profile.name,
-                "shape": list(profile.shape),
-                "quantiles": encoded(profile.quantiles),
-                "spectra": encoded(profile.singular_values),
-                "count": profile.singular_values.shape[1],
-            }
-            for profile in profiles[:_TENSORS]
-        ],
+        "tensors": [_curves(profile) for profile in profiles[:_TENSORS]],
+    }
+
+
+def _curves(profile: TensorProfile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "shape": list(profile.shape),
+        "quantiles": encoded(profile.quantiles),
+        "spectra": encoded(profile.singular_values),
+        "count": profile.singular_values.shape[1],
     }
 
 
@@ -130,13 +133,16 @@ def _detailed(shown: Shown) -> np.ndarray:
     """Rows, the last of their members, as many as there is room and time for."""
     zoo, rows = shown.zoo, last_rows(shown.zoo)
     names = learned_tensors(zoo)
-    values, work = 0, 0.0
-    for shape in (zoo.shapes[name] for name in names):
-        small = min(shape[0], shape[1:].numel()) if len(shape) > 1 else 0
-        values += len(QUANTILE_LEVELS) + min(16, small)
-        work += 4.0 * shape.numel() * small
-    room = _DETAILED // (4 * max(1, values))
-    return drawn_rows(rows, max(1, min(room, int(_SPECTRA / max(1.0, work)))), shown.limits.seed)
+    costs = [_cost(zoo.shapes[name]) for name in names]
+    values, work = (sum(each) for each in zip(*costs, strict=True)) if costs else (1, 1)
+    room = min(_DETAILED // (4 * values), int(_SPECTRA / max(1, work)))
+    return drawn_rows(rows, max(1, room), shown.limits.seed)
+
+
+def _cost(shape: torch.Size) -> tuple[int, int]:
+    """Numbers that a tensor's curves are, and multiplications that they take."""
+    small = min(shape[0], shape[1:].numel()) if len(shape) > 1 else 0
+    return len(QUANTILE_LEVELS) + min(16, small), 4 * shape.numel() * small
 
 
 def _distances(shown: Shown) -> dict[str, Any] | None:
