@@ -17,6 +17,7 @@ from wsl.cli.look.shown import Shown, drawn_rows
 from wsl.cli.terminal import progress
 from wsl.diagnostics import (
     QUANTILE_LEVELS,
+    PopulationDistances,
     PopulationHealth,
     PopulationMap,
     TensorProfile,
@@ -151,13 +152,17 @@ def _distances(shown: Shown) -> dict[str, Any] | None:
     rows = drawn_rows(ends, limits.pairs, limits.seed)
     if len(rows) < 2:
         return None
+    if len(rows) < len(ends):
+        shown.note(f"distances: {len(rows)} of {len(ends)} members; --pairs N shows more")
     try:
         found = population_distances(zoo, rows, progress=progress("member compared"))
     except ValueError as error:
         shown.note(f"distances: {error}")
         return None
-    if len(rows) < len(ends):
-        shown.note(f"distances: {len(rows)} of {len(ends)} members; --pairs N shows more")
+    return _matrices(found)
+
+
+def _matrices(found: PopulationDistances) -> dict[str, Any]:
     both = {"before": encoded(found.before), "after": encoded(found.after)}
     return {"rows": encoded(found.rows, "i4"), **both}
 

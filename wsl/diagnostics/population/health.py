@@ -124,9 +124,10 @@ def _proved(zoo: Checkpoints, rows: Sequence[int]) -> tuple[int, ...]:
     first, _ = zoo[rows[0]]
     if not all(tensor.isfinite().all() for tensor in first.values()):
         return ()
+    return (rows[0], *(row for row in rows[1:] if _same(zoo, first, row)))
 
-    def same(row: int) -> bool:
-        moved = match(zoo.spec, first, zoo[row][0])(zoo[row][0])
-        return all(torch.equal(moved[name], tensor) for name, tensor in first.items())
 
-    return (rows[0], *(row for row in rows[1:] if same(row)))
+def _same(zoo: Checkpoints, first: dict[str, Tensor], row: int) -> bool:
+    theta, _ = zoo[row]
+    moved = match(zoo.spec, first, theta)(theta)
+    return all(torch.equal(moved[name], tensor) for name, tensor in first.items())

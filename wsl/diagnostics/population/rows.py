@@ -23,11 +23,11 @@ def sample_rows(zoo: Checkpoints, most: int, *, seed: int = 0) -> np.ndarray:
         raise ValueError(f"sample_rows: most is {most}, but at least one checkpoint is needed")
     if len(zoo) <= most:
         return np.arange(len(zoo))
-    _, starts, counts = np.unique(zoo.table["member"], return_index=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(starts))
-    kept = order[: max(1, int(np.searchsorted(np.cumsum(counts[order]), most, side="right")))]
-    rows = np.flatnonzero(np.isin(np.repeat(np.arange(len(starts)), counts), kept))
-    return rows[-most:]
+    member = zoo.table["member"]
+    members, counts = np.unique(member, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(members))
+    kept = np.searchsorted(np.cumsum(counts[order]), most, side="right")
+    return np.flatnonzero(np.isin(member, members[order[: max(1, kept)]]))[-most:]
 
 
 def last_rows(zoo: Checkpoints) -> np.ndarray:
