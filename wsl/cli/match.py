@@ -49,7 +49,7 @@ def _match(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:
     found = match(loaded.spec, loaded.a, loaded.b, matcher)
     aligned = found(loaded.b)
     head = _evidence(options, loaded, found)
-    told = {**head, **_checked(options, loaded, aligned, found)}
+    told = {**head, **_checked(options, loaded, aligned, found=found)}
     members = {"a": loaded.a, "b": loaded.b, "aligned": aligned}
     scores = {name: dict(evaluate(theta)) for name, theta in members.items()} if evaluate else {}
     write_result(out, aligned, loaded.abouts[1], like=options.b, address=loaded.address)
@@ -61,13 +61,13 @@ def _match(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:
 
 
 def _checked(
-    options: argparse.Namespace, loaded: checkpoints.Loaded, aligned: Params, found: Match
+    options: argparse.Namespace, loaded: checkpoints.Loaded, aligned: Params, *, found: Match
 ) -> Mapping[str, float]:
     """That the aligned checkpoint computes what B did, unless nobody wants to know."""
     if not options.verify:
         return {}
     return verified.told(
-        verified.check_function(loaded.model, loaded.inputs, (loaded.b, aligned), found)
+        verified.check_function(loaded.model, loaded.inputs, (loaded.b, aligned), found=found)
     )
 
 

@@ -23,6 +23,8 @@ from wsl.matching import Match
 from wsl.params import Params, call
 from wsl.symmetry import Permutation
 
+Pair = tuple[Params, Params]
+"""B, and B as it was aligned."""
 TOLERANCE = 1e-4
 """Of the relative error; networks that compute in single precision inside stay well below."""
 _LARGE = 1 << 28
@@ -30,7 +32,7 @@ _LARGE = 1 << 28
 
 
 def check_function(
-    model: nn.Module | None, inputs: Inputs | None, pair: tuple[Params, Params], found: Match
+    model: nn.Module | None, inputs: Inputs | None, pair: Pair, *, found: Match
 ) -> float | None:
     """The error between B and B as it was aligned; None where the network cannot be run.
 
@@ -50,11 +52,11 @@ def check_function(
     return error
 
 
-def _error(model: nn.Module, inputs: Inputs, pair: tuple[Params, Params]) -> float | None:
+def _error(model: nn.Module, inputs: Inputs, pair: Pair) -> float | None:
     large = sum(tensor.numel() for tensor in pair[0].values()) >= _LARGE
     for kind in (torch.float32,) if large else (torch.float64, torch.float32):
         try:
-            before, after = (_outputs(model, theta, inputs, kind) for theta in pair)
+            before, after = (_outputs(model, theta, inputs, kind=kind) for theta in pair)
         except CODE_FAILS:
             continue
         return _difference(before, after)
@@ -62,7 +64,7 @@ def _error(model: nn.Module, inputs: Inputs, pair: tuple[Params, Params]) -> flo
 
 
 @torch.no_grad()
-def _outputs(model: nn.Module, theta: Params, inputs: Inputs, kind: torch.dtype) -> list[Tensor]:
+def _outputs(model: nn.Module, theta: Params, inputs: Inputs, *, kind: torch.dtype) -> list[Tensor]:
     """Everything real that the network gives, computed in ``kind``."""
     runs = copy.deepcopy(model).to(kind).eval()
     args, named = pytree.tree_map_only(Tensor, lambda t: _of(t, kind), inputs)

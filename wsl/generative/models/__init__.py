@@ -11,6 +11,7 @@ from wsl.generative.models.baselines import (
     retrieval_baseline,
 )
 from wsl.generative.models.equivariant import EquivariantDenoiser
+from wsl.generative.models.hyper_network import HyperNetwork
 from wsl.generative.models.latent_diffusion import FlowMatching, LatentDiffusion
 from wsl.generative.models.noise import D2NWG, P_DIFF, NoiseSchedule
 from wsl.generative.models.samplers import (
@@ -39,12 +40,16 @@ GENERATORS = {
 }
 """Every generator by its name; each is made from (spec, seed=...)."""
 
+TASK_GENERATORS = {"hyper_network": HyperNetwork}
+"""Those that answer for a task, asked with `LabelledExamples` and never without."""
+
 __all__ = [
     "D2NWG",
     "DDIM",
     "DDPM",
     "GENERATORS",
     "P_DIFF",
+    "TASK_GENERATORS",
     "DPMSolver",
     "DiffusionSampler",
     "EquivariantDenoiser",
@@ -52,6 +57,7 @@ __all__ = [
     "FlowMatching",
     "GaussianGenerator",
     "HeunSteps",
+    "HyperNetwork",
     "LatentDiffusion",
     "MeanGenerator",
     "NoiseGenerator",
