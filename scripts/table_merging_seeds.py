@@ -21,12 +21,22 @@ from pathlib import Path
 
 import torch
 from merging_tables import path_of, read, table, write_csv
-from merging_tasks import EXAMPLES, KINDS, NETWORKS, Family, Parts, Task, accuracy, tasks_of
+from merging_tasks import (
+    EXAMPLES,
+    KINDS,
+    NETWORKS,
+    Family,
+    Parts,
+    Task,
+    accuracy,
+    predicted,
+    tasks_of,
+)
 from torch import Tensor
 
-from wsl import params, permutation_spec
+from wsl import permutation_spec
 from wsl.base import replacing
-from wsl.matching import ActivationMatching, Matcher, WeightMatching, widen
+from wsl.matching import ActivationMatching, Matcher, WeightMatching, free_groups, widen
 from wsl.merging import Mend, RegMean, align, average, input_products
 from wsl.params import Params
 
@@ -79,9 +89,15 @@ class Setting:
             "average, least squares": lambda: self._mended(mean, members, ["least_squares"]),
             "average, both": lambda: self._mended(mean, members, ["repair", "least_squares"]),
             "RegMean": lambda: RegMean().solve(members, statistics=self._products(members)),
-            "half again as wide": lambda: widen(self.spec, members, 0.5).params,
+            "half again as wide": lambda: widen(self.spec, members, self._extra()).params,
         }
         return {name: self.score(way()) for name, way in ways.items()}
+
+    def _extra(self) -> dict[str, float]:
+        """Half as many units again, but for what a layer norm sees: it would no longer be exact."""
+        free = free_groups(self.spec)
+        normed = [g for g in free if any("norm" in o.tensor for o in self.spec.occurrences(g))]
+        return {group: 0.5 for group in free if group not in normed}
 
     def _mended(self, mean: Params, members: Sequence[Params], steps: list[str]) -> Params:
         return Mend(self.model, steps).apply(mean, members, [self.inputs])
@@ -96,7 +112,7 @@ class Setting:
         """All networks are run, and the logarithms of their probabilities are averaged."""
         hits = []
         for x, y in self.test:
-            outputs = [params.call(self.model, m, x).log_softmax(1) for m in self.members]
+            outputs = [predicted(self.model, m, x).log_softmax(1) for m in self.members]
             hits.append(float((_mean(outputs).argmax(1) == y).float().mean()))
         return statistics.mean(hits)
 
