@@ -1,4 +1,4 @@
-"""Every merge method on fine-tunes of one network: the tables of `docs/merging.md`.
+"""Every merge method on fine-tunes of one network: the table of `docs/merging.md`.
 
     python scripts/table_merging.py --data-root DIR -o runs/merging [--tasks 2 4 8] [--seeds 0 1 2]
     python scripts/table_merging.py -o runs/merging --csv docs/merging/methods.csv
@@ -8,7 +8,7 @@ tasks: ``rotated`` (images turned by t 360 / T degrees), ``split`` (classes in T
 ten) and ``permuted`` (the four quarters of an image in another order). A merged network is scored
 on 4000 test images, 4000 / T of each task: the mean accuracy. Fields of methods are tuned alike, on
 600 validation images, over products of grids. Beside them: the fine-tuned network of each task on
-its own task, one network trained on all tasks, and the base. A finished setting is read from its
+its own task, one network trained on all tasks, and the base. What is finished is read from its
 file; without ``--data-root`` nothing is run.
 """
 
@@ -38,6 +38,8 @@ from wsl.params import Params
 SCALES = [0.15, 0.3, 0.5, 0.8, 1.2, 1.8]
 DENSITIES = [0.1, 0.3, 0.9]
 PLACES = [0.2, 0.35, 0.5, 0.65, 0.8]
+LERP = "average, weights tuned"
+"""The control for slerp and nuslerp of two members, whose place on the arc is tuned."""
 SCALED = ("task_arithmetic", "gradient_matching", "tsvm", "iso_c")
 GRIDS: Mapping[str, Mapping[str, list[Any]]] = {
     **{name: {"scale": SCALES} for name in SCALED},
@@ -51,6 +53,7 @@ GRIDS: Mapping[str, Mapping[str, list[Any]]] = {
     "regmean": {"alpha": [0.1, 0.6, 0.9, 1.0]},
     "slerp": {"t": PLACES},
     "nuslerp": {"weights": [(1 - t, t) for t in PLACES]},
+    LERP: {"weights": [(1 - t, t) for t in PLACES]},
 }
 PAIRS = ("slerp", "nuslerp")
 """For two members only."""
@@ -99,7 +102,7 @@ class Setting:
         return max(found, key=lambda tuned: tuned.score)
 
     def _method(self, name: str) -> MergeMethod:
-        kind = METHODS[name]
+        kind = METHODS["average" if name == LERP else name]
         if name == "greedy_soup":
             return kind(self.score)
         if name == "atlas":
@@ -128,18 +131,25 @@ class Setting:
         return [measure(self.model, theta, [x[:EXAMPLES]]) for theta, (x, _) in pairs]
 
 
-def run(setting: Setting) -> dict[str, Any]:
+def names_of(count: int) -> list[str]:
+    """The rows of a setting that are merges of ``count`` members."""
+    fitting = [name for name in METHODS if name not in SKIPPED]
+    return [*fitting, LERP] if count == 2 else [n for n in fitting if n not in PAIRS]
+
+
+def run(setting: Setting, known: Mapping[str, Any]) -> dict[str, Any]:
     """Test accuracy and chosen fields of every method, and what is beside them."""
-    rows, fields, seconds = setting.references(), {}, {}
-    for name in METHODS:
-        if name in SKIPPED or (name in PAIRS and len(setting.members) != 2):
+    found = {part: dict(known.get(part, {})) for part in ("accuracy", "fields", "seconds")}
+    found["accuracy"] = found["accuracy"] or setting.references()
+    for name in names_of(len(setting.members)):
+        if name in found["accuracy"]:
             continue
         start = time.time()
         best = setting.merged(name)
-        rows[name] = accuracy(setting.model, best.params, setting.test)
-        fields[name] = {field: getattr(best.method, field) for field in GRIDS.get(name, {})}
-        seconds[name] = round(time.time() - start, 2)
-    return {"accuracy": rows, "fields": fields, "seconds": seconds}
+        found["accuracy"][name] = accuracy(setting.model, best.params, setting.test)
+        found["fields"][name] = {f: getattr(best.method, f) for f in GRIDS.get(name, {})}
+        found["seconds"][name] = round(time.time() - start, 2)
+    return found
 
 
 def main() -> None:
@@ -169,10 +179,11 @@ def run_all(options: argparse.Namespace) -> None:
         family = Family(network, parts.train, seed=seed)
         for kind, count in itertools.product(options.kinds, options.tasks):
             path = path_of(options.out, (network, kind, count), seed)
-            if path.exists():
+            known = json.loads(path.read_text()) if path.exists() else {}
+            if set(names_of(count)) <= set(known.get("accuracy", {})):
                 continue
             start = time.time()
-            found = run(Setting(family, parts, kind, count=count))
+            found = run(Setting(family, parts, kind, count=count), known)
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(found, indent=1))
             print(f"{path.stem}: {time.time() - start:.0f} s", flush=True)
