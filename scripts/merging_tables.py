@@ -44,12 +44,13 @@ def write_csv(columns: Mapping[Column, Sequence[Scores]], path: Path) -> None:
 
 
 def table(columns: Mapping[Column, Sequence[Scores]]) -> str:
-    """Mean and spread over seeds of every row in per cent, one column for each setting."""
-    heads = [f"{network}, {kind} {count}" for network, kind, count in columns]
+    """Mean and spread over seeds of every row in per cent, by settings; at last their mean."""
+    heads = [*(f"{network}, {kind} {count}" for network, kind, count in columns), "mean"]
     lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     names = dict.fromkeys(name for runs in columns.values() for row in runs for name in row)
     for name in names:
-        cells = [_cell([row[name] for row in runs if name in row]) for runs in columns.values()]
+        found = [[row[name] for row in runs if name in row] for runs in columns.values()]
+        cells = [*map(_cell, found), _mean_of_means(found)]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -59,6 +60,11 @@ def _cell(values: Sequence[float]) -> str:
         return ""
     mean = f"{100 * statistics.mean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ± {100 * _spread(values):.1f}"
+
+
+def _mean_of_means(found: Sequence[Sequence[float]]) -> str:
+    """Over all settings, of rows that every setting has."""
+    return f"{100 * statistics.mean(map(statistics.mean, found)):.1f}" if all(found) else ""
 
 
 def _spread(values: Sequence[float]) -> float:
