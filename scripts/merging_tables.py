@@ -43,10 +43,18 @@ def write_csv(columns: Mapping[Column, Sequence[Scores]], path: Path) -> None:
                 writer.writerow([*column, name, *numbers, len(values)])
 
 
-def table(columns: Mapping[Column, Sequence[Scores]]) -> str:
+def tables(columns: Mapping[Column, Sequence[Scores]]) -> str:
+    """A table for each network."""
+    networks = dict.fromkeys(network for network, _, _ in columns)
+    parts = [{c: runs for c, runs in columns.items() if c[0] == network} for network in networks]
+    return "\n\n".join(map(_table, parts))
+
+
+def _table(columns: Mapping[Column, Sequence[Scores]]) -> str:
     """Mean and spread over seeds of every row in per cent, by settings; at last their mean."""
-    heads = [*(f"{network}, {kind} {count}" for network, kind, count in columns), "mean"]
-    lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    network = next(iter(columns))[0]
+    heads = [*(f"{kind}, {count}" for _, kind, count in columns), "mean"]
+    lines = [f"| {network} | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     names = dict.fromkeys(name for runs in columns.values() for row in runs for name in row)
     for name in names:
         found = [[row[name] for row in runs if name in row] for runs in columns.values()]

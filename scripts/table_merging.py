@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from merging_tables import path_of, read, table, write_csv
+from merging_tables import path_of, read, tables, write_csv
 from merging_tasks import EXAMPLES, NETWORKS, TASKS, Data, Family, Parts, accuracy, tasks_of
 from torch import Tensor
 from torch.nn import functional as F
@@ -169,7 +169,7 @@ def main() -> None:
     columns = read(options.out)
     if options.csv:
         write_csv(columns, options.csv)
-    print(table(columns))
+    print(tables(columns))
 
 
 def run_all(options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from merging_tables import path_of, read, table, write_csv
+from merging_tables import path_of, read, tables, write_csv
 from merging_tasks import (
     EXAMPLES,
     KINDS,
@@ -136,7 +136,7 @@ def main() -> None:
     if options.data_root:
         run_all(options)
     columns = read(options.out)
-    print(table(columns))
+    print(tables(columns))
     if options.csv:
         write_csv(columns, options.csv)
 
