@@ -37,7 +37,7 @@ CONFINED = {
     "scipy.optimize": ["matching/"],
     "lap": ["matching/"],
     "torch_geometric": ["nn/functionals/graph.py"],
-    "matplotlib": ["plots.py"],
+    "matplotlib": ["plots/"],
     "lightning_fabric": ["training/"],
     "diffusers": ["generative/"],
     "sklearn": ["zoo/", "populations/", "nn/"],

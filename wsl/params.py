@@ -190,8 +190,10 @@ def unravel(vector: Tensor, shapes: Shapes) -> Params:
     }
 
 
-def call(model: nn.Module, params: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
-    """f_theta(x): run ``model`` with ``params`` in place of its own weights.
+def call(
+    model: nn.Module, params: Mapping[str, Tensor], *inputs: Tensor, **named: Tensor
+) -> Tensor:
+    """f_theta(x): run ``model`` on the ``inputs`` with ``params`` in place of its own weights.
 
     A tensor that the model knows by several names (tied weights) is read under each of them; of a
     module that is registered under several names, the last name counts. With one leading batch axis
@@ -208,7 +210,7 @@ def call(model: nn.Module, params: Mapping[str, Tensor], *inputs: Tensor) -> Ten
         )
 
     def one(theta: Params) -> Tensor:
-        return torch.func.functional_call(model, theta, inputs, tie_weights=False)
+        return torch.func.functional_call(model, theta, inputs, named, tie_weights=False)
 
     theta = _one_name_each(model, params)
     return torch.vmap(one, randomness="different")(theta) if extra else one(theta)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from wsl.cli import VERBS, main
 
@@ -44,6 +44,28 @@ def test_match_gives_a_document(pair, capsys):
     told = documented(capsys, ["match", *pair, "-o", "out.safetensors"])
     assert told["verb"] == "match"
     assert told["config"]["seed"] == 0
+
+
+def test_an_aligned_checkpoint_is_run_beside_the_original(pair, capsys):
+    told = documented(capsys, ["match", *pair, "-o", "out.safetensors"])
+    assert 0 <= told["function_error"] < 1e-12
+    told = documented(capsys, ["match", *pair, "-o", "out.safetensors", "--no-verify"])
+    assert "function_error" not in told
+
+
+def test_nothing_is_written_if_the_specification_is_wrong(pair, capsys):
+    """A specification that moves the outputs, too."""
+    Path("wrong.spec").write_text(
+        "h = 5, o = 2\n0.weight: h 3\n0.bias: h\n2.weight: o h\n2.bias: o\n"
+    )
+    words = ["match", *pair, "--spec", "wrong.spec", "-o", "wrong.safetensors"]
+    swapped = load_file("a.safetensors")
+    swapped = {n: t.flip(0).contiguous() if n.startswith("2.") else t for n, t in swapped.items()}
+    save_file(swapped, "b.safetensors")
+    assert main(words) == 2
+    assert "computes something else" in capsys.readouterr().err
+    assert not Path("wrong.safetensors").exists()
+    assert main([*words, "--no-verify"]) == 0
 
 
 def test_check_gives_a_document_or_writes_it(pair, capsys):

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 
 TINY = ["population.members=20", "population.steps=2", "population.snapshots=[2]"]
 SPLITS = {"mnist_inr_all": ["population.splits=[14,3,3]"]}
-MODELS = [name for name in recipes("models") if name != "weight_diffusion"]
+GENERATORS = {"weight_diffusion", "hyper_network"}
+MODELS = [name for name in recipes("models") if name not in GENERATORS]
 EDITORS = {"equivariant_net", "flat_edit", "nfn_edit", "nft_edit"}
 REASONS = {
     "edit": r"its networks do not show one image each, so there is nothing to edit",

@@ -8,7 +8,15 @@ from laws.generators import GENERATOR_LAWS, Row
 from laws.initializers import INITIALIZER_LAWS
 from laws.initializers import Row as Asked
 
-from wsl.generative import GENERATORS, INITIALIZERS, LatentDiffusion, ReptileStart, WeightPCA
+from wsl.generative import (
+    GENERATORS,
+    INITIALIZERS,
+    FlowMatching,
+    LatentDiffusion,
+    ReptileStart,
+    WeightDiffusion,
+    WeightPCA,
+)
 
 
 def small_diffusion(spec, *, conditions, seed):
@@ -18,6 +26,8 @@ def small_diffusion(spec, *, conditions, seed):
 
 ROWS = {name: Row(kind) for name, kind in GENERATORS.items()}
 ROWS["latent_diffusion"] = Row(small_diffusion, {"steps": 3})
+ROWS["flow_matching"] = Row(partial(FlowMatching, latent=4, hidden=16, blocks=1), {"steps": 3})
+ROWS["weight_diffusion"] = Row(partial(WeightDiffusion, channels=4, blocks=1), {"steps": 3})
 
 
 @pytest.mark.parametrize("law", GENERATOR_LAWS, ids=lambda law: law.__name__)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from paths import ROOT
 
-from wsl.base.atomic import locked
+from wsl.base.atomic import locked, replacing
 from wsl.params import stack
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import Zoo, ZooError, ZooWriter, import_checkpoints, save, sources
@@ -267,3 +267,14 @@ def test_a_short_run_of_the_script_finds_no_defect(script, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search("none lost, none damaged|refused [0-9]+", done.stdout)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_new_file_may_be_read_by_whom_the_system_lets_and_an_old_one_keeps_its_rights(tmp_path):
+    plain, made = tmp_path / "plain", tmp_path / "made"
+    plain.write_text("")
+    for _ in range(2):
+        with replacing(made) as temporary:
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+        assert made.stat().st_mode == plain.stat().st_mode
+        made.chmod(0o640)
+        plain.chmod(0o640)

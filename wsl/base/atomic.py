@@ -35,12 +35,25 @@ def replacing(
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
+        _grant(temporary, path)
         sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def _grant(temporary: Path, path: Path) -> None:
+    """Give a new file the rights of the one it replaces, or those that the system gives new files.
+
+    Some writers make theirs readable by one user only.
+    """
+    if not temporary.is_file():
+        return
+    mask = os.umask(0)
+    os.umask(mask)
+    temporary.chmod(path.stat().st_mode & 0o777 if path.is_file() else 0o666 & ~mask)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from torch import nn
 
 from wsl.cli.addresses import Addressed, address_of, converted, is_address
 from wsl.cli.networks import (
+    Inputs,
     add_network_arguments,
     addressed,
     discover,
@@ -47,6 +48,7 @@ class Loaded:
     """Checkpoints of one architecture under one set of names, in the order they were given.
 
     ``abouts``: what each file says of itself. ``address``: of the network, if it has one.
+    ``inputs``: on which the network runs, if they are known.
     """
 
     paths: tuple[str, ...]
@@ -56,6 +58,7 @@ class Loaded:
     model: nn.Module | None
     address: str | None = None
     data_root: str | None = None
+    inputs: Inputs | None = None
 
     @property
     def a(self) -> Params:
@@ -149,7 +152,8 @@ def load(options: argparse.Namespace) -> Loaded:
         _fitted(path, each, expected, options=options, address=address)
         for path, each in zip(paths, found, strict=True)
     )
-    return Loaded(paths, members, abouts, spec, model, address, options.data_root)
+    inputs = _inputs(options, network)
+    return Loaded(paths, members, abouts, spec, model, address, options.data_root, inputs)
 
 
 def structure(options: argparse.Namespace, about: Mapping[str, Any]) -> Expected:
@@ -157,6 +161,11 @@ def structure(options: argparse.Namespace, about: Mapping[str, Any]) -> Expected
     address = _address(options)
     network = _network(options, address, about, meta=True)
     return Expected.of(_spec(options, network, about), network.model if network else None)
+
+
+def _inputs(options: argparse.Namespace, network: Addressed | None) -> Inputs | None:
+    known = network is not None and (network.inputs or options.input_shape or options.inputs)
+    return inputs_for(options, network) if network is not None and known else None
 
 
 def described(about: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

@@ -27,3 +27,5 @@ def tell(out: Path, told: Mapping[str, Any]) -> None:
         f"{out}: distance {told['distance_before']:.4f} -> {told['distance_after']:.4f} "
         f"in {told['sweeps']} sweeps" + ("" if told["converged"] else ", NOT converged")
     )
+    if (error := told.get("function_error")) is not None:
+        say(f"{out}: computes what B did, relative error {error:.1e}")

@@ -70,9 +70,14 @@ def asked_by_flags(options: argparse.Namespace) -> Asked:
         key: config[key]
         for key in ("model", "kwargs", "normalize", "larger", "larger_kwargs", *_KEPT)
     }
-    files = {"data": options.data}
-    files |= {"larger": options.larger_weights} if options.larger_weights else {}
+    files = _files(options)
     return _asked(config, start, starts, output=options.output, kept=kept, files=files)
+
+
+def _files(options: argparse.Namespace) -> dict[str, str]:
+    """The user's files that the result depends on."""
+    larger = {"larger": options.larger_weights} if options.larger_weights else {}
+    return {"data": options.data, **larger}
 
 
 def _asked(
@@ -188,8 +193,8 @@ def _of_flags(options: argparse.Namespace, starts: Mapping[str, Initializer]) ->
         return addressed(options.model, options.kwargs).model
 
     data, model = _cut(options), make()
-    needs = frozenset().union(*(start.needs for start in starts.values()))
-    spec = discover(model, ((data.train.images[:2],), {})) if "spec" in needs else None
+    reads = any("spec" in each.needs for each in starts.values())
+    spec = discover(model, ((data.train.images[:2],), {})) if reads else None
     larger = _larger(options, data) if options.larger else None
     return Start(model, spec=spec, seed=options.seed, make=make, data=data, larger=larger)
 

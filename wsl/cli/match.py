@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from wsl.cli import checkpoints
+from wsl.cli import checkpoints, verified
 from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, suited, with_inputs
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.cli.evidence import evidence, tell
@@ -48,7 +48,8 @@ def _match(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:
     matcher = with_inputs(suited(matcher, options, loaded.spec), options, loaded)
     found = match(loaded.spec, loaded.a, loaded.b, matcher)
     aligned = found(loaded.b)
-    told = _evidence(options, loaded, found)
+    head = _evidence(options, loaded, found)
+    told = {**head, **_checked(options, loaded, aligned, found=found)}
     members = {"a": loaded.a, "b": loaded.b, "aligned": aligned}
     scores = {name: dict(evaluate(theta)) for name, theta in members.items()} if evaluate else {}
     write_result(out, aligned, loaded.abouts[1], like=options.b, address=loaded.address)
@@ -57,6 +58,17 @@ def _match(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:
     write_json(beside(out, "result"), document)
     answer(document)
     _tell(out, told, scores)
+
+
+def _checked(
+    options: argparse.Namespace, loaded: checkpoints.Loaded, aligned: Params, *, found: Match
+) -> Mapping[str, float]:
+    """That the aligned checkpoint computes what B did, unless nobody wants to know."""
+    if not options.verify:
+        return {}
+    return verified.told(
+        verified.check_function(loaded.model, loaded.inputs, (loaded.b, aligned), found=found)
+    )
 
 
 def _tell(out: Path, told: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> None:
@@ -103,6 +115,13 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="match safetensors where they lie, in the memory of a few of the largest tensors; by "
         "default from 4 GiB of both on. A run that was killed goes on where it was",
+    )
+    parser.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run B before and after on random inputs, where the network can be built; on by "
+        "default, not with --stream",
     )
     parser.add_argument(
         "--apply",

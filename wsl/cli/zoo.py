@@ -210,10 +210,15 @@ def _info(options: argparse.Namespace) -> None:
         "weights each"
     )
     say(f"\nspecification, log10 of the group's order {zoo.spec.log10_order:.1f}\n{zoo.spec}\n")
+    _tell_columns(zoo.table)
+
+
+def _tell_columns(table: np.ndarray) -> None:
+    """A line for each column of numbers, and one for the splits."""
     say(f"{'column':<20} {'min':<10} {'median':<10} {'max':<10}")
-    for name, numbers in _summary(zoo.table).items():
+    for name, numbers in _summary(table).items():
         say(f"{name:<20} " + " ".join(f"{number:<10.4g}" for number in numbers.values()))
-    told = ", ".join(f"{name} {count}" for name, count in _splits(zoo.table).items())
+    told = ", ".join(f"{name} {count}" for name, count in _splits(table).items())
     say(f"\nsplits: {told}")
 
 

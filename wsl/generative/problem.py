@@ -90,10 +90,14 @@ class FitReport:
     """What fitting a generator has to show: how many networks it learned from, and its losses.
 
     losses: for each part of the generator the loss after every step, empty where none is trained.
+    watched: after so many steps, dispersion and novelty of what would have been drawn.
+    stopped: the step at which one of them fell below its bound, None if none did.
     """
 
     members: int
     losses: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    watched: Mapping[int, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    stopped: int | None = None
 
 
 @runtime_checkable

@@ -19,7 +19,13 @@ A functional reads weights and claims what it does not see, here the order of hi
 
 from wsl.nn.baselines import FlatMLP, StatBoost, StatNet, weight_statistics
 from wsl.nn.editors import EquivariantNet, FlatEdit, NFNEdit, UnitFeatures, UpdateNet
-from wsl.nn.engine import EquivariantLinear, InvariantPool, layer_dimension
+from wsl.nn.engine import (
+    BlockLayout,
+    BlockLinear,
+    EquivariantLinear,
+    InvariantPool,
+    layer_dimension,
+)
 from wsl.nn.functional import Functional
 from wsl.nn.functionals import (
     NFN,
@@ -49,6 +55,8 @@ __all__ = [
     "NFN",
     "NFT",
     "UNF",
+    "BlockLayout",
+    "BlockLinear",
     "Columns",
     "Conditioned",
     "DWSNet",

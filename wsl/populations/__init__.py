@@ -55,7 +55,7 @@ from wsl.populations.tasks import (
     mnist_images,
     task,
 )
-from wsl.populations.variations import TaskPopulation, TaskVariants
+from wsl.populations.variations import TaskPopulation, TaskVariants, rotated
 
 __all__ = [
     "SGD",
@@ -98,6 +98,7 @@ __all__ = [
     "mnist",
     "mnist_fields",
     "mnist_images",
+    "rotated",
     "task",
     "train_population",
 ]

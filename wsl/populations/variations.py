@@ -1,10 +1,11 @@
-"""Many tasks from one: a subset of the classes in some order, quarter turns, inversion.
+"""Many tasks from one: a subset of the classes in some order, rotation, inversion.
 
     member i sees    images of the classes (c_1, ..., c_k), turned by 90 r_i degrees, as x or 1 - x
     and learns       class c_j as label j - 1
 
 The order of the classes permutes the labels. What a member's task is stands in its columns, so that
-a generator can be conditioned on it. Each network has k outputs; chance is 1/k.
+a generator can be conditioned on it. Each network has k outputs; chance is 1/k. Quarter turns move
+pixels and change none; other angles are interpolated, and what comes from outside is black.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ _CLASSES = 10
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TaskVariants:
-    """Tasks of N members: ordered ``classes`` (N, k), ``turns`` (N,) in 0..3, ``invert`` (N,)."""
+    """Tasks of N members: ordered ``classes`` (N, k), ``turns`` (N,), ``invert`` (N,).
+
+    ``turns`` counts quarter turns against the clock; between whole ones images are interpolated.
+    """
 
     classes: Tensor
     turns: Tensor
@@ -66,9 +70,45 @@ class TaskVariants:
 
     def images(self, images: Tensor) -> Tensor:
         """(N, B, C, H, W), square, as the members see them."""
-        rows = torch.arange(len(images), device=images.device)
-        turned = torch.stack([images.rot90(k, (-2, -1)) for k in range(4)], 1)[rows, self.turns]
+        turned = rotated(images, 90.0 * self.turns)
         return torch.where(rearrange(self.invert, "n -> n 1 1 1 1"), 1 - turned, turned)
+
+
+def rotated(images: Tensor, degrees: Tensor) -> Tensor:
+    """Square ``images`` (N, B, C, H, W), those of row n turned by ``degrees[n]`` against the clock.
+
+    Multiples of 90 move pixels exactly. Other angles are bilinear between the four nearest pixels
+    of the image turned by the quarter below, with zeros outside.
+    """
+    quarters = (degrees / 90).floor().long()
+    rest = (degrees - 90.0 * quarters).to(images.dtype)
+    turned = _quarter_turned(images, quarters % 4)
+    between = (rest > 0).nonzero()[:, 0]
+    if len(between):
+        turned[between] = _interpolated(turned[between], rest[between].deg2rad())
+    return turned
+
+
+def _quarter_turned(images: Tensor, quarters: Tensor) -> Tensor:
+    rows = torch.arange(len(images), device=images.device)
+    return torch.stack([images.rot90(k, (-2, -1)) for k in range(4)], 1)[rows, quarters]
+
+
+def _back(angles: Tensor) -> Tensor:
+    """Maps (N, 2, 3) from each pixel to where it comes from.
+
+    Rows are counted downwards, so that against the clock is (cos, -sin).
+    """
+    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+    return torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+
+
+def _interpolated(images: Tensor, angles: Tensor) -> Tensor:
+    back = _back(angles)
+    n, b, c, h, w = images.shape
+    flat = images.reshape(n, b * c, h, w)
+    grid = F.affine_grid(back, [n, b * c, h, w], align_corners=False)
+    return F.grid_sample(flat, grid, align_corners=False).view(n, b, c, h, w)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,34 +133,61 @@ class TaskPopulation(ClassifierPopulation):
     """Classifiers of one architecture, each of a task of its own.
 
     A member learns ``classes`` of the task's ten classes, turned and inverted; ``turns`` and
-    ``invert`` False leave images as they are. The architecture has as many outputs as ``classes``.
+    ``invert`` False leave images as they are. ``angles``, in degrees, replace the quarter turns;
+    ``digits`` are those of the task's classes that members choose from, by default all. The
+    architecture has as many outputs as ``classes``.
     """
 
     classes: int
     turns: bool = True
     invert: bool = True
+    angles: tuple[float, ...] = ()
+    digits: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("angles", "digits"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The recipe as plain data; files made before there were angles keep their hash."""
+        later = {name for name in ("angles", "digits") if not getattr(self, name)}
+        return {name: value for name, value in super().description.items() if name not in later}
 
     @property
     def columns(self) -> Mapping[str, type]:
         """Also the task: ``classes`` as in ``7,1,0``, ``turn`` in degrees, ``inverted``."""
-        return {**super().columns, "classes": str, "turn": int, "inverted": bool}
+        turn = float if self.angles else int
+        return {**super().columns, "classes": str, "turn": turn, "inverted": bool}
 
     def hyper_parameters(self, members: Tensor) -> Hyper:
         """Also the task of each of ``members``."""
-        ranks = torch.stack([self.draw(members, 100 + c) for c in range(_CLASSES)], 1)
-        order = ranks.argsort(1)[:, : self.classes].tolist()
-        turns = (self.draw(members, 11) * 4).long() if self.turns else torch.zeros_like(members)
         own = {
-            "classes": [",".join(map(str, classes)) for classes in order],
-            "turn": 90 * turns,
+            "classes": [",".join(map(str, classes)) for classes in self._order(members).tolist()],
+            "turn": self._turn(members),
             "inverted": (self.draw(members, 12) < 0.5) & self.invert,
         }
         return super().hyper_parameters(members) | own
 
+    def _order(self, members: Tensor) -> Tensor:
+        """The classes of each member, (N, classes)."""
+        known = torch.tensor(self.digits or range(_CLASSES))
+        ranks = torch.stack([self.draw(members, 100 + int(c)) for c in known], 1)
+        return known[ranks.argsort(1)[:, : self.classes]]
+
+    def _turn(self, members: Tensor) -> Tensor:
+        """Degrees, (N,)."""
+        if not self.turns:
+            return torch.zeros_like(members)
+        angles = torch.tensor(self.angles or (0, 90, 180, 270))
+        return angles[(self.draw(members, 11) * len(angles)).long()]
+
     def _check(self, data: Any) -> None:
-        if not 2 <= self.classes <= _CLASSES:
+        count = len(self.digits) or _CLASSES
+        if not 2 <= self.classes <= count:
             raise ZooError(
-                f"classes: {self.classes} of the task's {_CLASSES} classes asked for; at least 2 "
+                f"classes: {self.classes} of the task's {count} classes asked for; at least 2 "
                 "are needed"
             )
         super()._check(data)
@@ -148,7 +215,7 @@ class TaskPopulation(ClassifierPopulation):
 
 def _variants_of(hyper: Hyper, device: torch.device) -> TaskVariants:
     classes = torch.tensor([list(map(int, text.split(","))) for text in hyper["classes"]])
-    return TaskVariants(classes, hyper["turn"] // 90, hyper["inverted"]).to(device)
+    return TaskVariants(classes, hyper["turn"] / 90, hyper["inverted"]).to(device)
 
 
 def _scores(

@@ -44,10 +44,12 @@ from wsl.training.objectives import (
     ScoreRegression,
     check_labels,
 )
+from wsl.training.shipped import PRETRAINED, Pretrained, pretrained
 
 settle = recalibrate  # its first name
 
 __all__ = [
+    "PRETRAINED",
     "Descent",
     "Fit",
     "Hardware",
@@ -55,6 +57,7 @@ __all__ = [
     "LabelClassification",
     "LostRank",
     "Objective",
+    "Pretrained",
     "RandomRows",
     "Ranks",
     "Saved",
@@ -68,6 +71,7 @@ __all__ = [
     "fit",
     "is_first",
     "learn_columns",
+    "pretrained",
     "progress_bar",
     "recalibrate",
     "settle",

@@ -1,16 +1,35 @@
-"""Codes of weights: canonical coordinates, standardised tensors, autoencoders."""
+"""Codes of weights: canonical coordinates, standardised tensors, autoencoders, chunks."""
 
-from wsl.generative.codes.autoencoder import Penalty, WeightAutoencoder, WeightCode, WeightPCA
+from wsl.generative.codes.autoencoder import (
+    D2NWG_LOSS,
+    WeightAutoencoder,
+    WeightVAE,
+    normal_kl,
+)
 from wsl.generative.codes.behaviour import Behaviour
 from wsl.generative.codes.canonical import Canonicalizer
+from wsl.generative.codes.chunks import WeightChunks
+from wsl.generative.codes.code import Penalty, WeightCode
+from wsl.generative.codes.linear import WeightPCA, WholeVector
+from wsl.generative.codes.recalibrate import Recalibration
 from wsl.generative.codes.standard import Standardizer
 
+CODES = {code.__name__: code for code in (WeightAutoencoder, WeightVAE, WeightPCA, WholeVector)}
+"""The codes that a file can name."""
+
 __all__ = [
+    "CODES",
+    "D2NWG_LOSS",
     "Behaviour",
     "Canonicalizer",
     "Penalty",
+    "Recalibration",
     "Standardizer",
     "WeightAutoencoder",
+    "WeightChunks",
     "WeightCode",
     "WeightPCA",
+    "WeightVAE",
+    "WholeVector",
+    "normal_kl",
 ]

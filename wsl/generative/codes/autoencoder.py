@@ -1,14 +1,14 @@
-"""Short codes for weights: encode a standardised vector of P weights into a few numbers and back.
+"""Short codes for weights by an MLP autoencoder, plain or variational.
 
-    autoencoder:  z = (norm(E(x)) - m) / s,   x' = D(s z + m),   loss = |x' - x|^2 / P + w behaviour
-    PCA:          z = V^T x / s,              x' = V s z
-
-V holds the leading right singular vectors of the training rows.
+    plain:        z = (norm(E(x)) - m) / s,   x' = D(s z + m),   loss = |x' - x|^2 / P + w behaviour
+    variational:  q(y|x) = N(mu(x), diag sigma(x)^2),   z = (mu(x) - m) / s
+                  loss = a |x' - x|^2 / P + b (sum_i |x'_i - x_i| e^-l + P l) + c KL(q || N(0, I))
 
 Structure is not enough: networks close in weights need not act alike, and independently trained
 ones have little in common that a short code could keep. A term that compares what the decoded
 network *does* makes codes of unseen networks decode to networks that work (Meynent et al., 2025,
-arXiv 2503.17138). PCA as a code: Gupta et al. (2026), arXiv 2601.05052.
+arXiv 2503.17138). The variational loss is that of D2NWG, Soro et al. (2024), arXiv 2402.18153, with
+a = 1000, b = 1, c = 1e-6 and l learned; a = 1, b = 0 is the usual one.
 
 Codes of the training rows have zero mean and unit variance, as diffusion wants them. Not promised:
 that decoded networks differ as much as the trained ones; the larger the weight of the behaviour
@@ -17,59 +17,29 @@ term, the less they do. Measure it: `dispersion_ratio`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from wsl.base import Progress
+from wsl.generative.codes.chunks import PLACE, ChunkDecoder, ChunkEncoder, WeightChunks, width_of
+from wsl.generative.codes.code import Penalty
 from wsl.training import RandomRows
 
-Penalty = Callable[[Tensor, Tensor, torch.Generator], Tensor]
-"""A number to be made small, of decoded vectors, the vectors that were encoded, and a source of
-randomness.
-"""
 
+class _Trained(nn.Module):
+    """Encoder and decoder, trained together on rows; a subclass says by which loss."""
 
-class WeightCode(Protocol):
-    """What the pipeline needs of a code: a module that its ``config`` rebuilds."""
+    trains: ClassVar[bool] = True
+    encoder: nn.Module
+    decoder: nn.Module
 
-    @property
-    def config(self) -> dict[str, Any]: ...  # noqa: D102
-
-    def fit(  # noqa: D102
-        self,
-        x: Tensor,
-        *,
-        steps: int,
-        penalty: Penalty | None,
-        seed: int,
-        progress: Progress | None,
-    ) -> Any: ...
-
-    def encode(self, x: Tensor) -> Tensor: ...  # noqa: D102
-
-    def decode(self, z: Tensor) -> Tensor: ...  # noqa: D102
-
-
-class WeightAutoencoder(nn.Module):
-    """An MLP autoencoder of vectors (n, features) with ``latent`` numbers between.
-
-    noise: deviation of what is added to codes in training; codes have norm sqrt(latent) then, so
-    that it cannot be outgrown.
-    """
-
-    def __init__(
-        self, features: int, latent: int = 64, *, hidden: int = 512, noise: float = 0.1
-    ) -> None:
+    def __init__(self, latent: int, config: dict[str, Any]) -> None:
         super().__init__()
-        self.config = {"features": features, "latent": latent, "hidden": hidden, "noise": noise}
-        self.noise = noise
-        self.encoder = nn.Sequential(
-            *_mlp(features, hidden, latent), nn.LayerNorm(latent, elementwise_affine=False)
-        )
-        self.decoder = nn.Sequential(*_mlp(latent, hidden, features))
+        self.latent, self.config = latent, config
         self.register_buffer("center", torch.zeros(latent))
         self.register_buffer("scale", torch.ones(latent))
         self.center: Tensor
@@ -77,11 +47,19 @@ class WeightAutoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes (n, latent)."""
-        return (self.encoder(x) - self.center) / self.scale
+        return (self.raw(x) - self.center) / self.scale
 
     def decode(self, z: Tensor) -> Tensor:
         """Vectors (n, features)."""
         return self.decoder(z * self.scale + self.center)
+
+    def raw(self, x: Tensor) -> Tensor:
+        """Codes before they are centred and scaled."""
+        return self.encoder(x)
+
+    def loss(self, target: Tensor, penalty: Penalty | None, rng: torch.Generator) -> Tensor:
+        """What training makes small, of rows (n, features)."""
+        raise NotImplementedError
 
     def fit(
         self,
@@ -92,7 +70,7 @@ class WeightAutoencoder(nn.Module):
         seed: int = 0,
         progress: Progress | None = None,
         **settings: Any,
-    ) -> WeightAutoencoder:
+    ) -> Self:
         """Train on rows ``x`` (N, features); ``penalty`` is added to the mean squared error.
 
         settings: ``batch_size``, ``lr`` and ``hardware`` of `wsl.training.RandomRows`.
@@ -105,14 +83,46 @@ class WeightAutoencoder(nn.Module):
         with how.descent(self, optimizer, schedule) as descent:
             rows = x.to(descent.device)
             descent.run(
-                lambda _: self._loss(rows[how.draw(len(rows), rng)], penalty, rng),
+                lambda _: self.loss(rows[how.draw(len(rows), rng)], penalty, rng),
                 range(steps),
                 progress=progress,
             )
         self._normalise(x)
         return self
 
-    def _loss(self, target: Tensor, penalty: Penalty | None, rng: torch.Generator) -> Tensor:
+    @torch.no_grad()
+    def _normalise(self, x: Tensor) -> None:
+        codes = self.raw(x)
+        self.center.copy_(codes.mean(0))
+        self.scale.copy_(codes.std(0, correction=0).clamp_min(1e-6))
+
+
+class WeightAutoencoder(_Trained):
+    """An MLP autoencoder of vectors (n, features) with ``latent`` numbers between.
+
+    noise: deviation of what is added to codes in training; codes have norm sqrt(latent) then, so
+    that it cannot be outgrown. chunk, sizes: encode chunks of so many weights by one network that
+    they share, cut from tensors of these ``sizes``; see `WeightChunks`.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        latent: int = 64,
+        *,
+        hidden: int = 512,
+        noise: float = 0.1,
+        chunk: int | None = None,
+        sizes: Sequence[int] | None = None,
+    ) -> None:
+        shape = _Shape(features, latent, hidden, chunk, sizes)
+        super().__init__(latent, {**shape.config, "noise": noise})
+        self.noise = noise
+        encoder, self.decoder = shape.coders()
+        self.encoder = nn.Sequential(*encoder, nn.LayerNorm(latent, elementwise_affine=False))
+
+    def loss(self, target: Tensor, penalty: Penalty | None, rng: torch.Generator) -> Tensor:
+        """The squared error, of noisy rows through noisy codes."""
         code = self.encoder(
             target + self.noise * torch.randn(target.shape, generator=rng).to(target)
         )
@@ -120,66 +130,98 @@ class WeightAutoencoder(nn.Module):
         loss = (decoded - target).square().mean()
         return loss if penalty is None else loss + penalty(decoded, target, rng)
 
-    @torch.no_grad()
-    def _normalise(self, x: Tensor) -> None:
-        codes = self.encoder(x)
-        self.center.copy_(codes.mean(0))
-        self.scale.copy_(codes.std(0, correction=0).clamp_min(1e-6))
 
+class WeightVAE(_Trained):
+    """A variational autoencoder of vectors (n, features) with ``latent`` numbers between.
 
-class WeightPCA(nn.Module):
-    """The best linear code: principal components, exact where ``latent`` reaches the rows' rank."""
+    kl, squared, absolute: the factors c, a and b of the loss; see `D2NWG_LOSS`. chunk, sizes: as of
+    `WeightAutoencoder`.
+    """
 
-    def __init__(self, features: int, latent: int = 64) -> None:
-        super().__init__()
-        self.config = {"features": features, "latent": latent}
-        self.register_buffer("components", torch.zeros(latent, features))
-        self.register_buffer("center", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(latent))
-        self.components: Tensor
-        self.center: Tensor
-        self.scale: Tensor
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Codes (n, latent)."""
-        return (x - self.center) @ self.components.T / self.scale
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Vectors (n, features)."""
-        return (z * self.scale) @ self.components + self.center
-
-    @torch.no_grad()
-    def fit(
+    def __init__(
         self,
-        x: Tensor,
+        features: int,
+        latent: int = 64,
         *,
-        steps: int = 1,
-        penalty: Penalty | None = None,
-        seed: int = 0,  # noqa: ARG002 - the interface of codes
-        progress: Progress | None = None,
-    ) -> WeightPCA:
-        """Read the components off rows ``x`` (N, features); a ``penalty`` is refused.
+        hidden: int = 512,
+        kl: float = 1e-4,
+        squared: float = 1.0,
+        absolute: float = 0.0,
+        chunk: int | None = None,
+        sizes: Sequence[int] | None = None,
+    ) -> None:
+        shape = _Shape(features, latent, hidden, chunk, sizes)
+        factors = {"kl": kl, "squared": squared, "absolute": absolute}
+        super().__init__(latent, {**shape.config, **factors})
+        self.kl, self.squared, self.absolute = kl, squared, absolute
+        encoder, self.decoder = shape.coders(moments=2)
+        self.places = 1 if shape.chunks is None else sum(shape.chunks.counts)
+        self.encoder = nn.Sequential(*encoder)
+        self.spread = nn.Parameter(torch.zeros(()))
 
-        Nothing is trained that it could act on.
-        """
-        if penalty is not None:
-            raise ValueError(
-                "WeightPCA: a linear code cannot be trained for behaviour; use WeightAutoencoder, "
-                "or fit without model"
-            )
-        latent, most = len(self.scale), min(x.shape)
-        if latent > most:
-            raise ValueError(
-                f"WeightPCA: latent is {latent}, but {x.shape[0]} rows of {x.shape[1]} weights "
-                f"have no more than {most} components"
-            )
-        self.center.copy_(x.mean(0))
-        _, singular, components = torch.linalg.svd(x - self.center, full_matrices=False)
-        self.components.copy_(components[:latent])
-        self.scale.copy_((singular[:latent] / len(x) ** 0.5).clamp_min(1e-6))
-        if progress is not None:
-            progress(steps, 0.0)
-        return self
+    def raw(self, x: Tensor) -> Tensor:
+        """The mean of q(y|x)."""
+        return self._moments(x)[0]
+
+    def loss(self, target: Tensor, penalty: Penalty | None, rng: torch.Generator) -> Tensor:
+        """The evidence bound, with its factors."""
+        mean, logvar = self._moments(target)
+        eps = torch.randn(mean.shape, generator=rng).to(mean)
+        decoded = self.decoder(mean + (0.5 * logvar).exp() * eps)
+        error = decoded - target
+        absolute = (error.abs() * (-self.spread).exp() + self.spread).sum(1).mean()
+        loss = self.squared * error.square().mean() + self.absolute * absolute
+        loss = loss + self.kl * normal_kl(mean, logvar).mean()
+        return loss if penalty is None else loss + penalty(decoded, target, rng)
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the variance; of chunks, those of each stand side by side."""
+        pairs = self.encoder(x).view(len(x), -1, 2, self.latent // self.places)
+        mean, logvar = pairs.transpose(1, 2).flatten(2).unbind(1)
+        return mean, logvar.clamp(-30.0, 20.0)
+
+
+D2NWG_LOSS = {"kl": 1e-6, "squared": 1000.0, "absolute": 1.0}
+"""The factors of D2NWG's public code: functools.partial(WeightVAE, **D2NWG_LOSS)."""
+
+
+def normal_kl(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mean, e^logvar) || N(0, I)) of rows (n, D), in nats."""
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+    """Sizes of an encoder and a decoder."""
+
+    features: int
+    latent: int
+    hidden: int
+    chunk: int | None
+    sizes: Sequence[int] | None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return dataclasses.asdict(self)
+
+    @property
+    def chunks(self) -> WeightChunks | None:
+        """None where the vector is encoded whole."""
+        if self.chunk is None:
+            return None
+        return WeightChunks(tuple(self.sizes or (self.features,)), self.chunk)
+
+    def coders(self, *, moments: int = 1) -> tuple[list[nn.Module], nn.Module]:
+        """Layers to ``moments`` numbers for each number of the code, and the way back."""
+        chunks, hidden = self.chunks, self.hidden
+        if chunks is None:
+            layers = _mlp(self.features, hidden, moments * self.latent)
+            return layers, nn.Sequential(*_mlp(self.latent, hidden, self.features))
+        width = width_of(chunks, self.latent, features=self.features)
+        enter = nn.Sequential(*_mlp(chunks.length + PLACE, hidden, moments * width))
+        leave = nn.Sequential(*_mlp(width + PLACE, hidden, chunks.length))
+        return [ChunkEncoder(chunks, enter)], ChunkDecoder(chunks, leave)
 
 
 def _mlp(enter: int, hidden: int, leave: int) -> list[nn.Module]:

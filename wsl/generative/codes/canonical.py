@@ -10,7 +10,9 @@ DeepWeightFlow, Gupta et al. (2026), arXiv 2601.05052.
 Guaranteed: a member's function never changes; where matching finds the optimum and it is unique,
 ``canonical(g.theta) == canonical(theta)`` for every g. Matching several layers is a local search,
 so otherwise the two agree only in being aligned about equally well. Scales and signs of units are
-left as they are, unless the matcher searches them.
+left as they are, unless the matcher searches them, or ``units`` fixes first what the lines of the
+specification allow (`canonical_scales`, `canonical_signs`): incoming weights of rms 1 for units
+that are positively homogeneous, no negative bias for odd ones.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from wsl.matching import Matcher, align, check_rows, match, mean_of
 from wsl.params import Params, stack
-from wsl.symmetry import PermutationSpec, SpecError
+from wsl.symmetry import PermutationSpec, SpecError, canonical_scales, canonical_signs
 
 
 class Canonicalizer(nn.Module):
@@ -36,14 +38,21 @@ class Canonicalizer(nn.Module):
         reference: Mapping[str, Tensor],
         *,
         matcher: Matcher | None = None,
+        units: bool = False,
     ) -> None:
         super().__init__()
+        if units and not spec.units:
+            raise SpecError(
+                "units=True, but the specification has no lines of units; see symmetry_spec and "
+                "with_units"
+            )
         if batch := spec.validate(reference):
             raise SpecError(
                 f"reference: has batch axes {tuple(batch)}, but one network is needed; index or "
                 "unstack it first"
             )
-        self.spec, self.matcher = spec, matcher
+        self.spec, self.matcher, self.units = spec, matcher, units
+        self.odd = sorted({unit.group for unit in spec.units if unit.kind == "sign"})
         for name in spec.axes:
             self.register_buffer(_key(name), reference[name].detach().clone())
 
@@ -61,10 +70,16 @@ class Canonicalizer(nn.Module):
         """
         every = -(-check_rows(self.spec, params, "params", one="member") // limit)
         some = {name: tensor[::every] for name, tensor in params.items()}
-        self._set({name: tensor[start] for name, tensor in params.items()})
+        self._set({name: tensor[start] for name, tensor in self.fixed(params).items()})
         for _ in range(rounds):
             self._set(mean_of(self(some), self.reference))
         return self
+
+    def fixed(self, params: Mapping[str, Tensor]) -> Params:
+        """The same functions with scales and signs of units fixed, where ``units`` asks for it."""
+        if not self.units:
+            return dict(params)
+        return canonical_signs(self.spec, canonical_scales(self.spec, params), self.odd)
 
     def _set(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
@@ -77,6 +92,7 @@ class Canonicalizer(nn.Module):
         their sum is matched.
         """
         count = check_rows(self.spec, params, "params", one="member")
+        params = self.fixed(params)
         if member is None:
             return _laid_out(align(self.spec, params, self.reference, matcher=self.matcher))
         if member.shape != (count,):

@@ -10,11 +10,29 @@ from wsl.generative.models.baselines import (
     noise_baseline,
     retrieval_baseline,
 )
-from wsl.generative.models.latent_diffusion import LatentDiffusion
+from wsl.generative.models.equivariant import EquivariantDenoiser
+from wsl.generative.models.hyper_network import HyperNetwork
+from wsl.generative.models.latent_diffusion import FlowMatching, LatentDiffusion
+from wsl.generative.models.noise import D2NWG, P_DIFF, NoiseSchedule
+from wsl.generative.models.samplers import (
+    DDIM,
+    DDPM,
+    DiffusionSampler,
+    DPMSolver,
+    EulerSteps,
+    HeunSteps,
+    RungeKutta,
+)
 from wsl.generative.models.vector_diffusion import VectorDiffusion
+from wsl.generative.models.vector_flow import VectorFlow
+from wsl.generative.models.vectors import VectorModel, VectorTraining
+from wsl.generative.models.watch import NoveltyWatch, Watched
+from wsl.generative.models.weight_diffusion import WeightDiffusion
 
 GENERATORS = {
     "latent_diffusion": LatentDiffusion,
+    "flow_matching": FlowMatching,
+    "weight_diffusion": WeightDiffusion,
     "retrieval": RetrievalGenerator,
     "noise": NoiseGenerator,
     "gaussian": GaussianGenerator,
@@ -22,14 +40,37 @@ GENERATORS = {
 }
 """Every generator by its name; each is made from (spec, seed=...)."""
 
+TASK_GENERATORS = {"hyper_network": HyperNetwork}
+"""Those that answer for a task, asked with `LabelledExamples` and never without."""
+
 __all__ = [
+    "D2NWG",
+    "DDIM",
+    "DDPM",
     "GENERATORS",
+    "P_DIFF",
+    "TASK_GENERATORS",
+    "DPMSolver",
+    "DiffusionSampler",
+    "EquivariantDenoiser",
+    "EulerSteps",
+    "FlowMatching",
     "GaussianGenerator",
+    "HeunSteps",
+    "HyperNetwork",
     "LatentDiffusion",
     "MeanGenerator",
     "NoiseGenerator",
+    "NoiseSchedule",
+    "NoveltyWatch",
     "RetrievalGenerator",
+    "RungeKutta",
     "VectorDiffusion",
+    "VectorFlow",
+    "VectorModel",
+    "VectorTraining",
+    "Watched",
+    "WeightDiffusion",
     "gaussian_baseline",
     "mean_baseline",
     "noise_baseline",

@@ -14,6 +14,21 @@ import torch
 from torch import Tensor, nn
 
 
+class Context(nn.Module):
+    """What a denoiser is told beside its vector: u = embed(t) + embed(c, known), (n, hidden)."""
+
+    def __init__(self, hidden: int, *, conditions: int = 0) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.time = _embed(hidden, hidden)
+        self.condition = _embed(conditions + 1, hidden)
+
+    def forward(self, t: Tensor, condition: Tensor, *, known: Tensor) -> Tensor:
+        """``condition`` (n, K) counts where ``known`` (n,) is 1 and is ignored where it is 0."""
+        given = torch.cat([condition * known[:, None], known[:, None]], 1)
+        return self.time(sinusoids(t, self.hidden).to(given)) + self.condition(given)
+
+
 class Denoiser(nn.Module):
     """Residual MLP v(x_t, t, c), its blocks scaled and shifted by time and condition."""
 
@@ -21,11 +36,7 @@ class Denoiser(nn.Module):
         self, features: int, *, conditions: int = 0, hidden: int = 256, blocks: int = 3
     ) -> None:
         super().__init__()
-        self.hidden = hidden
-        self.time = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-        self.condition = nn.Sequential(
-            nn.Linear(conditions + 1, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
-        )
+        self.context = Context(hidden, conditions=conditions)
         self.enter, self.leave = nn.Linear(features, hidden), nn.Linear(hidden, features)
         self.blocks = nn.ModuleList(_Block(hidden) for _ in range(blocks))
         nn.init.zeros_(self.leave.weight)
@@ -33,8 +44,7 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor, *, known: Tensor) -> Tensor:
         """``condition`` (n, K) counts where ``known`` (n,) is 1 and is ignored where it is 0."""
-        given = torch.cat([condition * known[:, None], known[:, None]], 1)
-        context = self.time(sinusoids(t, self.hidden).to(x)) + self.condition(given)
+        context = self.context(t, condition, known=known)
         x = self.enter(x)
         for block in self.blocks:
             x = block(x, context)
@@ -53,6 +63,10 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         scale, shift = self.modulate(context).chunk(2, -1)
         return x + self.body(self.norm(x) * (1 + scale) + shift)
+
+
+def _embed(features: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
 
 
 def sinusoids(t: Tensor, features: int) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.generative.problem import Initializer, Start
-from wsl.generative.starts.asked import needs_of, starting_weights
+from wsl.generative.starts.asked import given, needs_of, starting_weights
 from wsl.generative.starts.initializers import DefaultStart
 from wsl.generative.starts.layers import evaluated, output_layer
 from wsl.params import Params, unstack
@@ -49,11 +49,7 @@ class RidgeHead:
     @torch.no_grad()
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Raises ValueError for another number of tasks than 1 and n, or another last layer."""
-        if start.labelled is None:
-            raise ValueError("RidgeHead needs labelled, but Start has none")
-        tasks, labels = start.labelled
-        if len(tasks) not in (1, n):
-            raise ValueError(f"RidgeHead: {len(tasks)} tasks for {n} networks; give 1 or {n}")
+        tasks, labels = _tasks(start, n)
         drawn = starting_weights(self.start, start, n, generator=generator)
         model = copied(start.model)
         name = output_layer(model, tasks[0, :2])
@@ -73,6 +69,14 @@ class RidgeHead:
         weight.copy_(self.scale * w)
         if bias is not None:
             bias.copy_(self.scale * b)
+
+
+def _tasks(start: Start, n: int) -> tuple[Tensor, Tensor]:
+    """Inputs and labels of one task, or of n."""
+    tasks, labels = given(start.labelled)
+    if len(tasks) not in (1, n):
+        raise ValueError(f"RidgeHead: {len(tasks)} tasks for {n} networks; give 1 or {n}")
+    return tasks, labels
 
 
 def ridge_solution(

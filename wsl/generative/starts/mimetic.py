@@ -130,10 +130,12 @@ def _first_of_blocks(spec: PermutationSpec) -> list[str]:
     matrices = {p.tensor: p.atoms for p in pieces(spec) if len(p.atoms) == len(p.window) == 2}
     back: Mapping[tuple, str] = {atoms[::-1]: name for name, atoms in matrices.items()}
     order = {name: i for i, name in enumerate(spec.axes)}
+
+    def first(name: str, atoms: tuple) -> bool:
+        return atoms in back and order[name] < order[back[atoms]]
+
     return [
         name
         for name, atoms in matrices.items()
-        if all(isinstance(atom, str) for atom in atoms)
-        and atoms in back
-        and order[name] < order[back[atoms]]
+        if all(isinstance(atom, str) for atom in atoms) and first(name, atoms)
     ]
