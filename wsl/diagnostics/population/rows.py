@@ -23,11 +23,16 @@ def sample_rows(zoo: Checkpoints, most: int, *, seed: int = 0) -> np.ndarray:
         raise ValueError(f"sample_rows: most is {most}, but at least one checkpoint is needed")
     if len(zoo) <= most:
         return np.arange(len(zoo))
-    member = zoo.table["member"]
+    drawn = _drawn_members(zoo.table["member"], most, seed)
+    return np.flatnonzero(np.isin(zoo.table["member"], drawn))[-most:]
+
+
+def _drawn_members(member: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """As many random members as have at most ``most`` checkpoints together, at least one."""
     members, counts = np.unique(member, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(members))
     kept = np.searchsorted(np.cumsum(counts[order]), most, side="right")
-    return np.flatnonzero(np.isin(member, members[order[: max(1, kept)]]))[-most:]
+    return members[order[: max(1, kept)]]
 
 
 def last_rows(zoo: Checkpoints) -> np.ndarray:
