@@ -110,12 +110,17 @@ def evaluator(
         outputs = torch.cat(parts)
         if loss == "mse":
             return {"loss": float(kind(outputs.view_as(labels), labels))}
-        _check_classes(outputs, labels)
-        hits = (outputs.argmax(1) == labels).double().mean()
+        accuracy = _hits(outputs, labels)
         value = calibrated(outputs, labels).loss if calibrate else float(kind(outputs, labels))
-        return {"loss": value, "accuracy": float(hits)}
+        return {"loss": value, "accuracy": accuracy}
 
     return evaluate
+
+
+def _hits(outputs: Tensor, labels: Tensor) -> float:
+    """The share of labels that the outputs name."""
+    _check_classes(outputs, labels)
+    return float((outputs.argmax(1) == labels).double().mean())
 
 
 def scorer(

@@ -10,6 +10,7 @@ import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -215,11 +216,15 @@ def _prove(
     say(str(proof))
     answer({"verified": proof.ok, "error": proof.whole, "tolerance": proof.tolerance})
     if not proof.ok:
-        where = options.spec or f"the specification of {options.model}"
-        raise ConfigError(
-            f"{where} does not preserve the function"
-            + ("" if options.spec else "; please report this network")
-        )
+        _refuse(options)
+
+
+def _refuse(options: argparse.Namespace) -> NoReturn:
+    where = options.spec or f"the specification of {options.model}"
+    raise ConfigError(
+        f"{where} does not preserve the function"
+        + ("" if options.spec else "; please report this network")
+    )
 
 
 def _compare(spec: PermutationSpec, options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""``wsl zoo build|info|verify|export|import|convert``."""
+"""``wsl zoo build|info|look|verify|export|import|convert``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import nn
 from wsl.cli.config import compose, recipes
 from wsl.cli.contents import describe, is_zoo
 from wsl.cli.imports import report, tell, tell_epochs, tell_left_out
+from wsl.cli.look import add_arguments, look
 from wsl.cli.networks import add_network_arguments, addressed, discover, inputs_for, read_spec
 from wsl.cli.outputs import check_writable
 from wsl.cli.parsers import verb_parser
@@ -57,6 +58,7 @@ def run(arguments: Sequence[str]) -> None:
     {
         "build": _build,
         "info": _info,
+        "look": look,
         "verify": _verify,
         "export": _export,
         "import": _import,
@@ -74,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
             "info", help="describe zoo files of one kind, or what any checkpoint holds"
         )
     )
+    text = "one page to look at a population in: maps, columns, distributions, health"
+    page = verbs.add_parser("look", help=text, description=text)
+    _add_files(page)
+    add_arguments(page)
     verify = verbs.add_parser("verify", help="check every byte of zoo files")
     verify.add_argument("file", nargs="+")
     _add_export(verbs.add_parser("export", help="rows to safetensors and a table"))

@@ -192,11 +192,15 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("its arrays are compressed, which no coded zoo's are")
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         found = {name: arrays[name] for name in arrays.files}
+    _check_head(found)
+    return found
+
+
+def _check_head(found: Mapping[str, np.ndarray]) -> None:
     if str(found.get("format")) != _FORMAT:
         raise ValueError(f"its format is not {_FORMAT!r}")
     if not set(np.unique(found["split"]).tolist()) <= set(SPLITS):
         raise ValueError("a split is unknown")
-    return found
 
 
 def _codec(described: Mapping[str, Any]) -> Codec:
