@@ -124,7 +124,7 @@ def test_an_angle_of_members_can_be_held_out_and_classes_widened(inside):
 @pytest.mark.parametrize(
     ("held", "reason"),
     [
-        ({"digits": [4, 5, 6, 7, 8, 9]}, "leaves 4 digits, 0 sets of 5"),
+        ({"digits": [4, 5, 6, 7, 8, 9]}, "leaves 4 digits, 0 sets of 5 and"),
         ({"share": 1.0}, "0 sets of 5"),
         ({"share": 0.0, "digits": []}, "nothing is"),
     ],

@@ -125,7 +125,7 @@ def _generate(
     data, generator = _task(config, zoo), made(config, zoo.spec)
     if has_tasks(zoo):
         _check_asked(generator, config)
-        return generate_for_tasks(config, zoo, data, generator, folder=folder, head=head)
+        return generate_for_tasks(config, zoo, data, generator=generator, folder=folder, head=head)
     members = _members(zoo, data)
     report = fitted(config, generator, members)
     quantile = config.get("fit", {}).get("quantile", QUANTILE)

@@ -45,37 +45,44 @@ def split_tasks(
     held, told = config["held_out"], config["tasks"]
     chosen = [tuple(sorted(map(int, str(row).split(",")))) for row in columns["classes"]]
     turns = [float(turn) for turn in columns["turn"]]
-    size, unseen = len(chosen[0]), {int(c) for c in held["digits"]}
-    known = sorted({c for classes in chosen for c in classes} - unseen)
-    kept, away = _sets(known, size, share=held["share"])
+    known = sorted({c for classes in chosen for c in classes} - set(held["digits"]))
+    kept, away = _sets(known, len(chosen[0]), share=held["share"])
     angles = sorted(set(turns) - set(map(float, held["angles"])))
-    if not kept or not angles:
-        raise ConfigError(
-            f"held_out: leaves {len(known)} digits, {len(kept)} sets of {size} and {len(angles)} "
-            "angles to learn from; hold out less"
-        )
-    rows = [
-        i
-        for i, (classes, turn) in enumerate(zip(chosen, turns, strict=True))
-        if classes in kept and turn in angles
-    ]
+    own = list(zip(chosen, turns, strict=True))
+    rows = [i for i, (classes, turn) in enumerate(own) if classes in kept and turn in angles]
     if not rows:
-        raise ConfigError("held_out: no member has a task to learn from; hold out less")
-    inverted = bool(torch.as_tensor(columns["inverted"]).any())
-    how = {"classes": size, "shots": told["shots"], "invert": inverted, "angles": angles}
-    seen = VariantTasks(data, sets=kept, query=told["query"], **how)
-    scored = {**how, "query": held["query"], "parts": ("val", "test")}
-    families = {}
+        raise ConfigError(
+            f"held_out: leaves {len(known)} digits, {len(kept)} sets of {len(chosen[0])} and "
+            f"{len(angles)} angles to learn from, and no member of these; hold out less"
+        )
+    seen = VariantTasks(
+        data,
+        classes=len(chosen[0]),
+        sets=kept,
+        angles=angles,
+        invert=bool(torch.as_tensor(columns["inverted"]).any()),
+        shots=told["shots"],
+        query=told["query"],
+    )
+    return Split(_widened(seen, told["virtual"]), _families(seen, away, held), torch.tensor(rows))
+
+
+def _families(seen: VariantTasks, away: Sets, held: Mapping[str, Any]) -> dict[str, VariantTasks]:
+    """What differs from the tasks to learn from, one thing after another."""
+    scored = dataclasses.replace(seen, query=held["query"], parts=("val", "test"))
+    found = {}
     if away:
-        families["label_sets"] = VariantTasks(data, sets=away, **scored)
+        found["label_sets"] = dataclasses.replace(scored, sets=away)
     if away and held["angles"]:
-        families["angles"] = dataclasses.replace(families["label_sets"], angles=held["angles"])
-    if unseen:
-        new = label_sets(sorted({*known, *unseen}), size, all_of=unseen)
-        families["digits"] = VariantTasks(data, sets=new, **scored)
-    if not families:
+        found["angles"] = dataclasses.replace(scored, sets=away, angles=held["angles"])
+    if held["digits"]:
+        known = {c for classes in seen.label_sets for c in classes}
+        every = sorted({*known, *held["digits"]})
+        new = label_sets(every, seen.classes, all_of=held["digits"])
+        found["digits"] = dataclasses.replace(scored, sets=new)
+    if not found:
         raise ConfigError("held_out: nothing is; name digits, or a share of the label sets")
-    return Split(_widened(seen, told["virtual"]), families, torch.tensor(rows))
+    return found
 
 
 def _sets(digits: list[int], size: int, *, share: float) -> tuple[Sets, Sets]:

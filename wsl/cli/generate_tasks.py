@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsl.cli.generate_fit import fitted, losses
 from wsl.cli.generate_held_out import COLUMNS, Split, split_tasks
@@ -52,8 +52,8 @@ def generate_for_tasks(
     config: Mapping[str, Any],
     zoo: Zoo,
     data: Classification,
-    generator: Generator,
     *,
+    generator: Generator,
     folder: Path,
     head: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -63,14 +63,7 @@ def generate_for_tasks(
     split = split_tasks(config, data, columns)
     members = _members(config, zoo, data, split=split, rows=rows[split.rows])
     report = fitted(config, generator, members)
-    start = Start(
-        build_architecture(zoo.architecture or {}),
-        spec=zoo.spec,
-        make=lambda: build_architecture(zoo.architecture or {}),
-        members=members,
-        fitted=generator,
-        seed=config["seed"],
-    )
+    start = _start(zoo, members, generator, seed=config["seed"])
     folder.mkdir(parents=True, exist_ok=True)
     judged = {}
     for name, family in split.families.items():
@@ -79,31 +72,38 @@ def generate_for_tasks(
     write_table(folder / "fit.csv", losses(report))
     write_table(folder / "generated.csv", _table(judged))
     write_tasks_page(folder / "report.html", judged, members=len(members))
-    return _written(folder, head, zoo, members, judged)
-
-
-def _written(
-    folder: Path,
-    head: Mapping[str, Any],
-    zoo: Zoo,
-    members: TrainingMembers,
-    judged: Mapping[str, TaskJudgement],
-) -> dict[str, Any]:
-    known = members.examples
-    assert known is not None  # made from the columns
     done = {
         **head,
         "scores": {"members": len(members), **_scores(judged)},
+        **_told_of(judged),
+        "architecture": zoo.architecture,
+        "task": zoo.provenance["task"],
+        "examples": {
+            "classes": len(str(columns["classes"][0]).split(",")),
+            "input": list(data.train.images.shape[1:]),
+        },
+    }
+    write_json(folder / "result.json", done)
+    return done
+
+
+def _told_of(judged: Mapping[str, TaskJudgement]) -> dict[str, Any]:
+    """All arms of all families, and the verdict, as a document."""
+    return {
         "families": {name: _document(each) for name, each in judged.items()},
         "verdict": [f"{n}: {line}" for n, each in judged.items() for line in each.verdict.lines],
         "flags": {n: dict(each.verdict.flags) for n, each in judged.items()},
         "left_out": {arm: why for each in judged.values() for arm, why in each.left_out.items()},
-        "architecture": zoo.architecture,
-        "task": zoo.provenance["task"],
-        "examples": {"classes": known.classes, "input": list(known.inputs.shape[3:])},
     }
-    write_json(folder / "result.json", done)
-    return done
+
+
+def _start(zoo: Zoo, members: TrainingMembers, generator: Generator, *, seed: int) -> Start:
+    """What the arms may know; of each held-out task the judge adds the examples."""
+
+    def make() -> nn.Module:
+        return build_architecture(zoo.architecture or {})
+
+    return Start(make(), zoo.spec, seed, make=make, members=members, fitted=generator)
 
 
 def _last_rows(zoo: Zoo) -> Tensor:
