@@ -19,7 +19,7 @@ from wsl.zoo import Zoo, read_checkpoint
 TINY = ["population.members=60", "population.steps=4", "population.snapshots=[2,4]"]
 WORDS = ["generate", "models=hyper_network", "datasets=digits_mlp_tasks", "zoo=tasks.h5"]
 WORDS += ["samples=1", "fit.steps=2", "fit.tasks=4", "held_out.tasks=3", "held_out.seeds=1"]
-WORDS += ["task_arms.reptile.iterations=1", "+trial.steps=2", "+trial.lrs=[0.01]"]
+WORDS += ["+task_arms.reptile.iterations=1", "+trial.steps=2", "+trial.lrs=[0.01]"]
 FAMILIES = ["label_sets", "angles", "digits"]
 ARMS = {"generated", *defaults("generate")["task_arms"]}
 ARMS |= {"wrong_condition", "random_condition", "mean_condition"}
