@@ -20,8 +20,9 @@ TINY = ["population.members=60", "population.steps=4", "population.snapshots=[2,
 WORDS = ["generate", "models=hyper_network", "datasets=digits_mlp_tasks", "zoo=tasks.h5"]
 WORDS += ["samples=1", "fit.steps=2", "fit.tasks=4", "held_out.tasks=3", "held_out.seeds=1"]
 WORDS += ["+task_arms.reptile.iterations=1", "+trial.steps=2", "+trial.lrs=[0.01]"]
-FAMILIES = ["label_sets", "angles", "digits"]
-ARMS = {"generated", *defaults("generate")["task_arms"]}
+WORDS += ["held_out.angles=[]", "~task_arms.nearest_as_labelled"]
+FAMILIES = ["label_sets", "digits"]
+ARMS = {"generated", *defaults("generate")["task_arms"]} - {"nearest_as_labelled"}
 ARMS |= {"wrong_condition", "random_condition", "mean_condition"}
 
 
@@ -85,8 +86,8 @@ def test_the_page_has_two_figures_for_each_family_and_loads_nothing(inside):
 def test_drawn_networks_say_which_task_they_are_for(inside):
     _, about = read_checkpoint("run/digits-00.safetensors")
     assert "9" in about["classes"].split(",")
-    _, about = read_checkpoint("run/angles-00.safetensors")
-    assert float(about["turn"]) in (45, 135, 225, 315)
+    assert float(about["turn"]) in (0, 90, 180, 270)
+    assert about["inverted"] in ("True", "False")
 
 
 def test_a_finished_run_gives_one_document(inside, capsys):
@@ -104,7 +105,8 @@ def test_nothing_that_is_held_out_is_learned_from(inside):
     for row in split.rows.tolist():
         assert tuple(sorted(map(int, str(known["classes"][row]).split(",")))) in sets
     assert len(sets) == 126 - round(0.25 * 126)
-    for name in FAMILIES:
+    assert list(split.families) == ["label_sets", "angles", "digits"]
+    for name in split.families:
         assert not sets & set(split.families[name].label_sets), name
         assert split.families[name].parts == ("val", "test")
     assert not {45, 135, 225, 315} & set(split.seen.angles)
