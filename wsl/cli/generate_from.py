@@ -149,7 +149,7 @@ def _condition(options: argparse.Namespace, generator: Generator) -> tuple[Condi
         if not options.condition_on:
             raise ConfigError(f"{name} is asked by labelled examples; add --condition-on FILE.npz")
         told, meant = examples_of(options.condition_on, options.normalize)
-        _check_examples(told, generator_file(Path(options.run)).parent, options.condition_on)
+        _check_examples(told, options)
         return told, meant
     if options.condition_on:
         how = f"by {generator.conditions} numbers: --condition" if generator.conditions else "not"
@@ -165,8 +165,9 @@ def _condition(options: argparse.Namespace, generator: Generator) -> tuple[Condi
     return numbers, ""
 
 
-def _check_examples(told: LabelledExamples, run: Path, path: str) -> None:
+def _check_examples(told: LabelledExamples, options: argparse.Namespace) -> None:
     """Raise `ConfigError` for another number of classes or size of input than the run learned."""
+    path, run = options.condition_on, generator_file(Path(options.run)).parent
     known = _result_of(run).get("examples")
     if not known:
         return
@@ -198,11 +199,10 @@ def examples_of(path: str, normalize: str | None = None) -> tuple[LabelledExampl
     if data.labels is None or data.labels.dim() != 1:
         raise ConfigError(f"--condition-on {path}: an array of labels, one per image, is needed")
     classes, count = data.labels.unique(return_counts=True)
-    shots = int(count.min())
-    rows = torch.stack([(data.labels == c).nonzero()[:shots, 0] for c in classes])
+    rows = torch.stack([(data.labels == c).nonzero()[: count.min(), 0] for c in classes])
     places = ", ".join(f"{c} is output {i}" for i, c in enumerate(classes.tolist()))
-    meant = f"{path}: {shots} images of each class; {places}"
-    return LabelledExamples(data.inputs[rows][None]), meant
+    told = LabelledExamples(data.inputs[rows][None])
+    return told, f"{path}: {told.shots} images of each class; {places}"
 
 
 def _write_zoo(

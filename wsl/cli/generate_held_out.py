@@ -60,7 +60,7 @@ def split_tasks(
         classes=len(chosen[0]),
         sets=kept,
         angles=angles,
-        invert=bool(torch.as_tensor(columns["inverted"]).any()),
+        invert=any(bool(own) for own in columns["inverted"]),
         shots=told["shots"],
         query=told["query"],
     )

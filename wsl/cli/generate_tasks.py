@@ -31,6 +31,7 @@ from wsl.generative import (
     Start,
     TaskJudgement,
     TaskTraining,
+    TaskTrial,
     TrainingMembers,
     examples_of,
     judge_tasks,
@@ -185,17 +186,18 @@ def _document(judged: TaskJudgement) -> dict[str, Any]:
         "target": judged.target,
         "scores": {name: _number(value) for name, value in judged.scores.items()},
         "floors": {name: float(values.mean()) for name, values in judged.floors.items()},
-        "arms": {
-            name: {
-                "drawn": float(each.drawn.mean()),
-                "tuned": float(each.tuned.mean()),
-                "lr": each.lr,
-                "steps": list(each.steps),
-                "curve": each.curve.tolist(),
-                "steps_to_target": _number(each.steps_to(judged.target)),
-            }
-            for name, each in judged.trials.items()
-        },
+        "arms": {name: _arm(each, judged.target) for name, each in judged.trials.items()},
+    }
+
+
+def _arm(trial: TaskTrial, target: float) -> dict[str, Any]:
+    return {
+        "drawn": float(trial.drawn.mean()),
+        "tuned": float(trial.tuned.mean()),
+        "lr": trial.lr,
+        "steps": list(trial.steps),
+        "curve": trial.curve.tolist(),
+        "steps_to_target": _number(trial.steps_to(target)),
     }
 
 

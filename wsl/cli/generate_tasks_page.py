@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from wsl.generative import TaskJudgement
+from wsl.generative import TaskJudgement, TaskTrial
 from wsl.plots import bar_figure, bar_table, lines_figure, lines_table, save_page
 
 HEAD = " with a solved head"
@@ -44,12 +44,18 @@ def _bars(judged: TaskJudgement) -> Any:
 
 def _curves(judged: TaskJudgement) -> Any:
     names = [name + head for name in CURVES for head in ("", HEAD)]
-    lines = {}
-    for name in (name for name in names if name in judged.trials):
-        each = judged.trials[name]
-        spread = [_error(each.accuracy[..., k].mean(0)) for k in range(len(each.steps))]
-        lines[name.replace("_", " ")] = (list(each.steps), each.curve.tolist(), spread)
+    lines = {
+        name.replace("_", " "): _line(judged.trials[name])
+        for name in names
+        if name in judged.trials
+    }
     return lines_figure(lines, x="steps of training", y="accuracy"), lines_table(lines)
+
+
+def _line(trial: TaskTrial) -> tuple[list[int], list[float], list[float]]:
+    """Steps, accuracies, and their standard errors over tasks."""
+    errors = [_error(trial.accuracy[..., k].mean(0)) for k in range(len(trial.steps))]
+    return list(trial.steps), trial.curve.tolist(), errors
 
 
 def _error(scores: Tensor) -> float:
