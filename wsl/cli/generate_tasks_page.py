@@ -38,7 +38,7 @@ def _bars(judged: TaskJudgement) -> Any:
     scores = dict(judged.floors) | {name: each.drawn for name, each in judged.trials.items()}
     values = {name.replace("_", " "): float(each.mean()) for name, each in scores.items()}
     errors = {name.replace("_", " "): _error(each) for name, each in scores.items()}
-    label = "accuracy as drawn, mean and standard error over tasks"
+    label = "accuracy as drawn ± standard error"
     return bar_figure(values, label=label, errors=errors), bar_table(values, errors=errors)
 
 
