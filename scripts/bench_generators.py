@@ -3,14 +3,16 @@
     python scripts/bench_generators.py [--output DIR]
 
 Seconds of one evaluation of the denoiser for perceptrons of growing width, and seconds and peak
-memory of drawing 250 and 1,000 networks of about 2,500 weights. Widths are measured in turn, round
-by round, so that what else the machine does falls on all of them.
+memory of drawing 250 and 1,000 networks of about 2,500 weights. An evaluation sees as many networks
+as `sample` gives it at a time. Widths are measured in turn, round by round, so that what else the
+machine does falls on all of them. Seconds are the processor's, of one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import math
 import resource
 import statistics
 import time
@@ -23,7 +25,8 @@ from wsl.generative import EquivariantDenoiser, WeightDiffusion
 from wsl.symmetry import PermutationSpec
 
 WIDTHS = (16, 32, 64, 128, 256)
-BATCH, CHANNELS, BLOCKS = 16, 16, 2
+CHANNELS, BLOCKS = 16, 2
+NUMBERS = 2**17  # of all networks of one evaluation, as in `VectorModel.sample`
 
 
 def perceptron(width: int) -> PermutationSpec:
@@ -45,17 +48,24 @@ def growth(rounds: int) -> list[tuple[int, int, float]]:
         spec = perceptron(width)
         nets[width] = (EquivariantDenoiser(spec, channels=CHANNELS, blocks=BLOCKS), weights(spec))
     seen: dict[int, list[float]] = {width: [] for width in WIDTHS}
-    told = torch.zeros(BATCH, 0), torch.zeros(BATCH)
     for _ in range(rounds + 1):
         for width, (net, count) in nets.items():
-            x = torch.randn(BATCH, count)
+            n = max(1, NUMBERS // count)
+            x, times, none = torch.randn(n, count), torch.full((n,), 500), torch.zeros(n, 0)
             began = time.process_time()
-            net(x, torch.full((BATCH,), 500), told[0], known=told[1])
-            seen[width].append(time.process_time() - began)
+            net(x, times, none, known=torch.zeros(n))
+            seen[width].append((time.process_time() - began) / n)
     return [
-        (width, count, 1e3 * statistics.median(seen[width][1:]) / BATCH)
+        (width, count, 1e3 * statistics.median(seen[width][1:]))
         for width, (_, count) in nets.items()
     ]
+
+
+def exponent(rows: list[tuple[int, int, float]]) -> float:
+    """The slope of cost over weights, both logarithmic, by least squares."""
+    return statistics.linear_regression(
+        [math.log(row[1]) for row in rows], [math.log(row[2]) for row in rows]
+    ).slope
 
 
 def drawing(n: int) -> tuple[int, int, float, float]:
@@ -91,11 +101,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/bench_generators"))
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
+    torch.set_num_threads(1)
     rows = growth(given.rounds)
     for width, count, spent in rows:
         print(f"width {width}: {count} weights, {spent:.2f} ms per network", flush=True)
-    (_, n, a), (_, m, b) = rows[-2:]
-    print(f"the last against the one before, per weight: {b / a / (m / n):.2f}")
+    print(
+        f"cost ~ weights^{exponent(rows):.2f} over all, ^{exponent(rows[-3:]):.2f} over the last 3"
+    )
     save(given.output, rows)
     for n in (250, 1000):
         count, size, spent, peak = drawing(n)

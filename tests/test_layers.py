@@ -37,10 +37,11 @@ CONFINED = {
     "scipy.optimize": ["matching/"],
     "lap": ["matching/"],
     "torch_geometric": ["nn/functionals/graph.py"],
-    "matplotlib": ["plots.py"],
+    "matplotlib": ["plots/"],
+    "plotly": ["cli/look/page.py"],
     "lightning_fabric": ["training/"],
     "diffusers": ["generative/"],
-    "sklearn": ["zoo/", "populations/", "nn/"],
+    "sklearn": ["zoo/", "populations/", "nn/", "diagnostics/population/maps.py"],  # t-SNE
     "huggingface_hub": ["zoo/sources/"],
 }
 MEDIAN, P90, LONGEST = 60, 120, 300
@@ -235,7 +236,7 @@ def test_functions_take_few_arguments():
 
 def test_import_is_light():
     heavy = ["hydra", "torch_geometric", "h5py", "scipy.optimize", "matplotlib"]
-    heavy += ["lightning_fabric", "diffusers", "sklearn"]
+    heavy += ["lightning_fabric", "diffusers", "sklearn", "plotly"]
     code = f"import wsl, sys; sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

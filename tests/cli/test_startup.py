@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ["hydra", "omegaconf", "matplotlib", "sklearn", "torch_geometric", "diffusers"]
+HEAVY = ["hydra", "omegaconf", "matplotlib", "plotly", "sklearn", "torch_geometric", "diffusers"]
 FILE_VERBS = ["zoo", "evaluate", "spec", "check", "match", "connect", "merge"]
 CODE = """
 import contextlib, io, sys

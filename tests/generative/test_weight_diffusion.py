@@ -148,6 +148,18 @@ def test_the_length_of_a_chunk_of_samples_does_not_matter(monkeypatch):
         torch.testing.assert_close(tensor, whole[name], rtol=1e-5, atol=1e-5)
 
 
+def test_no_more_numbers_than_agreed_are_drawn_at_a_time(monkeypatch):
+    model, seen = fitted(floating("mlp")).float(), []
+    monkeypatch.setattr(
+        "wsl.generative.models.vectors.NUMBERS", 3 * model.standardizer.features + 1
+    )
+    model.prior.denoiser.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    assert len(model.sample(7, steps=2, generator=rng())["0.weight"]) == 7
+    assert seen == [3, 3, 3, 3, 1, 1]
+    monkeypatch.setattr("wsl.generative.models.vectors.NUMBERS", 1)
+    assert len(model.sample(2, steps=2, generator=rng())["0.weight"]) == 2
+
+
 def test_its_size_does_not_grow_with_the_number_of_units():
     def count(width):
         text = f"h1 = {width}\nh2 = {width}\n0.weight: h1 3\n2.weight: h2 h1\n4.weight: 2 h2"

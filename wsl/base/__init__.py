@@ -8,6 +8,7 @@ from wsl.base.atomic import explained, locked, replacing, sync
 from wsl.base.compiled import Engine, cost, pays, warn_uncompiled
 from wsl.base.progress import Progress
 from wsl.base.suggest import did_you_mean
+from wsl.base.tables import write_csv
 
 __all__ = [
     "Engine",
@@ -20,4 +21,5 @@ __all__ = [
     "replacing",
     "sync",
     "warn_uncompiled",
+    "write_csv",
 ]

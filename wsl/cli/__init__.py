@@ -65,12 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb, rest = words[0], words[1:]
     if verb not in VERBS:
         return _unknown(verb)
+    with speaking(manner):
+        return _run(verb, rest, manner) if debug else _guarded(verb, rest, manner)
+
+
+def _guarded(verb: str, rest: Sequence[str], manner: Manner) -> int:
+    """Run a verb; an error of the user's is one line."""
     try:
-        with speaking(manner):
-            return _run(verb, rest, manner)
+        return _run(verb, rest, manner)
     except (ValueError, OSError) as error:
-        if debug:
-            raise
         say(f"wsl {verb}: {' '.join(_told(error).split())}", error=True)
         return 2
 

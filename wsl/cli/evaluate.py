@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> None:
     objective = build_objective(config, zoo, options.data_root)
     network = build_network(config, zoo, objective, columns=columns)
     weights = folder / "network.safetensors"
-    _load(network, weights)
+    load_weights(network, weights)
     scores, _ = evaluate(network, zoo, objective, split=options.split)
     head = result("evaluate", {"split": options.split}, {"zoo": zoo.path, "network": weights})
     document = {**head, "scores": scores}
@@ -56,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(network: nn.Module, path: Path) -> None:
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load what ``wsl train`` left; raises `ConfigError` where it is of another architecture."""
     try:
         network.load_state_dict(load_file(path))
     except RuntimeError as error:

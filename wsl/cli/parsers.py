@@ -11,6 +11,7 @@ EXAMPLES = {
         "wsl zoo build datasets=digits_cnn output=zoo.h5",
         "wsl zoo import my_runs/ -o zoo.h5 --model my_code:Network --input-shape 1,28,28",
         "wsl zoo info zoo.h5 --where 'test_accuracy > 0.9'",
+        "wsl zoo look zoo.h5 -o page.html",
         "wsl zoo export zoo.h5 -o weights/ --rows 0 1 2",
     ),
     "train": (

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import wsl
-from wsl.base import replacing
-from wsl.plots import write_csv
+from wsl.base import replacing, write_csv
 
 
 def file_hash(path: str | Path) -> str:

@@ -41,7 +41,7 @@ from wsl.training import (
     is_first,
     learn_columns,
 )
-from wsl.zoo import Zoo
+from wsl.zoo import Checkpoints, Zoo
 
 if TYPE_CHECKING:
     from wsl.plots import Figure
@@ -133,7 +133,11 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_network(
-    config: Mapping[str, Any], zoo: Zoo, objective: Objective, *, columns: Columns | None = None
+    config: Mapping[str, Any],
+    zoo: Checkpoints,
+    objective: Objective,
+    *,
+    columns: Columns | None = None,
 ) -> nn.Module:
     """The network of a recipe for a zoo, initialised from the configuration's seed.
 
@@ -185,7 +189,9 @@ def _check_sizes(network: nn.Module, zero: Sequence[str]) -> None:
         )
 
 
-def build_objective(config: Mapping[str, Any], zoo: Zoo, data_root: str | None) -> Objective:
+def build_objective(
+    config: Mapping[str, Any], zoo: Checkpoints, data_root: str | None
+) -> Objective:
     """The objective of a recipe; one that reads the zoo's images finds them in ``data_root``."""
     reads = locate(config["objective"]["_target_"]).reads_zoo
     told = {"zoo": zoo, "data_root": data_root} if reads else {}
@@ -226,7 +232,7 @@ def _check_columns(config: Mapping[str, Any]) -> None:
         )
 
 
-def _base_network(network: Mapping[str, Any], zoo: Zoo) -> dict[str, Any]:
+def _base_network(network: Mapping[str, Any], zoo: Checkpoints) -> dict[str, Any]:
     """What a functional that runs a zoo's members is told: architecture and shape of an input."""
     if zoo.architecture is None:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""``wsl zoo build|info|verify|export|import|convert``."""
+"""``wsl zoo build|info|look|verify|export|import|convert``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import nn
 from wsl.cli.config import compose, recipes
 from wsl.cli.contents import describe, is_zoo
 from wsl.cli.imports import report, tell, tell_epochs, tell_left_out
+from wsl.cli.look import add_arguments, look
 from wsl.cli.networks import add_network_arguments, addressed, discover, inputs_for, read_spec
 from wsl.cli.outputs import check_writable
 from wsl.cli.parsers import verb_parser
@@ -57,6 +58,7 @@ def run(arguments: Sequence[str]) -> None:
     {
         "build": _build,
         "info": _info,
+        "look": look,
         "verify": _verify,
         "export": _export,
         "import": _import,
@@ -74,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
             "info", help="describe zoo files of one kind, or what any checkpoint holds"
         )
     )
+    text = "one page to look at a population in: maps, columns, distributions, health"
+    page = verbs.add_parser("look", help=text, description=text)
+    _add_files(page)
+    add_arguments(page)
     verify = verbs.add_parser("verify", help="check every byte of zoo files")
     verify.add_argument("file", nargs="+")
     _add_export(verbs.add_parser("export", help="rows to safetensors and a table"))
@@ -210,10 +216,15 @@ def _info(options: argparse.Namespace) -> None:
         "weights each"
     )
     say(f"\nspecification, log10 of the group's order {zoo.spec.log10_order:.1f}\n{zoo.spec}\n")
+    _tell_columns(zoo.table)
+
+
+def _tell_columns(table: np.ndarray) -> None:
+    """A line for each column of numbers, and one for the splits."""
     say(f"{'column':<20} {'min':<10} {'median':<10} {'max':<10}")
-    for name, numbers in _summary(zoo.table).items():
+    for name, numbers in _summary(table).items():
         say(f"{name:<20} " + " ".join(f"{number:<10.4g}" for number in numbers.values()))
-    told = ", ".join(f"{name} {count}" for name, count in _splits(zoo.table).items())
+    told = ", ".join(f"{name} {count}" for name, count in _splits(table).items())
     say(f"\nsplits: {told}")
 
 

@@ -1,7 +1,8 @@
-"""What weights tell about themselves: where they come from, and what their spectra say.
+"""What weights tell about themselves: origin, spectra, and how a population lies.
 
-    origin/    common origin, descent, recipes of merges
-    spectra/   singular values, ranks, directions and entries that stand out
+    origin/      common origin, descent, recipes of merges
+    spectra/     singular values, ranks, directions and entries that stand out
+    population/  maps, alignment, distances and health of many checkpoints
 
 >>> import torch, wsl
 >>> spec = wsl.PermutationSpec.parse("h = 50\\nin.weight: h 20\\nout.weight: 10 h")
@@ -46,6 +47,24 @@ from wsl.diagnostics.origin import (
     relative_distances,
     right_overlap,
 )
+from wsl.diagnostics.population import (
+    QUANTILE_LEVELS,
+    AlignedMembers,
+    PopulationDistances,
+    PopulationHealth,
+    PopulationMap,
+    TensorProfile,
+    align_members,
+    last_rows,
+    learned_tensors,
+    member_weights,
+    pca_map,
+    population_distances,
+    population_health,
+    sample_rows,
+    tensor_profiles,
+    tsne_map,
+)
 from wsl.diagnostics.spectra import (
     PRUNING_REGIMES,
     IntrinsicDimension,
@@ -77,8 +96,10 @@ from wsl.diagnostics.spectra import (
 __all__ = [
     "KINDS",
     "PRUNING_REGIMES",
+    "QUANTILE_LEVELS",
     "VERDICTS",
     "Agreement",
+    "AlignedMembers",
     "AlignmentState",
     "CommonOrigin",
     "DescentTree",
@@ -93,14 +114,19 @@ __all__ = [
     "MixtureFit",
     "NetworkSpectra",
     "OriginEvidence",
+    "PopulationDistances",
+    "PopulationHealth",
+    "PopulationMap",
     "PruningRegime",
     "RankCut",
     "SubspaceTraining",
     "SuperWeight",
     "TensorComparison",
     "TensorPair",
+    "TensorProfile",
     "UtilisedRank",
     "agreement",
+    "align_members",
     "common_origin",
     "compare_tensors",
     "descent",
@@ -113,19 +139,28 @@ __all__ = [
     "koopman_factor",
     "koopman_factors",
     "kurtosis",
+    "last_rows",
+    "learned_tensors",
     "linear_cka",
     "log_fisher",
     "log_law",
     "log_tail",
     "magnitude_pruned",
+    "member_weights",
     "merge_recipe",
     "network_spectra",
     "origin_evidence",
+    "pca_map",
+    "population_distances",
+    "population_health",
     "pruning_regime",
     "rank_p",
     "relative_distances",
     "right_overlap",
+    "sample_rows",
     "super_weights",
+    "tensor_profiles",
+    "tsne_map",
     "utilised_rank",
     "utilised_ranks",
     "welore_ranks",

@@ -37,7 +37,7 @@ class LatentDiffusion(CodedGenerator):
     latent: length of the code. code: makes the code's module from (features, latent), for example
     `WeightAutoencoder`, `WeightVAE` or `WeightPCA`.
     hidden, blocks: size of the denoiser. schedule: of the noise.
-    matcher, units: of `Canonicalizer`.
+    align: bring members to one order of units first, by a `Canonicalizer` of matcher and units.
     common: ``copied``, ``watch``, ``recalibrate`` and ``seed`` of `CodedGenerator`.
     """
 
@@ -51,6 +51,7 @@ class LatentDiffusion(CodedGenerator):
         blocks: int = 3,
         code: Code = WeightAutoencoder,
         schedule: NoiseSchedule | Mapping[str, Any] = P_DIFF,
+        align: bool = True,
         matcher: Matcher | None = None,
         units: bool = False,
         **common: Any,
@@ -58,10 +59,16 @@ class LatentDiffusion(CodedGenerator):
         noise = NoiseSchedule(**schedule) if isinstance(schedule, Mapping) else schedule
         size: dict[str, Any] = {"conditions": conditions, "hidden": hidden, "blocks": blocks}
         parts = GeneratorParts(
-            align=partial(Canonicalizer, spec, matcher=matcher, units=units),
+            align=partial(Canonicalizer, spec, matcher=matcher, units=units) if align else None,
             code=lambda features: code(features, latent),
             prior=lambda features: VectorDiffusion(features, schedule=noise, **size),
-            config={**size, "latent": latent, "units": units, "schedule": asdict(noise)},
+            config={
+                **size,
+                "latent": latent,
+                "align": align,
+                "units": units,
+                "schedule": asdict(noise),
+            },
         )
         super().__init__(spec, parts, **common)
 
@@ -82,15 +89,16 @@ class FlowMatching(CodedGenerator):
         hidden: int = 256,
         blocks: int = 3,
         code: Code = WeightPCA,
+        align: bool = True,
         matcher: Matcher | None = None,
         units: bool = False,
         **common: Any,
     ) -> None:
         size: dict[str, Any] = {"conditions": conditions, "hidden": hidden, "blocks": blocks}
         parts = GeneratorParts(
-            align=partial(Canonicalizer, spec, matcher=matcher, units=units),
+            align=partial(Canonicalizer, spec, matcher=matcher, units=units) if align else None,
             code=lambda features: code(features, latent),
             prior=lambda features: VectorFlow(features, **size),
-            config={**size, "latent": latent, "units": units},
+            config={**size, "latent": latent, "align": align, "units": units},
         )
         super().__init__(spec, parts, **common)

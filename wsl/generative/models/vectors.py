@@ -26,8 +26,9 @@ from wsl.generative.models.resume import FitState
 from wsl.generative.models.watch import NoveltyWatch, Watched
 from wsl.training import Descent, RandomRows
 
-CHUNK = 256
-"""Vectors that are drawn at a time, so that working memory does not grow with their number."""
+CHUNK, NUMBERS = 256, 2**17
+"""At most so many vectors, and about so many numbers, are drawn at a time: working memory grows
+neither with how many are asked for nor with their length, and stays near the processor."""
 
 
 class Noised(NamedTuple):
@@ -182,7 +183,7 @@ class VectorModel(nn.Module, abc.ABC):
 
         sampler: the way back, by default the one that the model prefers, made with ``settings``.
         noise: (n, features) to start from, drawn if it is not given. Drawn in chunks: memory beside
-        the answer does not grow with ``n``.
+        noise and answer does not grow with ``n``.
         """
         like = self.condition_mean
         given, known = like.new_zeros(n, self.conditions), like.new_full((n,), 0.0)
@@ -192,7 +193,8 @@ class VectorModel(nn.Module, abc.ABC):
         if noise is None:
             noise = torch.randn(n, self.features, generator=generator).to(like)
         guided = guidance if condition is not None else 1.0
-        parts = zip(noise.split(CHUNK), given.split(CHUNK), known.split(CHUNK), strict=True)
+        rows = max(1, min(CHUNK, NUMBERS // self.features))
+        parts = zip(noise.split(rows), given.split(rows), known.split(rows), strict=True)
         return torch.cat(
             [
                 self.carry(

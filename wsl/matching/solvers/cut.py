@@ -190,7 +190,7 @@ def products(a: Tensor, b: Tensor) -> Tensor:
     """
     large = a.numel() >= _CACHED and a.device.type == "cpu"
     if len(b) > 1 and not large:
-        return (a * b).flatten(1).sum(1, dtype=torch.float64).cpu()
+        return (a * b)[..., None].flatten(1).sum(1, dtype=torch.float64).cpu()
     size = _CACHED if large else max(1, a.numel())
     each = [_product(a, row, size) for row in (b if len(b) > 1 else [b])]
     return torch.tensor(each, dtype=torch.float64)
