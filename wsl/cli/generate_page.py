@@ -32,6 +32,8 @@ NOTES = {
 }
 
 
+TITLE = "Generated networks, and what they have to beat (bar {:.3f})"
+
 LABEL = "test accuracy, mean and standard deviation"
 
 
@@ -48,8 +50,7 @@ def write_page(path: Path, judged: Judgement) -> None:
     }
     notes = {"arms": " | ".join([*judged.verdict.lines, *_left_out(judged)]), **NOTES}
     path.parent.mkdir(parents=True, exist_ok=True)
-    title = f"Generated networks, and what they have to beat (bar {judged.bar:.3f})"
-    save_page(path, title, figures, notes=notes)
+    save_page(path, TITLE.format(judged.bar), figures, notes=notes)
 
 
 def arm_bars(trials: Mapping[str, Trial]) -> tuple[dict[str, float], dict[str, float]]:

@@ -60,7 +60,7 @@ def generate_for_tasks(
 ) -> dict[str, Any]:
     """Fit, judge on every held-out family, write; the document of the result."""
     rows = _last_rows(zoo)
-    columns = {name: zoo.table[name][rows.numpy()] for name in COLUMNS}
+    columns = _columns(zoo, rows)
     split = split_tasks(config, data, columns)
     members = _members(config, zoo, data, split=split, rows=rows[split.rows])
     report = fitted(config, generator, members)
@@ -116,12 +116,17 @@ def _last_rows(zoo: Zoo) -> Tensor:
     return torch.tensor(sorted(last.values()))
 
 
+def _columns(zoo: Zoo, rows: Tensor) -> dict[str, Any]:
+    """What the tasks of these rows are."""
+    return {name: zoo.table[name][rows.numpy()] for name in COLUMNS}
+
+
 def _members(
     config: Mapping[str, Any], zoo: Zoo, data: Classification, *, split: Split, rows: Tensor
 ) -> TrainingMembers:
     """Members whose tasks touch nothing held out, with examples of each one's task."""
     params, metadata = zoo.__getitems__(rows.tolist())
-    columns = {name: zoo.table[name][rows.numpy()] for name in COLUMNS}
+    columns = _columns(zoo, rows)
     rng = torch.Generator().manual_seed(config["seed"])
     return TrainingMembers(
         params,

@@ -48,11 +48,11 @@ class NearestStart:
         known, wanted = _asked(start, n, what=type(self).__name__)
         distance, order = self.distances(wanted, known)
         if len(wanted) == 1:
-            place = torch.zeros(n, dtype=torch.int64)
             row = distance[0].argsort(stable=True).repeat(-(-n // distance.shape[1]))[:n]
         else:
-            place, row = torch.arange(n), distance.argmin(1)
-        return _relabelled(start, given(start.members).rows(row), order[place, row])
+            row = distance.argmin(1)
+        own = order[torch.arange(n) % len(wanted), row]
+        return _relabelled(start, given(start.members).rows(row), own)
 
     def distances(self, wanted: LabelledExamples, known: LabelledExamples) -> tuple[Tensor, Tensor]:
         """To every member (T, N), and the member's class each class is compared with (T, N, C)."""
