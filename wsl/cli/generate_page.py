@@ -39,12 +39,8 @@ LABEL = "test accuracy, mean and standard deviation"
 
 def write_page(path: Path, judged: Judgement) -> None:
     """One HTML file that loads nothing, and a CSV beside it for each figure."""
-    bars = arm_bars(judged.trials)
     figures = {
-        "arms": (
-            bar_figure(bars[0], label=LABEL, errors=bars[1]),
-            bar_table(bars[0], errors=bars[1]),
-        ),
+        "arms": _arms_and_table(judged.trials),
         **_points(judged),
         "good_and_new": _shares(judged),
     }
@@ -62,6 +58,11 @@ def arm_bars(trials: Mapping[str, Trial]) -> tuple[dict[str, float], dict[str, f
             found = getattr(t, kind)
             values[label], errors[label] = float(found.mean()), spread(found)
     return values, errors
+
+
+def _arms_and_table(trials: Mapping[str, Trial]) -> Any:
+    values, errors = arm_bars(trials)
+    return arm_figure(trials), bar_table(values, errors=errors)
 
 
 def arm_figure(trials: Mapping[str, Trial]) -> Figure:
