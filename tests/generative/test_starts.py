@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from wsl.generative import (
     INITIALIZERS,
+    AxisFeatures,
     BestOfK,
     DefaultStart,
     Episodes,
@@ -21,6 +22,7 @@ from wsl.generative import (
     Larger,
     LSUVStart,
     MimeticStart,
+    NearestMeanStart,
     NearestStart,
     OrthogonalStart,
     PolarityStart,
@@ -39,11 +41,12 @@ from wsl.generative import (
     pissa,
     ridge_solution,
     selected_index,
+    solve_head,
     starting_weights,
 )
-from wsl.params import call, from_module, unstack
+from wsl.params import call, from_module, stack, unstack
 from wsl.populations import digits as read_digits
-from wsl.symmetry import PermutationSpec, SpecError, permutation_spec
+from wsl.symmetry import Permutation, PermutationSpec, SpecError, permutation_spec
 
 
 def rng(seed=0):
@@ -374,6 +377,20 @@ def test_each_network_is_solved_for_its_own_task():
         draw(RidgeHead(), start, 3)
 
 
+def test_a_head_without_a_ridge_of_its_own_is_the_one_that_leaving_out_chooses():
+    model = net(width=32, outputs=3)
+    spec = permutation_spec(model.eval(), digits().test.images[:2])
+    told = tasks_of([[3, 5, 8], [8, 1, 0]])
+    start = Start(model, spec=spec, condition=told)
+    drawn = draw(RidgeHead(ridge=None), start, 2)
+    own = draw(DefaultStart(), start, 2)
+    expected = solve_head(model, own, told, axes=AxisFeatures(spec))
+    for name, tensor in expected.items():
+        torch.testing.assert_close(drawn[name], tensor)
+    assert not torch.equal(drawn["head.weight"], own["head.weight"])
+    assert RidgeHead(ridge=None).needs == {"labelled", "spec"}
+
+
 def test_a_network_without_a_last_linear_layer_has_none_to_solve_for():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Tanh())
     with pytest.raises(ValueError, match="its output is not that of one of its linear layers"):
@@ -415,6 +432,45 @@ def test_without_reordering_the_nearest_member_is_taken_as_it_is():
     start = Start(model, members=members, condition=tasks_of([[3, 4, 5]], first=20))
     drawn = draw(NearestStart(any_order=False), start, 2)
     assert torch.equal(drawn["head.weight"], params["head.weight"][[1, 0]])
+
+
+def members_of_three():
+    """Networks of one function in three bases, for one task in three orders of its classes."""
+    model = net(outputs=3)
+    spec = permutation_spec(model.eval(), digits().test.images[:2])
+    orders = torch.tensor([[0, 1, 2], [1, 2, 0], [2, 0, 1]])
+    one = {n: t.expand(3, *t.shape[1:]) for n, t in draw(DefaultStart(), Start(model), 1).items()}
+    params = AxisFeatures(spec).ordered(one, orders)
+    params = stack(
+        [Permutation.random(spec, rng(i))({n: t[i] for n, t in params.items()}) for i in range(3)]
+    )
+    members = TrainingMembers(params, examples=tasks_of(orders.tolist()))
+    start = Start(model, spec=spec, members=members, condition=tasks_of([[1, 0, 2]], first=20))
+    return start, AxisFeatures(spec).ordered(one, torch.tensor([[1, 0, 2]] * 3))
+
+
+def test_the_mean_of_the_nearest_is_taken_after_alignment_and_relabelling():
+    start, same = members_of_three()
+    for spread in (0.0, 1.0):
+        (theta,) = unstack(draw(NearestMeanStart(members=3, spread=spread), start, 1))
+        x = digits().test.images[:20]
+        expected = call(start.model, {n: t[0] for n, t in same.items()}, x)
+        torch.testing.assert_close(call(start.model, theta, x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_spread_around_the_mean_is_that_of_the_members():
+    model = net(outputs=3)
+    spec = permutation_spec(model.eval(), digits().test.images[:2])
+    members = TrainingMembers(
+        draw(DefaultStart(), Start(model), 4), examples=tasks_of([[0, 1, 2]] * 4)
+    )
+    start = Start(model, spec=spec, members=members, condition=tasks_of([[0, 1, 2]], first=20))
+    mean = draw(NearestMeanStart(), start, 500)
+    drawn = draw(NearestMeanStart(spread=1.0), start, 500)
+    assert torch.equal(mean["head.weight"][0], mean["head.weight"][1])
+    aligned = start.canonicalizer(members.params)["head.weight"]
+    ratio = drawn["head.weight"].std(0) / aligned.std(0)
+    assert float(ratio.mean()) == pytest.approx(1, abs=0.02)
 
 
 def test_members_with_other_numbers_of_classes_are_refused():

@@ -3,7 +3,9 @@
 The generator is the recipe's, any class with the protocol `wsl.generative.Generator`; it is tried
 beside the recipe's ``arms``, each an `wsl.generative.Initializer`. Writes the networks, the
 generator, ``result.json``, ``report.html`` with a CSV for each figure, and says the verdict.
-``--from RUN`` draws more networks from a generator that is there already: `generate_from`.
+A population of many tasks, with a generator asked by examples, is judged on tasks held out:
+`generate_tasks`. ``--from RUN`` draws more networks from a generator that is there already:
+`generate_from`.
 """
 
 from __future__ import annotations
@@ -17,24 +19,24 @@ from typing import Any
 
 from torch import nn
 
-from wsl.base import Progress
 from wsl.cli.config import compose, defaults
+from wsl.cli.generate_fit import fitted, losses, made
 from wsl.cli.generate_from import add_from_arguments, run_from
 from wsl.cli.generate_page import arm_figure, novelty_document, spread, write_page
+from wsl.cli.generate_tasks import generate_for_tasks, has_tasks
 from wsl.cli.parsers import recipe_parser, verb_parser
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.targets import ConfigError, flatten, instantiate
-from wsl.cli.terminal import answer, progress, say
+from wsl.cli.terminal import answer, say
 from wsl.generative import (
-    FitReport,
     Generator,
     Judgement,
     Start,
     TrainingMembers,
     Trial,
-    check_needs,
     judge,
+    reads_examples,
 )
 from wsl.params import Params, unstack
 from wsl.populations import Classification, build_architecture, task
@@ -65,9 +67,15 @@ def run(arguments: Sequence[str]) -> None:
     done = finished(folder, head) or _generate(config, zoo, folder, head=head)
     answer(done)
     for name, score in done["scores"].items():
-        say(f"{name.replace('_', ' ')}: {score if isinstance(score, int) else f'{score:.4f}'}")
+        say(f"{name.replace('_', ' ')}: {_said(score)}")
     for line in done.get("verdict", []):
         say(line)
+
+
+def _said(score: float | None) -> str:
+    if score is None:
+        return "never"
+    return str(score) if isinstance(score, int) else f"{score:.4f}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,6 +100,7 @@ def _check_ranges(config: Mapping[str, Any]) -> None:
     """Raise `ConfigError` for counts and sizes of 0, by their key, before a zoo is built."""
     given = dict(flatten(config))
     counted = ["samples", "generator.latent", "generator.hidden", "trial.batch_size"]
+    counted += ["tasks.shots", "tasks.query", "held_out.tasks", "held_out.seeds"]
     counted += [key for key in given if key.startswith("fit.") and key.endswith("steps")]
     for key in counted:
         if given.get(key, 1) < 1:
@@ -103,31 +112,43 @@ def _check_ranges(config: Mapping[str, Any]) -> None:
 
 
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the result depends on; arms are named if they are not those that there always are."""
+    """What the result depends on; what the verb has a default for is named where it differs."""
     keys = ["models", "datasets", "seed", "samples", "generator", "fit", "trial"]
-    usual = config["arms"] == defaults("generate")["arms"]
-    return {key: config[key] for key in (keys if usual else [*keys, "arms"]) if key in config}
+    usual = defaults("generate")
+    keys += [key for key in ("arms", "task_arms", "tasks", "held_out") if config[key] != usual[key]]
+    return {key: config[key] for key in keys if key in config}
 
 
 def _generate(
     config: Mapping[str, Any], zoo: Zoo, folder: Path, *, head: Mapping[str, Any]
 ) -> dict[str, Any]:
-    data = _task(config, zoo)
+    data, generator = _task(config, zoo), made(config, zoo.spec)
+    if has_tasks(zoo):
+        _check_asked(generator, config)
+        return generate_for_tasks(config, zoo, data, generator=generator, folder=folder, head=head)
     members = _members(zoo, data)
-    generator, report = _fit(config, zoo, members)
+    report = fitted(config, generator, members)
     quantile = config.get("fit", {}).get("quantile", QUANTILE)
     known = _start(zoo, data, members, quantile=quantile)
     start = dataclasses.replace(known, fitted=generator, seed=config["seed"])
     judged = _judge(config, start, data)
     _write(folder, zoo, judged)
     write_with(folder / "generator.safetensors", generator.save)
-    write_table(folder / "fit.csv", _losses(report))
+    write_table(folder / "fit.csv", losses(report))
     write_page(folder / "report.html", judged)
     scores = {"scores": judged.scores, "arms": _arms(judged.trials)}
     about = {"architecture": zoo.architecture, "task": zoo.provenance["task"]}
     done = {**head, "wanted": start.condition, **scores, **_judged(judged), **about}
     write_json(folder / "result.json", done)
     return done
+
+
+def _check_asked(generator: Generator, config: Mapping[str, Any]) -> None:
+    if not reads_examples(generator):
+        raise ConfigError(
+            f"models={config['models']}: {type(generator).__name__} is not asked by examples, but "
+            "each of these networks has a task of its own; use models=hyper_network"
+        )
 
 
 def _judged(judged: Judgement) -> dict[str, Any]:
@@ -180,26 +201,6 @@ def _members(zoo: Zoo, data: Classification) -> TrainingMembers:
         model=model,
         inputs=data.train.images,
     )
-
-
-def _fit(
-    config: Mapping[str, Any], zoo: Zoo, members: TrainingMembers
-) -> tuple[Generator, FitReport]:
-    """The recipe's generator, fitted with the recipe's options."""
-    seed, options = config["seed"], {**config.get("fit", {})}
-    options.pop("quantile", None)
-    generator = instantiate(config["generator"], spec=zoo.spec, seed=seed)
-    if not generator.conditions:
-        members = dataclasses.replace(members, condition=None)
-    check_needs(generator.needs, members, what=type(generator).__name__)
-    return generator, generator.fit(members, seed=seed, progress=_bar(options), **options)
-
-
-def _bar(options: Mapping[str, Any]) -> Progress:
-    """One bar for a generator in parts: code_steps=600 steps=600 are 1,200 steps."""
-    total = sum(value for name, value in options.items() if name.endswith("steps")) or 1
-    show = progress("step")
-    return lambda step, _: show(step, total)
 
 
 def _start(zoo: Zoo, data: Classification, members: TrainingMembers, *, quantile: float) -> Start:
@@ -261,8 +262,3 @@ def _table(trials: Mapping[str, Trial]) -> dict[str, list[Any]]:
         table["drawn"] += t.drawn.tolist()
         table["tuned"] += t.tuned.tolist()
     return table
-
-
-def _losses(report: FitReport) -> dict[str, list[Any]]:
-    rows = [(p, i, x) for p, losses in report.losses.items() for i, x in enumerate(losses, 1)]
-    return {name: [row[i] for row in rows] for i, name in enumerate(("part", "step", "loss"))}

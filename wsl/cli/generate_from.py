@@ -62,9 +62,11 @@ def run_from(options: argparse.Namespace) -> None:
     file = generator_file(Path(options.run))
     about = _about(file)
     generator = load_generator(file, about)
-    condition = _condition(options, generator)
+    condition, meant = _condition(options, generator)
     rng = torch.Generator().manual_seed(options.seed)
     drawn = generator.sample(options.samples, condition=condition, generator=rng)
+    if meant:
+        say(meant, error=True)
     known = {"spec": str(generator.spec), **_told_by(file.parent)}
     folder.mkdir(parents=True, exist_ok=True)
     for i, theta in enumerate(unstack(drawn)):
@@ -124,33 +126,61 @@ def _about(file: Path) -> dict[str, Any]:
 
 def _told_by(folder: Path) -> dict[str, str]:
     """Architecture and task of the run, as JSON, if its result says so."""
-    try:
-        done = json.loads((folder / "result.json").read_text())
-    except (OSError, json.JSONDecodeError):
-        return {}
+    done = _result_of(folder)
     known = {name: done.get(name) for name in ("architecture", "task")}
     return {name: json.dumps(value) for name, value in known.items() if value}
 
 
-def _condition(options: argparse.Namespace, generator: Generator) -> Condition | None:
-    """What is asked of the generator; raises `ConfigError` where it cannot be asked that."""
+def _result_of(folder: Path) -> dict[str, Any]:
+    """What a run has written of itself, if it has."""
+    try:
+        return json.loads((folder / "result.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
+def _condition(options: argparse.Namespace, generator: Generator) -> tuple[Condition | None, str]:
+    """What is asked of the generator, and of examples how they were read.
+
+    Raises `ConfigError` where it cannot be asked that.
+    """
     name = type(generator).__name__
     if reads_examples(generator):
         if not options.condition_on:
             raise ConfigError(f"{name} is asked by labelled examples; add --condition-on FILE.npz")
-        return examples_of(options.condition_on, options.normalize)
+        told, meant = examples_of(options.condition_on, options.normalize)
+        _check_examples(told, options)
+        return told, meant
     if options.condition_on:
         how = f"by {generator.conditions} numbers: --condition" if generator.conditions else "not"
         raise ConfigError(f"--condition-on: {name} reads no labelled examples; it is asked {how}")
     if options.condition is None:
-        return None
+        return None, ""
     numbers = _numbers(options.condition)
     if len(numbers) != generator.conditions:
         raise ConfigError(
             f"--condition {options.condition}: {len(numbers)} numbers, but this {name} is asked by "
             f"{generator.conditions}"
         )
-    return numbers
+    return numbers, ""
+
+
+def _check_examples(told: LabelledExamples, options: argparse.Namespace) -> None:
+    """Raise `ConfigError` for another number of classes or size of input than the run learned."""
+    path, run = options.condition_on, generator_file(Path(options.run)).parent
+    known = _result_of(run).get("examples")
+    if not known:
+        return
+    if told.classes != known["classes"]:
+        raise ConfigError(
+            f"--condition-on {path}: {told.classes} classes, but networks of this run have "
+            f"{known['classes']} outputs; give images of {known['classes']} classes"
+        )
+    if list(told.inputs.shape[3:]) != known["input"]:
+        raise ConfigError(
+            f"--condition-on {path}: images {tuple(told.inputs.shape[3:])}, but this run learned "
+            f"from {tuple(known['input'])}; resize them"
+        )
 
 
 def _numbers(text: str) -> Tensor:
@@ -160,8 +190,8 @@ def _numbers(text: str) -> Tensor:
         raise ConfigError(f"--condition {text}: numbers are needed, such as 0.95") from None
 
 
-def examples_of(path: str, normalize: str | None = None) -> LabelledExamples:
-    """The images of a file as one task: as many of each class as the rarest has.
+def examples_of(path: str, normalize: str | None = None) -> tuple[LabelledExamples, str]:
+    """The images of a file as one task, as many of each class as the rarest has; and in words.
 
     Raises `ConfigError` without labels, or with labels that are not classes.
     """
@@ -169,11 +199,10 @@ def examples_of(path: str, normalize: str | None = None) -> LabelledExamples:
     if data.labels is None or data.labels.dim() != 1:
         raise ConfigError(f"--condition-on {path}: an array of labels, one per image, is needed")
     classes, count = data.labels.unique(return_counts=True)
-    shots = int(count.min())
-    rows = torch.stack([(data.labels == c).nonzero()[:shots, 0] for c in classes])
-    told = ", ".join(f"{c} is output {i}" for i, c in enumerate(classes.tolist()))
-    say(f"{path}: {shots} images of each class; {told}", error=True)
-    return LabelledExamples(data.inputs[rows][None])
+    rows = torch.stack([(data.labels == c).nonzero()[: count.min(), 0] for c in classes])
+    places = ", ".join(f"{c} is output {i}" for i, c in enumerate(classes.tolist()))
+    told = LabelledExamples(data.inputs[rows][None])
+    return told, f"{path}: {told.shots} images of each class; {places}"
 
 
 def _write_zoo(

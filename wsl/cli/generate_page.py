@@ -32,24 +32,21 @@ NOTES = {
 }
 
 
+TITLE = "Generated networks, and what they have to beat (bar {:.3f})"
+
 LABEL = "test accuracy, mean and standard deviation"
 
 
 def write_page(path: Path, judged: Judgement) -> None:
     """One HTML file that loads nothing, and a CSV beside it for each figure."""
-    bars = arm_bars(judged.trials)
     figures = {
-        "arms": (
-            bar_figure(bars[0], label=LABEL, errors=bars[1]),
-            bar_table(bars[0], errors=bars[1]),
-        ),
+        "arms": _arms_and_table(judged.trials),
         **_points(judged),
         "good_and_new": _shares(judged),
     }
     notes = {"arms": " | ".join([*judged.verdict.lines, *_left_out(judged)]), **NOTES}
     path.parent.mkdir(parents=True, exist_ok=True)
-    title = f"Generated networks, and what they have to beat (bar {judged.bar:.3f})"
-    save_page(path, title, figures, notes=notes)
+    save_page(path, TITLE.format(judged.bar), figures, notes=notes)
 
 
 def arm_bars(trials: Mapping[str, Trial]) -> tuple[dict[str, float], dict[str, float]]:
@@ -61,6 +58,11 @@ def arm_bars(trials: Mapping[str, Trial]) -> tuple[dict[str, float], dict[str, f
             found = getattr(t, kind)
             values[label], errors[label] = float(found.mean()), spread(found)
     return values, errors
+
+
+def _arms_and_table(trials: Mapping[str, Trial]) -> Any:
+    values, errors = arm_bars(trials)
+    return arm_figure(trials), bar_table(values, errors=errors)
 
 
 def arm_figure(trials: Mapping[str, Trial]) -> Figure:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl.base import counter
-from wsl.generative.conditions import Episodes, LabelledExamples
+from wsl.generative.conditions import Episodes, LabelledExamples, task_logits
 from wsl.generative.judge.arms import CONDITION_ARMS, nearest_mean_accuracy, ridge_accuracy
 from wsl.generative.judge.judge import DRAWN, GENERATED, TUNED, drawn_arms
 from wsl.generative.judge.verdict import KNOWN, Verdict, compared, ignored_condition
@@ -196,6 +196,7 @@ class _Runs:
             shared=SharedSettings(optimizer=AdamW(), steps=how.steps, snapshots=how.kept),
         ).snapshots
 
+    @torch.no_grad()
     def _accuracy(self, theta: Params, examples: LabelledExamples, times: int) -> Tensor:
         """(rows,) of stacked networks, each on its own task."""
         inputs, labels = examples.flat()
@@ -203,7 +204,7 @@ class _Runs:
         task = torch.arange(rows // times).repeat(times) % len(examples)
         parts = [
             (
-                answers_of_each(self.model, _slice(theta, part), inputs[task[part]]).argmax(-1)
+                task_logits(self.model, _slice(theta, part), inputs[task[part]]).argmax(-1)
                 == labels[task[part]]
             )
             for part in torch.arange(rows).split(_AT_ONCE)
@@ -234,21 +235,6 @@ class _SupportBatches:
         index = (drawn * self.inputs.shape[1]).long()
         task = (self.rows % len(self.inputs))[:, None]
         return self.inputs[task, index], self.labels[task, index]
-
-
-@torch.no_grad()
-def answers_of_each(model: nn.Module, theta: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-    """Outputs (N, M, classes) of stacked networks, the n-th on ``inputs[n]``, in eval mode."""
-
-    def one(weights: Params, x: Tensor) -> Tensor:
-        return torch.func.functional_call(model, weights, (x,), tie_weights=False)
-
-    training = model.training
-    try:
-        model.eval()
-        return torch.vmap(one, randomness="different")(dict(theta), inputs)
-    finally:
-        model.train(training)
 
 
 def _halves(query: LabelledExamples) -> tuple[LabelledExamples, LabelledExamples]:

@@ -151,11 +151,16 @@ class HyperNetwork(nn.Module):
         """``n`` networks (n, ...) for ``condition``: one task for all, or one for each.
 
         bootstrap: each network is told as many examples of each class, drawn with replacement.
-        Raises ValueError without a condition, or if it holds another number of tasks.
+        Raises ValueError without a condition, or if it holds another number of tasks or classes.
         """
         if not isinstance(condition, LabelledExamples):
             raise ValueError(
                 f"condition: {type(condition).__name__}, but LabelledExamples of a task are needed"
+            )
+        if condition.classes != self.axes.count:
+            raise ValueError(
+                f"condition: {condition.classes} classes, but networks here have "
+                f"{self.axes.count} outputs; give examples of as many classes"
             )
         if len(condition) not in (1, n):
             raise ValueError(f"condition: {len(condition)} tasks for {n} networks; give 1 or {n}")

@@ -30,7 +30,7 @@ from wsl.generative.starts.initializers import (
 from wsl.generative.starts.layers import SEEDS_APART
 from wsl.generative.starts.lsuv import LSUVStart
 from wsl.generative.starts.mimetic import MimeticStart
-from wsl.generative.starts.nearest import NearestStart
+from wsl.generative.starts.nearest import NearestMeanStart, NearestStart
 from wsl.generative.starts.polarity import PolarityStart
 from wsl.generative.starts.reptile import ReptileStart
 from wsl.generative.starts.scaled import KaimingStart, OrthogonalStart
@@ -49,6 +49,7 @@ __all__ = [
     "LowRankStart",
     "MeanStart",
     "MimeticStart",
+    "NearestMeanStart",
     "NearestStart",
     "NoiseStart",
     "OrthogonalStart",

@@ -9,7 +9,9 @@ is an extreme learning machine, Huang et al. (2006).
 
 Guarantees: the exact minimum, in float64. The outputs aim at 0 and 1 and not at log-probabilities:
 the accuracy is that of the minimum, the cross entropy is not, and ``scale`` multiplies the outputs
-where that matters. Not for networks that end in anything but a linear layer.
+where that matters. Without a ``ridge`` of its own, penalty and scale of each task are those of the
+least error when every example is left out once (`solve_head`). Not for networks that end in
+anything but a linear layer.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsl.generative.conditions import AxisFeatures, solve_head
 from wsl.generative.problem import Initializer, Start
 from wsl.generative.starts.asked import given, needs_of, starting_weights
 from wsl.generative.starts.initializers import DefaultStart
@@ -35,22 +38,29 @@ class RidgeHead:
 
     The data are the condition where that is labelled examples: of one task for all networks, or of
     as many tasks as networks. Else they are the training data.
+    ridge: None for the one that leaving examples out chooses, with its scale; a specification is
+    needed then, and of training data a few are used.
     """
 
     start: Initializer = dataclasses.field(default_factory=DefaultStart)
-    ridge: float = 1e-2
+    ridge: float | None = 1e-2
     scale: float = 1.0
 
     needs: ClassVar[frozenset[str]] = frozenset({"labelled"})
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "needs", needs_of(type(self), self.start))
+        chosen = frozenset({"spec"}) if self.ridge is None else frozenset()
+        object.__setattr__(self, "needs", needs_of(type(self), self.start) | chosen)
 
     @torch.no_grad()
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Raises ValueError for another number of tasks than 1 and n, or another last layer."""
         tasks, labels = _tasks(start, n)
         drawn = starting_weights(self.start, start, n, generator=generator)
+        if self.ridge is None:
+            told, axes = given(start.wanted), AxisFeatures(given(start.spec))
+            told = told.of(torch.arange(n) % len(told))
+            return solve_head(start.model, drawn, told, axes=axes)
         model = copied(start.model)
         name = output_layer(model, tasks[0, :2])
         for i, theta in enumerate(unstack(drawn)):
@@ -65,7 +75,7 @@ class RidgeHead:
         weight = theta[dotted(name, "weight")]
         bias = theta.get(dotted(name, "bias"))
         targets = F.one_hot(data[1], len(weight))
-        w, b = ridge_solution(data[0], targets, self.ridge, centred=bias is not None)
+        w, b = ridge_solution(data[0], targets, given(self.ridge), centred=bias is not None)
         weight.copy_(self.scale * w)
         if bias is not None:
             bias.copy_(self.scale * b)

@@ -45,29 +45,17 @@ class NearestStart:
     @torch.no_grad()
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:  # noqa: ARG002
         """Raises ValueError for other numbers of tasks or classes; repeats where members end."""
-        known, wanted = given(start.examples), given(start.wanted)
-        if known.classes != wanted.classes or len(wanted) not in (1, n):
-            raise ValueError(
-                f"NearestStart: {len(wanted)} tasks of {wanted.classes} classes are wanted for {n} "
-                f"networks, and members have {known.classes}; give 1 or {n} tasks of as many"
-            )
-        distance, order = self._distances(wanted, known)
+        known, wanted = _asked(start, n, what=type(self).__name__)
+        distance, order = self.distances(wanted, known)
         if len(wanted) == 1:
-            place = torch.zeros(n, dtype=torch.int64)
             row = distance[0].argsort(stable=True).repeat(-(-n // distance.shape[1]))[:n]
         else:
-            place, row = torch.arange(n), distance.argmin(1)
-        drawn = given(start.members).rows(row)
-        name = output_layer(copied(start.model), wanted.inputs[0, :, 0])
-        for parameter in (dotted(name, "weight"), dotted(name, "bias")):
-            if parameter in drawn:
-                drawn[parameter] = reordered(drawn[parameter], order[place, row])
-        return drawn
+            row = distance.argmin(1)
+        own = order[torch.arange(n) % len(wanted), row]
+        return _relabelled(start, given(start.members).rows(row), own)
 
-    def _distances(
-        self, wanted: LabelledExamples, known: LabelledExamples
-    ) -> tuple[Tensor, Tensor]:
-        """(T, N), and for each class the member's class that it is compared with, (T, N, C)."""
+    def distances(self, wanted: LabelledExamples, known: LabelledExamples) -> tuple[Tensor, Tensor]:
+        """To every member (T, N), and the member's class each class is compared with (T, N, C)."""
         ours, theirs = self._means(wanted), self._means(known)
         apart = torch.cdist(ours[:, None], theirs[None]).square()  # (T, N, C, C)
         if self.any_order:
@@ -82,6 +70,66 @@ class NearestStart:
         embedded = flat if self.embed is None else self.embed(flat)
         shape = examples.inputs.shape[:3]
         return embedded.double().reshape(*shape, -1).mean(2)
+
+
+@dataclasses.dataclass(frozen=True)
+class NearestMeanStart:
+    """The mean of the nearest members, aligned to one reference and relabelled as each needs it.
+
+    members: how many. spread: times each weight's deviation among them, drawn around the mean; 1 is
+    a normal for every weight on its own. embed: as in `NearestStart`.
+    """
+
+    members: int = 16
+    spread: float = 0.0
+    embed: Callable[[Tensor], Tensor] | None = None
+
+    needs: ClassVar[frozenset[str]] = frozenset({"canonicalizer", "examples", "wanted"})
+
+    @torch.no_grad()
+    def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
+        """Raises ValueError for other numbers of tasks or classes; of fewer members, all."""
+        known, wanted = _asked(start, n, what=type(self).__name__)
+        told, align = given(start.members), given(start.canonicalizer)
+        distance, order = NearestStart(self.embed).distances(wanted, known)
+        near = distance.argsort(dim=1, stable=True)[:, : self.members]
+        aligned = align(told.params, member=told.member)
+        group = [
+            _relabelled(start, {name: t[rows] for name, t in aligned.items()}, own)
+            for rows, own in zip(near.T, order[torch.arange(len(near)), near.T], strict=True)
+        ]
+        task = torch.arange(n) % len(wanted)
+        return {
+            name: self._mixed(torch.stack([one[name] for one in group])[:, task], generator)
+            for name in group[0]
+        }
+
+    def _mixed(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """From (members, n, ...)."""
+        if not values.is_floating_point():
+            return values[0]
+        mean = values.mean(0)
+        if not self.spread or len(values) < 2:
+            return mean
+        return mean + self.spread * values.std(0) * torch.randn(mean.shape, generator=generator)
+
+
+def _asked(start: Start, n: int, *, what: str) -> tuple[LabelledExamples, LabelledExamples]:
+    """What is known of the members' tasks, and of those wanted, which must fit."""
+    known, wanted = given(start.examples), given(start.wanted)
+    if known.classes != wanted.classes or len(wanted) not in (1, n):
+        raise ValueError(
+            f"{what}: {len(wanted)} tasks of {wanted.classes} classes are wanted for {n} "
+            f"networks, and members have {known.classes}; give 1 or {n} tasks of as many"
+        )
+    return known, wanted
+
+
+def _relabelled(start: Start, drawn: Params, order: Tensor) -> Params:
+    """Members (n, ...) whose output c is what was their output ``order[n, c]``."""
+    name = output_layer(copied(start.model), given(start.wanted).inputs[0, :, 0])
+    own = (dotted(name, "weight"), dotted(name, "bias"))
+    return {key: reordered(t, order) if key in own else t for key, t in drawn.items()}
 
 
 def reordered(rows: Tensor, order: Tensor) -> Tensor:

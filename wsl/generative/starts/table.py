@@ -20,7 +20,7 @@ from wsl.generative.starts.initializers import (
 )
 from wsl.generative.starts.lsuv import LSUVStart
 from wsl.generative.starts.mimetic import MimeticStart
-from wsl.generative.starts.nearest import NearestStart
+from wsl.generative.starts.nearest import NearestMeanStart, NearestStart
 from wsl.generative.starts.polarity import PolarityStart
 from wsl.generative.starts.reptile import ReptileStart
 from wsl.generative.starts.scaled import KaimingStart, OrthogonalStart
@@ -45,6 +45,7 @@ INITIALIZERS: dict[str, Any] = {
     "best_of_k": BestOfK,
     "ridge_head": RidgeHead,
     "nearest": NearestStart,
+    "nearest_mean": NearestMeanStart,
     "reptile": ReptileStart,
 }
 """Every initialiser by its name."""

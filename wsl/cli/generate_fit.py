@@ -1,0 +1,41 @@
+"""A recipe's generator, fitted with the recipe's options, and what its losses were."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from wsl.base import Progress
+from wsl.cli.targets import instantiate
+from wsl.cli.terminal import progress
+from wsl.generative import FitReport, Generator, TrainingMembers, check_needs
+from wsl.symmetry import PermutationSpec
+
+
+def made(config: Mapping[str, Any], spec: PermutationSpec) -> Generator:
+    """The generator of the recipe, not yet fitted."""
+    return instantiate(config["generator"], spec=spec, seed=config["seed"])
+
+
+def fitted(config: Mapping[str, Any], generator: Generator, members: TrainingMembers) -> FitReport:
+    """Fit with the options under ``fit``; raises ValueError naming what the members lack."""
+    options = {**config.get("fit", {})}
+    options.pop("quantile", None)
+    if not generator.conditions:
+        members = dataclasses.replace(members, condition=None)
+    check_needs(generator.needs, members, what=type(generator).__name__)
+    return generator.fit(members, seed=config["seed"], progress=_bar(options), **options)
+
+
+def losses(report: FitReport) -> dict[str, list[Any]]:
+    """Columns part, step, loss."""
+    rows = [(p, i, x) for p, values in report.losses.items() for i, x in enumerate(values, 1)]
+    return {name: [row[i] for row in rows] for i, name in enumerate(("part", "step", "loss"))}
+
+
+def _bar(options: Mapping[str, Any]) -> Progress:
+    """One bar for a generator in parts: code_steps=600 steps=600 are 1,200 steps."""
+    total = sum(value for name, value in options.items() if name.endswith("steps")) or 1
+    show = progress("step")
+    return lambda step, _: show(step, total)
