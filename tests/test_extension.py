@@ -14,6 +14,7 @@ import torch
 from laws.functionals import FUNCTIONAL_LAWS
 from laws.generators import GENERATOR_LAWS, Row
 from laws.initializers import INITIALIZER_LAWS
+from laws.initializers import Row as Asked
 from laws.matchers import MATCHER_LAWS
 from laws.methods import METHOD_LAWS
 
@@ -247,7 +248,7 @@ def test_its_generator_keeps_the_law(house, law, tmp_path):
 
 @pytest.mark.parametrize("law", INITIALIZER_LAWS, ids=lambda law: law.__name__)
 def test_its_initialiser_keeps_the_law(house, law):
-    law(part("initializer", "Halfway"))
+    law(Asked(part("initializer", "Halfway")))
 
 
 # the command line, by _target_

@@ -8,16 +8,20 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from wsl.cli import main
-from wsl.cli.config import recipes
+from wsl.cli.config import CONF, recipes
 
 pytestmark = pytest.mark.slow
 
 TINY = ["population.members=20", "population.steps=2", "population.snapshots=[2]"]
 SPLITS = {"mnist_inr_all": ["population.splits=[14,3,3]"]}
-GENERATORS = {"weight_diffusion", "hyper_network"}
-MODELS = [name for name in recipes("models") if name not in GENERATORS]
+MODELS = [
+    name
+    for name in recipes("models")
+    if "generator" not in yaml.safe_load((CONF / "models" / f"{name}.yaml").read_text())
+]
 EDITORS = {"equivariant_net", "flat_edit", "nfn_edit", "nft_edit"}
 REASONS = {
     "edit": r"its networks do not show one image each, so there is nothing to edit",

@@ -49,9 +49,9 @@ def run(arguments: Sequence[str]) -> None:
     Files are written only if everything that was asked for holds.
     """
     options = _parser().parse_args(arguments)
+    _refuse_one_file_twice([options.output, options.json, options.axes_to_perm])
     if options.json:
         check_document(Path(options.json))
-    _refuse_one_file_twice([options.output, options.json, options.axes_to_perm])
     proves = options.verify or options.spec or any(getattr(options, name) for name in _PROOFS)
     network = _build(options)
     model = network.model
