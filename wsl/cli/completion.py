@@ -86,11 +86,12 @@ _wsl() {{
   compadd -a own
   _files
 }}
-compdef _wsl wsl"""
+# found by name it is to answer at once, and sourced it is to be made known
+if [[ $funcstack[1] == _wsl ]]; then _wsl "$@"; else compdef _wsl wsl; fi"""
 
 
 def _fish(found: Mapping[str, Sequence[str]]) -> str:
-    lines = [f"complete -c wsl -n __fish_use_subcommand -a '{' '.join(found)}'"]
+    lines = [f"complete -c wsl -f -n __fish_use_subcommand -a '{' '.join(found)}'"]
     lines += [
         f"complete -c wsl -n '__fish_seen_subcommand_from {verb}' -a '{' '.join(own)}'"
         for verb, own in found.items()
