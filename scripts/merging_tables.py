@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+
+import torch
 
 from wsl.base import replacing
 
@@ -77,3 +80,30 @@ def _mean_of_means(found: Sequence[Sequence[float]]) -> str:
 
 def _spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else float("nan")
+
+
+def main_of(
+    doc: str | None,
+    run_all: Callable[[argparse.Namespace], None],
+    *,
+    networks: Iterable[str],
+    kinds: Iterable[str],
+    tasks: Sequence[int],
+) -> None:
+    """Run what is not done yet, if there are data to run on, then print the table."""
+    parser = argparse.ArgumentParser(description=str(doc).splitlines()[0])
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--networks", nargs="+", default=list(networks), choices=list(networks))
+    parser.add_argument("--kinds", nargs="+", default=list(kinds), choices=list(kinds))
+    parser.add_argument("--tasks", type=int, nargs="+", default=list(tasks))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--csv", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.data_root:
+        run_all(options)
+    columns = read(options.out)
+    if options.csv:
+        write_csv(columns, options.csv)
+    print(tables(columns))

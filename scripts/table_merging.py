@@ -21,11 +21,10 @@ import json
 import statistics
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from merging_tables import path_of, read, tables, write_csv
+from merging_tables import main_of, path_of
 from merging_tasks import EXAMPLES, NETWORKS, TASKS, Data, Family, Parts, accuracy, tasks_of
 from torch import Tensor
 from torch.nn import functional as F
@@ -152,26 +151,6 @@ def run(setting: Setting, known: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    """Run what is not done yet, then print the table."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--data-root", type=Path)
-    parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--kinds", nargs="+", default=list(TASKS), choices=TASKS)
-    parser.add_argument("--tasks", type=int, nargs="+", default=[2, 4, 8])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--csv", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    if options.data_root:
-        run_all(options)
-    columns = read(options.out)
-    if options.csv:
-        write_csv(columns, options.csv)
-    print(tables(columns))
-
-
 def run_all(options: argparse.Namespace) -> None:
     """Every setting that has no file; networks of one seed are trained once."""
     parts = Parts.read(options.data_root)
@@ -190,4 +169,4 @@ def run_all(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main_of(__doc__, run_all, networks=NETWORKS, kinds=TASKS, tasks=[2, 4, 8])

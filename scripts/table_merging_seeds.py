@@ -17,10 +17,9 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
-from merging_tables import path_of, read, tables, write_csv
+from merging_tables import main_of, path_of
 from merging_tasks import (
     EXAMPLES,
     KINDS,
@@ -121,26 +120,6 @@ def _mean(outputs: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(outputs)).mean(0)
 
 
-def main() -> None:
-    """Run what is not done yet, then print the table."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--data-root", type=Path)
-    parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
-    parser.add_argument("--tasks", type=int, nargs="+", default=[2, 4])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--csv", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    if options.data_root:
-        run_all(options)
-    columns = read(options.out)
-    print(tables(columns))
-    if options.csv:
-        write_csv(columns, options.csv)
-
-
 def run_all(options: argparse.Namespace) -> None:
     """Every setting that has no file; a family is trained once."""
     parts = Parts.read(options.data_root)
@@ -160,4 +139,4 @@ def run_all(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main_of(__doc__, run_all, networks=NETWORKS, kinds=KINDS, tasks=[2, 4])
