@@ -17,6 +17,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+_MASK = os.umask(0)
+"""What the system takes from the rights of new files. It can be read only by setting it, which is
+done once, here: two threads that did so at a time could leave it at nothing."""
+os.umask(_MASK)
+
 
 @contextlib.contextmanager
 def replacing(
@@ -51,9 +56,7 @@ def _grant(temporary: Path, path: Path) -> None:
     """
     if not temporary.is_file():
         return
-    mask = os.umask(0)
-    os.umask(mask)
-    temporary.chmod(path.stat().st_mode & 0o777 if path.is_file() else 0o666 & ~mask)
+    temporary.chmod(path.stat().st_mode & 0o777 if path.is_file() else 0o666 & ~_MASK)
 
 
 @contextlib.contextmanager
