@@ -10,30 +10,25 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import wsl
-from wsl.cli import VERBS, main
+from wsl.cli import VERBS, main, zoo
 
 ROOT = Path(__file__).parent.parent
-ROOMS = sorted(name for name in wsl.__all__ if name.islower() and "_" not in name[:1])
 GROUPS = {
     "datasets": "Populations of base networks: what is trained, how many, on what.",
     "models": "Weight-space models: functionals, editors, generators.",
 }
 
 
-def rooms() -> dict[str, Any]:
+def rooms() -> dict[str, ModuleType]:
     """Every room of the library by its name."""
-    found = {name: getattr(wsl, name) for name in ROOMS}
-    return {
-        name: room
-        for name, room in found.items()
-        if hasattr(room, "__path__") or hasattr(room, "__file__")
-    }
+    found = {name: getattr(wsl, name) for name in sorted(wsl.__all__)}
+    return {name: room for name, room in found.items() if isinstance(room, ModuleType)}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -77,7 +72,8 @@ def commands_page() -> str:
     parts = ["# The command line\n", "```text", printed([]), "```\n"]
     for verb in VERBS:
         parts += [f"## wsl {verb}\n", "```text", printed([verb]), "```\n"]
-    for verb in ("build", "info", "verify", "export", "import", "convert"):
+    inner = next(a for a in zoo._parser()._actions if isinstance(a.choices, dict))
+    for verb in inner.choices:
         parts += [f"### wsl zoo {verb}\n", "```text", printed(["zoo", verb]), "```\n"]
     return "\n".join(parts)
 

@@ -147,6 +147,7 @@ def test_bash_completes_verbs_flags_and_recipes(capsys):
 
     assert completed("wsl mat") == ["match"]
     assert completed("wsl match --outp") == ["--output"]
+    assert completed("wsl check --backg") == ["--background"]
     assert completed("wsl train datasets=digits_cnn_") == ["datasets=digits_cnn_bn"]
 
 

@@ -30,9 +30,10 @@ def run(arguments: Sequence[str]) -> None:
 def words() -> dict[str, list[str]]:
     """What may follow each verb: flags, the verbs inside of it, recipes."""
     found = {}
-    for verb, (module, _) in VERBS.items():
-        make = getattr(importlib.import_module(module), "_parser", None)
-        own = _words(make()) if make is not None else []
+    for verb, (door, _) in VERBS.items():
+        # a verb that is a folder has its parser in the file that runs it
+        home = importlib.import_module(door).run.__module__
+        own = _words(importlib.import_module(home)._parser())
         found[verb] = sorted({*own, *FLAGS, *_recipes(verb)})
     return found
 
