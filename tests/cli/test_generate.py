@@ -1,8 +1,8 @@
 """`wsl generate`: the verdict and its page, and networks drawn again from a finished run."""
 
+import contextlib
 import csv
 import json
-import os
 import re
 from pathlib import Path
 
@@ -29,13 +29,10 @@ ARMS |= {"wrong_condition", "random_condition", "mean_condition"}
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A folder with a tiny zoo and one finished run."""
-    folder, here = tmp_path_factory.mktemp("generate"), Path.cwd()
-    os.chdir(folder)
-    try:
+    folder = tmp_path_factory.mktemp("generate")
+    with contextlib.chdir(folder):
         assert main(["zoo", "build", "datasets=digits_cnn", "output=zoo.h5", *TINY]) == 0
         assert main([*WORDS, "output=run"]) == 0
-    finally:
-        os.chdir(here)
     return folder
 
 

@@ -1,7 +1,7 @@
 """`wsl generate` for many tasks: what is held out, the verdict, and networks for a reader's npz."""
 
+import contextlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +29,8 @@ ARMS |= {"wrong_condition", "random_condition", "mean_condition"}
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A folder with a tiny zoo of tasks, one finished run, and examples of five digits."""
-    folder, here = tmp_path_factory.mktemp("tasks"), Path.cwd()
-    os.chdir(folder)
-    try:
+    folder = tmp_path_factory.mktemp("tasks")
+    with contextlib.chdir(folder):
         assert main(["zoo", "build", "datasets=digits_mlp_tasks", "output=tasks.h5", *TINY]) == 0
         assert main([*WORDS, "output=run"]) == 0
         images, labels = digits().test
@@ -41,8 +40,6 @@ def workspace(tmp_path_factory):
         np.savez("bare.npz", images=images[:5].numpy())
         np.savez("large.npz", images=np.zeros((10, 1, 28, 28)), labels=np.arange(10) % 5)
         np.savez("flat.npz", images=np.zeros((10, 1, 4, 16)), labels=np.arange(10) % 5)
-    finally:
-        os.chdir(here)
     return folder
 
 

@@ -15,9 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from wsl.generative.models.denoiser import Denoiser
 from wsl.generative.models.noise import (
     P_DIFF,
     NoiseSchedule,
@@ -33,23 +32,11 @@ from wsl.generative.models.vectors import Noised, VectorModel
 class VectorDiffusion(VectorModel):
     """A diffusion model of vectors (n, features) given ``conditions`` numbers each, or none.
 
-    hidden, blocks: size of its `Denoiser`, unless it is given a ``denoiser``.
+    schedule: of its noise. size: what every `VectorModel` takes.
     """
 
-    def __init__(
-        self,
-        features: int,
-        *,
-        conditions: int = 0,
-        hidden: int = 256,
-        blocks: int = 3,
-        dropout: float = 0.1,
-        schedule: NoiseSchedule = P_DIFF,
-        denoiser: nn.Module | None = None,
-    ) -> None:
-        if denoiser is None:
-            denoiser = Denoiser(features, conditions=conditions, hidden=hidden, blocks=blocks)
-        super().__init__(features, denoiser, conditions=conditions, dropout=dropout)
+    def __init__(self, features: int, *, schedule: NoiseSchedule = P_DIFF, **size: Any) -> None:
+        super().__init__(features, **size)
         self.register_buffer("betas", schedule.betas(), persistent=False)
         self.betas: Tensor
 

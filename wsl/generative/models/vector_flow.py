@@ -17,9 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from wsl.generative.models.denoiser import Denoiser
 from wsl.generative.models.samplers import RungeKutta
 from wsl.generative.models.vectors import Noised, VectorModel
 
@@ -28,24 +27,7 @@ TIMES = 1000.0
 
 
 class VectorFlow(VectorModel):
-    """A flow of vectors (n, features) given ``conditions`` numbers each, or none.
-
-    hidden, blocks: size of its `Denoiser`, unless it is given a ``denoiser``.
-    """
-
-    def __init__(
-        self,
-        features: int,
-        *,
-        conditions: int = 0,
-        hidden: int = 256,
-        blocks: int = 3,
-        dropout: float = 0.1,
-        denoiser: nn.Module | None = None,
-    ) -> None:
-        if denoiser is None:
-            denoiser = Denoiser(features, conditions=conditions, hidden=hidden, blocks=blocks)
-        super().__init__(features, denoiser, conditions=conditions, dropout=dropout)
+    """A flow of vectors (n, features) given ``conditions`` numbers each, or none."""
 
     def noised(self, x: Tensor, *, generator: torch.Generator | None) -> Noised:  # noqa: D102
         t = torch.rand(len(x), 1, generator=generator).to(x)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from wsl.base import Progress
 from wsl.generative.codes import Penalty
+from wsl.generative.models.denoiser import Denoiser
 from wsl.generative.models.resume import FitState
 from wsl.generative.models.watch import NoveltyWatch, Watched
 from wsl.training import Descent, RandomRows
@@ -70,15 +71,25 @@ class VectorTraining:
 class VectorModel(nn.Module, abc.ABC):
     """A distribution of vectors (n, features) given ``conditions`` numbers each, or none.
 
-    denoiser: network of (x, t, condition, known=...), see `Denoiser`.
+    hidden, blocks: size of its `Denoiser`, unless it is given a ``denoiser``, a network of (x, t,
+    condition, known=...).
     dropout: share of training rows whose condition is hidden; without it there is neither guidance
     nor sampling without a condition.
     """
 
     def __init__(
-        self, features: int, denoiser: nn.Module, *, conditions: int, dropout: float
+        self,
+        features: int,
+        *,
+        conditions: int = 0,
+        hidden: int = 256,
+        blocks: int = 3,
+        dropout: float = 0.1,
+        denoiser: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        if denoiser is None:
+            denoiser = Denoiser(features, conditions=conditions, hidden=hidden, blocks=blocks)
         self.features, self.conditions, self.dropout = features, conditions, dropout
         self.denoiser, self.watched = denoiser, Watched()
         self.register_buffer("condition_mean", torch.zeros(conditions))

@@ -77,7 +77,12 @@ class WrongConditionStart(_AskedOtherwise):
         turned = torch.arange(asked.classes).roll(-1)
         return asked.ordered(turned.expand(len(asked), -1))
 
-    def numbers(self, wanted: Tensor, known: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def numbers(
+        self,
+        wanted: Tensor,
+        known: Tensor,
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Tensor:
         """The members' numbers farthest from those wanted, in deviations."""
         apart = (known - wanted[:1]) / known.std(0, correction=0).clamp_min(1e-12)
         return known[apart.square().sum(1).argmax()].expand_as(wanted)
@@ -126,7 +131,12 @@ class MeanConditionStart(_AskedOtherwise):
             mean = asked.inputs.mean((0, 1), keepdim=True)
         return LabelledExamples(mean.expand_as(asked.inputs).clone())
 
-    def numbers(self, wanted: Tensor, known: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def numbers(
+        self,
+        wanted: Tensor,
+        known: Tensor,
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Tensor:
         """The members' mean."""
         return known.mean(0).expand_as(wanted)
 
