@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from wsl.cli import checkpoints, verified
+from wsl.cli import checkpoints
 from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, suited, with_inputs
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.cli.evidence import evidence, tell
@@ -25,6 +25,7 @@ from wsl.cli.parsers import verb_parser
 from wsl.cli.results import result, write_json, write_with
 from wsl.cli.streamed import apply_element, is_large, match_large
 from wsl.cli.terminal import answer, numbers, say
+from wsl.cli.verified import check_function
 from wsl.matching import Match, Matcher, match
 from wsl.params import Params
 from wsl.symmetry import Permutation, SymmetryElement
@@ -66,9 +67,9 @@ def _checked(
     """That the aligned checkpoint computes what B did, unless nobody wants to know."""
     if not options.verify:
         return {}
-    return verified.told(
-        verified.check_function(loaded.model, loaded.inputs, (loaded.b, aligned), found=found)
-    )
+    pair = (loaded.b, aligned)
+    error = check_function(loaded.model, loaded.inputs, pair, found=found)
+    return {} if error is None else {"function_error": error}
 
 
 def _tell(out: Path, told: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> None:

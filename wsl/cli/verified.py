@@ -10,7 +10,6 @@ means that the specification is wrong, and nothing is written.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +88,3 @@ def _difference(before: list[Tensor], after: list[Tensor]) -> float | None:
         if a.numel()
     ]
     return max(errors, default=None)
-
-
-def told(error: float | None) -> Mapping[str, float]:
-    """What a result says of it."""
-    return {} if error is None else {"function_error": error}
