@@ -3,15 +3,17 @@
     A   random weights in bfloat16, sharded safetensors, written shard by shard
     B   planted.A + noise: the residual stream, every feed-forward layer, and the heads of every
         attention layer (key-value heads, the queries of each, the values inside) in random order;
-        with --phases every rotary pair of every key-value head is turned by a random phase too
+        with --phases every rotary pair of every key-value head is turned by a random phase too;
+        of --family mixtral the experts of every layer, and the hidden units of each expert, as well
 
-    wsl match A B -o OUT --model large_networks:llama --input-shape int:2,8:VOCABULARY --stream
+    wsl match A B -o OUT --model large_networks:network --kwargs ... --stream [--spec spec.txt]
 
 in a process of its own, whose peak of resident memory is the system's own count. Then the same
 again, killed by the ninth signal once while it matches and once while it writes: what a third start
 leaves must have the bytes of the first run.
 
-    python scripts/large_match.py --work FOLDER [--size small|full] [--threads 2] [--phases]
+    python scripts/large_match.py --work FOLDER [--family llama|mixtral] [--size small|full]
+        [--threads 2] [--phases]
 
 What FOLDER holds of an earlier call with the same arguments is not made again, so that a call that
 was broken off goes on; `--kill-after` says when to kill where the seconds of the first run are
@@ -32,26 +34,32 @@ import time
 from pathlib import Path
 
 import torch
-from large_networks import SIZES, llama
-from large_planted import NOISE, drawn_element, phase_errors, share_recovered, turning, write
+from large_networks import SIZES, network
+from large_planted import NOISE, drawn_element, phase_errors, shares_recovered, turning, write
 
 from wsl import PermutationSpec, permutation_spec
+from wsl.matching import ExpertView
 from wsl.symmetry import Permutation, SymmetryElement
 
 COMMAND = "import sys; from wsl.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-def specification(size: str) -> PermutationSpec:
+def specification(arguments: argparse.Namespace) -> PermutationSpec:
+    """What is free to move: discovered, with experts and phases as far as they take part."""
     with torch.device("meta"):
-        model = llama(size)
-    return permutation_spec(model, torch.zeros(2, 8, dtype=torch.long))
+        model = network(arguments.family, arguments.size)
+    spec = permutation_spec(model, torch.zeros(2, 8, dtype=torch.long))
+    spec = ExpertView.of(spec).spec if arguments.family == "mixtral" else spec
+    return turning(spec) if arguments.phases else spec
 
 
 def start(arguments: argparse.Namespace, out: Path) -> subprocess.Popen[bytes]:
-    words = ["match", "A", "B", "-o", out.name, "--stream", "--model", "large_networks:llama"]
-    words += ["--kwargs", json.dumps({"size": arguments.size})]
-    words += ["--input-shape", f"int:2,8:{SIZES[arguments.size].vocabulary}"]
-    words += ["--spec", "spec.txt"] if arguments.phases else []
+    words = ["match", "A", "B", "-o", out.name, "--stream", "--model", "large_networks:network"]
+    words += ["--kwargs", json.dumps({"family": arguments.family, "size": arguments.size})]
+    shape = SIZES[arguments.family][arguments.size]
+    words += ["--input-shape", f"int:2,8:{shape.vocabulary}"]
+    declared = arguments.phases or arguments.family == "mixtral"
+    words += ["--spec", "spec.txt"] if declared else []
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "PYTHONPATH": path}
     return subprocess.Popen(
@@ -126,8 +134,9 @@ def recovered(out: Path, planted: SymmetryElement, *, phases: bool) -> bool:
     """Whether the run found all that was planted; how much of it is told."""
     found = Permutation.load(out / "wsl.permutation.json")
     same = found == ~planted.permutation
-    share = share_recovered(planted.permutation, found)
-    tell(f"planted permutation recovered: {same}, {share:.2%} of its indices")
+    tell(f"planted permutation recovered: {same}")
+    for kind, share in shares_recovered(planted.permutation, found).items():
+        tell(f"{kind}: {share:.2%} of the planted indices")
     if phases:
         errors = phase_errors(planted, SymmetryElement.load(out / "wsl.element.safetensors"))
         mean, most = float(errors.mean()), float(errors.max())
@@ -143,7 +152,8 @@ def tell(text: str) -> None:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--work", type=Path, required=True, help="a folder of this script's own")
-    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--family", choices=SIZES, default="llama")
+    parser.add_argument("--size", choices=SIZES["llama"], default="full")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--phases", action="store_true", help="turn rotary pairs too")
@@ -155,8 +165,7 @@ def main() -> None:
     arguments = options()
     torch.set_num_threads(arguments.threads)
     work = arguments.work.resolve()
-    spec = specification(arguments.size)
-    spec = turning(spec) if arguments.phases else spec
+    spec = specification(arguments)
     planted = drawn_element(spec, arguments.seed)
     make(work, spec, planted)
     done = index_of(work / "one").exists()

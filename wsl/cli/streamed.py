@@ -12,6 +12,7 @@ twice, and the bytes are those of a run that was not killed.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from types import EllipsisType
@@ -49,6 +50,13 @@ class _Counted:
         part = self.tensor[rows]
         self.read.update(part.nbytes)
         return part
+
+
+def _counted(tensor: large.TensorSlices, read: tqdm) -> large.TensorSlices:
+    """The same, telling the bar; of experts each tells what is read of it."""
+    if isinstance(tensor, large.JoinedTensor):
+        return dataclasses.replace(tensor, parts=tuple(_Counted(p, read) for p in tensor.parts))
+    return _Counted(tensor, read)
 
 
 class _Opened(NamedTuple):
@@ -124,7 +132,8 @@ def _opened(
     path: str, files: large.TensorFiles, expected: Expected, *, options: argparse.Namespace
 ) -> _Opened:
     """The tensors under the network's names, by what `fit` says of their shapes."""
-    shapes = {name: _computable(tensor) for name, tensor in large.structure(files.tensors).items()}
+    tensors = large.with_experts(files.tensors, expected.spec)
+    shapes = {name: _computable(tensor) for name, tensor in large.structure(tensors).items()}
     try:
         how = {"prefix": options.prefix, "drop": options.drop}
         fitted = fit(shapes, expected, path, **how, values=False)
@@ -137,9 +146,9 @@ def _opened(
     moves: dict[str, Any] = {}
     for name, tensor in fitted.params.items():
         there = origin.get(id(tensor))
-        source[name] = tensor if there is None else files.tensors[there]
+        source[name] = tensor if there is None else tensors[there]
         if there is not None:
-            moves[there] = large.own_move(name, expected.spec.axes[name])
+            moves |= large.file_moves(name, expected.spec.axes[name], there, tensors[there])
     return _Opened(files, source, moves)
 
 
@@ -164,7 +173,7 @@ def _found(
     """The element, written beside the result, and its evidence in the journal."""
     expected = pair[2]
     with _reading() as read:
-        a, b = ({n: _Counted(t, read) for n, t in each.source.items()} for each in pair[:2])
+        a, b = ({n: _counted(t, read) for n, t in each.source.items()} for each in pair[:2])
         found = large.match_sources(expected.spec, a, b, matcher=matcher)
         element = cast("large.Element", found.element)
         for group, note in found.notes.items():
