@@ -148,7 +148,8 @@ def _opened(
         there = origin.get(id(tensor))
         source[name] = tensor if there is None else tensors[there]
         if there is not None:
-            moves |= large.file_moves(name, expected.spec.axes[name], there, tensors[there])
+            axes = expected.spec.axes[name]
+            moves |= large.file_moves(name, axes, tensors[there], file_name=there)
     return _Opened(files, source, moves)
 
 

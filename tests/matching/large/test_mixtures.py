@@ -179,3 +179,43 @@ def test_experts_that_are_unlike_or_cannot_be_joined_are_refused():
         with_experts({f"experts.{i}.up": torch.zeros(3, 4) for i in range(3)}, spec)
     apart_from_it = {"experts.0.down": torch.zeros(3), "experts.2.down": torch.zeros(3)}
     assert with_experts(apart_from_it, spec) == apart_from_it
+
+
+def test_the_element_is_applied_to_moments_and_adapters_of_experts_and_undone(pair):
+    a, b, g = pair
+    assert main([*WORDS, "--stream"]) == 0
+    apply = ["match", "--apply", "out.element.safetensors"]
+    assert main([*apply, "b.safetensors", "-o", "again.safetensors"]) == 0
+    read = safetensors.torch.load_file
+    assert largest(read("out.safetensors"), read("again.safetensors")) == 0
+    assert main([*apply, "again.safetensors", "-o", "back.safetensors", "--undo"]) == 0
+    assert largest(b, read("back.safetensors")) < 1e-5
+    rng = torch.Generator().manual_seed(0)
+    stems = [name.removesuffix(".weight") for name in b if ".experts." in name]
+    state = {f"exp_avg.{name}": tensor for name, tensor in b.items()}
+    for stem in stems:
+        out, into = b[f"{stem}.weight"].shape
+        state[f"{stem}.lora_A.weight"] = torch.randn(3, into, generator=rng)
+        state[f"{stem}.lora_B.weight"] = torch.randn(out, 3, generator=rng)
+    safetensors.torch.save_file(state, "state.safetensors")
+    assert main([*apply, "state.safetensors", "-o", "moved.safetensors"]) == 0
+    found, theirs = read("moved.safetensors"), dict(b)
+    assert largest(read("out.safetensors"), {n: found[f"exp_avg.{n}"] for n in b}) == 0
+    for stem in stems:
+        theirs[f"{stem}.weight"] = state[f"{stem}.lora_B.weight"] @ state[f"{stem}.lora_A.weight"]
+    expected = moved(SymmetryElement.load("out.element.safetensors"), theirs)
+    for stem in stems:
+        product = found[f"{stem}.lora_B.weight"] @ found[f"{stem}.lora_A.weight"]
+        torch.testing.assert_close(product, expected[f"{stem}.weight"])
+
+
+def test_experts_of_which_one_is_missing_are_refused_by_name(pair, capsys):
+    _, b, _ = pair
+    assert main([*WORDS, "--stream"]) == 0
+    some = {name: tensor for name, tensor in b.items() if ".experts.1." not in name}
+    safetensors.torch.save_file(some, "some.safetensors")
+    words = ["match", "--apply", "out.element.safetensors", "some.safetensors", "-o"]
+    assert main([*words, "x.safetensors"]) == 2
+    told = capsys.readouterr().err
+    assert "experts.0." in told
+    assert "belongs to no tensor of the element's network" in told

@@ -99,14 +99,14 @@ def _gates(block: GroupBlock, sites: Iterable[Site], entries: Entries) -> Tensor
 def _likeness(block: GroupBlock, site: Site, entries: Entries) -> Tensor:
     """How alike the Grams of a site's entries are, (n, n), in the units of the objective."""
     (mine, sizes), (theirs, other_sizes) = (
-        _signatures(block, site, entries, which) for which in "ab"
+        _signatures(block, site, entries, which=which) for which in "ab"
     )
     mine, theirs = (F.normalize(each - each.mean(0), dim=1) for each in (mine, theirs))
     return (mine @ theirs.T).double() * sizes[:, None] * other_sizes
 
 
 def _signatures(
-    block: GroupBlock, site: Site, entries: Entries, which: str
+    block: GroupBlock, site: Site, entries: Entries, *, which: str
 ) -> tuple[Tensor, Tensor]:
     """X^T (X Omega) of every entry, (n, columns x probes), and |X|, float64 (n,)."""
     found, sizes = [], []

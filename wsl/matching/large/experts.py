@@ -12,7 +12,7 @@ of their own, since a family shares a product with its group in the grammar.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from wsl.matching.large.files import TensorSlices
@@ -23,7 +23,7 @@ from wsl.symmetry import Axes, PermutationSpec, SpecError
 _NUMBERED = re.compile(r"((?:.*\.)?experts)\.(\d+)\.(.+)")
 
 
-class _Layer(NamedTuple):
+class ExpertTensors(NamedTuple):
     """The tensors of all experts of one layer that have one name, ``names`` in their order."""
 
     name: str
@@ -38,40 +38,42 @@ def with_experts(
     Raises `SpecError`, naming it, for an expert that is missing or unlike the others.
     """
     found = dict(tensors)
-    for layer in _layers(tensors):
+    for layer in expert_tensors(tensors):
         axes = _annotation(spec, layer.name)
         if axes is not None and layer.name not in tensors:
             parts = tuple(found.pop(name) for name in layer.names)
             _check_alike(layer, parts)
-            axis = _joined_axis(spec, layer, axes, tuple(parts[0].shape))
+            axis = _joined_axis(spec, layer, axes, shape=tuple(parts[0].shape))
             found[layer.name] = JoinedTensor(parts, layer.names, axis)
     return found
 
 
-def file_moves(name: str, axes: Axes, file_name: str, tensor: TensorSlices) -> Moves:
+def file_moves(name: str, axes: Axes, tensor: TensorSlices, *, file_name: str) -> Moves:
     """How the tensors of a file that are the weight ``name`` move, by their names in the file."""
     if isinstance(tensor, JoinedTensor):
         return {
-            part: part_move(name, axes, tensor, number) for number, part in enumerate(tensor.names)
+            part: part_move(name, axes, tensor, number=number)
+            for number, part in enumerate(tensor.names)
         }
     return {file_name: own_move(name, axes)}
 
 
-def part_move(name: str, axes: Axes, tensor: JoinedTensor, number: int) -> Move:
+def part_move(name: str, axes: Axes, tensor: JoinedTensor, *, number: int) -> Move:
     """How one part of a joined tensor moves."""
     part = Part(axes[tensor.axis or 0], number, tensor.names)
     first = int(tensor.axis is None)
     return Move(axes[first:], name, tuple(range(first, len(axes))), part)
 
 
-def _layers(tensors: Mapping[str, TensorSlices]) -> Iterator[_Layer]:
+def expert_tensors(names: Iterable[str]) -> Iterator[ExpertTensors]:
+    """The tensors of a file that number their experts from 0 on, ``experts.0.NAME`` and so on."""
     numbers: dict[str, dict[int, str]] = {}
-    for name in tensors:
+    for name in names:
         if parts := _NUMBERED.fullmatch(name):
             numbers.setdefault(f"{parts[1]}.{parts[3]}", {})[int(parts[2])] = name
     for name, found in numbers.items():
         if sorted(found) == list(range(len(found))):
-            yield _Layer(name, tuple(found[number] for number in range(len(found))))
+            yield ExpertTensors(name, tuple(found[number] for number in range(len(found))))
 
 
 def _annotation(spec: PermutationSpec, name: str) -> Axes | None:
@@ -82,7 +84,7 @@ def _annotation(spec: PermutationSpec, name: str) -> Axes | None:
     return None
 
 
-def _check_alike(layer: _Layer, parts: tuple[TensorSlices, ...]) -> None:
+def _check_alike(layer: ExpertTensors, parts: tuple[TensorSlices, ...]) -> None:
     first = tuple(parts[0].shape), parts[0].dtype
     for name, part in zip(layer.names, parts, strict=True):
         if (here := (tuple(part.shape), part.dtype)) != first:
@@ -93,7 +95,7 @@ def _check_alike(layer: _Layer, parts: tuple[TensorSlices, ...]) -> None:
 
 
 def _joined_axis(
-    spec: PermutationSpec, layer: _Layer, axes: Axes, shape: tuple[int, ...]
+    spec: PermutationSpec, layer: ExpertTensors, axes: Axes, *, shape: tuple[int, ...]
 ) -> int | None:
     """The axis on which experts lie one after the other; None is a new first axis.
 

@@ -113,7 +113,7 @@ def _compared(
         yield a, b, moved_parts(b, own_move(name, axes), element)
         return
     for number, (mine, theirs) in enumerate(zip(a.parts, b.parts, strict=True)):
-        move = part_move(name, axes, b, number)
+        move = part_move(name, axes, b, number=number)
         origin = b.parts[b.names.index(move.origin(b.names[number], element))]
         yield mine, theirs, moved_parts(origin, move, element)
 
