@@ -10,8 +10,16 @@ from attention_networks import MIXTRAL, Transformer, inputs, weights
 
 from wsl import params, permutation_spec
 from wsl.cli import main
-from wsl.matching import CircuitMatching, ExpertView, WeightMatching, match, match_sources
-from wsl.matching.large import JoinedTensor, apart, distances, with_experts
+from wsl.matching import (
+    CircuitMatching,
+    ExpertView,
+    WeightMatching,
+    match,
+    match_sources,
+    order_by_grams,
+)
+from wsl.matching.blocks import plan
+from wsl.matching.large import JoinedTensor, StreamedWeights, apart, distances, with_experts
 from wsl.symmetry import (
     LinearMaps,
     Permutation,
@@ -182,7 +190,7 @@ def test_experts_that_are_unlike_or_cannot_be_joined_are_refused():
 
 
 def test_the_element_is_applied_to_moments_and_adapters_of_experts_and_undone(pair):
-    a, b, g = pair
+    _, b, _ = pair
     assert main([*WORDS, "--stream"]) == 0
     apply = ["match", "--apply", "out.element.safetensors"]
     assert main([*apply, "b.safetensors", "-o", "again.safetensors"]) == 0
@@ -219,3 +227,27 @@ def test_experts_of_which_one_is_missing_are_refused_by_name(pair, capsys):
     told = capsys.readouterr().err
     assert "experts.0." in told
     assert "belongs to no tensor of the element's network" in told
+
+
+@pytest.mark.usefixtures("in_two_steps")
+@pytest.mark.parametrize("columns", [40, 150], ids=["all columns", "probes"])
+def test_one_step_finds_the_order_that_whole_grams_find_and_gains_what_it_says(columns):
+    spec = PermutationSpec.parse(
+        f"e = 6, h = 20 per e\nexperts.up: (e h) {columns}\nexperts.down: {columns} (e h)"
+    )
+    rng = torch.Generator().manual_seed(0)
+    a = {name: torch.randn(tuple(spec.shapes[name]), generator=rng) for name in spec.axes}
+    g = Permutation.random(spec, rng)
+    b = g({name: t + torch.randn(t.shape, generator=rng) for name, t in a.items()})
+    cut = plan(spec, tuple(spec.axes))
+    weights = StreamedWeights(cut, a, b)
+    before = float(weights.value())
+    step = weights.apart["e"](list(cut.blocks["e"].terms))
+    up, down = ((t["experts.up"].view(6, 20, -1), t["experts.down"].T) for t in (a, b))
+    grams = order_by_grams(*((x, y.reshape(6, 20, -1).mT) for x, y in (up, down)))
+    assert torch.equal(step.group[0], grams.order)
+    assert torch.equal(step.group[0], (~g).indices["e"])
+    weights.take(cut.blocks["e"], step)
+    assert float(weights.value()) == pytest.approx(before + float(step.gain), rel=1e-5)
+    found = {"e": step.group[0], "h": step.families["h"][0]}
+    assert found["h"].eq((~g).indices["h"]).float().mean() > 0.99
