@@ -12,7 +12,7 @@ in a process of its own, whose peak of resident memory is the system's own count
 again, killed by the ninth signal once while it matches and once while it writes: what a third start
 leaves must have the bytes of the first run.
 
-    python scripts/large_match.py --work FOLDER [--family llama|mixtral] [--size small|full]
+    python scripts/large_match.py --work FOLDER [--family llama|mixtral] [--size small|medium|full]
         [--threads 2] [--phases]
 
 What FOLDER holds of an earlier call with the same arguments is not made again, so that a call that
@@ -76,7 +76,7 @@ def killed(arguments: argparse.Namespace, out: Path, seconds: float) -> None:
     tell(f"killed after {seconds:.0f} s: element found {found_in(out)}, {written(out)} shards")
     run = start(arguments, out)
     while run.poll() is None and written(out) < 1:
-        time.sleep(0.02)
+        time.sleep(0.05)
     run.send_signal(signal.SIGKILL)
     run.wait()
     tell(f"killed while it writes: {written(out)} shards, index {index_of(out).exists()}")

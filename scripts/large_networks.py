@@ -36,11 +36,13 @@ class Shape:
 SIZES = {
     "llama": {
         "full": Shape(),
+        "medium": Shape(1024, 16, 16, 4, 2816, 32000),
         "small": Shape(256, 10, 8, 2, 768, 22000),
         "tiny": Shape(64, 2, 4, 2, 96, 97),
     },
     "mixtral": {
         "full": Shape(1024, 20, 16, 4, 2048, 32000, 8),
+        "medium": Shape(512, 10, 8, 2, 1536, 32000, 8),
         "small": Shape(256, 4, 8, 2, 768, 4000, 8),
         "tiny": Shape(64, 2, 4, 2, 48, 97, 8),
     },
