@@ -24,6 +24,7 @@ from torch import Tensor
 from wsl.cli import checkpoints
 from wsl.cli.choices import described, suited
 from wsl.cli.evidence import evidence, tell
+from wsl.cli.networks import read_spec
 from wsl.cli.outputs import beside, copy_companions
 from wsl.cli.results import file_hash, result, write_json, write_with
 from wsl.cli.targets import ConfigError
@@ -68,25 +69,51 @@ class _Opened(NamedTuple):
 
 
 def is_large(options: argparse.Namespace, matcher: Matcher) -> bool:
-    """Whether to match out of core: as ``--stream`` says, else by size, where it can be done."""
+    """Whether to match out of core: as ``--stream`` says, else by size, where it can be done.
+
+    Experts that a specification names as one are put together out of core alone.
+    """
+    experts = _joins_experts(options)
     if options.stream is False:
+        if experts:
+            raise ConfigError(
+                f"{options.spec}: names the experts of a layer as one tensor, which is matched out "
+                "of core; leave out --no-stream"
+            )
         return False
     wanted = {"--evaluate": options.evaluate, "--data": options.data, "--entry": options.entry}
     given = [flag for flag, value in wanted.items() if value]
-    if options.stream:
+    if options.stream or experts:
         if given:
             raise ConfigError(
                 f"--stream keeps no checkpoint in memory, so {given[0]} cannot be had with it; "
                 "leave one of them out"
             )
         return True
+    return not given and _is_long(options, matcher)
+
+
+def _is_long(options: argparse.Namespace, matcher: Matcher) -> bool:
+    """Whether both checkpoints are too long for memory, and this matcher can do without."""
     weights = (
         isinstance(matcher, WeightMatching | CircuitMatching) and "sign" not in matcher.searches
     )
     paths = [large.safetensors_of(path) for path in (options.a, options.b)]
-    if given or not weights or None in paths:
+    if not weights or None in paths:
         return False
     return sum(large.open_files(path).size for path in (options.a, options.b)) >= LARGE
+
+
+def _joins_experts(options: argparse.Namespace) -> bool:
+    """Whether ``--spec`` has one tensor where the file has one for each expert."""
+    if not options.spec or large.safetensors_of(options.a) is None:
+        return False
+    try:
+        tensors = large.open_files(options.a).tensors
+    except ValueError:
+        return False  # whoever reads it says what is wrong
+    found = large.with_experts(tensors, read_spec(options.spec))
+    return any(isinstance(tensor, large.JoinedTensor) for tensor in found.values())
 
 
 def match_large(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:

@@ -179,6 +179,14 @@ def test_the_command_writes_experts_back_in_order_each_in_its_own_tensor(
     torch.testing.assert_close(outputs(out), outputs(b), atol=1e-4, rtol=1e-4)
 
 
+def test_experts_are_matched_out_of_core_without_being_told_to_and_never_in_memory(pair, capsys):
+    a, _, _ = pair
+    assert main(WORDS) == 0
+    assert largest(a, safetensors.torch.load_file("out.safetensors")) < 1e-5
+    assert main([*WORDS, "--no-stream"]) == 2
+    assert "spec.txt: names the experts of a layer as one tensor" in capsys.readouterr().err
+
+
 def test_experts_that_are_unlike_or_cannot_be_joined_are_refused():
     spec = PermutationSpec.parse("e = 2, h = 3 per e\nexperts.up: (e h) 4")
     with pytest.raises(SpecError, match=r"experts\.1\.up: is \(3, 5\) .* must be alike"):
