@@ -10,8 +10,9 @@ does not see the order of hidden units, so that the order of experts is found fi
 what is added to all gates alike. <G, G'> is estimated without bias from few random probes, whose
 error falls with the entries of G and not with the probes alone.
 
-Guarantees: of the order found and the present one the better, and a step gains what the objective
-gains. Not guaranteed, other than for all pairs at once: the best order for one block.
+Guarantees: a step gains what the objective gains; an order that would gain nothing gives way to the
+present one. In memory are the scores of one pair of entries, (k, k). Not guaranteed, other than for
+all pairs at once: the best order.
 """
 
 from __future__ import annotations
