@@ -204,7 +204,9 @@ def _write(out: Path, files: large.TensorFiles, job: Job, *, journal: large.Jour
 
     with ThreadPoolExecutor(1) as beside_the_merge:
         told = beside_the_merge.submit(result, "merge", job.config, job.inputs)
-        large.write_files(out.parent if names_file(out) else out, files.files, parts, journal=journal)
+        large.write_files(
+            out.parent if names_file(out) else out, files.files, parts, journal=journal
+        )
         write_json(beside(out, "result"), told.result())
 
 

@@ -209,4 +209,6 @@ def _write(
 
 def journal_of(out: Path) -> Path:
     """Where the journal of a result lies while it is written."""
-    return out.with_name(f".{out.name}.journal.json") if names_file(out) else out / ".wsl.journal.json"
+    return (
+        out.with_name(f".{out.name}.journal.json") if names_file(out) else out / ".wsl.journal.json"
+    )

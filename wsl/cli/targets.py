@@ -26,7 +26,6 @@ import yaml
 
 from wsl.base import did_you_mean
 
-
 DESCRIBED = ("--method", "--matcher", "--match-all")
 """Flags whose value is a description."""
 
