@@ -49,6 +49,7 @@ from wsl.connectivity.repairs import (
     RepairedSite,
     least_squares,
     repair,
+    repair_without_data,
     reset_batch_norm,
 )
 
@@ -86,6 +87,7 @@ __all__ = [
     "path_losses",
     "plane",
     "repair",
+    "repair_without_data",
     "report",
     "reset_batch_norm",
     "singular_alignment",

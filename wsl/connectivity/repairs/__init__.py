@@ -1,14 +1,16 @@
 """Repair of merged networks: what averaging does to the statistics of their activations.
 
 affine.py          REPAIR: the goal mean and deviation of every unit, folded into the weights
+closed_form.py     the same without data: statistics that follow from the weights
 least_squares.py   each layer anew, by regression on what the members compute
 batch_norm.py      the running statistics of batch norm alone
-lockstep.py        the one sweep behind the first two: networks run side by side
+lockstep.py        the one sweep behind the first three: networks run side by side
 """
 
 from wsl.connectivity.repairs.affine import repair
 from wsl.connectivity.repairs.batch_norm import reset_batch_norm
 from wsl.connectivity.repairs.batches import Batches
+from wsl.connectivity.repairs.closed_form import repair_without_data
 from wsl.connectivity.repairs.layers import LayerInputs, layer_inputs
 from wsl.connectivity.repairs.least_squares import least_squares
 from wsl.connectivity.repairs.result import Repaired, RepairedSite
@@ -21,5 +23,6 @@ __all__ = [
     "layer_inputs",
     "least_squares",
     "repair",
+    "repair_without_data",
     "reset_batch_norm",
 ]
