@@ -49,7 +49,8 @@ from wsl.connectivity.repairs import (
     RepairedSite,
     least_squares,
     repair,
-    repair_without_data,
+    repair_closed_form,
+    repair_on_noise,
     reset_batch_norm,
 )
 
@@ -87,7 +88,8 @@ __all__ = [
     "path_losses",
     "plane",
     "repair",
-    "repair_without_data",
+    "repair_closed_form",
+    "repair_on_noise",
     "report",
     "reset_batch_norm",
     "singular_alignment",

@@ -60,20 +60,20 @@ def align_scales(
     """
     _check(spec, a, "a")
     _check(spec, b, "b")
-    values = list(Rescaling.identity(spec).values)
     target, moved = _doubled(spec, a), _doubled(spec, b)
     solved = [_Solved(spec, i, unit, norms=norms) for i, unit in _learned(spec)]
     start = before = _distance(target, moved)
     for sweep in range(sweeps):
         for each in solved:
-            factor = each.visited(target, moved)
-            if factor is not None:
-                values[each.number] = values[each.number] * factor.view_as(values[each.number])
+            each.visit(target, moved)
         after = _distance(target, moved)
         # Steps that make norms equal may lead away, so what counts is whether they still move.
         if sweep and abs(before - after) <= tolerance * start:
             break
         before = after
+    values = list(Rescaling.identity(spec).values)
+    for each in solved:
+        values[each.number] = each.factor.cpu().view_as(values[each.number])
     return Rescaling(spec, tuple(values))
 
 
@@ -99,7 +99,7 @@ def _learned(spec: PermutationSpec) -> list[tuple[int, UnitSymmetry]]:
 class _Solved:
     """One symmetry: its value is solved for, and b's weights are moved, in its own tensors alone.
 
-    ``number`` is its place among the values of a `Rescaling`.
+    ``number`` is its place among the values of a `Rescaling`, ``factor`` (units,) what was found.
     """
 
     def __init__(
@@ -107,26 +107,27 @@ class _Solved:
     ) -> None:
         self.number, self.unit = number, unit
         self.places = [(place, unit_index(spec, place)) for place in unit.places]
-        self.learned = list(dict.fromkeys(p.tensor for p in unit.places if _counts(p)))
+        self.learned = {place.tensor for place in unit.places if _counts(place)}
         two_sided = len({place.exponent > 0 for place in unit.places if _counts(place)}) == 2
         self.closest = two_sided and not norms
         # Where no distance pays for a scale, the step is taken whatever it does to it.
         self.free = unit.kind == "scale" and not self.closest
+        units = int(self.places[0][1].max()) + 1
+        self.factor = torch.ones(units, dtype=torch.float64)
 
-    def visited(self, target: Params, moved: Params) -> Tensor | None:
-        """The factor of each unit (units,), and ``moved`` by it; None if that would be farther."""
+    def visit(self, target: Params, moved: Params) -> None:
+        """Move ``moved`` by what is best for this symmetry alone, unless that would be farther."""
         factor = self._solution(target, moved)
-        fresh = dict.fromkeys(place.tensor for place, _ in self.places)
-        fresh = {name: moved[name] for name in fresh}
+        fresh = {place.tensor: moved[place.tensor] for place, _ in self.places}
         for place, index in self.places:
             fresh[place.tensor] = _scaled(fresh[place.tensor], place, index, factor=factor)
-        if not self.free:
-            parts = ({name: each[name] for name in self.learned} for each in (target, moved, fresh))
-            a, before, after = parts
-            if _distance(a, after) > _distance(a, before):
-                return None
-        moved.update(fresh)
-        return factor.cpu()
+        if self.free or self._distance(target, fresh) <= self._distance(target, moved):
+            moved.update(fresh)
+            self.factor = self.factor.to(factor) * factor
+
+    def _distance(self, target: Params, moved: Params) -> float:
+        """Over the symmetry's own tensors."""
+        return _distance(*({name: each[name] for name in self.learned} for each in (target, moved)))
 
     def _solution(self, target: Params, moved: Params) -> Tensor:
         terms = _terms(
@@ -175,17 +176,19 @@ def _terms(each: Sequence[tuple[int, Tensor]]) -> _Terms:
 def _term(place: Place, index: Tensor, weights: tuple[Tensor, Tensor]) -> tuple[int, Tensor]:
     """A place's exponent, and |a|^2, |b|^2 and <a, b> of each unit, (3, units)."""
     a, b = (tensor + place.offset if place.offset else tensor for tensor in weights)
-    index, axis = index.to(a.device), place.axis
-    sums = torch.stack([_by_position(p, q, axis) for p, q in ((a, a), (b, b), (a, b))])
-    here = index >= 0
-    return place.exponent, sums.new_zeros(3, int(index.max()) + 1).index_add(
-        1, index[here], sums[:, here]
-    )
+    products = torch.stack([_by_position(p, q, place.axis) for p, q in ((a, a), (b, b), (a, b))])
+    return place.exponent, _by_unit(products, index.to(a.device))
 
 
 def _by_position(a: Tensor, b: Tensor, axis: int) -> Tensor:
     """Inner products of the slices at each position of an axis."""
     return (a * b).movedim(axis, 0).flatten(1).sum(1) if a.dim() > 1 else a * b
+
+
+def _by_unit(products: Tensor, index: Tensor) -> Tensor:
+    """Sums over the positions of each unit; ``index`` says whose each is, -1 none's."""
+    here, units = index >= 0, int(index.max()) + 1
+    return products.new_zeros(len(products), units).index_add(1, index[here], products[:, here])
 
 
 def _closest(terms: _Terms) -> Tensor:

@@ -63,7 +63,7 @@ def repair(
 class Sweep:
     """One pass over the layers: what is done before and after each operation."""
 
-    def __init__(self, run: Lockstep, shares: Sequence[float], *, streams: bool) -> None:
+    def __init__(self, run: Lockstep, shares: Sequence[float], *, streams: bool = True) -> None:
         self.run, self.shares, self.sites = run, shares, list[RepairedSite]()
         self.writers = writers(run.program)
         self.reasons = _reasons(self.writers, heads(run.program, self.writers))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from wsl.connectivity.repairs.moments import Spread
+from wsl.connectivity.repairs.moments import Uncertain
 from wsl.connectivity.repairs.program import LayerProgram, program_of
 from wsl.params import Params
 
@@ -29,8 +29,8 @@ class Lockstep:
     """The networks ``params`` (which is changed) and ``members`` on the same batches.
 
     ``own[node]`` are the values of the first network, one for each batch, and ``theirs[node]``
-    those of the members, one list for each of them. A batch may be a `Spread`, where ``apply`` is
-    what follows for the result of an operation.
+    those of the members, one list for each of them. Batches may be `Uncertain`, where ``apply``
+    says what is known of an operation's result.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Lockstep:
         params: Params,
         *,
         members: Sequence[Mapping[str, Tensor]],
-        batches: Sequence[Tensor | Spread],
+        batches: Sequence[Tensor | Uncertain],
         apply: Callable[[fx.Node, tuple[Any, ...], dict[str, Any]], Any] = called,
     ) -> None:
         self.program, self.params, self.members, self.batches = program, params, members, batches

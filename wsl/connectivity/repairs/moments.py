@@ -1,6 +1,6 @@
 """Means and deviations of units over batches and positions, in float64.
 
-Either of values that were computed on inputs, or of a `Spread`: what is known of a value without
+Either of values that were computed on inputs, or of a `Uncertain`: what is known of a value without
 any. Both are measured by `moments` and changed by `changed`.
 """
 
@@ -18,14 +18,14 @@ _ROUNDING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Spread:
+class Uncertain:
     """What is known of a value that was not computed: mean and variance of each entry, float64."""
 
     mean: Tensor
     variance: Tensor
 
     @classmethod
-    def standard(cls, shape: Sequence[int]) -> Spread:
+    def standard(cls, shape: Sequence[int]) -> Uncertain:
         """Mean 0 and variance 1 everywhere."""
         mean = torch.zeros(tuple(shape), dtype=torch.float64)
         return cls(mean, torch.ones_like(mean))
@@ -43,17 +43,17 @@ class Moments(NamedTuple):
         return self.std <= _ROUNDING * self.mean.abs()
 
 
-def moments(values: Sequence[Tensor | Spread], axis: int) -> Moments:
+def moments(values: Sequence[Tensor | Uncertain], axis: int) -> Moments:
     """The moments of the units along ``axis`` of values that differ in nothing but the batch.
 
     With N in the denominator; of a mean and then the squares around it, so never negative.
     """
-    if isinstance(values[0], Spread):
+    if isinstance(values[0], Uncertain):
         return _pooled(values[0], axis)
     return _measured([value for value in values if isinstance(value, Tensor)], axis)
 
 
-def _pooled(value: Spread, axis: int) -> Moments:
+def _pooled(value: Uncertain, axis: int) -> Moments:
     """Of entries of unlike means: the mean of variances, and the variance of means."""
     means, variances = rows(value.mean, axis), rows(value.variance, axis)
     variance = variances.mean(0) + means.var(0, correction=0)
@@ -99,18 +99,18 @@ def along(units: Tensor, like: Tensor, axis: int) -> Tensor:
 
 
 def changed(
-    values: Sequence[Tensor | Spread], axis: int, correction: tuple[Tensor, Tensor]
-) -> list[Tensor | Spread]:
+    values: Sequence[Tensor | Uncertain], axis: int, correction: tuple[Tensor, Tensor]
+) -> list[Tensor | Uncertain]:
     """The values with every unit scaled and then shifted."""
-    return [_moved(value, axis, *correction) for value in values]
+    return [_moved(value, axis, correction) for value in values]
 
 
-def _moved(value: Tensor | Spread, axis: int, scale: Tensor, shift: Tensor) -> Tensor | Spread:
-    if isinstance(value, Spread):
+def _moved(
+    value: Tensor | Uncertain, axis: int, correction: tuple[Tensor, Tensor]
+) -> Tensor | Uncertain:
+    scale, shift = correction
+    if isinstance(value, Uncertain):
         variance = value.variance * along(scale.square(), value.variance, axis)
-        return Spread(_scaled(value.mean, axis, scale, shift), variance)
-    return _scaled(value, axis, scale, shift)
-
-
-def _scaled(value: Tensor, axis: int, scale: Tensor, shift: Tensor) -> Tensor:
+        mean = value.mean * along(scale, value.mean, axis) + along(shift, value.mean, axis)
+        return Uncertain(mean, variance)
     return value * along(scale, value, axis) + along(shift, value, axis)
