@@ -58,8 +58,8 @@ def align_scales(
     ``tolerance`` of the distance that was there. Raises `SpecError` when weights do not fit the
     specification, ValueError when one is NaN or infinite.
     """
-    _check(spec, a, "a")
-    _check(spec, b, "b")
+    for params, which in ((a, "a"), (b, "b")):
+        check_single(spec, params, which=which)
     target, moved = _doubled(spec, a), _doubled(spec, b)
     solved = [_Solved(spec, i, unit, norms=norms) for i, unit in _learned(spec)]
     start = before = _distance(target, moved)
@@ -77,10 +77,13 @@ def align_scales(
     return Rescaling(spec, tuple(values))
 
 
-def _check(spec: PermutationSpec, params: Mapping[str, Tensor], which: str) -> None:
+def check_single(
+    spec: PermutationSpec, params: Mapping[str, Tensor], *, which: str, who: str = "align_scales"
+) -> None:
+    """Raise `SpecError` for weights with batch axes, ValueError for NaN or infinite ones."""
     if lead := spec.validate(params):
         raise SpecError(
-            f"{which}: has batch axes {tuple(lead)}, but align_scales takes one checkpoint; "
+            f"{which}: has batch axes {tuple(lead)}, but {who} takes one checkpoint; "
             "index or unstack it first"
         )
     check_finite(params, which)

@@ -5,6 +5,7 @@ closed_form.py     the same without data: statistics that follow from the weight
 noise.py           the same without data: statistics on noise like images
 least_squares.py   each layer anew, by regression on what the members compute
 batch_norm.py      the running statistics of batch norm alone
+products.py        linear streams, averaged as the products that they are
 lockstep.py        the one sweep behind the first four: networks run side by side
 """
 
@@ -15,6 +16,7 @@ from wsl.connectivity.repairs.closed_form import repair_closed_form
 from wsl.connectivity.repairs.layers import LayerInputs, layer_inputs
 from wsl.connectivity.repairs.least_squares import least_squares
 from wsl.connectivity.repairs.noise import noise_like, repair_on_noise
+from wsl.connectivity.repairs.products import average_products
 from wsl.connectivity.repairs.result import Repaired, RepairedSite
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "LayerInputs",
     "Repaired",
     "RepairedSite",
+    "average_products",
     "layer_inputs",
     "least_squares",
     "noise_like",
