@@ -4,9 +4,10 @@
 
 The networks are those of `train_pairs.py`. For every pair of seeds the line between them is scored
 on the test set, with and without matching and mending; all of that sees the
-first training images without labels, never the test set, or nothing but the weights. Printed, mean and spread over pairs: loss
-barrier (over the line between the losses of the ends), loss and accuracy half way, and how many
-points of accuracy that is below the mean of the ends. ``--only`` keeps rows that contain a word.
+first training images without labels, never the test set, or nothing but the weights. Printed, mean
+and spread over pairs: loss barrier (over the line between the losses of the ends), loss and
+accuracy half way, and how many points of accuracy that is below the mean of the ends. ``--only``
+keeps rows that contain a word.
 """
 
 from __future__ import annotations
