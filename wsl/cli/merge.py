@@ -211,7 +211,7 @@ def _merged(
         matcher = chosen_many(options) or chosen_matcher(options)
         matcher = with_inputs(matcher, options, loaded)
         aligned = merging.align(loaded.spec, loaded.members, matcher=matcher, base=base)
-    aligned = gauged(options, loaded, aligned, base)
+    aligned = gauged(options, loaded, aligned, base=base)
     if options.method is None and len(aligned) == 2:
         return Made(aligned, base, _on_line(options, loaded, aligned)), {}
     method = merging.Average() if options.method is None else chosen_method(options, loaded)

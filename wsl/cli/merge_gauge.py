@@ -1,6 +1,6 @@
 """``wsl merge --scales --products``: the gauge of the members, before and in their average.
 
-    --scales     scales and signs of units brought to those of A     `matching.align_scales`
+    --scales     norms and signs of units brought to those of A      `matching.align_scales`, norms
     --products   linear maps that meet brought to those of A         `matching.align_linear`
                  and averaged as their product                       `connectivity.average_products`
 
@@ -29,7 +29,7 @@ def add_gauge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scales",
         action="store_true",
-        help="bring the scales and signs of units to those of A before merging",
+        help="bring norms and signs of units to those of A by their scales, before merging",
     )
     parser.add_argument(
         "--products",
@@ -45,22 +45,25 @@ def check_gauge_arguments(options: argparse.Namespace) -> None:
 
 
 def gauged(
-    options: argparse.Namespace, loaded: Loaded, members: Sequence[Params], base: Params | None
+    options: argparse.Namespace, loaded: Loaded, members: Sequence[Params], *, base: Params | None
 ) -> list[Params]:
     """The members with scales, signs and matrices like those of the base, or of the first."""
     if not options.scales and not options.products:
         return list(members)
     spec = _with_units(options, loaded)
     reference = members[0] if base is None else base
-    return [m if m is reference else _brought(options, spec, reference, m) for m in members]
+
+    def brought(member: Params) -> Params:
+        if options.products:
+            member = align_linear(spec, reference, member)(member)
+        return _scaled(spec, reference, member) if options.scales else member
+
+    return [m if m is reference else brought(m) for m in members]
 
 
-def _brought(
-    options: argparse.Namespace, spec: PermutationSpec, reference: Params, member: Params
-) -> Params:
-    if options.products:
-        member = align_linear(spec, reference, member)(member)
-    return align_scales(spec, reference, member)(member) if options.scales else member
+def _scaled(spec: PermutationSpec, reference: Params, member: Params) -> Params:
+    """A member with the scales of another: of equal norms, which measured better than closest."""
+    return align_scales(spec, reference, member, norms=True)(member)
 
 
 def averaged(

@@ -60,17 +60,20 @@ def align_scales(
     """
     for params, which in ((a, "a"), (b, "b")):
         check_single(spec, params, which=which)
-    target, moved = _doubled(spec, a), _doubled(spec, b)
     solved = [_Solved(spec, i, unit, norms=norms) for i, unit in _learned(spec)]
-    start = before = _distance(target, moved)
+    weights = _doubled(spec, a), _doubled(spec, b)
+    distances = [_distance(*weights)]
     for sweep in range(sweeps):
         for each in solved:
-            each.visit(target, moved)
-        after = _distance(target, moved)
+            each.visit(*weights)
+        distances.append(_distance(*weights))
         # Steps that make norms equal may lead away, so what counts is whether they still move.
-        if sweep and abs(before - after) <= tolerance * start:
+        if sweep and abs(distances[-2] - distances[-1]) <= tolerance * distances[0]:
             break
-        before = after
+    return _element(spec, solved)
+
+
+def _element(spec: PermutationSpec, solved: Sequence[_Solved]) -> Rescaling:
     values = list(Rescaling.identity(spec).values)
     for each in solved:
         values[each.number] = each.factor.cpu().view_as(values[each.number])
@@ -110,13 +113,13 @@ class _Solved:
     ) -> None:
         self.number, self.unit = number, unit
         self.places = [(place, unit_index(spec, place)) for place in unit.places]
-        self.learned = {place.tensor for place in unit.places if _counts(place)}
-        two_sided = len({place.exponent > 0 for place in unit.places if _counts(place)}) == 2
+        learned = [place for place in unit.places if _counts(place)]
+        self.learned = {place.tensor for place in learned}
+        two_sided = len({place.exponent > 0 for place in learned}) == 2
         self.closest = two_sided and not norms
         # Where no distance pays for a scale, the step is taken whatever it does to it.
         self.free = unit.kind == "scale" and not self.closest
-        units = int(self.places[0][1].max()) + 1
-        self.factor = torch.ones(units, dtype=torch.float64)
+        self.factor = torch.ones(int(self.places[0][1].max()) + 1).double()
 
     def visit(self, target: Params, moved: Params) -> None:
         """Move ``moved`` by what is best for this symmetry alone, unless that would be farther."""

@@ -24,6 +24,7 @@ from wsl.connectivity.repairs.program import operation
 Arguments = dict[str, Any]
 Rule = Callable[[fx.Node, Arguments], Any]
 _POINTS, _WIDEST = 121, 6.0
+_PLAIN = {"padding": 0, "dilation": 1}
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -57,21 +58,30 @@ def larger(a: Uncertain, b: Uncertain) -> Uncertain:
     first, second = torch.special.ndtr(at), torch.special.ndtr(-at)
     density = std * (-at.square() / 2).exp() / math.sqrt(2 * math.pi)
     mean = a.mean * first + b.mean * second + density
-    squares = (a.mean**2 + a.variance) * first + (b.mean**2 + b.variance) * second
-    squares = squares + (a.mean + b.mean) * density
+    squares = _square(a) * first + _square(b) * second + (a.mean + b.mean) * density
     return Uncertain(mean, (squares - mean.square()).clamp(min=0))
+
+
+def _square(x: Uncertain) -> Tensor:
+    """The mean of the square."""
+    return x.mean.square() + x.variance
 
 
 def largest(node: fx.Node, arguments: Arguments) -> Uncertain | None:
     """The largest of a window, by turns the larger of two; only windows without extras."""
     x, axes = arguments["self"], len(node.meta["val"].shape) - 2
-    extras = [*each_axis(arguments.get("padding", 0), axes), arguments.get("ceil_mode", False)]
-    if any(extras) or set(each_axis(arguments.get("dilation", 1), axes)) != {1}:
+    if _has_extras(arguments):
         return None
     kernel = each_axis(arguments["kernel_size"], axes)
     stride = each_axis(arguments.get("stride") or kernel, axes)
     parts = (_in_windows(part, kernel, stride) for part in (x.mean, x.variance))
     return functools.reduce(larger, (Uncertain(*each) for each in zip(*parts, strict=True)))
+
+
+def _has_extras(arguments: Arguments) -> bool:
+    """Whether windows of pooling have padding or gaps, or stick out."""
+    padding, dilation = (each_axis(arguments.get(k, d), 1) for k, d in _PLAIN.items())
+    return any(padding) or set(dilation) != {1} or bool(arguments.get("ceil_mode"))
 
 
 def _in_windows(value: Tensor, kernel: list[int], stride: list[int]) -> tuple[Tensor, ...]:
@@ -90,26 +100,26 @@ def each_axis(given: Any, axes: int) -> list[int]:
 def pointwise(node: fx.Node, arguments: Arguments) -> Uncertain:
     """A function of each entry by itself, integrated over it."""
     name, x = next(iter(arguments.items()))
-    z = torch.linspace(-_WIDEST, _WIDEST, _POINTS, dtype=torch.float64)
-    weights, std = torch.softmax(-z.square() / 2, 0), x.variance.sqrt()
-    at = [again(node, arguments, **{name: x.mean + std * each}) for each in z.tolist()]
-    mean = _weighted(weights, at)
-    return Uncertain(mean, _weighted(weights, [(y - mean).square() for y in at]))
+    std, points = x.variance.sqrt(), torch.linspace(-_WIDEST, _WIDEST, _POINTS).double()
+    at = [again(node, arguments, **{name: x.mean + std * each}) for each in points.tolist()]
+    mean = _integral(points, at)
+    return Uncertain(mean, _integral(points, [(y - mean).square() for y in at]))
 
 
-def _weighted(weights: Tensor, values: list[Tensor]) -> Tensor:
-    return torch.as_tensor(sum(w * y for w, y in zip(weights.tolist(), values, strict=True)))
+def _integral(points: Tensor, values: list[Tensor]) -> Tensor:
+    """The mean of a function of a normal variable, from its values at some points."""
+    weights = torch.softmax(-points.square() / 2, 0).tolist()
+    return torch.as_tensor(sum(w * y for w, y in zip(weights, values, strict=True)))
 
 
 def known(_: fx.Node, arguments: Arguments) -> Uncertain:
     """Batch norm gives what its gain and shift say, whatever it reads: it has been measured."""
     x, variance = arguments["input"], arguments.get("running_var")
-    one = torch.ones(x.mean.shape[1], dtype=torch.float64)
-    spread = one if variance is None else variance / (variance + arguments["eps"])
+    one = torch.ones(x.mean.shape[1]).double()
     mean, gain = _affine(arguments)
-    shape = [1, -1, *[1] * (x.mean.dim() - 2)]
-    each = (one * mean, spread * gain**2)
-    return Uncertain(*(part.view(shape).expand(x.mean.shape) for part in each))
+    spread = one if variance is None else variance / (variance + arguments["eps"])
+    each = (_across(part, x, "batch_norm") for part in (one * mean, spread * gain**2))
+    return Uncertain(*(part.expand(x.mean.shape) for part in each))
 
 
 def _affine(arguments: Arguments) -> tuple[Any, Any]:
@@ -121,13 +131,18 @@ def _affine(arguments: Arguments) -> tuple[Any, Any]:
 def normed(node: fx.Node, arguments: Arguments) -> Uncertain:
     """Norms over units divide by the deviation that is expected of all of them."""
     name, x = operation(node), arguments["input"]
-    mean, variance = (_in_groups(name, arguments, part) for part in (x.mean, x.variance))
-    if name != "rms_norm":
-        mean = mean - mean.mean(-1, keepdim=True)
-    total = (variance + mean.square()).mean(-1, keepdim=True) + (arguments.get("eps") or 0)
+    inside = Uncertain(*(_in_groups(name, arguments, part) for part in (x.mean, x.variance)))
+    mean, variance = _divided(inside, arguments.get("eps") or 0.0, centred=name != "rms_norm")
     shift, gain = (_across(each, x, name) for each in _affine(arguments))
-    found = (mean / total.sqrt()).view(x.mean.shape), (variance / total).view(x.mean.shape)
-    return Uncertain(found[0] * gain + shift, found[1] * gain**2)
+    shape = x.mean.shape
+    return Uncertain(mean.view(shape) * gain + shift, variance.view(shape) * gain**2)
+
+
+def _divided(x: Uncertain, eps: float, *, centred: bool) -> tuple[Tensor, Tensor]:
+    """Mean and variance after a norm over the last axis."""
+    mean = x.mean - x.mean.mean(-1, keepdim=True) if centred else x.mean
+    total = (x.variance + mean.square()).mean(-1, keepdim=True) + eps
+    return mean / total.sqrt(), x.variance / total
 
 
 def _in_groups(name: str, arguments: Arguments, value: Tensor) -> Tensor:

@@ -108,14 +108,22 @@ def _by_head(each: Sequence[Factors]) -> Iterator[list[Factors]]:
 
 def _product(members: Sequence[Factors], shares: Sequence[float]) -> Factors:
     """X and Y (n, columns) of one head, whose product is nearest to the mean."""
-    n = len(members[0][0])
+    first = members[0][0]
+    read, s, written = _mean_product(members, shares)
+    rank = min(len(first), int((s > _ROUNDING * s[:1]).sum()))
+    read, written, s = read[:, :rank], written[:, :rank], s[:rank]
+    return _near(first, written, read * s, balance=s.sqrt())
+
+
+def _mean_product(
+    members: Sequence[Factors], shares: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """U, S and V of sum_i lambda_i Y_i^T X_i, by the factors: the product itself may be large."""
     x, right = torch.linalg.qr(torch.cat([x for x, _ in members]).mT)
     scaled = [share * y for share, (_, y) in zip(shares, members, strict=True)]
     y, left = torch.linalg.qr(torch.cat(scaled).mT)
     u, s, v = torch.linalg.svd(left @ right.mT, full_matrices=False)
-    rank = min(n, int((s > _ROUNDING * s[:1]).sum()))
-    written, read = (x @ v.mT)[:, :rank], (y @ u)[:, :rank] * s[:rank]
-    return _near(members[0][0], written, read, balance=s[:rank].sqrt())
+    return y @ u, s, x @ v.mT
 
 
 def _near(given: Tensor, written: Tensor, read: Tensor, *, balance: Tensor) -> Factors:
@@ -129,11 +137,19 @@ def _near(given: Tensor, written: Tensor, read: Tensor, *, balance: Tensor) -> F
 
 def _write(spec: PermutationSpec, unit: UnitSymmetry, params: Params, *, factors: Factors) -> None:
     """Write X and Y (heads, n, columns) to the places where `_factors` has read them."""
-    start = {True: 0, False: 0}
+    rest = {True: factors[0], False: factors[1]}
     for place in unit.places:
         side, tensor = place.exponent > 0, params[place.tensor]
         columns = _block(spec, unit, tensor, place=place).shape[-1]
-        new = factors[not side][..., start[side] : start[side] + columns].permute(2, 0, 1)
-        start[side] += columns
-        act = at_place(spec, unit, lambda units, new=new: new.reshape(units.shape), place=place)
-        params[place.tensor] = act(tensor.double(), 0).to(tensor)
+        new, rest[side] = rest[side].tensor_split([columns], -1)
+        params[place.tensor] = _replaced(spec, unit, tensor, new=(place, new))
+
+
+def _replaced(
+    spec: PermutationSpec, unit: UnitSymmetry, tensor: Tensor, *, new: tuple[Place, Tensor]
+) -> Tensor:
+    """A tensor with another block at one place: the inverse of `_block`."""
+    place, block = new
+    rows = block.permute(2, 0, 1)
+    act = at_place(spec, unit, lambda units: rows.reshape(units.shape), place=place)
+    return act(tensor.double(), 0).to(tensor)
