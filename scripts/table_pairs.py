@@ -39,6 +39,12 @@ from wsl.matching import ActivationMatching, WeightMatching, align_scales, match
 from wsl.params import Params
 from wsl.symmetry import permutation_spec, symmetry_spec
 
+SCALES: dict[str, dict[str, bool]] = {
+    "scales": {"one_sided": False},
+    "all scales": {},
+    "norms": {"norms": True},
+}
+"""Which scales are brought to those of the other network; all: also before batch norm."""
 Mend = Callable[[Params, list[Params], float], Params]
 Row = tuple[float, float, float, float]
 
@@ -85,8 +91,8 @@ class Table:
             moved = match(self.spec.without_units(), a, b, matcher)(b)
             ends[name] = moved
             if self.options.scales:
-                ends[f"{name}, scales"] = align_scales(self.spec, a, moved)(moved)
-                ends[f"{name}, norms"] = align_scales(self.spec, a, moved, norms=True)(moved)
+                for how, flags in SCALES.items():
+                    ends[f"{name}, {how}"] = align_scales(self.spec, a, moved, **flags)(moved)
         ends["none"] = b
         return ends
 

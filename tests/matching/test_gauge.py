@@ -115,6 +115,8 @@ def test_what_no_place_pays_for_gets_equal_norms_and_not_zero():
         return torch.cat([theta["a.weight"], theta["a.bias"][:, None]], 1).norm(dim=1)
 
     assert torch.allclose(length(moved), length(a))
+    left = align_scales(spec, a, b, one_sided=False)(b)
+    assert torch.allclose(length(left), length(b))
     before, after = (F.relu(torch.func.functional_call(model.eval(), t, (x,))) for t in (b, moved))
     assert torch.allclose(before, after)
 

@@ -1,6 +1,6 @@
 """``wsl merge --scales --products``: the gauge of the members, before and in their average.
 
-    --scales     norms and signs of units brought to those of A      `matching.align_scales`, norms
+    --scales     scales and signs of units brought to those of A     `matching.align_scales`
     --products   linear maps that meet brought to those of A         `matching.align_linear`
                  and averaged as their product                       `connectivity.average_products`
 
@@ -29,7 +29,7 @@ def add_gauge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scales",
         action="store_true",
-        help="bring norms and signs of units to those of A by their scales, before merging",
+        help="bring the scales and signs of units to those of A before merging",
     )
     parser.add_argument(
         "--products",
@@ -56,14 +56,12 @@ def gauged(
     def brought(member: Params) -> Params:
         if options.products:
             member = align_linear(spec, reference, member)(member)
-        return _scaled(spec, reference, member) if options.scales else member
+        if not options.scales:
+            return member
+        # Weights before a batch norm keep their norms: making those equal measured worse.
+        return align_scales(spec, reference, member, one_sided=False)(member)
 
     return [m if m is reference else brought(m) for m in members]
-
-
-def _scaled(spec: PermutationSpec, reference: Params, member: Params) -> Params:
-    """A member with the scales of another: of equal norms, which measured better than closest."""
-    return align_scales(spec, reference, member, norms=True)(member)
 
 
 def averaged(

@@ -15,9 +15,9 @@ Before a batch norm the scale is free: no place pays for it, and the closest sca
 where a and b do not agree. There b's units get the norm of a's, so that directions are averaged,
 and with ``norms`` they do so everywhere.
 
-Order of a merge: match, then this, then the average, then repair. It is not a matcher: permutations
+Order of a merge: match, then this with ``one_sided=False``, then the average, then repair. It is not a matcher: permutations
 stay as they are. A step that does not bring the two closer is not taken, so the result is a local
-minimum. Phases and linear maps stay as they are, and so does a gain that nothing but a running
+minimum. Phases and linear maps (`linear`) stay as they are, and so does a gain that nothing but a running
 variance pays for: measuring the variance anew would undo that.
 """
 
@@ -44,6 +44,7 @@ def align_scales(
     b: Mapping[str, Tensor],
     *,
     norms: bool = False,
+    one_sided: bool = True,
     sweeps: int = 100,
     tolerance: float = 1e-12,
 ) -> Rescaling:
@@ -54,6 +55,8 @@ def align_scales(
     norms: give b's units the norms of a's, as far as scales can, instead of the least distance.
         Where a and b agree little, the least distance says nothing of a: it is where b's own
         incoming and outgoing weights are small.
+    one_sided: also scales that nothing pays for, such as those of weights before a batch norm.
+        Before the average of trained networks leave them out: it was better where it was measured.
     sweeps: at most so many passes over the symmetries; it ends when one gains less than
     ``tolerance`` of the distance that was there. Raises `SpecError` when weights do not fit the
     specification, ValueError when one is NaN or infinite.
@@ -61,6 +64,7 @@ def align_scales(
     for params, which in ((a, "a"), (b, "b")):
         check_single(spec, params, which=which)
     solved = [_Solved(spec, i, unit, norms=norms) for i, unit in _learned(spec)]
+    solved = [each for each in solved if one_sided or each.two_sided or each.unit.kind == "sign"]
     weights = _doubled(spec, a), _doubled(spec, b)
     distances = [_distance(*weights)]
     for sweep in range(sweeps):
@@ -115,8 +119,8 @@ class _Solved:
         self.places = [(place, unit_index(spec, place)) for place in unit.places]
         learned = [place for place in unit.places if _counts(place)]
         self.learned = {place.tensor for place in learned}
-        two_sided = len({place.exponent > 0 for place in learned}) == 2
-        self.closest = two_sided and not norms
+        self.two_sided = len({place.exponent > 0 for place in learned}) == 2
+        self.closest = self.two_sided and not norms
         # Where no distance pays for a scale, the step is taken whatever it does to it.
         self.free = unit.kind == "scale" and not self.closest
         self.factor = torch.ones(int(self.places[0][1].max()) + 1).double()
