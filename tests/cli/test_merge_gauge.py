@@ -66,7 +66,10 @@ def test_scales_and_products_are_those_of_the_library(two):
     _, spec, (a, b) = two
     moved = match(spec.without_units(), a, b)(b)
     scaled = align_scales(spec, a, moved, one_sided=False)(moved)
-    assert close(merged("--scales"), average([a, scaled]))
+    assert close(merged("--scales", "closest"), average([a, scaled]))
+    normed = align_scales(spec, a, moved, norms=True, one_sided=False)(moved)
+    assert close(merged("--scales", "norms"), average([a, normed]))
+    assert not close(normed, scaled, atol=1e-3)
     straight = align_linear(spec, a, moved)(moved)
     both = average([a, straight])
     assert close(merged("--products"), average_products(spec, both, [a, straight]))
@@ -84,7 +87,7 @@ def test_planted_scales_and_matrices_give_the_first_network(two):
         for u, v in zip([u for u in spec.units if not u.mixes], g.values, strict=True)
     ]
     save_file(Rescaling(spec, tuple(units))(a), "b.safetensors")
-    assert close(merged("--no-match", "--scales"), a, atol=1e-3)
+    assert close(merged("--no-match", "--scales", "closest"), a, atol=1e-3)
 
 
 @pytest.mark.parametrize(

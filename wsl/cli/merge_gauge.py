@@ -1,4 +1,4 @@
-"""``wsl merge --scales --products``: the gauge of the members, before and in their average.
+"""``wsl merge --scales HOW --products``: the gauge of the members, before and in their average.
 
     --scales     scales and signs of units brought to those of A     `matching.align_scales`
     --products   linear maps that meet brought to those of A         `matching.align_linear`
@@ -28,8 +28,9 @@ def add_gauge_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that say which gauge is fixed."""
     parser.add_argument(
         "--scales",
-        action="store_true",
-        help="bring the scales and signs of units to those of A before merging",
+        choices=("closest", "norms"),
+        help="bring the scales and signs of units to those of A before merging: to the least "
+        "distance, or to equal norms",
     )
     parser.add_argument(
         "--products",
@@ -59,7 +60,8 @@ def gauged(
         if not options.scales:
             return member
         # Weights before a batch norm keep their norms: making those equal measured worse.
-        return align_scales(spec, reference, member, one_sided=False)(member)
+        norms = options.scales == "norms"
+        return align_scales(spec, reference, member, norms=norms, one_sided=False)(member)
 
     return [m if m is reference else brought(m) for m in members]
 

@@ -15,10 +15,10 @@ Before a batch norm the scale is free: no place pays for it, and the closest sca
 where a and b do not agree. There b's units get the norm of a's, so that directions are averaged,
 and with ``norms`` they do so everywhere.
 
-Order of a merge: match, then this with ``one_sided=False``, then the average, then repair. It is not a matcher: permutations
-stay as they are. A step that does not bring the two closer is not taken, so the result is a local
-minimum. Phases and linear maps (`linear`) stay as they are, and so does a gain that nothing but a running
-variance pays for: measuring the variance anew would undo that.
+Order of a merge: match, then this with ``one_sided=False``, then the average, then repair. It is
+not a matcher: permutations stay as they are. A step that does not bring the two closer is not
+taken, so the result is a local minimum. Phases stay as they are, linear maps too (`linear`), and so
+does a gain that nothing but a running variance pays for: measuring it anew would undo that.
 """
 
 from __future__ import annotations
