@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from wsl.connectivity import check_alike
-from wsl.merging.pieces import Entries, summed, weighted
+from wsl.merging.pieces import Entries, one_thread, summed, weighted
 from wsl.params import Params, check_range
 
 
@@ -75,5 +75,6 @@ def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     mean = torch.empty(first.shape, dtype=first.dtype, device=first.device)
     flat = (torch.view_as_real(mean) if first.is_complex() else mean).view(-1)
     entries = Entries([[tensor.to(first.device) for tensor in tensors]], wide=torch.float64)
-    entries.into([flat], lambda block: summed(weighted(shares, block)))
+    with one_thread():
+        entries.into([flat], lambda block: summed(weighted(shares, block)))
     return mean

@@ -1,7 +1,7 @@
 """What merge methods are put together from: task vectors, sparsifiers, consensus, subspaces."""
 
 from wsl.merging.pieces.consensus import Consensus, agreed, consensus, elected_sign
-from wsl.merging.pieces.entries import Blocks, Entries, products
+from wsl.merging.pieces.entries import Blocks, Entries, one_thread, products
 from wsl.merging.pieces.randomness import entries_from, uniform_like
 from wsl.merging.pieces.selection import at_ranks
 from wsl.merging.pieces.sparsify import (
@@ -69,6 +69,7 @@ __all__ = [
     "least_kept",
     "matrix_sum",
     "mixed",
+    "one_thread",
     "pair_products",
     "per_statistic",
     "polar",

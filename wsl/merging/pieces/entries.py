@@ -10,6 +10,7 @@ the same bits wherever the tensors lie.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, cast
@@ -122,6 +123,21 @@ class _Mapped:
 
     def __iter__(self) -> Iterator[Tensor]:
         return map(self._change, self._entries)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in the calling thread alone.
+
+    Threads that share out a block wait for each other longer than they work, and sums over it would
+    depend on their number.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def products(entries: Entries) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wsl.merging.pieces.entries import Blocks
 
-SAMPLE = 2**15
+SAMPLE = 2**14
 """Entries of a member from which limits are guessed."""
 _SIGMAS = (4.0, 32.0, float("inf"))
 """Standard errors of a rank in the sample by which the limits lie apart from it, one try each."""

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from wsl.connectivity import check_alike
 from wsl.matching.large import TensorSlices
-from wsl.merging.pieces.entries import Entries, as_real, wide_type
+from wsl.merging.pieces.entries import Entries, as_real, one_thread, wide_type
 from wsl.params import Params, check_range, is_learned, unravel
 
 Members = Sequence[Mapping[str, Tensor]]
@@ -120,13 +120,14 @@ def _in_passes(
     columns: Mapping[str, Sequence[TensorSlices]], rule: Passes, *, based: bool, label: str
 ) -> Params:
     entries = Entries(list(columns.values()), based=based, rows=rule.rows, label=label)
-    known = rule.learn(entries) if entries.size else None  # of nothing there is nothing to know
     found = {
         name: torch.empty(tuple(row[0].shape), dtype=row[0].dtype, device=entries.device)
         for name, row in columns.items()
     }
     outs = [as_real(tensor).view(-1) for tensor in found.values()]
-    entries.into(outs, lambda block: rule.part(block, label, known))
+    with one_thread():
+        known = rule.learn(entries) if entries.size else None  # of nothing nothing is known
+        entries.into(outs, lambda block: rule.part(block, label, known))
     return found
 
 

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from wsl.matching import large
+from wsl.merging.pieces import one_thread
 from wsl.merging.streamed.step import Step
 from wsl.params import all_finite
 
@@ -71,6 +72,12 @@ class _Job:
         return size * (sizes + step.kind.itemsize)
 
     def run(self) -> Tensor:
+        if getattr(self.step.method, "doubles", 0):
+            return self._run()
+        with one_thread():
+            return self._run()
+
+    def _run(self) -> Tensor:
         step, rows = self.step, self.rows
         if step.reads and not isinstance(rows, slice):
             return step.solve([_looked_at(step, i) for i in range(len(step.inputs))])
