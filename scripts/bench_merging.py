@@ -74,7 +74,7 @@ METHODS = {
 
 def main() -> None:
     """Print what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--folders", nargs=2, metavar=("A", "B"), help="checkpoints to average")
     parser.add_argument("--memory", action="store_true", help="peak memory of every method")
     parser.add_argument("--rounds", type=int, default=3)

@@ -65,9 +65,9 @@ class PCB:
     def _limits(self, tau: Entries) -> _Limits:
         """Where moduli are cut, and then where scores are: of each member (T, 2)."""
         moduli = tau.mapped(lambda block: weighted(self.weights, block).abs())
-        modulus = _quantiles(moduli, tau.count, self.clip, self.clip)
+        modulus = _quantiles(moduli, tau.count, low=self.clip, high=self.clip)
         scores = tau.mapped(lambda block: self._scores(block, modulus)[1])
-        return _Limits(modulus, _quantiles(scores, tau.count, 1 - self.density, 0.0))
+        return _Limits(modulus, _quantiles(scores, tau.count, low=1 - self.density, high=0.0))
 
     def _scores(self, tau: Tensor, modulus: Tensor) -> tuple[Tensor, Tensor]:
         """Task vectors whose moduli are cut, and their scores."""
@@ -90,7 +90,7 @@ class _Limits(NamedTuple):
     score: Tensor
 
 
-def _quantiles(blocks: Blocks, count: int, low: float, high: float) -> Tensor:
+def _quantiles(blocks: Blocks, count: int, *, low: float, high: float) -> Tensor:
     """The entries of each member at the shares ``low`` and 1 - ``high`` of its sorted ones."""
     size = blocks.size
     first, last = min(int(size * low), size - 1), max(int(size * (1 - high) - 1), 0)

@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from wsl.matching.large import TensorSlices
+from wsl.matching import large
 from wsl.merging.pieces.randomness import entries_after
 
 Flat = Callable[[int, int], Tensor]
@@ -48,7 +48,7 @@ class Entries:
 
     def __init__(
         self,
-        tensors: Sequence[Sequence[TensorSlices]],
+        tensors: Sequence[Sequence[large.TensorSlices]],
         *,
         based: bool = False,
         rows: bool = False,
@@ -161,11 +161,11 @@ def as_real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
-def _size(tensor: TensorSlices) -> int:
+def _size(tensor: large.TensorSlices) -> int:
     return math.prod(tensor.shape) * (1 + tensor.dtype.is_complex)
 
 
-def _flat(tensor: TensorSlices) -> Flat:
+def _flat(tensor: large.TensorSlices) -> Flat:
     if hasattr(tensor, "entries"):
         return _Read(cast("Any", tensor).entries, _size(tensor))
     whole = as_real(tensor[...].detach()).reshape(-1)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from wsl.connectivity import check_alike
-from wsl.matching.large import TensorSlices
+from wsl.matching import large
 from wsl.merging.pieces.entries import Entries, as_real, one_thread, wide_type
 from wsl.params import Params, check_range, is_learned, unravel
 
@@ -117,7 +117,7 @@ def _merged(
 
 
 def _in_passes(
-    columns: Mapping[str, Sequence[TensorSlices]], rule: Passes, *, based: bool, label: str
+    columns: Mapping[str, Sequence[large.TensorSlices]], rule: Passes, *, based: bool, label: str
 ) -> Params:
     entries = Entries(list(columns.values()), based=based, rows=rule.rows, label=label)
     found = {
@@ -195,11 +195,11 @@ def _check(members: Members, every: Members) -> None:
         check_alike(members[0], other)
 
 
-def _is_learned(name: str, tensor: TensorSlices) -> bool:
+def _is_learned(name: str, tensor: large.TensorSlices) -> bool:
     return is_learned(name, torch.empty(0, dtype=tensor.dtype))
 
 
-def _stacked(columns: Sequence[Sequence[TensorSlices]]) -> Tensor:
+def _stacked(columns: Sequence[Sequence[large.TensorSlices]]) -> Tensor:
     """(T, *shape) of one tensor, or (T, P) of several, in float32 or wider.
 
     Filled in place: at this size every copy of all members costs as much as the rule itself.
@@ -216,7 +216,7 @@ def _stacked(columns: Sequence[Sequence[TensorSlices]]) -> Tensor:
     return stacked if len(columns) > 1 else stacked.view(len(stacked), *shapes[0])
 
 
-def _real_shape(tensor: TensorSlices) -> torch.Size:
+def _real_shape(tensor: large.TensorSlices) -> torch.Size:
     """With the last axis of two that complex numbers have."""
     return torch.Size((*tensor.shape, 2) if tensor.dtype.is_complex else tensor.shape)
 
