@@ -38,7 +38,7 @@ class IsoC:
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
     cut: ClassVar[str] = "passes"
-    doubles: ClassVar[int] = 5
+    doubles: ClassVar[int] = 4
 
     scale: float = 1.0
     conv: Convolutions = "matrix"
@@ -64,7 +64,7 @@ class IsoCTS:
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
     cut: ClassVar[str] = "passes"
-    doubles: ClassVar[int] = 5
+    doubles: ClassVar[int] = 10
 
     scale: float = 1.0
     common: float = 0.8

@@ -36,7 +36,7 @@ class TSVM:
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
     cut: ClassVar[str] = "passes"
-    doubles: ClassVar[int] = 5
+    doubles: ClassVar[int] = 9
 
     scale: float = 1.0
     rank: Callable[[Tensor, int, int], int] | None = None
