@@ -55,7 +55,7 @@ from wsl.cli.methods import (
     without_base,
 )
 from wsl.cli.outputs import beside, check_output, write_result
-from wsl.cli.parsers import verb_parser
+from wsl.cli.parsers import grouped, verb_parser
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import answer, numbers, say
@@ -66,6 +66,21 @@ _BATCH = 256
 _FREE = {"noise": "repair_on_noise", "closed-form": "repair_closed_form"}
 _MUCH = 0.05
 """Accuracy below the worse parent from which the last line says that merging has lost it."""
+
+
+GROUPS: Mapping[str, Sequence[str]] = {
+    "members and output": ["a", "b", "more", "output", "entry", "prefix", "drop"],
+    "network": ["model", "kwargs", "input_shape", "inputs", "spec"],
+    "alignment": ["matcher", "match_all", "no_match", "match_data", "trust_config", "seed"],
+    "method": ["method", "base", "weight", "tune", "validation", "statistics"],
+    "data and scores": ["data", "loss", "evaluate", "normalize", "inputs_data", "data_root"],
+    "mending": ["reset_batch_norm", "repair", "least_squares", "samples"],
+    "streaming": ["stream", "threads", "dry_run"],
+    "adapters": "PEFT folders in the place of checkpoints are summed exactly, with flags of their\n"
+    "own (--weights, --rank, --space, --apply-to): wsl merge ADAPTER --help",
+    "reports": ["report"],
+}
+"""How the help is cut; a flag that is in no group would stand above all of them."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -152,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         help="one page: scores, paths to the parents, interference, and how it was made",
     )
     add_streaming_arguments(parser)
+    grouped(parser, GROUPS)
     return parser
 
 
