@@ -65,8 +65,14 @@ def test_every_arm_is_compared_in_the_verdict_and_judged_for_novelty(inside):
 
 def test_the_verdict_is_said_again_by_a_finished_run(inside, capsys):
     assert main([*WORDS, "output=run"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[-len(told()["verdict"]) :] == told()["verdict"]
+    said, summary = capsys.readouterr().out.splitlines(), told()["summary"]
+    assert said[-len(summary) :] == summary
+    assert summary[0].startswith("By accuracy as drawn, generated networks beat ")
+    listed = " ".join(summary[1:])
+    for line in told()["verdict"]:
+        assert all(f"{arm} (" in line for arm in ARMS) or line.startswith(("good", "no ", "flag"))
+        for pair in re.findall(r"\w+ \([-+.\d]+ ± [.\d]+\)", line):
+            assert pair in listed, "every difference of the result file is said too"
 
 
 def test_the_page_loads_nothing_and_has_a_table_for_each_figure(inside):

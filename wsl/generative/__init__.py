@@ -54,6 +54,7 @@ from wsl.generative.conditions import (
 from wsl.generative.judge import (
     ARMS,
     CONDITION_ARMS,
+    GENERATED,
     TAUS,
     ArmComparison,
     Budget,
@@ -173,6 +174,7 @@ __all__ = [
     "D2NWG_LOSS",
     "DDIM",
     "DDPM",
+    "GENERATED",
     "GENERATORS",
     "INITIALIZERS",
     "P_DIFF",

@@ -13,6 +13,7 @@ from wsl.generative.judge.arms import (
     ridge_accuracy,
 )
 from wsl.generative.judge.curves import Budget, Curve, compare_starts
+from wsl.generative.judge.drawing import GENERATED
 from wsl.generative.judge.evaluate import (
     Nearest,
     aligned_nearest,
@@ -29,6 +30,7 @@ from wsl.generative.judge.verdict import ArmComparison, Verdict
 __all__ = [
     "ARMS",
     "CONDITION_ARMS",
+    "GENERATED",
     "TAUS",
     "ArmComparison",
     "Budget",
