@@ -127,7 +127,8 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
 def _generate(
     config: Mapping[str, Any], zoo: Zoo, folder: Path, *, head: Mapping[str, Any]
 ) -> dict[str, Any]:
-    data, generator = _task(config, zoo), made(config, zoo.spec)
+    data = _task(config, zoo)
+    generator = made(config, zoo, data)
     _check_best(config, "held_out.seeds" if has_tasks(zoo) else "samples")
     if has_tasks(zoo):
         _check_asked(generator, config)

@@ -10,11 +10,21 @@ from wsl.base import Progress
 from wsl.cli.targets import instantiate
 from wsl.cli.terminal import progress
 from wsl.generative import FitReport, Generator, TrainingMembers, check_needs
-from wsl.symmetry import PermutationSpec
+from wsl.populations import Classification, build_architecture
+from wsl.symmetry import symmetry_spec
+from wsl.zoo import Zoo
 
 
-def made(config: Mapping[str, Any], spec: PermutationSpec) -> Generator:
-    """The generator of the recipe, not yet fitted."""
+def made(config: Mapping[str, Any], zoo: Zoo, data: Classification) -> Generator:
+    """The generator of the recipe, not yet fitted.
+
+    A zoo knows permutations alone; scales and signs, if the recipe asks for them, are found anew.
+    """
+    spec = zoo.spec
+    if config["generator"].get("units") and not spec.units:
+        network = build_architecture(zoo.architecture or {}).eval()
+        found = symmetry_spec(network, data.train.images[:2])
+        spec = dataclasses.replace(spec, units=found.units)
     return instantiate(config["generator"], spec=spec, seed=config["seed"])
 
 

@@ -7,7 +7,7 @@ network moved by g: no reference, no alignment, no code, and every sample's perm
 equally likely. Cost is linear in the number of weights. Networks as data of diffusion: Erkoç et al.
 (2023), HyperDiffusion, arXiv 2303.17015, which one permutation of units breaks.
 
-Not promised: that samples are new, or as good as the population; see `evaluate`.
+Not promised: that samples are new, or as good as the population; see `judge`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,136 @@
+"""How many components a flow of aligned weights needs, told by validation images and members alone.
+
+    python scripts/choose_components.py --zoo digits_mlp_seeds.h5 --output runs/components
+
+For each number of components and each seed: the fit of `models/flow_matching.yaml`, networks drawn
+from it, their accuracy on the validation images, and their distance to the nearest training member
+beside the members' own, each left out once. The rule, fixed before the test images are looked at:
+
+    of the numbers whose draws are at most a point below the members, with a dispersion of 0.8,
+    the one with the largest share of networks that are good and new
+
+good: above a point below the mean of the members; new: further from every member than members are
+from each other (median). Where no number is within a point, the nearest to it is taken. The table
+is printed as markdown and kept as CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wsl.base import write_csv
+from wsl.cli.config import compose
+from wsl.cli.generate_fit import fitted, made
+from wsl.generative import TrainingMembers, aligned_nearest, dispersion_ratio, leave_one_out
+from wsl.populations import Classification, build_architecture, task
+from wsl.zoo import Zoo
+
+MARGIN = 0.01
+"""How far below the members' mean a network may be, and so may be the mean of the draws."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trialled:
+    """The members, their accuracy on validation images, and which of them are left out in turn."""
+
+    zoo: Zoo
+    data: Classification
+    members: TrainingMembers
+    rows: torch.Tensor
+    draws: int
+    shortlist: int
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Trialled:
+        """The training members of a zoo, asked for nothing."""
+        zoo = Zoo(options.zoo)
+        data = task(zoo.provenance["task"], None)
+        assert isinstance(data, Classification)
+        model = build_architecture(zoo.architecture or {})
+        params, table = zoo.__getitems__(zoo.indices("train"))
+        accuracy = data.evaluate(model, params, "val")["accuracy"]
+        best = int(accuracy.argmax())
+        inputs = data.train.images
+        members = TrainingMembers(params, accuracy[:, None], table["member"], best, model, inputs)
+        rows = torch.arange(0, len(members), -(-len(members) // options.left_out))
+        return cls(zoo, data, members, rows, options.draws, options.shortlist)
+
+    def row(self, components: int, seed: int, words: list[str]) -> dict[str, Any]:
+        """One fit: what its draws come to."""
+        words = [f"seed={seed}", f"generator.latent={components}", *words]
+        config = compose("generate", ["models=flow_matching", "datasets=digits_mlp_seeds", *words])
+        generator = made(config, self.zoo, self.data)
+        fitted(config, generator, self.members)
+        drawn = generator.sample(self.draws, generator=torch.Generator().manual_seed(seed))
+        members, align = self.members, generator.canonicalizer
+        assert align is not None
+        known, found = align(members.params, member=members.member), align(drawn)
+        near = {"shortlist": self.shortlist}
+        own = leave_one_out(self.zoo.spec, known, rows=self.rows, member=members.runs, **near)
+        natural = own.distance.median()
+        distance = aligned_nearest(self.zoo.spec, found, known, **near).distance
+        model = build_architecture(self.zoo.architecture or {})
+        accuracy = self.data.evaluate(model, drawn, "val")["accuracy"]
+        good = accuracy > members.quality.mean() - MARGIN
+        return {
+            "components": components,
+            "seed": seed,
+            "below_members": float(members.quality.mean() - accuracy.mean()),
+            "spread": float(accuracy.std()),
+            "dispersion": dispersion_ratio(found, known),
+            "novelty": float(distance.median() / natural),
+            "good_and_new": float((good & (distance > natural)).double().mean()),
+        }
+
+
+def main() -> None:
+    """Print the table and the number that the rule takes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--zoo", required=True, help="built by: wsl zoo build")
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--components", type=int, nargs="+", default=[300, 350, 400, 409])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--draws", type=int, default=64)
+    parser.add_argument("--left-out", type=int, default=32)
+    parser.add_argument("--shortlist", type=int, default=16)
+    parser.add_argument("--set", nargs="*", default=[], help="words of the recipe, as for wsl")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    trialled, found = Trialled.of(options), []
+    for components in options.components:
+        for seed in range(options.seeds):
+            found.append(trialled.row(components, seed, options.set))
+            print("  ".join(f"{name} {value:.4g}" for name, value in found[-1].items()), flush=True)
+    options.output.mkdir(parents=True, exist_ok=True)
+    write_csv(options.output / "components.csv", {n: [r[n] for r in found] for n in found[0]})
+    means = [mean(found, components) for components in options.components]
+    print("\n| components | points below members | dispersion | novelty | good and new |")
+    print("|---|---|---|---|---|")
+    for one in means:
+        cells = (100 * one["below_members"], one["dispersion"], one["novelty"], one["good_and_new"])
+        print(f"| {one['components']:g} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |")
+    print(f"\nby the rule: {chosen(means)['components']:g} components")
+
+
+def mean(rows: list[dict[str, Any]], components: int) -> dict[str, float]:
+    """Over the seeds of one number."""
+    own = [row for row in rows if row["components"] == components]
+    return {name: sum(row[name] for row in own) / len(own) for name in own[0]}
+
+
+def chosen(means: list[dict[str, float]]) -> dict[str, float]:
+    """What the rule takes."""
+    spread = [one for one in means if one["dispersion"] >= 0.8] or means
+    near = [one for one in spread if one["below_members"] <= MARGIN]
+    if near:
+        return max(near, key=lambda one: one["good_and_new"])
+    return min(spread, key=lambda one: one["below_members"])
+
+
+if __name__ == "__main__":
+    main()
