@@ -70,10 +70,10 @@ class Trialled:
         members, align = self.members, generator.canonicalizer
         assert align is not None
         known, found = align(members.params, member=members.member), align(drawn)
-        near = {"shortlist": self.shortlist}
-        own = leave_one_out(self.zoo.spec, known, rows=self.rows, member=members.runs, **near)
+        spec, few = self.zoo.spec, self.shortlist
+        own = leave_one_out(spec, known, rows=self.rows, member=members.runs, shortlist=few)
         natural = own.distance.median()
-        distance = aligned_nearest(self.zoo.spec, found, known, **near).distance
+        distance = aligned_nearest(spec, found, known, shortlist=few).distance
         model = build_architecture(self.zoo.architecture or {})
         accuracy = self.data.evaluate(model, drawn, "val")["accuracy"]
         good = accuracy > members.quality.mean() - MARGIN

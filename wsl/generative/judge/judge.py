@@ -90,10 +90,8 @@ def judge(
     land = Landscape(start, data.test, shortlist=shortlist, count=n)
     drawn, left_out = drawn_arms(start, {GENERATED: GeneratedStart(), **arms}, n)
     as_new = EqualNoveltyStart(land.distance(drawn[GENERATED]))
-    for found, more in zip(
-        (drawn, left_out), drawn_arms(start, {EQUAL_NOVELTY: as_new}, n), strict=True
-    ):
-        found.update(more)
+    noisy, lacking = drawn_arms(start, {EQUAL_NOVELTY: as_new}, n)
+    drawn, left_out = drawn | noisy, left_out | lacking
     how = {"steps": STEPS, **(training or {})}
     trials = trial(start.model, drawn, data, seed=start.seed, **how)
     novelty = {MEMBERS: land.among_themselves(), **{a: land.of(each) for a, each in drawn.items()}}
