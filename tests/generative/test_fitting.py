@@ -308,6 +308,19 @@ def test_statistics_of_batch_norm_are_measured_on_the_members_inputs(tmp_path):
     assert torch.equal(again.sample(3, generator=rng())["0.weight"], drawn["0.weight"])
 
 
+def test_temperature_is_a_factor_on_the_noise_and_is_kept_in_the_file(tmp_path):
+    network, noise = BY_NAME["mlp"], torch.randn(5, 4, generator=rng())
+    made = FlowMatching(network.spec, latent=4, hidden=8, blocks=1, temperature=1.5)
+    made.fit(network.weights(8), steps=1)
+    drawn = made.sample(5, generator=rng())
+    for name, tensor in made.sample(5, noise=1.5 * noise).items():
+        assert torch.equal(drawn[name], tensor)
+    made.save(tmp_path / "g")
+    assert torch.equal(
+        FlowMatching.load(tmp_path / "g").sample(5, generator=rng())["0.weight"], drawn["0.weight"]
+    )
+
+
 # conditions
 
 

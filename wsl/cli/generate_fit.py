@@ -18,14 +18,16 @@ from wsl.zoo import Zoo
 def made(config: Mapping[str, Any], zoo: Zoo, data: Classification) -> Generator:
     """The generator of the recipe, not yet fitted.
 
-    A zoo knows permutations alone; scales and signs, if the recipe asks for them, are found anew.
+    A zoo knows permutations alone: scales and signs of units, where the recipe fixes them, are
+    found anew, and where the network has none there is nothing to fix.
     """
-    spec = zoo.spec
-    if config["generator"].get("units") and not spec.units:
+    recipe, spec = {**config["generator"]}, zoo.spec
+    if recipe.get("units") and not spec.units:
         network = build_architecture(zoo.architecture or {}).eval()
         found = symmetry_spec(network, data.train.images[:2])
         spec = dataclasses.replace(spec, units=found.units)
-    return instantiate(config["generator"], spec=spec, seed=config["seed"])
+        recipe["units"] = recipe["units"] if found.units else False
+    return instantiate(recipe, spec=spec, seed=config["seed"])
 
 
 def fitted(config: Mapping[str, Any], generator: Generator, members: TrainingMembers) -> FitReport:

@@ -38,7 +38,7 @@ class LatentDiffusion(CodedGenerator):
     `WeightAutoencoder`, `WeightVAE` or `WeightPCA`.
     hidden, blocks: size of the denoiser. schedule: of the noise.
     align: bring members to one order of units first, by a `Canonicalizer` of matcher and units.
-    common: ``copied``, ``watch``, ``recalibrate`` and ``seed`` of `CodedGenerator`.
+    common: the keyword arguments of `CodedGenerator`.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ class WeightDiffusion(CodedGenerator):
 
     conditions: how many numbers describe a member, 0 for none. channels, blocks: size of the
     `EquivariantDenoiser`. schedule: of the noise.
-    common: ``copied``, ``watch``, ``recalibrate`` and ``seed`` of `CodedGenerator`.
+    common: the keyword arguments of `CodedGenerator`.
     """
 
     def __init__(
