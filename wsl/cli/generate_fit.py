@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from wsl.base import Progress
+from wsl.cli.served import Served
 from wsl.cli.targets import instantiate
 from wsl.cli.terminal import progress
 from wsl.generative import FitReport, Generator, TrainingMembers, check_needs
-from wsl.populations import Classification, build_architecture
 from wsl.symmetry import symmetry_spec
 from wsl.zoo import Zoo
 
 
-def made(config: Mapping[str, Any], zoo: Zoo, data: Classification) -> Generator:
+def made(config: Mapping[str, Any], zoo: Zoo, known: Served) -> Generator:
     """The generator of the recipe, not yet fitted.
 
     A zoo knows permutations alone: scales and signs of units, where the recipe fixes them, are
@@ -23,8 +23,7 @@ def made(config: Mapping[str, Any], zoo: Zoo, data: Classification) -> Generator
     """
     recipe, spec = {**config["generator"]}, zoo.spec
     if recipe.get("units") and not spec.units:
-        network = build_architecture(zoo.architecture or {}).eval()
-        found = symmetry_spec(network, data.train.images[:2])
+        found = symmetry_spec(known.make().eval(), known.data.train.images[:2])
         spec = dataclasses.replace(spec, units=found.units)
         recipe["units"] = recipe["units"] if found.units else False
     return instantiate(recipe, spec=spec, seed=config["seed"])
