@@ -1,6 +1,7 @@
 """Hyper-networks: the order of classes is a symmetry, and what they learn is worth something."""
 
 import inspect
+from functools import partial
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from wsl.generative import (
     AxisFeatures,
     HyperNetwork,
     LabelledExamples,
+    TaskDiffusion,
     TaskEmbedding,
     TrainingMembers,
     head_inputs,
@@ -47,7 +49,8 @@ ROWS = {
     "ridge": TaskRow(hyper(head="ridge"), {"steps": 2, "tasks": 3}, {"model": NETWORK}),
     "global": TaskRow(hyper(head="rows", classes="global"), {"steps": 2, "tasks": 3}),
 }
-KINDS = {"rows": "hyper_network", "ridge": "hyper_network", "global": "hyper_network"}
+ROWS["diffusion"] = TaskRow(partial(TaskDiffusion, channels=4, blocks=1, width=4), {"steps": 2})
+KINDS = dict.fromkeys(ROWS, "hyper_network") | {"diffusion": "task_diffusion"}
 
 
 def test_every_generator_that_is_asked_with_examples_has_a_row():

@@ -23,6 +23,7 @@ from wsl.generative.models.samplers import (
     HeunSteps,
     RungeKutta,
 )
+from wsl.generative.models.task_diffusion import TaskDiffusion
 from wsl.generative.models.vector_diffusion import VectorDiffusion
 from wsl.generative.models.vector_flow import VectorFlow
 from wsl.generative.models.vectors import VectorModel, VectorTraining
@@ -40,7 +41,7 @@ GENERATORS = {
 }
 """Every generator by its name; each is made from (spec, seed=...)."""
 
-TASK_GENERATORS = {"hyper_network": HyperNetwork}
+TASK_GENERATORS = {"hyper_network": HyperNetwork, "task_diffusion": TaskDiffusion}
 """Those that answer for a task, asked with `LabelledExamples` and never without."""
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "NoveltyWatch",
     "RetrievalGenerator",
     "RungeKutta",
+    "TaskDiffusion",
     "VectorDiffusion",
     "VectorFlow",
     "VectorModel",

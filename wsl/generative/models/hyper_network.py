@@ -42,7 +42,7 @@ from wsl.generative.conditions import (
 )
 from wsl.generative.models.files import read_about, write_whole
 from wsl.generative.models.hyper_decoder import AxisDecoder
-from wsl.generative.models.members import check_members
+from wsl.generative.models.members import asked_task, check_members
 from wsl.generative.problem import FitReport, TrainingMembers, check_needs, reset
 from wsl.params import Params, from_module
 from wsl.symmetry import PermutationSpec, copied
@@ -153,18 +153,7 @@ class HyperNetwork(nn.Module):
         bootstrap: each network is told as many examples of each class, drawn with replacement.
         Raises ValueError without a condition, or if it holds another number of tasks or classes.
         """
-        if not isinstance(condition, LabelledExamples):
-            raise ValueError(
-                f"condition: {type(condition).__name__}, but LabelledExamples of a task are needed"
-            )
-        if condition.classes != self.axes.count:
-            raise ValueError(
-                f"condition: {condition.classes} classes, but networks here have "
-                f"{self.axes.count} outputs; give examples of as many classes"
-            )
-        if len(condition) not in (1, n):
-            raise ValueError(f"condition: {len(condition)} tasks for {n} networks; give 1 or {n}")
-        told = condition.of(torch.zeros(n, dtype=torch.long)) if len(condition) == 1 else condition
+        told = asked_task(condition, n, classes=self.axes.count)
         if bootstrap:
             told = _drawn_again(told, generator)
         return {name: tensor.clone() for name, tensor in self(told).items()}
