@@ -85,6 +85,7 @@ from wsl.generative.judge import (
     trial,
 )
 from wsl.generative.models import (
+    ARCHITECTURE_GENERATORS,
     D2NWG,
     DDIM,
     DDPM,
@@ -97,6 +98,7 @@ from wsl.generative.models import (
     EulerSteps,
     FlowMatching,
     GaussianGenerator,
+    GraphHyperNetwork,
     HeunSteps,
     HyperNetwork,
     LatentDiffusion,
@@ -146,6 +148,7 @@ from wsl.generative.starts import (
     NoiseStart,
     OrthogonalStart,
     PolarityStart,
+    PredictedStart,
     ReptileStart,
     RetrievalStart,
     RidgeHead,
@@ -166,6 +169,7 @@ from wsl.generative.starts import (
 )
 
 __all__ = [
+    "ARCHITECTURE_GENERATORS",
     "ARMS",
     "CODES",
     "CONDITION_ARMS",
@@ -201,6 +205,7 @@ __all__ = [
     "GaussianStart",
     "GeneratedStart",
     "Generator",
+    "GraphHyperNetwork",
     "HeunSteps",
     "HyperNetwork",
     "Initializer",
@@ -227,6 +232,7 @@ __all__ = [
     "OrthogonalStart",
     "Penalty",
     "PolarityStart",
+    "PredictedStart",
     "RandomConditionStart",
     "Recalibration",
     "ReptileStart",
