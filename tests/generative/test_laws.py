@@ -41,7 +41,8 @@ def test_a_generator_keeps_the_law(name, law, tmp_path):
 STARTS = {name: Asked(kind) for name, kind in INITIALIZERS.items()}
 STARTS["stage_sharing"] = Asked(INITIALIZERS["stage_sharing"], "blocks")  # has layers with numbers
 STARTS["mimetic"] = Asked(INITIALIZERS["mimetic"], "attention")
-STARTS["predicted"] = Asked(lambda: PredictedStart([BY_NAME["residual"].make()], steps=2))
+FAMILY = (BY_NAME["residual"].make(),)
+STARTS["predicted"] = Asked(partial(PredictedStart, FAMILY, steps=2))
 STARTS["reptile"] = Asked(partial(ReptileStart, iterations=2, tasks=2, steps=2))
 
 
