@@ -34,6 +34,7 @@ from wsl.generative import (
     Canonicalizer,
     HyperNetwork,
     LabelledExamples,
+    TaskDiffusion,
     TaskSource,
     TrainingMembers,
     VariantTasks,
@@ -81,6 +82,9 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=100, help="held out, of each family")
     parser.add_argument("--sources", nargs="+", default=None, help="digits, mnist; by default all")
     parser.add_argument("--networks", nargs="+", default=None, help="hyper-networks, by name")
+    parser.add_argument(
+        "--diffusion", type=int, default=0, help="steps of the one on axes; 0: none"
+    )
     parser.add_argument("--generated", action="store_true", help="nothing but hyper-networks")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -148,12 +152,18 @@ def run(source: str, seed: int, options: argparse.Namespace) -> dict:
     say(f"{source}, seed {seed}")
     found: dict = {"source": source, "seed": seed, "steps": options.steps, "families": {}}
     networks = hypers(seen, source, seed, options)
-    zoo = None if options.generated else Population.trained(seen, options.members, rng=rng)
+    alone = options.generated and not options.diffusion
+    zoo = None if alone else Population.trained(seen, options.members, rng=rng)
     start = None if options.generated else reptile(seen, rng=rng)
     for name, family in held.items():
         support, query = family.draw(options.tasks, generator=torch.Generator().manual_seed(seed))
         chosen, score = (LabelledExamples(q) for q in query.inputs.split([10, 20], 2))
-        told = arms(support, networks, zoo, start, rng=rng)
+        told = arms(support, networks, None if options.generated else zoo, start, rng=rng)
+        if zoo is not None and options.diffusion:
+            diffusion = diffused(zoo, source, seed, options)
+            drawn_on_axes = diffusion.sample(len(support), condition=support, generator=rng)
+            told["diffusion on axes"] = drawn_on_axes
+            told["diffusion on axes + ridge"] = solve_head(MODEL, drawn_on_axes, support, axes=AXES)
         drawn = floors(support, score) | {
             arm: task_accuracy(MODEL, weights, score).mean().item() for arm, weights in told.items()
         }
@@ -191,13 +201,28 @@ def hypers(
     return made
 
 
+def diffused(zoo: Population, source: str, seed: int, options: argparse.Namespace) -> TaskDiffusion:
+    """Diffusion of the members' weights, told of each one's task on the axes."""
+    path = options.output / f"{source}-{seed}-diffusion.safetensors"
+    if not path.exists():
+        began = time.process_time()
+        made = TaskDiffusion(SPEC, width=16, channels=48, seed=seed)
+        known = TrainingMembers(zoo.weights, examples=zoo.examples)
+        how = {"batch_size": 16, "lr": 2e-3, "decay": 0.99}
+        made.fit(known, steps=options.diffusion, seed=seed, **how)
+        made.save(path)
+        say(f"diffusion on axes: {time.process_time() - began:.0f} s")
+    return TaskDiffusion.load(path)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Population:
-    """Networks of many tasks, aligned to each other, and the class means of each one's task."""
+    """Networks of many tasks, aligned to each other, and images and class means of their tasks."""
 
     weights: Params
     aligned: Params
     means: Tensor
+    examples: LabelledExamples
 
     @classmethod
     def trained(cls, seen: VariantTasks, members: int, *, rng: torch.Generator) -> Population:
@@ -206,7 +231,8 @@ class Population:
         weights = train(fresh(members, rng), tasks, steps=300, rate=5e-3, batch=32, rng=rng)[-1]
         blank = {name: torch.zeros_like(t[0]) for name, t in weights.items()}
         aligned = Canonicalizer(SPEC, blank).fit(weights, start=0)(weights)
-        return cls(weights, aligned, tasks.inputs.flatten(3).mean(2))
+        few = LabelledExamples(tasks.inputs[:, :, :20])
+        return cls(weights, aligned, tasks.inputs.flatten(3).mean(2), few)
 
     def nearest(self, support: LabelledExamples) -> tuple[Tensor, Tensor]:
         """Members by distance of class means in the best order (T, N), and that order (T, N, 5)."""
