@@ -21,11 +21,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from wsl.generative.models.graph_nodes import PLACES, TensorGraph, place_of
+from wsl.generative.models.graph_nodes import PLACES, Axis, TensorGraph, place_of
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
-Axis = Sequence[Sequence[str | int]]
 Codes = Mapping[str, Tensor]
 """Of the units of each group, (size, rank)."""
 
@@ -58,20 +57,22 @@ class TileDecoder(nn.Module):
             found[name] = rows + noise * drawn
         return found
 
-    def forward(self, spec: PermutationSpec, graph: TensorGraph, h: Tensor, codes: Codes) -> Params:
-        """Every tensor of ``graph``."""
+    def forward(
+        self, spec: PermutationSpec, h: Tensor, *, graph: TensorGraph, codes: Codes
+    ) -> Params:
+        """Every tensor of ``graph``, of whose features ``h`` has a row each."""
         mixed, scales = self.mix(h), self.scale(h)[:, 0].exp()
         found = {}
         for name, m, scale in zip(graph.names, mixed, scales, strict=True):
-            shape, tables = spec.shapes[name], self._tables(spec.axes[name], codes)
-            raw = _product(m, tables).reshape(shape)
-            if len(shape) > 1:
-                size = raw.square().mean().add(1e-12).sqrt()
-                found[name] = raw * scale * math.sqrt(2 / math.prod(shape[1:])) / size
-            else:
-                new = float(name.rpartition(".")[2] == "weight")
-                found[name] = new + 0.1 * scale * raw / math.sqrt(self.rank)
+            raw = _product(m, self._tables(spec.axes[name], codes)).reshape(spec.shapes[name])
+            found[name] = scale * _normalised(raw) if raw.dim() > 1 else self._vector(raw, scale)
+            if raw.dim() < 2 and name.rpartition(".")[2] == "weight":
+                found[name] = 1 + found[name]
         return found
+
+    def _vector(self, raw: Tensor, scale: Tensor) -> Tensor:
+        """A bias, or what a scale of batch norm is beside 1: small at first."""
+        return 0.1 * scale * raw / math.sqrt(self.rank)
 
     def _tables(self, axes: Sequence[Axis], codes: Codes) -> list[Tensor]:
         return [
@@ -89,6 +90,12 @@ class TileDecoder(nn.Module):
                 told = self.fixed[place](_waves(atom, self.waves).to(self.units))
             found = told if found is None else (found[:, None] * told).flatten(0, 1)
         return self.units.new_ones(1, self.rank) if found is None else found
+
+
+def _normalised(raw: Tensor) -> Tensor:
+    """With the root mean square that keeps the size of signals behind a rectifier."""
+    size = raw.square().mean().add(1e-12).sqrt()
+    return raw * math.sqrt(2 / math.prod(raw.shape[1:])) / size
 
 
 def _product(m: Tensor, tables: Sequence[Tensor]) -> Tensor:

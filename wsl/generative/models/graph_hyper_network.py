@@ -45,7 +45,8 @@ class GraphHyperNetwork(nn.Module):
     network. width, rounds: of the messages. rank: numbers of a code. tile: codes of units that are
     learned. waves: cosines that entries of fixed axes are read from, best as many as the longest
     has. noise: of the units' codes, without which a layer wider than ``tile`` has equal units.
-    seed: of the initial weights of the generator itself.
+    networks: of the family that are run in each step of a fit. seed: of the initial weights of the
+    generator itself.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"data"})
@@ -63,12 +64,14 @@ class GraphHyperNetwork(nn.Module):
         tile: int = 64,
         waves: int = 64,
         noise: float = 0.1,
+        networks: int = 4,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.spec, self._family, self.noise = spec, tuple(family), noise
+        self.spec, self._family = spec, tuple(family)
+        self.noise, self.networks = noise, networks
         size = {"width": width, "rounds": rounds, "rank": rank, "tile": tile, "waves": waves}
-        self.config: dict[str, Any] = {**size, "noise": noise}
+        self.config: dict[str, Any] = {**size, "noise": noise, "networks": networks}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = GraphEncoder(width, rounds=rounds)
@@ -90,23 +93,19 @@ class GraphHyperNetwork(nn.Module):
         condition: Tensor | None = None,
         *,
         steps: int = 1000,
-        networks: int = 4,
         batch_size: int = 64,
         lr: float = 3e-3,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> FitReport:
-        """Learn from ``zoo.data``: in each step ``networks`` of the family, on a batch each.
+        """Learn from ``zoo.data``: in each step some of the family, on a batch each.
 
         The members' weights are not looked at. Raises ValueError without data or family.
         """
         members, losses = TrainingMembers.of(zoo, condition), []
-        check_needs(self.needs, members, what=type(self).__name__)
-        if members.condition is not None:
-            raise ValueError("condition: numbers were given, but the architecture is all it reads")
-        assert members.data is not None
-        run = _Run(steps, networks, batch_size, lr, torch.Generator().manual_seed(seed))
-        for step, loss in enumerate(self._steps(run, members.data), 1):
+        data = self._data(members)
+        run = _Run(steps, batch_size, lr, torch.Generator().manual_seed(seed))
+        for step, loss in enumerate(self._steps(run, data), 1):
             losses.append(loss)
             if progress is not None:
                 progress(step, loss)
@@ -123,8 +122,9 @@ class GraphHyperNetwork(nn.Module):
         """``n`` networks (n, ...), each with noise of its own on the codes of its units."""
         if condition is not None:
             raise ValueError("condition: none is read; ask at(spec) for another architecture")
-        graph = tensor_graph(self.spec)
-        return stack([self._made(self.spec, graph, self._codes(generator)) for _ in range(n)])
+        spec, graph = self.spec, tensor_graph(self.spec)
+        codes = [self.decoder.codes(spec, noise=self.noise, generator=generator) for _ in range(n)]
+        return stack([self._made(spec, graph, told) for told in codes])
 
     def save(self, path: str | Path) -> None:
         """Write everything that `load` needs; the family is not kept."""
@@ -138,14 +138,16 @@ class GraphHyperNetwork(nn.Module):
         made.load_state_dict(safetensors.torch.load_file(path))
         return made
 
-    def _codes(
-        self, generator: torch.Generator | None, spec: PermutationSpec | None = None
-    ) -> dict[str, Tensor]:
-        return self.decoder.codes(spec or self.spec, noise=self.noise, generator=generator)
+    def _data(self, members: TrainingMembers) -> Classification:
+        check_needs(self.needs, members, what=type(self).__name__)
+        assert members.data is not None
+        if members.condition is not None:
+            raise ValueError("condition: numbers were given, but the architecture is all it reads")
+        return members.data
 
     def _made(self, spec: PermutationSpec, graph: TensorGraph, codes: Codes | None) -> Params:
         told = self.decoder.codes(spec, noise=0.0) if codes is None else codes
-        found = self.decoder(spec, graph, self.encoder(graph), told)
+        found = self.decoder(spec, self.encoder(graph), graph=graph, codes=told)
         like = next(iter(found.values()))
         return {
             name: found[name] if name in found else new_statistic(name, 1, shape, like=like)[0]
@@ -154,23 +156,30 @@ class GraphHyperNetwork(nn.Module):
 
     def _steps(self, run: _Run, data: Classification) -> Iterator[float]:
         family = self._members(data)
-        images, labels = data.train
         optimizer = torch.optim.Adam(self.parameters(), run.lr)
         schedule = OneCycleLR(optimizer, run.lr, total_steps=run.steps, pct_start=0.1)
         for _ in range(run.steps):
-            optimizer.zero_grad()
-            loss = torch.zeros(())
-            for k in torch.randint(len(family), (run.networks,), generator=run.rng).tolist():
-                rows = torch.randint(len(labels), (run.batch_size,), generator=run.rng)
-                model, spec, graph = family[k]
-                made = self._made(spec, graph, self._codes(run.rng, spec))
-                out = torch.func.functional_call(model, made, (images[rows],))
-                loss = loss + F.cross_entropy(out, labels[rows]) / run.networks
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-            optimizer.step()
+            chosen = torch.randint(len(family), (self.networks,), generator=run.rng).tolist()
+            loss = torch.stack([self._loss(family[k], data, run) for k in chosen]).mean()
+            self._descend(loss, optimizer)
             schedule.step()
             yield loss.item()
+
+    def _descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        # one architecture out of many can have a gradient far above the others'
+        nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+        optimizer.step()
+
+    def _loss(self, member: _Member, data: Classification, run: _Run) -> Tensor:
+        """Of one network of the family, on a fresh batch."""
+        images, labels = data.train
+        rows = torch.randint(len(labels), (run.batch_size,), generator=run.rng)
+        codes = self.decoder.codes(member.spec, noise=self.noise, generator=run.rng)
+        made = self._made(member.spec, member.graph, codes)
+        out = torch.func.functional_call(member.model, made, (images[rows],))
+        return F.cross_entropy(out, labels[rows])
 
     def _members(
         self, data: Classification
@@ -182,7 +191,7 @@ class GraphHyperNetwork(nn.Module):
         for each in self._family:
             model = _network(each)
             spec = permutation_spec(model, data.train.images[:2])
-            found.append((model, spec, tensor_graph(spec)))
+            found.append(_Member(model, spec, tensor_graph(spec)))
         return found
 
 
@@ -194,11 +203,18 @@ def _network(described: Mapping[str, Any] | nn.Module) -> nn.Module:
         return build_architecture(described).eval()
 
 
+class _Member(NamedTuple):
+    """One network of a family."""
+
+    model: nn.Module
+    spec: PermutationSpec
+    graph: TensorGraph
+
+
 class _Run(NamedTuple):
-    """How long and on how much a generator is trained."""
+    """How long a generator is trained, and on what batches."""
 
     steps: int
-    networks: int
     batch_size: int
     lr: float
     rng: torch.Generator

@@ -15,6 +15,7 @@ answer; the names of groups and of tensors do not matter beyond ``bias``.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,9 @@ from torch import Tensor, nn
 
 from wsl.params import is_running_statistic
 from wsl.symmetry import PermutationSpec
+
+Axis = Sequence[Sequence[str | int]]
+"""A concatenation of products of atoms, as in a specification."""
 
 PLACES = ("outputs", "inputs", "others")
 """Of an axis: the first of a tensor, the second, and all after it."""
@@ -43,15 +47,23 @@ def tensor_graph(spec: PermutationSpec) -> TensorGraph:
     names = tuple(name for name in spec.axes if not is_running_statistic(name))
     groups = {name: i for i, name in enumerate(spec.groups)}
     edges = [
-        (groups[atom], place_of(axis), i)
+        (groups[group], place, i)
         for i, name in enumerate(names)
-        for axis, annotation in enumerate(spec.axes[name])
-        for segment in annotation
-        for atom in segment
-        if isinstance(atom, str)
+        for group, place in _places(spec.axes[name])
     ]
     rows = [_features(spec, name, i / max(len(names) - 1, 1)) for i, name in enumerate(names)]
     return TensorGraph(names, torch.tensor(rows), torch.tensor(edges).long().reshape(-1, 3))
+
+
+def _places(axes: Sequence[Axis]) -> list[tuple[str, int]]:
+    """Every group on a tensor's axes, and the place of the axis."""
+    return [
+        (atom, place_of(i))
+        for i, axis in enumerate(axes)
+        for segment in axis
+        for atom in segment
+        if isinstance(atom, str)
+    ]
 
 
 def place_of(axis: int) -> int:
@@ -65,13 +77,22 @@ FEATURES = 13
 def _features(spec: PermutationSpec, name: str, depth: float) -> list[float]:
     """Kind, sizes in octaves, which of the first two axes are fixed, and where in the network."""
     sizes, axes = [*spec.shapes[name], 1, 1], spec.axes[name]
-    moves = [any(isinstance(a, str) for segment in axis for a in segment) for axis in axes]
-    kinds = [float(min(len(axes), 4) == k) for k in (1, 2, 3, 4)]
-    fixed = [float(not moved) for moved in [*moves[:2], False, False][:2]]
-    octaves = [math.log2(sizes[0]), math.log2(sizes[1]), math.log2(math.prod(sizes[2:]))]
-    octaves = [0.2 * value for value in octaves]
-    bias = float(name.rpartition(".")[2].startswith("bias"))
-    return [*kinds, *fixed, *octaves, bias, depth, 1 - depth, math.log(len(spec.axes)) / 3]
+    fixed = [float(not _moves(axis)) for axis in axes[:2]]
+    octaves = [0.2 * math.log2(math.prod(part)) for part in (sizes[:1], sizes[1:2], sizes[2:])]
+    return [
+        *(float(min(len(axes), 4) == kind) for kind in (1, 2, 3, 4)),
+        *[*fixed, 0.0, 0.0][:2],
+        *octaves,
+        float(name.rpartition(".")[2].startswith("bias")),
+        depth,
+        1 - depth,
+        math.log(len(spec.axes)) / 3,
+    ]
+
+
+def _moves(axis: Axis) -> bool:
+    """Whether units are on it."""
+    return any(isinstance(atom, str) for segment in axis for atom in segment)
 
 
 class GraphEncoder(nn.Module):
@@ -88,14 +109,18 @@ class GraphEncoder(nn.Module):
     def forward(self, graph: TensorGraph) -> Tensor:
         """Features after all rounds."""
         like = next(self.parameters())
-        h = self.enter(graph.features.to(like))
-        groups, places, tensors = graph.edges.to(like.device).unbind(1)
+        h, edges = self.enter(graph.features.to(like)), graph.edges.to(like.device)
         for _ in range(self.rounds):
-            sent = _by_place(self.up, places, h[tensors])
-            units = _mean(sent, groups, int(groups.max()) + 1 if len(groups) else 0)
-            told = _by_place(self.down, places, units[groups])
-            h = self.update(torch.zeros_like(h).index_add(0, tensors, told), h)
+            h = self.update(self._told(h, edges), h)
         return h
+
+    def _told(self, h: Tensor, edges: Tensor) -> Tensor:
+        """What every tensor hears from those that share its units, (V, width)."""
+        groups, places, tensors = edges.unbind(1)
+        sent = _by_place(self.up, places, h[tensors])
+        units = _mean(sent, groups, int(groups.max()) + 1 if len(groups) else 0)
+        told = _by_place(self.down, places, units[groups])
+        return torch.zeros_like(h).index_add(0, tensors, told)
 
 
 def _by_place(maps: nn.ModuleList, places: Tensor, x: Tensor) -> Tensor:

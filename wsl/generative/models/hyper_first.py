@@ -31,12 +31,7 @@ class RidgeRows(nn.Module):
 
     def __init__(self, axes: AxisFeatures, *, width: int) -> None:
         super().__init__()
-        self.name = next(iter(axes.inputs), "")
-        if len(axes.spec.axes.get(self.name, ())) != 2:
-            raise SpecError(
-                f"first: {self.name or 'the only matrix'} is no matrix from inputs to hidden "
-                "units, so its rows cannot be solved for; use first='learned'"
-            )
+        self.name = _first_matrix(axes)
         bias = f"{self.name.rpartition('.')[0]}.bias".lstrip(".")
         self.bias = bias if bias in axes.spec.axes else None
         units, self.inputs = axes.spec.shapes[self.name]
@@ -55,13 +50,25 @@ class RidgeRows(nn.Module):
     def solved(self, support: LabelledExamples) -> Tensor:
         """R (N, inputs + 1, classes) of every task; ValueError for inputs of another size."""
         inputs, labels = support.flat()
-        x = inputs.flatten(2)
-        if x.shape[-1] != self.inputs:
-            raise ValueError(
-                f"examples: {x.shape[-1]} numbers of each input, but {self.name} reads "
-                f"{self.inputs}; first='ridge' needs them to be the same"
-            )
-        x = torch.cat([x, torch.ones_like(x[..., :1])], -1)
+        self._check(inputs.flatten(2).shape[-1])
+        x = F.pad(inputs.flatten(2), (0, 1), value=1.0)
         targets = F.one_hot(labels[0], support.classes).to(x) - 1 / support.classes
         unit = x.square().mean((1, 2)).clamp_min(1e-12)
         return ridge(x, targets, self.penalty.exp() * unit)
+
+    def _check(self, numbers: int) -> None:
+        if numbers != self.inputs:
+            raise ValueError(
+                f"examples: {numbers} numbers of each input, but {self.name} reads "
+                f"{self.inputs}; first='ridge' needs them to be the same"
+            )
+
+
+def _first_matrix(axes: AxisFeatures) -> str:
+    name = next(iter(axes.inputs), "")
+    if len(axes.spec.axes.get(name, ())) != 2:
+        raise SpecError(
+            f"first: {name or 'the only matrix'} is no matrix from inputs to hidden units, so its "
+            "rows cannot be solved for; use first='learned'"
+        )
+    return name

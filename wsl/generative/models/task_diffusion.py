@@ -33,6 +33,7 @@ from wsl.generative.models.coded import COPIED, CodedGenerator, GeneratorParts
 from wsl.generative.models.equivariant import EquivariantDenoiser
 from wsl.generative.models.noise import P_DIFF, NoiseSchedule
 from wsl.generative.models.vector_diffusion import VectorDiffusion
+from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 
 
@@ -115,8 +116,8 @@ class AxisDenoiser(nn.Module):
         # one example of each class, which is its statistics
         embedded = self.embed(LabelledExamples(told.unsqueeze(2)))
         extra = self.axes(embedded, _of_inputs(told) if self.on_inputs else None)
-        shown = {name: known.view(-1, *[1] * (u.dim() - 1)) * u for name, u in extra.items()}
-        return self.net(x, t, x.new_zeros(len(x), 0), known=known, extra=shown)
+        none = x.new_zeros(len(x), 0)
+        return self.net(x, t, none, known=known, extra=_shown(extra, known))
 
 
 class _OneScale(VectorDiffusion):
@@ -125,6 +126,11 @@ class _OneScale(VectorDiffusion):
     def _measure(self, condition: Tensor) -> None:
         self.condition_mean.fill_(condition.mean())
         self.condition_std.fill_(condition.std(correction=0).clamp_min(1e-6))
+
+
+def _shown(extra: Params, known: Tensor) -> Params:
+    """What is told, zero where it is hidden."""
+    return {name: known.view(-1, *[1] * (u.dim() - 1)) * u for name, u in extra.items()}
 
 
 def _of_inputs(told: Tensor) -> Tensor:

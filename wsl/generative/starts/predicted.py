@@ -1,8 +1,8 @@
 """Starts predicted from the architecture alone, by a graph hyper-network of other architectures.
 
 Knyazev et al. (2021), arXiv 2110.13100; see `GraphHyperNetwork`. The generator is trained first, on
-the labelled data of the start and a family of architectures; its budget is ``steps`` times
-``networks`` batches, which a comparison at equal budget has to say.
+the labelled data of the start and a family of architectures; its budget is four batches in each of
+``steps``, which a comparison at equal budget has to say.
 
 Not guaranteed: an answer better than chance for an architecture far from the family.
 """
@@ -31,7 +31,6 @@ class PredictedStart:
 
     family: Sequence[Mapping[str, Any] | nn.Module] = ()
     steps: int = 1000
-    networks: int = 4
     batch_size: int = 64
     lr: float = 3e-3
 
@@ -44,7 +43,6 @@ class PredictedStart:
         made.fit(
             TrainingMembers({}, data=given(start.data)),
             steps=self.steps,
-            networks=self.networks,
             batch_size=self.batch_size,
             lr=self.lr,
             seed=start.seed,
