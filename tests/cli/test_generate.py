@@ -241,3 +241,14 @@ def test_the_page_on_generation_names_flags_and_arms_that_there_are():
     table = page.partition("## Arms")[2].partition("## Flags")[0]
     rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
     assert {arm for row in rows for arm in re.findall(r"`(\w+)`", row)} == ARMS
+
+
+def test_weights_are_generated_from_the_architecture_alone(inside):
+    words = ["generate", "models=graph_hyper_network", "datasets=digits_cnn", "zoo=zoo.h5"]
+    assert main([*words, "samples=2", "fit.steps=2", "trial.steps=2", "output=graph"]) == 0
+    done = told("graph")
+    assert 0 <= done["arms"]["generated"]["drawn"] <= 1
+    again = ["generate", "--from", "graph", "-n", "1", "-o", "again"]
+    assert main(again) == 0
+    theta, _ = read_checkpoint(inside / "again" / "sample-00.safetensors")
+    assert Zoo("zoo.h5").spec.validate(theta) == ()
