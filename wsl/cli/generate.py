@@ -200,6 +200,7 @@ def _members(zoo: Zoo, data: Classification) -> TrainingMembers:
         reference=int(accuracy.argmax()),
         model=model,
         inputs=data.train.images,
+        labels=data.train.labels,
     )
 
 
