@@ -23,27 +23,27 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def blobs(n=240, classes=3):
-    """Classes around corners of a cube."""
-    labels = torch.arange(n) % classes
-    return F.one_hot(labels, 5) * 3.0 + 0.7 * torch.randn(n, 5, generator=rng()), labels
+def quadrants(n=240):
+    """Two classes that no linear map tells apart: points whose signs agree, and the others."""
+    inputs = 2 * torch.rand(n, 2, generator=rng()) - 1
+    return inputs, (inputs.prod(1) > 0).long()
 
 
 def network():
-    return nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
 
 
 @pytest.fixture(scope="module")
 def members():
     """Twelve networks of different seeds, trained side by side, with measured statistics."""
-    inputs, labels = blobs()
+    inputs, labels = quadrants()
     torch.manual_seed(0)
     params = stack([from_module(network()) for _ in range(12)])
     learned = [name for name, tensor in params.items() if is_learned(name, tensor)]
-    loss = TaskLoss(network(), inputs, labels, batch_size=100)
-    for _ in range(50):
+    loss, batches = TaskLoss(network(), inputs, labels, batch_size=100), rng()
+    for _ in range(400):
         theta = {name: params[name].clone().requires_grad_() for name in learned}
-        steps = torch.autograd.grad(12 * loss({**params, **theta}, rng()), list(theta.values()))
+        steps = torch.autograd.grad(12 * loss({**params, **theta}, batches), list(theta.values()))
         params |= {n: params[n] - 0.5 * step for n, step in zip(learned, steps, strict=True)}
     params = Recalibration().fit(network(), inputs)(params)
     return TrainingMembers(params, model=network().eval(), inputs=inputs, labels=labels)
@@ -51,7 +51,7 @@ def members():
 
 @pytest.fixture(scope="module")
 def spec():
-    return permutation_spec(network().eval(), torch.zeros(2, 5))
+    return permutation_spec(network().eval(), torch.zeros(2, 2))
 
 
 SIZE = {"conditions": 0, "latent": 4, "hidden": 16, "blocks": 1}
@@ -67,14 +67,12 @@ KINDS = {
 def test_a_weight_of_zero_changes_no_byte_and_another_weight_does(kind, members, spec):
     def drawn(task_loss):
         made = KINDS[kind](spec)
-        made.fit(members, code_steps=4, steps=4, task_loss=task_loss)
-        return made.sample(3, steps=3, generator=rng())
+        made.fit(members, code_steps=2, steps=2, task_loss=task_loss)
+        return made.sample(3, steps=2, generator=rng())
 
-    nothing, zero = TaskLoss(members.model, members.inputs, members.labels, weight=0.0), drawn(0.0)
-    without, some = drawn(None), drawn(3.0)
+    without, zero, some = drawn(None), drawn(0.0), drawn(3.0)
     for name, tensor in without.items():
         assert torch.equal(tensor, zero[name]), name
-        assert torch.equal(tensor, drawn(nothing)[name]), name
     assert any(not torch.equal(tensor, some[name]) for name, tensor in without.items())
 
 
@@ -134,9 +132,9 @@ def test_draws_of_components_do_not_work_and_corrected_ones_do(members, spec):
         return accuracy(made, members)
 
     plain, corrected = fitted(WeightPCA), fitted(CorrectedPCA, task_loss=3.0)
-    assert accuracy_of_members(members) > 0.98
+    assert accuracy_of_members(members) > 0.9
     assert plain < 0.75
-    assert corrected > 0.9
+    assert corrected > 0.88
 
 
 def accuracy_of_members(members):
