@@ -1,5 +1,7 @@
 """The term through the task's loss: drawn codes decode to networks that work."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -140,3 +142,34 @@ def test_draws_of_components_do_not_work_and_corrected_ones_do(members, spec):
 def accuracy_of_members(members):
     said = call(network().eval(), members.params, members.inputs)
     return float((said.argmax(-1) == members.labels).float().mean())
+
+
+# what it needs, and its file
+
+
+def test_what_the_term_lacks_is_named(members, spec):
+    made = FlowMatching(spec, **SIZE)
+    bare = dataclasses.replace(members, labels=None)
+    with pytest.raises(ValueError, match="task_loss: the training members come without model, inp"):
+        made.fit(bare, task_loss=1.0)
+    with pytest.raises(
+        ValueError, match=r"labels: shape \(5,\), but one class for each of the 240"
+    ):
+        TaskLoss(members.model, members.inputs, members.labels[:5])
+    with pytest.raises(ValueError, match="code 'CorectedPCA' does not exist; did you mean"):
+        FlowMatching(spec, code="CorectedPCA")
+
+
+def test_a_corrected_code_starts_as_its_components_and_survives_its_file(members, spec, tmp_path):
+    made = FlowMatching(spec, code="CorrectedPCA", **SIZE)
+    linear = FlowMatching(spec, code="WeightPCA", **SIZE)
+    for generator in (made, linear):
+        generator.fit(members, steps=1, code_steps=2, task_loss=0.0)
+    z = made.encode(members.params)
+    assert torch.allclose(z, linear.encode(members.params), atol=1e-4)
+    found, plain = made.decode(z)["0.weight"], linear.decode(z)["0.weight"]
+    assert torch.allclose(found, plain, atol=0.1)
+    made.save(tmp_path / "generator.safetensors")
+    again = FlowMatching.load(tmp_path / "generator.safetensors")
+    assert isinstance(again.code, CorrectedPCA)
+    assert torch.equal(again.decode(z)["0.weight"], found)

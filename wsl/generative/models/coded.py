@@ -112,7 +112,7 @@ class CodedGenerator(nn.Module):
         behaviour: train for what networks do, too: the code if it can be trained, the distribution
         of codes otherwise. A number is the term's weight on the members' model and inputs.
         task_loss: train for how well drawn networks do, in the same places; a number is the term's
-        weight on the members' model, inputs and labels, and 0 leaves it out.
+        weight on the members' model, inputs and labels. A number of 0 leaves a term out.
         code_steps, ``steps``: of the code and of the distribution; trained for long it returns
         training codes. settings: more fields of `VectorTraining`.
         progress: called with 1 ... code_steps + steps and the loss.

@@ -41,14 +41,15 @@ class FunctionTerms:
     ) -> Self:
         """Terms as given; a number is the weight of one on the members' own model and data.
 
-        A task loss of weight 0 is left out. measured: whether networks are recalibrated.
+        A number of 0 leaves a term out. measured: whether networks are recalibrated.
         Raises ValueError naming the term that the members lack something for.
         """
         model, inputs, labels = members.model, members.inputs, members.labels
-        if isinstance(behaviour, int | float):
+        if isinstance(behaviour, int | float) and behaviour:
             if model is None or inputs is None:
                 raise ValueError("behaviour: the training members come without model and inputs")
             behaviour = Behaviour(model, inputs, weight=behaviour)
+        behaviour = behaviour if isinstance(behaviour, Behaviour) else None
         weight = task_loss.weight if isinstance(task_loss, TaskLoss) else task_loss
         if not weight:
             return cls(weights, behaviour)
