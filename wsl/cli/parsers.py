@@ -36,7 +36,7 @@ EXAMPLES = {
     ),
     "merge": (
         "wsl merge a.pt b.pt c.pt -o merged.safetensors --model my_code:Network",
-        "wsl merge a/ b/ -o merged/ --base base/ --method 'ties: {density: 0.2}'",
+        "wsl merge a/ b/ -o merged/ --base base/ --method ties density=0.2",
         "wsl merge mergekit.yaml -o merged/ --dry-run",
         "wsl merge a.pt b.pt -o merged.safetensors --model my_code:Network --data test.npz "
         "--report page.html",

@@ -23,7 +23,7 @@ from torch import Tensor
 from wsl.cli import checkpoints
 from wsl.cli.choices import described, suited
 from wsl.cli.evidence import evidence, tell
-from wsl.cli.outputs import beside, copy_companions
+from wsl.cli.outputs import beside, copy_companions, names_file
 from wsl.cli.results import file_hash, result, write_json, write_with
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import answer, bar, say
@@ -196,17 +196,19 @@ def _write(
     told: Mapping[str, Any],
 ) -> None:
     """What lies beside the weights, then the weights, then what was found, and the index last."""
-    if not out.suffix:
+    if not names_file(out):
         out.mkdir(parents=True, exist_ok=True)
         if Path(like).is_dir():
             copy_companions(Path(like), out)
     large.write_moved(out, opened.files, element, moves=opened.moves, journal=journal)
     write_json(beside(out, "result"), told)
-    if not out.suffix:
+    if not names_file(out):
         large.write_index(out, opened.files, opened.moves)
     journal.close()
 
 
 def journal_of(out: Path) -> Path:
     """Where the journal of a result lies while it is written."""
-    return out.with_name(f".{out.name}.journal.json") if out.suffix else out / ".wsl.journal.json"
+    return (
+        out.with_name(f".{out.name}.journal.json") if names_file(out) else out / ".wsl.journal.json"
+    )

@@ -84,7 +84,8 @@ def write_moved(
     ``out`` is one file, or a folder that gets files of the same names. Tensors that ``moves`` does
     not name are left out. What the journal has finished is not written again.
     """
-    parts = files.files if not out.suffix else {out.name: _joined(files)}
+    one = out.suffix == ".safetensors"
+    parts = {out.name: _joined(files)} if one else files.files
     kept = {
         name: file._replace(tensors={n: t for n, t in file.tensors.items() if n in moves})
         for name, file in parts.items()
@@ -94,7 +95,7 @@ def write_moved(
         for name, tensor in file.tensors.items():
             yield from moved_parts(tensor, moves[name], element)
 
-    write_files(out.parent if out.suffix else out, kept, moved, journal=journal, say=say)
+    write_files(out.parent if one else out, kept, moved, journal=journal, say=say)
 
 
 def write_files(
