@@ -76,7 +76,9 @@ class TrainedCode(nn.Module):
         with how.descent(self, optimizer, schedule) as descent:
             rows = x.to(descent.device)
             descent.run(
-                lambda _: self._step(rows[how.draw(len(rows), rng)], penalty, drawn, rng),
+                lambda _: self._step(
+                    rows[how.draw(len(rows), rng)], penalty=penalty, drawn=drawn, rng=rng
+                ),
                 range(steps),
                 progress=progress,
             )
@@ -87,7 +89,12 @@ class TrainedCode(nn.Module):
         """What is read off the rows before the first step; most codes read nothing."""
 
     def _step(
-        self, rows: Tensor, penalty: Penalty | None, drawn: DrawnTerm | None, rng: torch.Generator
+        self,
+        rows: Tensor,
+        *,
+        penalty: Penalty | None,
+        drawn: DrawnTerm | None,
+        rng: torch.Generator,
     ) -> Tensor:
         loss = self.loss(rows, penalty, rng)
         if drawn is None:
