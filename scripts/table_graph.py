@@ -98,7 +98,9 @@ def trained(seed: int, steps: int | None) -> GraphHyperNetwork:
     spec = permutation_spec(build_architecture(perceptron(48)).eval(), data.train.images[:2])
     made = GraphHyperNetwork(spec, seed=seed, **how)
     fit = recipe["fit"] | ({} if steps is None else {"steps": steps})
-    made.fit(TrainingMembers({}, data=data), seed=seed, **fit)
+    made.fit(
+        TrainingMembers({}, inputs=data.train.images, labels=data.train.labels), seed=seed, **fit
+    )
     return made
 
 

@@ -2,6 +2,7 @@
 over to networks that were not seen.
 """
 
+import dataclasses
 import itertools
 
 import pytest
@@ -26,6 +27,7 @@ DATA = Classification.split(
     (drawn[:, 0, :2].sum((1, 2)) > drawn[:, 0, 2:].sum((1, 2))).long(),
     sizes=(150, 10, 40),
 )
+TRAIN = TrainingMembers({}, inputs=DATA.train.images, labels=DATA.train.labels)
 
 
 def perceptron(*hidden):
@@ -59,7 +61,7 @@ class Fitted:
 
     def fitted(self):
         made = self.new()
-        made.fit(TrainingMembers({}, data=DATA), steps=2)
+        made.fit(TRAIN, steps=2)
         return made
 
 
@@ -138,7 +140,7 @@ def test_cosines_tell_the_entries_of_any_axis_apart():
 
 def test_a_network_of_a_width_and_a_depth_never_seen_is_predicted():
     made = small(family=[perceptron(6), perceptron(10), perceptron(6, 6)], rank=16)
-    report = made.fit(TrainingMembers({}, data=DATA), steps=150)
+    report = made.fit(TRAIN, steps=150)
     assert len(report.losses["task"]) == 150
     images, labels = DATA.test
     for hidden in ((5,), (8,), (24,), (10, 6)):
@@ -184,17 +186,17 @@ def test_a_saved_one_draws_the_same(tmp_path):
 def test_the_networks_of_the_family_are_left_alone():
     model = perceptron(4).train()
     before = {n: t.clone() for n, t in model.state_dict().items()}
-    small(family=[model]).fit(TrainingMembers({}, data=DATA), steps=1)
+    small(family=[model]).fit(TRAIN, steps=1)
     assert equal(model.state_dict(), before)
     assert model.training
 
 
 def test_errors_say_what_is_needed():
     with pytest.raises(ValueError, match="family: empty"):
-        small().fit(TrainingMembers({}, data=DATA))
-    with pytest.raises(ValueError, match="GraphHyperNetwork needs data"):
+        small().fit(TRAIN)
+    with pytest.raises(ValueError, match="GraphHyperNetwork needs inputs"):
         Fitted().new().fit(TrainingMembers({}, tasks=tasks()))
     with pytest.raises(ValueError, match="condition: numbers"):
-        Fitted().new().fit(TrainingMembers({}, torch.ones(3, 1), data=DATA))
+        Fitted().new().fit(dataclasses.replace(TRAIN, condition=torch.ones(3, 1)))
     with pytest.raises(ValueError, match=r"condition: none is read; ask at\(spec\)"):
         small().sample(1, condition=0.5)

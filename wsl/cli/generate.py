@@ -212,7 +212,7 @@ def _members(zoo: Zoo, known: Served) -> TrainingMembers:
         reference=int(accuracy.argmax()),
         model=model,
         inputs=data.train.images,
-        data=data,
+        labels=data.train.labels,
     )
 
 

@@ -36,7 +36,7 @@ def fitted(config: Mapping[str, Any], generator: Generator, members: TrainingMem
     if not generator.conditions:
         members = dataclasses.replace(members, condition=None)
     check_needs(generator.needs, members, what=type(generator).__name__)
-    return generator.fit(members, seed=config["seed"], progress=_bar(options), **options)
+    return generator.fit(members, seed=config["seed"], progress=_bar(generator, options), **options)
 
 
 def losses(report: FitReport) -> dict[str, list[Any]]:
@@ -45,8 +45,13 @@ def losses(report: FitReport) -> dict[str, list[Any]]:
     return {name: [row[i] for row in rows] for i, name in enumerate(("part", "step", "loss"))}
 
 
-def _bar(options: Mapping[str, Any]) -> Progress:
-    """One bar for a generator in parts: code_steps=600 steps=600 are 1,200 steps."""
-    total = sum(value for name, value in options.items() if name.endswith("steps")) or 1
+def _bar(generator: Generator, options: Mapping[str, Any]) -> Progress:
+    """One bar for a generator in parts: code_steps=600 steps=600 are 1,200 steps.
+
+    Those of a code that is not trained are none.
+    """
+    fixed = not getattr(getattr(generator, "code", None), "trains", True)
+    counted = {k: v for k, v in options.items() if k.endswith("steps")}
+    total = sum(v for k, v in counted.items() if not (fixed and k == "code_steps")) or 1
     show = progress("step")
     return lambda step, _: show(step, total)

@@ -24,15 +24,16 @@ from wsl.generative.codes import (
     CODES,
     Behaviour,
     Canonicalizer,
-    Penalty,
     Recalibration,
     Standardizer,
+    TaskLoss,
     WeightCode,
     WholeVector,
 )
 from wsl.generative.conditions import AxisFeatures, LabelledExamples
 from wsl.generative.models.files import read_about, write_whole
 from wsl.generative.models.members import asked_task, check_members
+from wsl.generative.models.terms import FunctionTerms
 from wsl.generative.models.vectors import VectorModel
 from wsl.generative.models.watch import NoveltyWatch
 from wsl.generative.problem import Condition, FitReport, TrainingMembers, check_needs
@@ -111,6 +112,7 @@ class CodedGenerator(nn.Module):
         condition: Tensor | None = None,
         *,
         behaviour: Behaviour | float | None = None,
+        task_loss: TaskLoss | float | None = None,
         code_steps: int = 600,
         seed: int = 0,
         progress: Progress | None = None,
@@ -120,6 +122,8 @@ class CodedGenerator(nn.Module):
 
         behaviour: train for what networks do, too: the code if it can be trained, the distribution
         of codes otherwise. A number is the term's weight on the members' model and inputs.
+        task_loss: train for how well drawn networks do, in the same places; a number is the term's
+        weight on the members' model, inputs and labels. A number of 0 leaves a term out.
         code_steps, ``steps``: of the code and of the distribution; trained for long it returns
         training codes. settings: more fields of `VectorTraining`.
         progress: called with 1 ... code_steps + steps and the loss.
@@ -131,22 +135,23 @@ class CodedGenerator(nn.Module):
         count = check_members(self.spec, members.params, copied=self.copied)
         if self.recalibration is not None:
             self.recalibration.fit(members.model, members.inputs)
-        x, penalty = self._standard(members), self._penalty(behaviour, members)
-        self.code.fit(
-            x,
-            steps=code_steps,
-            penalty=penalty if self.code.trains else None,
-            seed=seed,
-            progress=losses.part("code") if self.code.trains else None,
+        terms = FunctionTerms.of(
+            members,
+            self._weights,
+            behaviour=behaviour,
+            task_loss=task_loss,
+            measured=self.recalibration is not None,
         )
+        x, fixed = self._standard(members), not self.code.trains
+        self._fit_code(x, terms, steps=code_steps, seed=seed, losses=losses)
         with torch.no_grad():
             z = self.code.encode(x)
         self.prior.fit(
             z,
             self._told(members),
             seed=seed,
-            progress=losses.part("diffusion", after=code_steps if self.code.trains else 0),
-            penalty=None if self.code.trains or penalty is None else self._of_codes(penalty),
+            progress=losses.part("diffusion", after=0 if fixed else code_steps),
+            penalty=terms.through(self.code.decode) if fixed else None,
             watch=self.watch,
             **{"batch_size": min(128, count), **settings},
         )
@@ -164,6 +169,17 @@ class CodedGenerator(nn.Module):
         if self.tell is None:
             return numbers(condition)
         return self.tell(asked_task(condition, n, classes=AxisFeatures(self.spec).count))
+
+    def _fit_code(
+        self, x: Tensor, terms: FunctionTerms, *, steps: int, seed: int, losses: _Losses
+    ) -> None:
+        how: dict[str, Any] = {"steps": steps, "seed": seed}
+        if not self.code.trains:
+            self.code.fit(x, penalty=None, progress=None, **how)
+            return
+        if terms.of_draws is not None:  # a code of a user's own may not know of it
+            how["drawn"] = terms.of_draws
+        self.code.fit(x, penalty=terms.of_members, progress=losses.part("code"), **how)
 
     def _standard(self, members: TrainingMembers) -> Tensor:
         """Fit alignment and standardisation; the members' vectors after both."""
@@ -240,24 +256,6 @@ class CodedGenerator(nn.Module):
         return {
             name: generated[name] if name in generated else kept[name] for name in self.spec.axes
         }
-
-    def _penalty(
-        self, behaviour: Behaviour | float | None, members: TrainingMembers
-    ) -> Penalty | None:
-        if isinstance(behaviour, int | float):
-            if members.model is None or members.inputs is None:
-                raise ValueError("behaviour: the training members come without model and inputs")
-            behaviour = Behaviour(members.model, members.inputs, weight=behaviour)
-        if behaviour is None:
-            return None
-        return lambda decoded, target, rng: behaviour(
-            self._weights(decoded), self._weights(target), rng
-        )
-
-    def _of_codes(self, penalty: Penalty) -> Penalty:
-        """A term of vectors as one of their codes."""
-        decode = self.code.decode
-        return lambda z, target, rng: penalty(decode(z), decode(target), rng)
 
 
 class _Kept(nn.Module):

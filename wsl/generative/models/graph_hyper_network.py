@@ -33,7 +33,7 @@ from wsl.generative.models.graph_nodes import GraphEncoder, TensorGraph, tensor_
 from wsl.generative.models.hyper_decoder import new_statistic
 from wsl.generative.problem import Condition, FitReport, TrainingMembers, check_needs
 from wsl.params import Params, stack
-from wsl.populations import Classification, build_architecture
+from wsl.populations import Examples, build_architecture
 from wsl.symmetry import PermutationSpec, copied, permutation_spec
 from wsl.zoo import Checkpoints
 
@@ -49,7 +49,7 @@ class GraphHyperNetwork(nn.Module):
     generator itself.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"data"})
+    needs: ClassVar[frozenset[str]] = frozenset({"inputs", "labels"})
     conditions: ClassVar[int] = 0
     canonicalizer: ClassVar[None] = None
 
@@ -98,9 +98,9 @@ class GraphHyperNetwork(nn.Module):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> FitReport:
-        """Learn from ``zoo.data``: in each step some of the family, on a batch each.
+        """Learn from ``zoo.inputs`` and ``labels``: in each step some of the family, on a batch each.
 
-        The members' weights are not looked at. Raises ValueError without data or family.
+        The members' weights are not looked at. Raises ValueError without them or family.
         """
         members, losses = TrainingMembers.of(zoo, condition), []
         data = self._data(members)
@@ -138,12 +138,13 @@ class GraphHyperNetwork(nn.Module):
         made.load_state_dict(safetensors.torch.load_file(path))
         return made
 
-    def _data(self, members: TrainingMembers) -> Classification:
+    def _data(self, members: TrainingMembers) -> Examples:
         check_needs(self.needs, members, what=type(self).__name__)
-        assert members.data is not None
+        assert members.inputs is not None
+        assert members.labels is not None
         if members.condition is not None:
             raise ValueError("condition: numbers were given, but the architecture is all it reads")
-        return members.data
+        return Examples(members.inputs, members.labels)
 
     def _made(self, spec: PermutationSpec, graph: TensorGraph, codes: Codes | None) -> Params:
         told = self.decoder.codes(spec, noise=0.0) if codes is None else codes
@@ -154,7 +155,7 @@ class GraphHyperNetwork(nn.Module):
             for name, shape in spec.shapes.items()
         }
 
-    def _steps(self, run: _Run, data: Classification) -> Iterator[float]:
+    def _steps(self, run: _Run, data: Examples) -> Iterator[float]:
         family = self._members(data)
         optimizer = torch.optim.Adam(self.parameters(), run.lr)
         schedule = OneCycleLR(optimizer, run.lr, total_steps=run.steps, pct_start=0.1)
@@ -172,25 +173,23 @@ class GraphHyperNetwork(nn.Module):
         nn.utils.clip_grad_norm_(self.parameters(), 1.0)
         optimizer.step()
 
-    def _loss(self, member: _Member, data: Classification, run: _Run) -> Tensor:
+    def _loss(self, member: _Member, data: Examples, run: _Run) -> Tensor:
         """Of one network of the family, on a fresh batch."""
-        images, labels = data.train
+        images, labels = data
         rows = torch.randint(len(labels), (run.batch_size,), generator=run.rng)
         codes = self.decoder.codes(member.spec, noise=self.noise, generator=run.rng)
         made = self._made(member.spec, member.graph, codes)
         out = torch.func.functional_call(member.model, made, (images[rows],))
         return F.cross_entropy(out, labels[rows])
 
-    def _members(
-        self, data: Classification
-    ) -> list[tuple[nn.Module, PermutationSpec, TensorGraph]]:
+    def _members(self, data: Examples) -> list[tuple[nn.Module, PermutationSpec, TensorGraph]]:
         """The networks of the family, each with its specification and graph."""
         if not self._family:
             raise ValueError("family: empty, but architectures to learn from are needed")
         found = []
         for each in self._family:
             model = _network(each)
-            spec = permutation_spec(model, data.train.images[:2])
+            spec = permutation_spec(model, data.images[:2])
             found.append(_Member(model, spec, tensor_graph(spec)))
         return found
 

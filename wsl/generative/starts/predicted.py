@@ -40,8 +40,9 @@ class PredictedStart:
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Trained under the seed of ``start``; raises ValueError without a family."""
         made = GraphHyperNetwork(given(start.spec), family=self.family, seed=start.seed)
+        seen = given(start.data).train
         made.fit(
-            TrainingMembers({}, data=given(start.data)),
+            TrainingMembers({}, inputs=seen.images, labels=seen.labels),
             steps=self.steps,
             batch_size=self.batch_size,
             lr=self.lr,
