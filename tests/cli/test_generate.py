@@ -13,9 +13,9 @@ from paths import ROOT
 
 from wsl.cli import generate, generate_from, main
 from wsl.cli.generate_fit import made
+from wsl.cli.served import served
 from wsl.generative import LabelledExamples
 from wsl.generative.models.files import read_about, write_whole
-from wsl.populations import digits
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import Zoo, read_checkpoint, write_checkpoint
 
@@ -89,7 +89,8 @@ def test_the_best_of_more_than_are_drawn_are_refused(inside, capsys, best):
 def test_scales_of_units_are_found_for_a_recipe_that_fixes_them(inside):
     recipe = {"_target_": "wsl.generative.FlowMatching", "latent": 4, "units": "balanced"}
     zoo = Zoo("zoo.h5")
-    generator = made({"generator": recipe, "seed": 0}, zoo, digits())
+    known = served({"data_root": None}, zoo)
+    generator = made({"generator": recipe, "seed": 0}, zoo, known)
     assert generator.spec.units
     assert generator.spec.without_units() == zoo.spec
     assert generator.canonicalizer.units == "balanced"

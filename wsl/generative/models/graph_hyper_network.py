@@ -98,7 +98,7 @@ class GraphHyperNetwork(nn.Module):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> FitReport:
-        """Learn from ``zoo.inputs`` and ``labels``: in each step some of the family, on a batch each.
+        """Learn from ``zoo.inputs`` and ``labels``: each step some of the family, on a batch each.
 
         The members' weights are not looked at. Raises ValueError without them or family.
         """
