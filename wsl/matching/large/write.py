@@ -93,9 +93,12 @@ def write_moved(
         for name, file in parts.items()
     }
 
+    tensors = files.tensors
+
     def moved(file: TensorFile) -> Iterator[Tensor]:
-        for name, tensor in file.tensors.items():
-            yield from moved_parts(tensor, moves[name], element)
+        for name in file.tensors:
+            origin = moves[name].origin(name, element)
+            yield from moved_parts(tensors[origin], moves[name], element)
 
     write_files(out.parent if one else out, kept, moved, journal=journal, say=say)
 
