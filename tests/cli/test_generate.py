@@ -13,9 +13,9 @@ from paths import ROOT
 
 from wsl.cli import generate, generate_from, main
 from wsl.cli.generate_fit import made
+from wsl.cli.served import served
 from wsl.generative import LabelledExamples
 from wsl.generative.models.files import read_about, write_whole
-from wsl.populations import digits
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import Zoo, read_checkpoint, write_checkpoint
 
@@ -89,7 +89,8 @@ def test_the_best_of_more_than_are_drawn_are_refused(inside, capsys, best):
 def test_scales_of_units_are_found_for_a_recipe_that_fixes_them(inside):
     recipe = {"_target_": "wsl.generative.FlowMatching", "latent": 4, "units": "balanced"}
     zoo = Zoo("zoo.h5")
-    generator = made({"generator": recipe, "seed": 0}, zoo, digits())
+    known = served({"data_root": None}, zoo)
+    generator = made({"generator": recipe, "seed": 0}, zoo, known)
     assert generator.spec.units
     assert generator.spec.without_units() == zoo.spec
     assert generator.canonicalizer.units == "balanced"
@@ -241,3 +242,14 @@ def test_the_page_on_generation_names_flags_and_arms_that_there_are():
     table = page.partition("## Arms")[2].partition("## Flags")[0]
     rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
     assert {arm for row in rows for arm in re.findall(r"`(\w+)`", row)} == ARMS
+
+
+def test_weights_are_generated_from_the_architecture_alone(inside):
+    words = ["generate", "models=graph_hyper_network", "datasets=digits_cnn", "zoo=zoo.h5"]
+    assert main([*words, "samples=2", "fit.steps=2", "trial.steps=2", "output=graph"]) == 0
+    done = told("graph")
+    assert 0 <= done["arms"]["generated"]["drawn"] <= 1
+    again = ["generate", "--from", "graph", "-n", "1", "-o", "again"]
+    assert main(again) == 0
+    theta, _ = read_checkpoint(inside / "again" / "sample-00.safetensors")
+    assert Zoo("zoo.h5").spec.validate(theta) == ()

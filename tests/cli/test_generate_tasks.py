@@ -170,3 +170,14 @@ def test_a_generator_that_reads_no_examples_is_refused_for_many_tasks(inside, ca
     said = capsys.readouterr().err
     assert "each of these networks has a task of its own; use models=hyper_network" in said
     assert said.count("\n") == 1
+
+
+def test_a_diffusion_told_on_axes_answers_for_held_out_tasks_and_for_a_file(inside):
+    words = [word for word in WORDS if not word.startswith(("models=", "fit.tasks"))]
+    words += ["models=task_diffusion", "generator.channels=4", "generator.blocks=1"]
+    assert main([*words, "output=axes"]) == 0
+    assert set(told("axes")["families"]) == set(FAMILIES)
+    again = ["generate", "--from", "axes", "--condition-on", "mine.npz", "-n", "1"]
+    assert main([*again, "-o", "drawn"]) == 0
+    theta, _ = read_checkpoint(Path("drawn/sample-00.safetensors"))
+    Zoo("tasks.h5").spec.validate(theta)

@@ -3,6 +3,7 @@
 The generator is the recipe's, any class with the protocol `wsl.generative.Generator`; it is tried
 beside the recipe's ``arms``, each an `wsl.generative.Initializer`. Writes the networks, the
 generator, ``result.json``, ``report.html`` with a CSV for each figure, and says the verdict.
+``zoo=FILE model=MODULE:CALLABLE data=FILE.npz`` takes networks and data of the user's own.
 A population of many tasks, with a generator asked by examples, is judged on tasks held out:
 `generate_tasks`. ``--from RUN`` draws more networks from a generator that is there already:
 `generate_from`.
@@ -27,6 +28,7 @@ from wsl.cli.generate_tasks import generate_for_tasks, has_tasks
 from wsl.cli.parsers import recipe_parser, verb_parser
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
+from wsl.cli.served import Served, served
 from wsl.cli.targets import ConfigError, flatten, instantiate
 from wsl.cli.terminal import answer, say
 from wsl.generative import (
@@ -40,7 +42,7 @@ from wsl.generative import (
     reads_examples,
 )
 from wsl.params import Params, unstack
-from wsl.populations import Classification, build_architecture, task
+from wsl.populations import Classification
 from wsl.zoo import Zoo, write_checkpoint
 
 SHORTLIST = 32
@@ -62,9 +64,10 @@ def run(arguments: Sequence[str]) -> None:
     part(config, "generator", verb="wsl generate")
     _check_ranges(config)
     zoo = open_or_build(config)
-    name = f"{config['datasets']}-{config['models']}-{config['seed']}"
+    name = f"{config.get('datasets') or zoo.path.stem}-{config['models']}-{config['seed']}"
     folder = Path(config["output"] or f"runs/generate/{name}")
-    head = result("generate", _kept(config), {"zoo": zoo.path})
+    files = {"zoo": zoo.path, **({"data": config["data"]} if config["data"] else {})}
+    head = result("generate", _kept(config), files)
     done = finished(folder, head) or _generate(config, zoo, folder, head=head)
     answer(done)
     for name, score in done["scores"].items():
@@ -118,7 +121,16 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
     usual = defaults("generate")
     keys += [
         key
-        for key in ("arms", "best", "task_arms", "tasks", "held_out")
+        for key in (
+            "arms",
+            "best",
+            "task_arms",
+            "tasks",
+            "held_out",
+            "model",
+            "kwargs",
+            "normalize",
+        )
         if config[key] != usual[key]
     ]
     return {key: config[key] for key in keys if key in config}
@@ -127,25 +139,24 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
 def _generate(
     config: Mapping[str, Any], zoo: Zoo, folder: Path, *, head: Mapping[str, Any]
 ) -> dict[str, Any]:
-    data = _task(config, zoo)
-    generator = made(config, zoo, data)
+    known = served(config, zoo)
+    data, generator = known.data, made(config, zoo, known)
     _check_best(config, "held_out.seeds" if has_tasks(zoo) else "samples")
     if has_tasks(zoo):
         _check_asked(generator, config)
         return generate_for_tasks(config, zoo, data, generator=generator, folder=folder, head=head)
-    members = _members(zoo, data)
+    members = _members(zoo, known)
     report = fitted(config, generator, members)
     quantile = config.get("fit", {}).get("quantile", QUANTILE)
-    known = _start(zoo, data, members, quantile=quantile)
-    start = dataclasses.replace(known, fitted=generator, seed=config["seed"])
+    start = _start(zoo, known, members, quantile=quantile)
+    start = dataclasses.replace(start, fitted=generator, seed=config["seed"])
     judged = _judge(config, start, data)
-    _write(folder, zoo, judged, best=config["best"])
+    _write(folder, {"spec": zoo.spec, **known.about}, judged, best=config["best"])
     write_with(folder / "generator.safetensors", generator.save)
     write_table(folder / "fit.csv", losses(report))
     write_page(folder / "report.html", judged, best=config["best"])
     scores = {"scores": _scores(judged, config["best"]), "arms": _arms(judged, config["best"])}
-    about = {"architecture": zoo.architecture, "task": zoo.provenance["task"]}
-    done = {**head, "wanted": start.condition, **scores, **_judged(judged), **about}
+    done = {**head, "wanted": start.condition, **scores, **_judged(judged), **known.about}
     write_json(folder / "result.json", done)
     return done
 
@@ -186,26 +197,12 @@ def _judge(config: Mapping[str, Any], start: Start, data: Classification) -> Jud
     return judged
 
 
-def _task(config: Mapping[str, Any], zoo: Zoo) -> Classification:
-    if zoo.architecture is None or "task" not in zoo.provenance:
-        raise ConfigError(
-            f"{zoo.path} does not say its architecture and task, so generated weights could not "
-            "be tried"
-        )
-    data = task(zoo.provenance["task"], config["data_root"])
-    if not isinstance(data, Classification):
-        raise ConfigError(
-            f"{zoo.path} holds no classifiers; wsl generate scores networks by their accuracy"
-        )
-    return data
-
-
-def _members(zoo: Zoo, data: Classification) -> TrainingMembers:
+def _members(zoo: Zoo, known: Served) -> TrainingMembers:
     """Training members, their accuracy on the validation images as condition.
 
     The test images only score.
     """
-    model = build_architecture(zoo.architecture or {})
+    model, data = known.make(), known.data
     params, metadata = zoo.__getitems__(zoo.indices("train"))
     accuracy = data.evaluate(model, params, "val")["accuracy"]
     return TrainingMembers(
@@ -215,23 +212,20 @@ def _members(zoo: Zoo, data: Classification) -> TrainingMembers:
         reference=int(accuracy.argmax()),
         model=model,
         inputs=data.train.images,
+        labels=data.train.labels,
     )
 
 
-def _start(zoo: Zoo, data: Classification, members: TrainingMembers, *, quantile: float) -> Start:
+def _start(zoo: Zoo, known: Served, members: TrainingMembers, *, quantile: float) -> Start:
     """What the arms may know; good members are those that reach what the generator is asked for."""
-
-    def make() -> nn.Module:
-        return build_architecture(zoo.architecture or {})
-
     wanted = members.quality.quantile(quantile)
     return Start(
-        model := make(),
+        model := known.make(),
         spec=zoo.spec,
-        make=make,
+        make=known.make,
         members=members,
         good=members.rows(members.quality >= wanted),
-        held_out=_best_first(zoo, data, model),
+        held_out=_best_first(zoo, known.data, model),
         condition=float(wanted),
     )
 
@@ -243,12 +237,10 @@ def _best_first(zoo: Zoo, data: Classification, model: nn.Module) -> Params:
     return {name: tensor[order] for name, tensor in held_out.items()}
 
 
-def _write(folder: Path, zoo: Zoo, judged: Judgement, *, best: int | None) -> None:
-    about = {
-        "spec": str(zoo.spec),
-        "architecture": json.dumps(zoo.architecture),
-        "task": json.dumps(zoo.provenance["task"]),
-    }
+def _write(folder: Path, known: Mapping[str, Any], judged: Judgement, *, best: int | None) -> None:
+    """The networks, with what is ``known`` of them in each file, and how all arms have done."""
+    told = {name: value for name, value in known.items() if value is not None}
+    about = {n: str(v) if n == "spec" else json.dumps(v) for n, v in told.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for i, theta in enumerate(unstack(judged.drawn)):
         write_checkpoint(folder / f"sample-{i:02d}.safetensors", theta, about)

@@ -44,6 +44,9 @@ _NEED_MEMORY = (
     "reset_batch_norm",
     "repair",
     "least_squares",
+    "repair_without_data",
+    "scales",
+    "products",
     "tune",
     "validation",
     "entry",
@@ -172,6 +175,7 @@ class Job:
 def write_merge(out: Path, job: Job, *, like: str) -> None:
     """What lies beside the weights of ``like``, the weights, how they were made, the index last."""
     check_elsewhere(out, *job.inputs.values())
+    streamed.keep_freed_memory()
     one = out.name if names_file(out) else None
     about = as_text({**job.about, "wsl_merge": json.dumps(job.head)})
     files = streamed.layout(job.steps, job.like, one=one, metadata=about)

@@ -38,7 +38,7 @@ class TrainingMembers:
     params: their weights, (N, ...). condition: (N, K), for example the accuracy of each.
     member: (N,), the run of each row; rows of one run are aligned together.
     reference: row that an alignment starts from, best a good one.
-    model, inputs: the network, and what it was trained on, for generators that run it.
+    model, inputs, labels: the network, and what it was trained on, for generators that run it.
     examples: of the task of each row, N tasks. tasks: where more tasks of the kind come from.
     """
 
@@ -50,6 +50,7 @@ class TrainingMembers:
     inputs: Tensor | None = None
     examples: LabelledExamples | None = None
     tasks: TaskSource | None = None
+    labels: Tensor | None = None
 
     @classmethod
     def of(

@@ -10,6 +10,7 @@ head               the last layer in closed form, on top of any other
 nearest            the member whose data set is nearest, in any order of its classes
 composition        rows of networks that know all classes
 reptile            learned over tasks
+predicted          by a graph hyper-network, from the architecture alone
 adapters           factors of low-rank adapters
 """
 
@@ -34,6 +35,7 @@ from wsl.generative.starts.lsuv import LSUVStart
 from wsl.generative.starts.mimetic import MimeticStart
 from wsl.generative.starts.nearest import NearestMeanStart, NearestStart
 from wsl.generative.starts.polarity import PolarityStart
+from wsl.generative.starts.predicted import PredictedStart
 from wsl.generative.starts.reptile import ReptileStart
 from wsl.generative.starts.scaled import KaimingStart, OrthogonalStart
 from wsl.generative.starts.selection import StageSharing, WeightSelection, selected_index
@@ -57,6 +59,7 @@ __all__ = [
     "NoiseStart",
     "OrthogonalStart",
     "PolarityStart",
+    "PredictedStart",
     "ReptileStart",
     "RetrievalStart",
     "RidgeHead",

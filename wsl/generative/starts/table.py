@@ -23,6 +23,7 @@ from wsl.generative.starts.lsuv import LSUVStart
 from wsl.generative.starts.mimetic import MimeticStart
 from wsl.generative.starts.nearest import NearestMeanStart, NearestStart
 from wsl.generative.starts.polarity import PolarityStart
+from wsl.generative.starts.predicted import PredictedStart
 from wsl.generative.starts.reptile import ReptileStart
 from wsl.generative.starts.scaled import KaimingStart, OrthogonalStart
 from wsl.generative.starts.selection import StageSharing, WeightSelection
@@ -49,6 +50,7 @@ INITIALIZERS: dict[str, Any] = {
     "nearest_mean": NearestMeanStart,
     "composition": CompositionStart,
     "reptile": ReptileStart,
+    "predicted": PredictedStart,
 }
 """Every initialiser by its name."""
 
