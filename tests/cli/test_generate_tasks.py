@@ -20,7 +20,7 @@ TINY = ["population.members=60", "population.steps=4", "population.snapshots=[2,
 WORDS = ["generate", "models=hyper_network", "datasets=digits_mlp_tasks", "zoo=tasks.h5"]
 WORDS += ["samples=1", "fit.steps=2", "fit.tasks=4", "held_out.tasks=3", "held_out.seeds=1"]
 WORDS += ["+task_arms.reptile.iterations=1", "+trial.steps=2", "+trial.lrs=[0.01]"]
-WORDS += ["held_out.angles=[]"]
+WORDS += ["held_out.angles=[]", "+task_arms.composition.steps=2"]
 FAMILIES = ["label_sets", "digits"]
 ARMS = {"generated", *defaults("generate")["task_arms"]}
 ARMS |= {"wrong_condition", "random_condition", "mean_condition"}

@@ -11,6 +11,7 @@ from laws.initializers import Row as Asked
 from wsl.generative import (
     GENERATORS,
     INITIALIZERS,
+    CompositionStart,
     FlowMatching,
     LatentDiffusion,
     ReptileStart,
@@ -39,6 +40,7 @@ def test_a_generator_keeps_the_law(name, law, tmp_path):
 STARTS = {name: Asked(kind) for name, kind in INITIALIZERS.items()}
 STARTS["stage_sharing"] = Asked(INITIALIZERS["stage_sharing"], "blocks")  # has layers with numbers
 STARTS["mimetic"] = Asked(INITIALIZERS["mimetic"], "attention")
+STARTS["composition"] = Asked(partial(CompositionStart, networks=2, steps=2))
 STARTS["reptile"] = Asked(partial(ReptileStart, iterations=2, tasks=2, steps=2))
 
 

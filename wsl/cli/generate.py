@@ -30,6 +30,7 @@ from wsl.cli.results import finished, result, write_figure, write_json, write_ta
 from wsl.cli.targets import ConfigError, flatten, instantiate
 from wsl.cli.terminal import answer, say
 from wsl.generative import (
+    GENERATED,
     Generator,
     Judgement,
     Start,
@@ -68,7 +69,7 @@ def run(arguments: Sequence[str]) -> None:
     answer(done)
     for name, score in done["scores"].items():
         say(f"{name.replace('_', ' ')}: {_said(score)}")
-    for line in done.get("verdict", []):
+    for line in done.get("summary", done.get("verdict", [])):
         say(line)
 
 
@@ -115,14 +116,20 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the result depends on; what the verb has a default for is named where it differs."""
     keys = ["models", "datasets", "seed", "samples", "generator", "fit", "trial"]
     usual = defaults("generate")
-    keys += [key for key in ("arms", "task_arms", "tasks", "held_out") if config[key] != usual[key]]
+    keys += [
+        key
+        for key in ("arms", "best", "task_arms", "tasks", "held_out")
+        if config[key] != usual[key]
+    ]
     return {key: config[key] for key in keys if key in config}
 
 
 def _generate(
     config: Mapping[str, Any], zoo: Zoo, folder: Path, *, head: Mapping[str, Any]
 ) -> dict[str, Any]:
-    data, generator = _task(config, zoo), made(config, zoo.spec)
+    data = _task(config, zoo)
+    generator = made(config, zoo, data)
+    _check_best(config, "held_out.seeds" if has_tasks(zoo) else "samples")
     if has_tasks(zoo):
         _check_asked(generator, config)
         return generate_for_tasks(config, zoo, data, generator=generator, folder=folder, head=head)
@@ -132,15 +139,22 @@ def _generate(
     known = _start(zoo, data, members, quantile=quantile)
     start = dataclasses.replace(known, fitted=generator, seed=config["seed"])
     judged = _judge(config, start, data)
-    _write(folder, zoo, judged)
+    _write(folder, zoo, judged, best=config["best"])
     write_with(folder / "generator.safetensors", generator.save)
     write_table(folder / "fit.csv", losses(report))
-    write_page(folder / "report.html", judged)
-    scores = {"scores": judged.scores, "arms": _arms(judged.trials)}
+    write_page(folder / "report.html", judged, best=config["best"])
+    scores = {"scores": _scores(judged, config["best"]), "arms": _arms(judged, config["best"])}
     about = {"architecture": zoo.architecture, "task": zoo.provenance["task"]}
     done = {**head, "wanted": start.condition, **scores, **_judged(judged), **about}
     write_json(folder / "result.json", done)
     return done
+
+
+def _check_best(config: Mapping[str, Any], drawn: str) -> None:
+    """Raise `ConfigError` where fewer are drawn, under the key ``drawn``, than the best are of."""
+    best, most = config["best"], dict(flatten(config))[drawn]
+    if best is not None and not 1 <= best <= most:
+        raise ConfigError(f"best is {best}, but it must lie in [1, {most}], see {drawn}")
 
 
 def _check_asked(generator: Generator, config: Mapping[str, Any]) -> None:
@@ -156,6 +170,7 @@ def _judged(judged: Judgement) -> dict[str, Any]:
     return {
         "bar": judged.bar,
         "novelty": novelty_document(judged),
+        "summary": judged.verdict.summary,
         "verdict": judged.verdict.lines,
         "flags": dict(judged.verdict.flags),
         "left_out": dict(judged.left_out),
@@ -228,7 +243,7 @@ def _best_first(zoo: Zoo, data: Classification, model: nn.Module) -> Params:
     return {name: tensor[order] for name, tensor in held_out.items()}
 
 
-def _write(folder: Path, zoo: Zoo, judged: Judgement) -> None:
+def _write(folder: Path, zoo: Zoo, judged: Judgement, *, best: int | None) -> None:
     about = {
         "spec": str(zoo.spec),
         "architecture": json.dumps(zoo.architecture),
@@ -238,10 +253,19 @@ def _write(folder: Path, zoo: Zoo, judged: Judgement) -> None:
     for i, theta in enumerate(unstack(judged.drawn)):
         write_checkpoint(folder / f"sample-{i:02d}.safetensors", theta, about)
     write_table(folder / "generated.csv", _table(judged.trials))
-    write_figure(folder / "generated.png", arm_figure(judged.trials))
+    write_figure(folder / "generated.png", arm_figure(judged, best=best))
 
 
-def _arms(trials: Mapping[str, Trial]) -> dict[str, dict[str, float]]:
+def _scores(judged: Judgement, best: int | None) -> dict[str, float]:
+    """Those of the judgement, and what the best few by validation images come to, if asked for."""
+    if best is None:
+        return dict(judged.scores)
+    name = f"accuracy_as_drawn_best_{best}_of_{judged.scores['networks']}_by_validation"
+    return {**judged.scores, name: float(judged.best(best)[GENERATED].mean())}
+
+
+def _arms(judged: Judgement, best: int | None) -> dict[str, dict[str, float]]:
+    few = {} if best is None else judged.best(best)
     return {
         name: {
             "drawn": float(t.drawn.mean()),
@@ -249,16 +273,19 @@ def _arms(trials: Mapping[str, Trial]) -> dict[str, dict[str, float]]:
             "tuned": float(t.tuned.mean()),
             "tuned_spread": spread(t.tuned),
             "lr": t.lr,
+            **({"drawn_best": float(few[name].mean())} if name in few else {}),
         }
-        for name, t in trials.items()
+        for name, t in judged.trials.items()
     }
 
 
 def _table(trials: Mapping[str, Trial]) -> dict[str, list[Any]]:
-    table: dict[str, list[Any]] = {"arm": [], "network": [], "drawn": [], "tuned": []}
+    columns = ("arm", "network", "drawn", "tuned", "validation")
+    table: dict[str, list[Any]] = {name: [] for name in columns}
     for name, t in trials.items():
         table["arm"] += [name] * len(t.drawn)
         table["network"] += range(len(t.drawn))
         table["drawn"] += t.drawn.tolist()
         table["tuned"] += t.tuned.tolist()
+        table["validation"] += [""] * len(t.drawn) if t.validated is None else t.validated.tolist()
     return table

@@ -7,7 +7,7 @@ from wsl.generative.codes.autoencoder import (
     normal_kl,
 )
 from wsl.generative.codes.behaviour import Behaviour
-from wsl.generative.codes.canonical import Canonicalizer
+from wsl.generative.codes.canonical import Canonicalizer, Units
 from wsl.generative.codes.chunks import WeightChunks
 from wsl.generative.codes.code import Penalty, WeightCode
 from wsl.generative.codes.linear import WeightPCA, WholeVector
@@ -25,6 +25,7 @@ __all__ = [
     "Penalty",
     "Recalibration",
     "Standardizer",
+    "Units",
     "WeightAutoencoder",
     "WeightChunks",
     "WeightCode",

@@ -64,7 +64,8 @@ class CodedGenerator(nn.Module):
 
     copied: tensors, by their last name, that are not generated but copied as int64.
     watch: stops a fit where draws lose their spread. recalibrate: measure batch-norm statistics of
-    what is drawn on the members' inputs. seed: of the initial weights of the generator itself.
+    what is drawn on the members' inputs. temperature: factor on the noise that codes are made from,
+    above 1 for draws that lie farther apart. seed: of the generator's own initial weights.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -77,12 +78,14 @@ class CodedGenerator(nn.Module):
         copied: Sequence[str] = COPIED,
         watch: NoveltyWatch | Mapping[str, Any] | None = None,
         recalibrate: bool = False,
+        temperature: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.spec, self.conditions = spec, int(parts.config["conditions"])
         self.watch = NoveltyWatch(**watch) if isinstance(watch, Mapping) else watch
         self.config = {**parts.config, "copied": list(copied), "recalibrate": recalibrate}
+        self.config["temperature"] = self.temperature = temperature
         self.config["watch"] = self.watch and dataclasses.asdict(self.watch)
         self.copied = tuple(name for name in spec.axes if name.rpartition(".")[2] in copied)
         self.kept = _Kept(spec, self.copied)
@@ -166,7 +169,8 @@ class CodedGenerator(nn.Module):
 
         condition: one number, (K,) or (n, K); None leaves it open. guidance: above 1 insists on it.
         sampler: the way from noise to codes, see `samplers`; or ``settings`` of the usual one:
-        ``steps``, ``eta`` for diffusion, ``stages`` for a flow. noise: codes to start from (n, D).
+        ``steps``, ``eta`` for diffusion, ``stages`` for a flow. noise: codes to start from (n, D),
+        taken as they are.
         """
         z = self.prior.sample(
             n,
@@ -174,6 +178,7 @@ class CodedGenerator(nn.Module):
             guidance=guidance,
             sampler=sampler,
             noise=noise,
+            temperature=self.temperature,
             generator=generator,
             **settings,
         )

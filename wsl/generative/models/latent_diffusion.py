@@ -8,7 +8,7 @@ codes, a flow along straight lines, Runge-Kutta; its untrained flow draws the Ga
 members' mean and covariance, and training goes on from there. Every part can be replaced.
 
 Not promised: that samples are new, or differ as much as the population does. `NoveltyWatch`
-stops a fit that loses its spread; `evaluate` measures both, beside baselines.
+stops a fit that loses its spread; `judge` measures both, beside baselines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from wsl.generative.codes import Canonicalizer, WeightAutoencoder, WeightCode, WeightPCA
+from wsl.generative.codes import Canonicalizer, Units, WeightAutoencoder, WeightCode, WeightPCA
 from wsl.generative.models.coded import CodedGenerator, GeneratorParts
 from wsl.generative.models.noise import P_DIFF, NoiseSchedule
 from wsl.generative.models.vector_diffusion import VectorDiffusion
@@ -38,7 +38,7 @@ class LatentDiffusion(CodedGenerator):
     `WeightAutoencoder`, `WeightVAE` or `WeightPCA`.
     hidden, blocks: size of the denoiser. schedule: of the noise.
     align: bring members to one order of units first, by a `Canonicalizer` of matcher and units.
-    common: ``copied``, ``watch``, ``recalibrate`` and ``seed`` of `CodedGenerator`.
+    common: the keyword arguments of `CodedGenerator`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class LatentDiffusion(CodedGenerator):
         schedule: NoiseSchedule | Mapping[str, Any] = P_DIFF,
         align: bool = True,
         matcher: Matcher | None = None,
-        units: bool = False,
+        units: Units = False,
         **common: Any,
     ) -> None:
         noise = NoiseSchedule(**schedule) if isinstance(schedule, Mapping) else schedule
@@ -91,7 +91,7 @@ class FlowMatching(CodedGenerator):
         code: Code = WeightPCA,
         align: bool = True,
         matcher: Matcher | None = None,
-        units: bool = False,
+        units: Units = False,
         **common: Any,
     ) -> None:
         size: dict[str, Any] = {"conditions": conditions, "hidden": hidden, "blocks": blocks}

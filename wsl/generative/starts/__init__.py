@@ -8,6 +8,7 @@ polarity           signs of a population
 chosen             best of k, greedy soup
 head               the last layer in closed form, on top of any other
 nearest            the member whose data set is nearest, in any order of its classes
+composition        rows of networks that know all classes
 reptile            learned over tasks
 adapters           factors of low-rank adapters
 """
@@ -15,6 +16,7 @@ adapters           factors of low-rank adapters
 from wsl.generative.starts.adapters import LowRankStart, eva, eva_ranks, lora, pissa
 from wsl.generative.starts.asked import starting_weights
 from wsl.generative.starts.chosen import BestOfK, SoupStart
+from wsl.generative.starts.composition import CompositionStart, composed
 from wsl.generative.starts.head import RidgeHead, ridge_solution
 from wsl.generative.starts.initialize import initialize
 from wsl.generative.starts.initializers import (
@@ -41,6 +43,7 @@ __all__ = [
     "INITIALIZERS",
     "SEEDS_APART",
     "BestOfK",
+    "CompositionStart",
     "DefaultStart",
     "GaussianStart",
     "GeneratedStart",
@@ -61,6 +64,7 @@ __all__ = [
     "SoupStart",
     "StageSharing",
     "WeightSelection",
+    "composed",
     "eva",
     "eva_ranks",
     "initialize",

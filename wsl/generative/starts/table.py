@@ -8,6 +8,7 @@ from typing import Any
 from wsl.base import did_you_mean
 from wsl.generative.problem import Initializer
 from wsl.generative.starts.chosen import BestOfK, SoupStart
+from wsl.generative.starts.composition import CompositionStart
 from wsl.generative.starts.head import RidgeHead
 from wsl.generative.starts.initializers import (
     DefaultStart,
@@ -46,6 +47,7 @@ INITIALIZERS: dict[str, Any] = {
     "ridge_head": RidgeHead,
     "nearest": NearestStart,
     "nearest_mean": NearestMeanStart,
+    "composition": CompositionStart,
     "reptile": ReptileStart,
 }
 """Every initialiser by its name."""
