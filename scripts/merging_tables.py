@@ -93,6 +93,7 @@ def main_of(
     """Run what is not done yet, if there are data to run on, then print the table."""
     parser = argparse.ArgumentParser(description=str(doc).splitlines()[0])
     parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--digits", action="store_true", help="8 x 8 digits in place of MNIST")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--networks", nargs="+", default=list(networks), choices=list(networks))
     parser.add_argument("--kinds", nargs="+", default=list(kinds), choices=list(kinds))
@@ -101,7 +102,7 @@ def main_of(
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.data_root:
+    if options.data_root or options.digits:
         run_all(options)
     columns = read(options.out)
     if options.csv:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from wsl import params
 from wsl.params import Params
+from wsl.populations import Examples, digits
 from wsl.populations.tasks.images import Images, mnist
 
 Data = tuple[Tensor, Tensor]
@@ -155,6 +156,12 @@ class Parts:
         test, validation = _images(found.test, TEST), _images(found.train, VALIDATION, 50000)
         return cls(_images(found.train, 12000), validation, test)
 
+    @classmethod
+    def of_digits(cls) -> Parts:
+        """The 8 x 8 digits drawn at 14 x 14: 1,097 images to train, 300 to choose by, 400."""
+        found = digits()
+        return cls(_drawn(found.train), _drawn(found.val), _drawn(found.test))
+
     def scored(self, tasks: Sequence[Task]) -> tuple[list[Data], list[Data]]:
         """Validation and test images of each task: its part of a fixed number."""
         parts = (self.validation, self.test)
@@ -166,6 +173,12 @@ def _images(part: Images, count: int, start: int = 0) -> Data:
     """``count`` images at half their resolution, and labels."""
     pixels, labels = (torch.tensor(array[start : start + count]) for array in part)
     return (F.avg_pool2d(pixels.float()[:, None] / 255, 2) - 0.13) / 0.3, labels.long()
+
+
+def _drawn(part: Examples) -> Data:
+    """At the size and scale of the others."""
+    x = F.interpolate(part.images, size=(14, 14), mode="bilinear", align_corners=False)
+    return (x - 0.13) / 0.3, part.labels
 
 
 def _share(data: Data, task: Task, count: int) -> Data:

@@ -1,11 +1,13 @@
 """Five networks into one: methods for many models, their time, and accuracy against width.
 
     python scripts/table_many.py methods --data-root mnist/       five MLPs: each method, merged
+    python scripts/table_many.py repaired --data-root mnist/ --seeds 5   the same, then repaired
     python scripts/table_many.py width --data-root mnist/         five thin CNNs: accuracy by width
 
 Everything is trained here, on MNIST, from fixed seeds. ``methods`` compares with C2M3 written as
 published, over all pairs with dense matrices and a line search that evaluates the objective, run
-after the others in the same process.
+after the others in the same process. ``repaired`` sets the methods side by side on several sets of
+five networks after REPAIR on 500 inputs, with differences in pairs and their standard errors.
 ``width`` averages images over 2 x 2 pixels and trains on 20,000 of them.
 """
 
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsl import params, permutation_spec
-from wsl.connectivity import reset_batch_norm
+from wsl.connectivity import repair, reset_batch_norm
 from wsl.matching import (
     CycleConsistent,
     JointMatch,
@@ -75,13 +77,15 @@ class Thin(nn.Module):
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", choices=["methods", "width"])
+    parser.add_argument("table", choices=["methods", "repaired", "width"])
     parser.add_argument("--data-root", required=True)
     parser.add_argument("--hidden", type=int, default=256, help="units of each layer of the MLPs")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1, help="how many times five networks")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.table == "repaired":
+        return repaired(options)
     for run in range(options.seeds):
         (methods if options.table == "methods" else width)(options, MEMBERS * run)
 
@@ -123,12 +127,16 @@ def score(model: nn.Module, theta: Params, x: Tensor, y: Tensor) -> tuple[float,
     return float((out.argmax(1) == y).double().mean()), float(F.cross_entropy(out, y))
 
 
+def perceptron(h: int) -> nn.Module:
+    """Three hidden layers of ``h`` units."""
+    layers = [nn.Flatten(), nn.Linear(784, h), nn.ReLU(), nn.Linear(h, h), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(h, h), nn.ReLU(), nn.Linear(h, 10))
+
+
 def methods(options: argparse.Namespace, first: int) -> None:
     """Five MLPs of three hidden layers, by each method."""
     x, y, tx, ty = images(options.data_root)
-    h = options.hidden
-    layers = [nn.Flatten(), nn.Linear(784, h), nn.ReLU(), nn.Linear(h, h), nn.ReLU()]
-    model = nn.Sequential(*layers, nn.Linear(h, h), nn.ReLU(), nn.Linear(h, 10))
+    h, model = options.hidden, perceptron(options.hidden)
     seeds = range(first, first + MEMBERS)
     thetas = [trained(model, x, y, seed=seed, epochs=options.epochs) for seed in seeds]
     spec = permutation_spec(model, x[:1])
@@ -155,6 +163,40 @@ def methods(options: argparse.Namespace, first: int) -> None:
             f"| {found.seconds['total']:.1f} |",
             flush=True,
         )
+
+
+JOINT: dict[str, ManyMatcher] = {
+    "ToReference": ToReference(),
+    "MergeMany": MergeMany(),
+    "CycleConsistent, no rival": CycleConsistent(rival=None),
+    "CycleConsistent": CycleConsistent(),
+}
+
+
+def repaired(options: argparse.Namespace) -> None:
+    """Sets of five MLPs by each method for many models, as averaged and after REPAIR."""
+    x, y, tx, ty = images(options.data_root)
+    model, scores = perceptron(options.hidden), {name: [] for name in JOINT}
+    print("| seeds | method | objective | accuracy | repaired |\n|---|---|---|---|---|")
+    for first in range(0, MEMBERS * options.seeds, MEMBERS):
+        seeds = range(first, first + MEMBERS)
+        thetas = [trained(model, x, y, seed=seed, epochs=options.epochs) for seed in seeds]
+        spec = permutation_spec(model, x[:1])
+        for name, method in JOINT.items():
+            found = match_all(spec, thetas, method)
+            moved = found(thetas)
+            plain = average(moved)
+            mended = repair(model, plain, moved, batches=[x[:500]]).params
+            scores[name].append(score(model, mended, tx, ty)[0])
+            line = f"| {found.objective:.1f} | {score(model, plain, tx, ty)[0]:.4f}"
+            print(
+                f"| {first} to {seeds[-1]} | {name} {line} | {scores[name][-1]:.4f} |", flush=True
+            )
+    for name, found in scores.items():
+        gaps = 100 * (torch.tensor(found) - torch.tensor(scores["MergeMany"]))
+        error = gaps.std() / len(found) ** 0.5
+        mean = sum(found) / len(found)
+        print(f"{name}: {mean:.4f}, {gaps.mean():+.2f} ± {error:.2f} points beside MergeMany")
 
 
 class AllPairs:

@@ -153,7 +153,7 @@ def run(setting: Setting, known: Mapping[str, Any]) -> dict[str, Any]:
 
 def run_all(options: argparse.Namespace) -> None:
     """Every setting that has no file; networks of one seed are trained once."""
-    parts = Parts.read(options.data_root)
+    parts = Parts.of_digits() if options.digits else Parts.read(options.data_root)
     for network, seed in itertools.product(options.networks, options.seeds):
         family = Family(network, parts.train, seed=seed)
         for kind, count in itertools.product(options.kinds, options.tasks):

@@ -122,7 +122,7 @@ def _mean(outputs: Sequence[Tensor]) -> Tensor:
 
 def run_all(options: argparse.Namespace) -> None:
     """Every setting that has no file; a family is trained once."""
-    parts = Parts.read(options.data_root)
+    parts = Parts.of_digits() if options.digits else Parts.read(options.data_root)
     for network, seed in itertools.product(options.networks, options.seeds):
         most = max(options.tasks)
         # seeds of members are apart from those of other runs

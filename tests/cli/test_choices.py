@@ -13,6 +13,7 @@ import yaml
 
 from wsl import params
 from wsl.cli import main
+from wsl.cli.targets import joined
 from wsl.matching import (
     MANY,
     MATCHERS,
@@ -265,3 +266,42 @@ def test_the_help_lists_the_table(verb, table, capsys):
     assert main([verb, "--help"]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in table)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--matcher", "weight", "max_sweeps=1", "seed=3"],
+        ["--matcher", "weight max_sweeps=1 seed=3"],
+        ["--matcher", "weight: {max_sweeps: 1, seed: 3}"],
+    ],
+)
+def test_arguments_may_be_written_as_words(pair, words):
+    files = ["a.safetensors", "b.safetensors"]
+    assert main(["match", *words, *files, "-o", "chosen.safetensors"]) == 0
+    assert written("chosen")["sweeps"] == 1
+
+
+def test_words_after_a_description_are_its_fields_unless_they_are_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("run=1.pt").touch()
+    words = ["a", "--method", "average", "weights=[2, -1]", "run=1.pt", "k=2", "-o", "x=1"]
+    assert joined(words) == ["a", "--method", "average weights=[2, -1]", *words[4:]]
+
+
+@pytest.mark.parametrize("name", ["merged.pt", "merged.bin", "merged.ckpt"])
+def test_a_result_that_cannot_be_written_is_refused_before_the_work(pair, capsys, name):
+    for verb in ("match", "merge"):
+        assert main([verb, "a.safetensors", "b.safetensors", "-o", name]) == 2
+        told = capsys.readouterr().err
+        assert told == (
+            f"wsl {verb}: -o {name}: checkpoints are written as .safetensors; change the suffix\n"
+        )
+    assert not list(Path().glob("*merged*"))
+
+
+def test_a_folder_may_have_dots_in_its_name(pair):
+    for verb in ("match", "merge"):
+        assert main([verb, "a.safetensors", "b.safetensors", "-o", f"{verb}-v1.2"]) == 0
+        assert (Path(f"{verb}-v1.2") / "model.safetensors").is_file()
+        assert (Path(f"{verb}-v1.2") / "wsl.result.json").is_file()

@@ -114,6 +114,9 @@ def test_wrong_data_is_one_clear_error(tmp_path, npz):
         evaluator(net, read_data(str(tmp_path / "bare.npz")), "cross_entropy")
     with pytest.raises(ConfigError, match="--normalize a,b"):
         read_data(str(npz), "a,b")
+    np.savez(tmp_path / "short.npz", x=np.zeros((3, 5)), y=np.zeros(2, dtype=int))
+    with pytest.raises(ConfigError, match="holds 3 inputs and 2 labels"):
+        read_data(str(tmp_path / "short.npz"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="neither IDX files nor folders of images"):
         read_data(str(tmp_path / "empty"))

@@ -115,9 +115,11 @@ def _told(error: Exception) -> str:
 
 
 def _run(verb: str, rest: Sequence[str], manner: Manner) -> int:
+    from wsl.cli.targets import joined  # needs torch
+
     began = time.monotonic()
     try:
-        importlib.import_module(VERBS[verb][0]).run(rest)
+        importlib.import_module(VERBS[verb][0]).run(joined(rest))
         if manner.json:
             write_document({"verb": verb, **manner.document})
         detail(f"wsl {verb}: {time.monotonic() - began:.1f} s, peak memory {_peak()} MiB")

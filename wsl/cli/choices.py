@@ -32,7 +32,7 @@ def add_matcher_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--matcher",
         metavar="TEXT",
-        help=f"how to align: {', '.join(MATCHERS)}, with arguments as in 'weight: {{seed: 1}}', "
+        help=f"how to align: {', '.join(MATCHERS)}, with arguments as in weight seed=1, "
         "or {_target_: package.Class}, or a file .yaml; --seed is then not used for it",
     )
     parser.add_argument(

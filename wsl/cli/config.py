@@ -21,7 +21,7 @@ from wsl.cli.targets import ConfigError, check_targets, flatten
 
 CONF = Path(__file__).parent / "conf"
 
-PATHS = ("zoo", "output", "data_root")
+PATHS = ("zoo", "output", "data_root", "data")
 """Keys whose values are paths, which are taken as they are and never read as Hydra's grammar."""
 
 
@@ -145,7 +145,7 @@ def _choices(config: str, overrides: Sequence[str], config_dir: str | None) -> l
     for group in (wanted := [*needed, *optional]):
         names = recipes(group, config_dir)
         if group not in given:
-            own = "; or zoo=FILE target=COLUMN" if group == "datasets" and "target" in verb else ""
+            own = _own_form(verb) if group == "datasets" else ""
             raise ConfigError(f"choose a recipe: {group}=NAME, one of {', '.join(names)}{own}")
         name = given[group].partition("=")[2]
         if name not in names:
@@ -155,9 +155,18 @@ def _choices(config: str, overrides: Sequence[str], config_dir: str | None) -> l
     return [given[group] for group in wanted]
 
 
+def _own_form(verb: Mapping[str, Any]) -> str:
+    """How a verb is asked to use a zoo of the user's own."""
+    if "data" in verb:
+        return "; or zoo=FILE model=MODULE:CALLABLE data=FILE.npz"
+    return "; or zoo=FILE target=COLUMN" if "target" in verb and "columns" in verb else ""
+
+
 def _own_zoo(given: Mapping[str, str]) -> bool:
-    """Whether a zoo that no recipe describes is named, with what is to be predicted of it."""
-    return "datasets" not in given and {"zoo", "target"} <= given.keys()
+    """Whether a zoo that no recipe describes is named, with what is to be predicted of it or the
+    data of its networks.
+    """
+    return "datasets" not in given and "zoo" in given and bool({"target", "data"} & given.keys())
 
 
 def _check_keys(base: Mapping[str, Any], overrides: Sequence[str]) -> None:

@@ -87,6 +87,11 @@ def read_data(path: str, normalize: str | None = None, *, split: str = "test") -
         inputs, labels = _image_folder(place)
     else:
         raise ConfigError(f"--data {path}: no such .npz file or folder")
+    if labels is not None and len(labels) != len(inputs):
+        raise ConfigError(
+            f"--data {path}: holds {len(inputs)} inputs and {len(labels)} labels; each input "
+            "needs one"
+        )
     return Labelled(_prepared(inputs, normalize), None if labels is None else _labels(labels))
 
 

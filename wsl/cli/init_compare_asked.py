@@ -15,18 +15,16 @@ import yaml
 from torch import nn
 
 from wsl.cli.config import compose
-from wsl.cli.evaluation import read_data
 from wsl.cli.networks import addressed, discover
 from wsl.cli.population import open_or_build
+from wsl.cli.served import cut, served
 from wsl.cli.targets import ConfigError, choose
 from wsl.generative import INITIALIZERS, Budget, Initializer, Larger, Start, TrainingMembers
-from wsl.populations import Classification, build_architecture, task
+from wsl.populations import Classification
 from wsl.symmetry import SpecError
 from wsl.zoo import Zoo, open_checkpoint
 
 _KEPT = ("starts", "seeds", "steps", "lrs", "batch_size", "points", "target", "seed")
-_PARTS = (0.6, 0.2, 0.2)
-"""Of the user's data: what trains, what chooses, what scores."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,9 +52,11 @@ def asked_by_recipe(words: Sequence[str]) -> Asked:
     _check_ranges(config)
     zoo = open_or_build(config)
     start = _of_zoo(config, zoo)
-    folder = config["output"] or f"runs/init-compare/{config['datasets']}-{config['seed']}"
-    kept = {key: config[key] for key in ("datasets", "quantile", *_KEPT)}
-    return _asked(config, start, starts, output=folder, kept=kept, files={"zoo": zoo.path})
+    name = config.get("datasets") or Path(zoo.path).stem
+    folder = config["output"] or f"runs/init-compare/{name}-{config['seed']}"
+    kept = {"datasets": name, **{key: config[key] for key in ("quantile", *_KEPT)}}
+    files = {"zoo": zoo.path, **({"data": config["data"]} if config["data"] else {})}
+    return _asked(config, start, starts, output=folder, kept=kept, files=files)
 
 
 def asked_by_flags(options: argparse.Namespace) -> Asked:
@@ -125,6 +125,8 @@ def _start(text: str) -> Initializer:
 
 def _label(described: Any) -> str:
     """``ridge_head(start=retrieval)`` for ``{ridge_head: {start: retrieval}}``."""
+    if isinstance(described, list):
+        return f"[{len(described)}]"
     if not isinstance(described, Mapping):
         return str(described)
     ((name, arguments),) = [*described.items()][:1]
@@ -154,17 +156,8 @@ def _check_outputs(model: nn.Module, data: Classification) -> None:
 
 
 def _of_zoo(config: Mapping[str, Any], zoo: Zoo) -> Start:
-    if zoo.architecture is None or "task" not in zoo.provenance:
-        raise ConfigError(f"{zoo.path} does not say its architecture and task")
-    data = task(zoo.provenance["task"], config["data_root"])
-    if not isinstance(data, Classification):
-        raise ConfigError(f"{zoo.path} holds no classifiers; starts are scored by accuracy")
-    architecture = zoo.architecture
-
-    def make() -> nn.Module:
-        return build_architecture(architecture)
-
-    model = make()
+    known = served(config, zoo)
+    data, model = known.data, known.make()
     _check_outputs(model, data)
     params, metadata = zoo.__getitems__(zoo.indices("train"))
     accuracy = data.evaluate(model, params, "val")["accuracy"]
@@ -181,7 +174,7 @@ def _of_zoo(config: Mapping[str, Any], zoo: Zoo) -> Start:
         model,
         spec=zoo.spec,
         seed=config["seed"],
-        make=make,
+        make=known.make,
         members=members,
         good=good,
         data=data,
@@ -192,7 +185,7 @@ def _of_flags(options: argparse.Namespace, starts: Mapping[str, Initializer]) ->
     def make() -> nn.Module:
         return addressed(options.model, options.kwargs).model
 
-    data, model = _cut(options), make()
+    data, model = cut(options.data, options.normalize), make()
     reads = any("spec" in each.needs for each in starts.values())
     spec = discover(model, ((data.train.images[:2],), {})) if reads else None
     larger = _larger(options, data) if options.larger else None
@@ -216,16 +209,3 @@ def _larger(options: argparse.Namespace, data: Classification) -> Larger:
     except SpecError as error:
         raise ConfigError(f"{options.larger_weights}: {error}") from None
     return Larger(theta, spec)
-
-
-def _cut(options: argparse.Namespace) -> Classification:
-    """The user's data in three parts; which rows are in which depends on their number alone."""
-    found = read_data(options.data, options.normalize, split="train")
-    if found.labels is None or found.labels.is_floating_point():
-        raise ConfigError(f"--data {options.data}: labels of classes are needed")
-    total = len(found.labels)
-    train, val = (int(share * total) for share in _PARTS[:2])
-    if not train or not val or total == train + val:
-        raise ConfigError(f"--data {options.data}: {total} examples are too few to be cut in three")
-    sizes = (train, val, total - train - val)
-    return Classification.split(found.inputs, found.labels, sizes=sizes)

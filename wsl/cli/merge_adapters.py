@@ -22,7 +22,7 @@ import torch
 from wsl.cli import checkpoints
 from wsl.cli.evaluation import add_evaluation_arguments, scorer
 from wsl.cli.networks import add_network_arguments
-from wsl.cli.outputs import beside, check_elsewhere, check_output, write_result
+from wsl.cli.outputs import beside, check_elsewhere, check_output, names_file, write_result
 from wsl.cli.parsers import epilog
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError, choose
@@ -119,7 +119,7 @@ def _checked(options: argparse.Namespace) -> Path:
     if (options.data or options.evaluate) and not options.apply_to:
         raise ConfigError("an adapter alone has no score; give its network by --apply-to BASE")
     out = check_output(options.output, folder=True)
-    if out.suffix and not options.apply_to:
+    if names_file(out) and not options.apply_to:
         raise ConfigError(f"-o {out}: adapters are written as a PEFT folder; leave out the suffix")
     check_elsewhere(out, *options.adapters, *([options.apply_to] if options.apply_to else []))
     return out

@@ -26,7 +26,7 @@ from wsl import merging
 from wsl.cli import checkpoints
 from wsl.cli.mergeable import check_averaged
 from wsl.cli.methods import chosen_method
-from wsl.cli.outputs import as_text, beside, check_elsewhere, copy_companions
+from wsl.cli.outputs import as_text, beside, check_elsewhere, copy_companions, names_file
 from wsl.cli.plans import say_plan
 from wsl.cli.results import content_hash, result, write_json
 from wsl.cli.streamed import LARGE, journal_of
@@ -44,6 +44,9 @@ _NEED_MEMORY = (
     "reset_batch_norm",
     "repair",
     "least_squares",
+    "repair_without_data",
+    "scales",
+    "products",
     "tune",
     "validation",
     "entry",
@@ -172,16 +175,17 @@ class Job:
 def write_merge(out: Path, job: Job, *, like: str) -> None:
     """What lies beside the weights of ``like``, the weights, how they were made, the index last."""
     check_elsewhere(out, *job.inputs.values())
-    one = out.name if out.suffix else None
+    streamed.keep_freed_memory()
+    one = out.name if names_file(out) else None
     about = as_text({**job.about, "wsl_merge": json.dumps(job.head)})
     files = streamed.layout(job.steps, job.like, one=one, metadata=about)
     journal = _journal(out, job)
-    if not out.suffix:
+    if not names_file(out):
         out.mkdir(parents=True, exist_ok=True)
         if Path(like).is_dir():
             copy_companions(Path(like), out)
     _write(out, files, job, journal=journal)
-    if not out.suffix:
+    if not names_file(out):
         large.write_index(out, files, files.tensors)
     journal.close()
 
@@ -204,7 +208,9 @@ def _write(out: Path, files: large.TensorFiles, job: Job, *, journal: large.Jour
 
     with ThreadPoolExecutor(1) as beside_the_merge:
         told = beside_the_merge.submit(result, "merge", job.config, job.inputs)
-        large.write_files(out.parent if out.suffix else out, files.files, parts, journal=journal)
+        large.write_files(
+            out.parent if names_file(out) else out, files.files, parts, journal=journal
+        )
         write_json(beside(out, "result"), told.result())
     answer(told.result())
 

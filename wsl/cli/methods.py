@@ -41,7 +41,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         metavar="TEXT",
         help=f"how to merge: {', '.join(METHODS)}, with arguments as in "
-        "'average: {weights: [1, 2]}', or {_target_: package.Class}, or a file .yaml",
+        "ties density=0.2, or {_target_: package.Class}, or a file .yaml",
     )
     parser.add_argument(
         "--base", metavar="FILE", help="the weights that all members were fine-tuned from"

@@ -20,7 +20,8 @@ from wsl.cli.targets import ConfigError
 from wsl.params import Params
 from wsl.zoo import write_checkpoint
 
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx", ".gguf")
+_OTHERS = (".bin", ".pt", ".pth", ".ckpt", ".npz", ".msgpack", ".h5", ".onnx", ".gguf")
+"""Endings of weights that are read, or known, and not written."""
 _COPIED = 64 << 20
 """Files beside weights that are larger are no configuration."""
 
@@ -31,14 +32,19 @@ def check_output(output: str, *, folder: bool = False) -> Path:
     Raises `ConfigError` for a place that cannot be written or a name that does not fit.
     """
     path = Path(output)
-    if path.suffix != ".safetensors" and not folder:
+    if path.suffix.lower() in _OTHERS or not (folder or names_file(path)):
         raise ConfigError(
             f"-o {output}: checkpoints are written as .safetensors; change the suffix"
         )
-    if path.suffix == ".safetensors" and path.is_dir():
+    if names_file(path) and path.is_dir():
         raise ConfigError(f"-o {output}: is a folder")
-    check_writable(path.parent if path.suffix else path)
+    check_writable(path.parent if names_file(path) else path)
     return path
+
+
+def names_file(path: Path) -> bool:
+    """Whether a result is one file; any other name is a folder's, dots or not (``merged-v1.2``)."""
+    return path.suffix == ".safetensors"
 
 
 def check_elsewhere(path: Path, *inputs: str) -> None:
@@ -77,7 +83,7 @@ def beside(path: Path, kind: str) -> Path:
     An ``element`` holds matrices and is a safetensors file.
     """
     name = f"{kind}.safetensors" if kind == "element" else f"{kind}.json"
-    return path.with_suffix(f".{name}") if path.suffix else path / f"wsl.{name}"
+    return path.with_suffix(f".{name}") if names_file(path) else path / f"wsl.{name}"
 
 
 def write_result(
@@ -93,7 +99,7 @@ def write_result(
     A transformers model at ``address`` writes a folder itself, under the names of its files.
     """
     text = as_text(about)
-    if path.suffix:
+    if names_file(path):
         write_with(path, lambda temporary: write_checkpoint(temporary, params, text))
         return
     path.mkdir(parents=True, exist_ok=True)
@@ -120,7 +126,7 @@ def as_text(about: Mapping[str, Any]) -> dict[str, str]:
 def copy_companions(source: Path, target: Path) -> None:
     """Copy what lies beside the weights in one folder to another: configuration, tokeniser."""
     for file in sorted(source.iterdir()):
-        is_weights = file.suffix in _WEIGHTS or file.name.endswith(".index.json")
+        is_weights = file.suffix in (".safetensors", *_OTHERS) or file.name.endswith(".index.json")
         hidden = file.name.startswith((".", "wsl."))
         if file.is_file() and not is_weights and not hidden and file.stat().st_size < _COPIED:
             shutil.copyfile(file, target / file.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 
 from wsl.cli.config import recipes
 
@@ -39,7 +40,7 @@ EXAMPLES = {
     ),
     "merge": (
         "wsl merge a.pt b.pt c.pt -o merged.safetensors --model my_code:Network",
-        "wsl merge a/ b/ -o merged/ --base base/ --method 'ties: {density: 0.2}'",
+        "wsl merge a/ b/ -o merged/ --base base/ --method ties density=0.2",
         "wsl merge mergekit.yaml -o merged/ --dry-run",
         "wsl merge a.pt b.pt -o merged.safetensors --model my_code:Network --data test.npz "
         "--report page.html",
@@ -78,6 +79,21 @@ def verb_parser(verb: str, description: str) -> argparse.ArgumentParser:
         epilog=epilog(verb),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def grouped(parser: argparse.ArgumentParser, groups: Mapping[str, Sequence[str]]) -> None:
+    """Show flags under titles in the help: by what they are stored as, the rest as before.
+
+    A title without flags has a text instead.
+    """
+    known = {action.dest: action for action in parser._actions}
+    for title, names in groups.items():
+        text = names if isinstance(names, str) else None
+        group = parser.add_argument_group(title, text)
+        for name in () if text else names:
+            for other in parser._action_groups:
+                other._group_actions = [a for a in other._group_actions if a is not known[name]]
+            group._group_actions.append(known[name])
 
 
 def recipe_parser(verb: str, description: str, *, keys: str) -> argparse.ArgumentParser:

@@ -1,7 +1,8 @@
 """Objects by description: a table's name, or a ``_target_`` with its arguments, built and checked.
 
     weight                                        a name of the family's table
-    weight: {max_sweeps: 10}                      the same with arguments
+    weight max_sweeps=10                          the same with arguments
+    weight: {max_sweeps: 10}                      the same as YAML
     {_target_: my_package.Nearest, steps: 3}      any class, as a recipe writes it
     matcher.yaml                                  a file that holds one of these
 
@@ -13,8 +14,9 @@ not run code. Nothing here needs Hydra, so that file verbs start without it.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +25,9 @@ from typing import Any
 import yaml
 
 from wsl.base import did_you_mean
+
+DESCRIBED = ("--method", "--matcher", "--match-all")
+"""Flags whose value is a description."""
 
 
 class ConfigError(ValueError):
@@ -131,10 +136,35 @@ def _described(text: str, what: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{what} '{text}' is not YAML: {' '.join(str(error).split())}") from None
     if isinstance(content, str):
-        return {content: {}}
+        return _spoken(content)
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{what} '{text}': a name or {{_target_: package.Class}} is needed")
     return content
+
+
+def _spoken(text: str) -> dict[str, Any]:
+    """``ties density=0.2 scale=0.5`` as ``{ties: {density: 0.2, scale: 0.5}}``."""
+    name, *fields = re.split(r"\s+(?=[A-Za-z_]\w*=)", text.strip())
+    pairs = (field.partition("=")[::2] for field in fields)
+    return {name: {key: yaml.safe_load(value) for key, value in pairs}}
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """Words of a command line, in which ``--method ties density=0.2`` has one value.
+
+    A file whose name holds ``=`` stays a word by itself.
+    """
+    told: list[str] = []
+    taking = False
+    for i, word in enumerate(words):
+        described = i > 0 and words[i - 1] in DESCRIBED
+        field = taking and re.match(r"[A-Za-z_]\w*=", word) and not Path(word).exists()
+        if field:
+            told[-1] += f" {word}"
+        else:
+            told.append(word)
+        taking = bool(described or field)
+    return told
 
 
 def _made(

@@ -1,0 +1,94 @@
+"""What networks of a zoo are built by and scored on: as the file says, or the user's own.
+
+    zoo=FILE                                          a zoo that a recipe built says both
+    zoo=FILE model=my_code:Network data=train.npz     one of imported checkpoints says neither
+
+The user's data are cut in three: what trains, what chooses, what scores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from wsl.cli.evaluation import read_data
+from wsl.cli.networks import addressed
+from wsl.cli.targets import ConfigError
+from wsl.populations import Classification, build_architecture, task
+from wsl.symmetry import SpecError
+from wsl.zoo import Zoo
+
+PARTS = (0.6, 0.2, 0.2)
+"""Of the user's data: what trains, what chooses, what scores."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Served:
+    """``make`` gives a fresh network; ``about`` is what files say of it: architecture and task."""
+
+    make: Callable[[], nn.Module]
+    data: Classification
+    about: Mapping[str, Any]
+
+
+def served(config: Mapping[str, Any], zoo: Zoo) -> Served:
+    """By the keys ``model``, ``kwargs``, ``data`` and ``normalize``, else by what the zoo says.
+
+    Raises `ConfigError` that names what is missing, and for networks that are not the zoo's.
+    """
+    about = {"architecture": zoo.architecture, "task": zoo.provenance.get("task")}
+    if config.get("data"):
+        about["task"] = None
+        data: Any = cut(config["data"], config.get("normalize"), flag="data=")
+    elif about["task"] is None:
+        raise ConfigError(
+            f"{zoo.path} does not say its task; give labelled data to score networks on: "
+            "data=train.npz"
+        )
+    else:
+        data = task(about["task"], config["data_root"])
+    if not isinstance(data, Classification):
+        raise ConfigError(f"{zoo.path} holds no classifiers; networks are scored by accuracy")
+    return Served(_maker(config, zoo), data, about)
+
+
+def cut(path: str, normalize: str | None, *, flag: str = "--data ") -> Classification:
+    """The user's data in three parts; which rows are in which depends on their number alone."""
+    found = read_data(path, normalize, split="train")
+    if found.labels is None or found.labels.is_floating_point():
+        raise ConfigError(f"{flag}{path}: labels of classes are needed")
+    total = len(found.labels)
+    train, val = (int(share * total) for share in PARTS[:2])
+    if not train or not val or total == train + val:
+        raise ConfigError(f"{flag}{path}: {total} examples are too few to be cut in three")
+    sizes = (train, val, total - train - val)
+    return Classification.split(found.inputs, found.labels, sizes=sizes)
+
+
+def _maker(config: Mapping[str, Any], zoo: Zoo) -> Callable[[], nn.Module]:
+    if not config.get("model"):
+        if zoo.architecture is None:
+            raise ConfigError(f"{zoo.path} does not say how its networks are built; {_hint(zoo)}")
+        architecture = zoo.architecture
+        return lambda: build_architecture(architecture)
+    text = str(config["model"])
+    kwargs = None if config.get("kwargs") is None else json.dumps(config["kwargs"])
+
+    def make() -> nn.Module:
+        return addressed(text, kwargs).model
+
+    try:
+        zoo.spec.validate(make().state_dict())
+    except SpecError as error:
+        raise ConfigError(f"model={text} is not the network of {zoo.path}: {error}") from None
+    return make
+
+
+def _hint(zoo: Zoo) -> str:
+    """What to type; the address that the checkpoints were imported with, if it is known."""
+    known = zoo.provenance.get("import", {}).get("model") or "my_code:Network"
+    return f"add model={known}, and kwargs='{{...}}' if it takes any"
