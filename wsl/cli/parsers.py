@@ -19,7 +19,10 @@ EXAMPLES = {
         "wsl train models=unf datasets=digits_cnn seed=0 settings.epochs=30",
         "wsl train models=unf zoo=mine.h5 target=test_accuracy",
     ),
-    "evaluate": ("wsl evaluate runs/train/digits_cnn-unf-0 --split val",),
+    "evaluate": (
+        "wsl evaluate runs/train/digits_cnn-unf-0 --split val",
+        "wsl evaluate runs/train/mine-unf-0 new.pt other.pt --zoo mine.h5",
+    ),
     "spec": (
         "wsl spec my_code:Network --input-shape 1,28,28 --verify",
         "wsl spec torchvision:resnet18 --input-shape 1,3,64,64 --meta -o resnet18.spec",
