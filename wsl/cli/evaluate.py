@@ -1,4 +1,8 @@
-"""``wsl evaluate RUN``: score a functional that ``wsl train`` left, on its zoo or another."""
+"""``wsl evaluate RUN``: what a functional that ``wsl train`` left is worth, or says of a network.
+
+wsl evaluate RUN [--zoo FILE]              its scores on a split of its zoo or of another
+wsl evaluate RUN new.pt ... [--zoo FILE]   what it says of checkpoints
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -14,11 +20,12 @@ from wsl.cli.parsers import verb_parser
 from wsl.cli.population import default_path
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError
-from wsl.cli.terminal import answer, numbers, say
+from wsl.cli.terminal import answer, numbers, say, shown
 from wsl.cli.train import build_network, build_objective
 from wsl.nn import Columns
-from wsl.training import evaluate
-from wsl.zoo import Zoo
+from wsl.params import Params
+from wsl.training import Objective, evaluate
+from wsl.zoo import Zoo, open_checkpoint
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -35,8 +42,18 @@ def run(arguments: Sequence[str]) -> None:
     zoo = Zoo(options.zoo or default_path(config))
     objective = build_objective(config, zoo, options.data_root)
     network = build_network(config, zoo, objective, columns=columns)
-    weights = folder / "network.safetensors"
-    load_weights(network, weights)
+    load_weights(network, folder / "network.safetensors")
+    if not options.file:
+        return _score(options, zoo, objective, network)
+    if columns is not None or objective.out_features is None:
+        what = "reads columns beside weights" if columns is not None else "gives weights"
+        raise ConfigError(f"{folder}: {what}, so it says nothing of a file; leave the files out")
+    _predict(options, zoo, objective, network)
+
+
+def _score(options: argparse.Namespace, zoo: Zoo, objective: Objective, network: nn.Module) -> None:
+    """Write and say the scores of a split."""
+    folder, weights = Path(options.run), Path(options.run) / "network.safetensors"
     scores, _ = evaluate(network, zoo, objective, split=options.split)
     head = result("evaluate", {"split": options.split}, {"zoo": zoo.path, "network": weights})
     document = {**head, "scores": scores}
@@ -45,11 +62,49 @@ def run(arguments: Sequence[str]) -> None:
     say(f"{folder}: {options.split} {numbers(scores)}")
 
 
+@torch.no_grad()
+def _predict(options: argparse.Namespace, zoo: Zoo, objective: Any, network: nn.Module) -> None:
+    """Say of each file what the functional says of its weights."""
+    told = {}
+    for file in options.file:
+        params, notes = open_checkpoint(file).choose(options.entry)
+        for note in notes:
+            say(f"note: {note}", error=True)
+        said = float(objective.predict(network.eval()(_one(file, params, zoo))))
+        told[file] = said if objective.out_features == 1 else int(said)
+        say(f"{file}: {objective.column} {told[file]:.6g}")
+    answer({"run": options.run, "column": objective.column, "predictions": told})
+
+
+def _one(file: str, params: Params, zoo: Zoo) -> Params:
+    """The tensors of one network as a batch of one; raises `ConfigError` for another architecture.
+
+    Tensors that the zoo does not have are left out, as its import has left them out.
+    """
+    try:
+        theta = zoo.spec.align_keys(params)
+        theta = {name: theta[name] for name in zoo.shapes if name in theta}
+        zoo.spec.validate(theta)
+    except ValueError as error:
+        raise ConfigError(
+            f"{file} is of another architecture than {shown(Path(zoo.path))}: {error}"
+        ) from None
+    return {n: (t.float() if t.is_floating_point() else t)[None] for n, t in theta.items()}
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = verb_parser("evaluate", "Score a trained functional on a split of a zoo.")
+    parser = verb_parser(
+        "evaluate", "Score a trained functional on a split of a zoo, or ask it about checkpoints."
+    )
     parser.add_argument("run", help="folder that wsl train wrote")
+    parser.add_argument(
+        "file", nargs="*", help="checkpoints of its architecture; it says of each what it predicts"
+    )
     parser.add_argument("--zoo", help="zoo file; default: the recipe's own")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
+    parser.add_argument(
+        "--entry", metavar="NAME", help="the set of weights to read, where a file holds several"
+    )
     parser.add_argument(
         "--data-root", help="folder of the task's files, such as MNIST's, for an edit"
     )

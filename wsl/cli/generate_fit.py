@@ -7,15 +7,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from wsl.base import Progress
+from wsl.cli.served import Served
 from wsl.cli.targets import instantiate
 from wsl.cli.terminal import progress
 from wsl.generative import FitReport, Generator, TrainingMembers, check_needs
-from wsl.symmetry import PermutationSpec
+from wsl.symmetry import symmetry_spec
+from wsl.zoo import Zoo
 
 
-def made(config: Mapping[str, Any], spec: PermutationSpec) -> Generator:
-    """The generator of the recipe, not yet fitted."""
-    return instantiate(config["generator"], spec=spec, seed=config["seed"])
+def made(config: Mapping[str, Any], zoo: Zoo, known: Served) -> Generator:
+    """The generator of the recipe, not yet fitted.
+
+    A zoo knows permutations alone: scales and signs of units, where the recipe fixes them, are
+    found anew, and where the network has none there is nothing to fix.
+    """
+    recipe, spec = {**config["generator"]}, zoo.spec
+    if recipe.get("units") and not spec.units:
+        found = symmetry_spec(known.make().eval(), known.data.train.images[:2])
+        spec = dataclasses.replace(spec, units=found.units)
+        recipe["units"] = recipe["units"] if found.units else False
+    return instantiate(recipe, spec=spec, seed=config["seed"])
 
 
 def fitted(config: Mapping[str, Any], generator: Generator, members: TrainingMembers) -> FitReport:
@@ -25,7 +36,7 @@ def fitted(config: Mapping[str, Any], generator: Generator, members: TrainingMem
     if not generator.conditions:
         members = dataclasses.replace(members, condition=None)
     check_needs(generator.needs, members, what=type(generator).__name__)
-    return generator.fit(members, seed=config["seed"], progress=_bar(options), **options)
+    return generator.fit(members, seed=config["seed"], progress=_bar(generator, options), **options)
 
 
 def losses(report: FitReport) -> dict[str, list[Any]]:
@@ -34,8 +45,13 @@ def losses(report: FitReport) -> dict[str, list[Any]]:
     return {name: [row[i] for row in rows] for i, name in enumerate(("part", "step", "loss"))}
 
 
-def _bar(options: Mapping[str, Any]) -> Progress:
-    """One bar for a generator in parts: code_steps=600 steps=600 are 1,200 steps."""
-    total = sum(value for name, value in options.items() if name.endswith("steps")) or 1
+def _bar(generator: Generator, options: Mapping[str, Any]) -> Progress:
+    """One bar for a generator in parts: code_steps=600 steps=600 are 1,200 steps.
+
+    Those of a code that is not trained are none.
+    """
+    fixed = not getattr(getattr(generator, "code", None), "trains", True)
+    counted = {k: v for k, v in options.items() if k.endswith("steps")}
+    total = sum(v for k, v in counted.items() if not (fixed and k == "code_steps")) or 1
     show = progress("step")
     return lambda step, _: show(step, total)

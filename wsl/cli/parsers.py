@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 
 from wsl.cli.config import recipes
 
@@ -18,7 +19,10 @@ EXAMPLES = {
         "wsl train models=unf datasets=digits_cnn seed=0 settings.epochs=30",
         "wsl train models=unf zoo=mine.h5 target=test_accuracy",
     ),
-    "evaluate": ("wsl evaluate runs/train/digits_cnn-unf-0 --split val",),
+    "evaluate": (
+        "wsl evaluate runs/train/digits_cnn-unf-0 --split val",
+        "wsl evaluate runs/train/mine-unf-0 new.pt other.pt --zoo mine.h5",
+    ),
     "spec": (
         "wsl spec my_code:Network --input-shape 1,28,28 --verify",
         "wsl spec torchvision:resnet18 --input-shape 1,3,64,64 --meta -o resnet18.spec",
@@ -75,6 +79,21 @@ def verb_parser(verb: str, description: str) -> argparse.ArgumentParser:
         epilog=epilog(verb),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def grouped(parser: argparse.ArgumentParser, groups: Mapping[str, Sequence[str]]) -> None:
+    """Show flags under titles in the help: by what they are stored as, the rest as before.
+
+    A title without flags has a text instead.
+    """
+    known = {action.dest: action for action in parser._actions}
+    for title, names in groups.items():
+        text = names if isinstance(names, str) else None
+        group = parser.add_argument_group(title, text)
+        for name in () if text else names:
+            for other in parser._action_groups:
+                other._group_actions = [a for a in other._group_actions if a is not known[name]]
+            group._group_actions.append(known[name])
 
 
 def recipe_parser(verb: str, description: str, *, keys: str) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from wsl.base import Progress
-from wsl.generative.codes import Canonicalizer
+from wsl.generative.codes import Canonicalizer, Recalibration
 from wsl.generative.conditions import LabelledExamples, TaskSource
 from wsl.params import Params
 from wsl.populations import Classification
@@ -38,7 +38,7 @@ class TrainingMembers:
     params: their weights, (N, ...). condition: (N, K), for example the accuracy of each.
     member: (N,), the run of each row; rows of one run are aligned together.
     reference: row that an alignment starts from, best a good one.
-    model, inputs: the network, and what it was trained on, for generators that run it.
+    model, inputs, labels: the network, and what it was trained on, for generators that run it.
     examples: of the task of each row, N tasks. tasks: where more tasks of the kind come from.
     """
 
@@ -50,6 +50,7 @@ class TrainingMembers:
     inputs: Tensor | None = None
     examples: LabelledExamples | None = None
     tasks: TaskSource | None = None
+    labels: Tensor | None = None
 
     @classmethod
     def of(
@@ -250,6 +251,14 @@ class Start:
         if isinstance(condition, LabelledExamples):
             return condition if reads_examples(fitted) else None
         return condition if fitted.conditions else None
+
+    @property
+    def recalibration(self) -> Recalibration | None:
+        """How the generator measures batch-norm statistics of what it draws, if it does.
+
+        A generator says so by an attribute of that name; arms are to be treated alike.
+        """
+        return getattr(self.fitted, "recalibration", None)
 
     @property
     def coded(self) -> Coded | None:

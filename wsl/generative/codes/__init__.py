@@ -7,14 +7,19 @@ from wsl.generative.codes.autoencoder import (
     normal_kl,
 )
 from wsl.generative.codes.behaviour import Behaviour
-from wsl.generative.codes.canonical import Canonicalizer
+from wsl.generative.codes.canonical import Canonicalizer, Units
 from wsl.generative.codes.chunks import WeightChunks
-from wsl.generative.codes.code import Penalty, WeightCode
+from wsl.generative.codes.code import DrawnTerm, Penalty, WeightCode
+from wsl.generative.codes.corrected import CorrectedPCA
 from wsl.generative.codes.linear import WeightPCA, WholeVector
 from wsl.generative.codes.recalibrate import Recalibration
 from wsl.generative.codes.standard import Standardizer
+from wsl.generative.codes.task_loss import TaskLoss
 
-CODES = {code.__name__: code for code in (WeightAutoencoder, WeightVAE, WeightPCA, WholeVector)}
+CODES = {
+    code.__name__: code
+    for code in (WeightAutoencoder, WeightVAE, WeightPCA, CorrectedPCA, WholeVector)
+}
 """The codes that a file can name."""
 
 __all__ = [
@@ -22,9 +27,13 @@ __all__ = [
     "D2NWG_LOSS",
     "Behaviour",
     "Canonicalizer",
+    "CorrectedPCA",
+    "DrawnTerm",
     "Penalty",
     "Recalibration",
     "Standardizer",
+    "TaskLoss",
+    "Units",
     "WeightAutoencoder",
     "WeightChunks",
     "WeightCode",

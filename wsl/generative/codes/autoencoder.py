@@ -19,85 +19,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wsl.base import Progress
 from wsl.generative.codes.chunks import PLACE, ChunkDecoder, ChunkEncoder, WeightChunks, width_of
 from wsl.generative.codes.code import Penalty
-from wsl.training import RandomRows
+from wsl.generative.codes.trained import TrainedCode, mlp
 
 
-class _Trained(nn.Module):
-    """Encoder and decoder, trained together on rows; a subclass says by which loss."""
-
-    trains: ClassVar[bool] = True
-    encoder: nn.Module
-    decoder: nn.Module
-
-    def __init__(self, latent: int, config: dict[str, Any]) -> None:
-        super().__init__()
-        self.latent, self.config = latent, config
-        self.register_buffer("center", torch.zeros(latent))
-        self.register_buffer("scale", torch.ones(latent))
-        self.center: Tensor
-        self.scale: Tensor
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Codes (n, latent)."""
-        return (self.raw(x) - self.center) / self.scale
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Vectors (n, features)."""
-        return self.decoder(z * self.scale + self.center)
-
-    def raw(self, x: Tensor) -> Tensor:
-        """Codes before they are centred and scaled."""
-        return self.encoder(x)
-
-    def loss(self, target: Tensor, penalty: Penalty | None, rng: torch.Generator) -> Tensor:
-        """What training makes small, of rows (n, features)."""
-        raise NotImplementedError
-
-    def fit(
-        self,
-        x: Tensor,
-        *,
-        steps: int = 600,
-        penalty: Penalty | None = None,
-        seed: int = 0,
-        progress: Progress | None = None,
-        **settings: Any,
-    ) -> Self:
-        """Train on rows ``x`` (N, features); ``penalty`` is added to the mean squared error.
-
-        settings: ``batch_size``, ``lr`` and ``hardware`` of `wsl.training.RandomRows`.
-        """
-        how, rng = RandomRows(**settings), torch.Generator().manual_seed(seed)
-        optimizer = torch.optim.AdamW(self.parameters(), how.lr, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, how.lr, total_steps=steps + 1, pct_start=0.1
-        )
-        with how.descent(self, optimizer, schedule) as descent:
-            rows = x.to(descent.device)
-            descent.run(
-                lambda _: self.loss(rows[how.draw(len(rows), rng)], penalty, rng),
-                range(steps),
-                progress=progress,
-            )
-        self._normalise(x)
-        return self
-
-    @torch.no_grad()
-    def _normalise(self, x: Tensor) -> None:
-        codes = self.raw(x)
-        self.center.copy_(codes.mean(0))
-        self.scale.copy_(codes.std(0, correction=0).clamp_min(1e-6))
-
-
-class WeightAutoencoder(_Trained):
+class WeightAutoencoder(TrainedCode):
     """An MLP autoencoder of vectors (n, features) with ``latent`` numbers between.
 
     noise: deviation of what is added to codes in training; codes have norm sqrt(latent) then, so
@@ -131,7 +63,7 @@ class WeightAutoencoder(_Trained):
         return loss if penalty is None else loss + penalty(decoded, target, rng)
 
 
-class WeightVAE(_Trained):
+class WeightVAE(TrainedCode):
     """A variational autoencoder of vectors (n, features) with ``latent`` numbers between.
 
     kl, squared, absolute: the factors c, a and b of the loss; see `D2NWG_LOSS`. chunk, sizes: as of
@@ -216,19 +148,9 @@ class _Shape:
         """Layers to ``moments`` numbers for each number of the code, and the way back."""
         chunks, hidden = self.chunks, self.hidden
         if chunks is None:
-            layers = _mlp(self.features, hidden, moments * self.latent)
-            return layers, nn.Sequential(*_mlp(self.latent, hidden, self.features))
+            layers = mlp(self.features, hidden, moments * self.latent)
+            return layers, nn.Sequential(*mlp(self.latent, hidden, self.features))
         width = width_of(chunks, self.latent, features=self.features)
-        enter = nn.Sequential(*_mlp(chunks.length + PLACE, hidden, moments * width))
-        leave = nn.Sequential(*_mlp(width + PLACE, hidden, chunks.length))
+        enter = nn.Sequential(*mlp(chunks.length + PLACE, hidden, moments * width))
+        leave = nn.Sequential(*mlp(width + PLACE, hidden, chunks.length))
         return [ChunkEncoder(chunks, enter)], ChunkDecoder(chunks, leave)
-
-
-def _mlp(enter: int, hidden: int, leave: int) -> list[nn.Module]:
-    return [
-        nn.Linear(enter, hidden),
-        nn.SiLU(),
-        nn.Linear(hidden, hidden),
-        nn.SiLU(),
-        nn.Linear(hidden, leave),
-    ]

@@ -8,7 +8,7 @@ Codes of the training rows have zero mean and unit variance, as diffusion wants 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,10 +21,18 @@ randomness.
 """
 
 
+class DrawnTerm(NamedTuple):
+    """A number to be made small, of vectors that drawn codes decode to, ``count`` at each step."""
+
+    count: int
+    loss: Callable[[Tensor, torch.Generator], Tensor]
+
+
 class WeightCode(Protocol):
     """What the pipeline needs of a code: a module that its ``config`` rebuilds.
 
-    latent: the length of a code. trains: whether `fit` takes steps, which a penalty can act on.
+    latent: the length of a code. trains: whether `fit` takes steps, which a penalty can act on;
+    such a code is given ``drawn=`` too where there is a `DrawnTerm`.
     """
 
     latent: int

@@ -8,7 +8,7 @@ codes, a flow along straight lines, Runge-Kutta; its untrained flow draws the Ga
 members' mean and covariance, and training goes on from there. Every part can be replaced.
 
 Not promised: that samples are new, or differ as much as the population does. `NoveltyWatch`
-stops a fit that loses its spread; `evaluate` measures both, beside baselines.
+stops a fit that loses its spread; `judge` measures both, beside baselines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from wsl.generative.codes import Canonicalizer, WeightAutoencoder, WeightCode, WeightPCA
+from wsl.base import did_you_mean
+from wsl.generative.codes import (
+    Canonicalizer,
+    CorrectedPCA,
+    Units,
+    WeightAutoencoder,
+    WeightCode,
+    WeightPCA,
+    WeightVAE,
+)
 from wsl.generative.models.coded import CodedGenerator, GeneratorParts
 from wsl.generative.models.noise import P_DIFF, NoiseSchedule
 from wsl.generative.models.vector_diffusion import VectorDiffusion
@@ -30,15 +39,30 @@ Code = Callable[[int, int], WeightCode]
 """Makes the module of a code from (features, latent)."""
 
 
+_CODES: Mapping[str, Code] = {
+    kind.__name__: kind for kind in (WeightAutoencoder, WeightVAE, WeightPCA, CorrectedPCA)
+}
+
+
+def _maker(code: Code | str) -> Code:
+    """Of the name of a code, as recipes say it; raises ValueError for another name."""
+    if not isinstance(code, str):
+        return code
+    if code not in _CODES:
+        hint = did_you_mean(code, _CODES)
+        raise ValueError(f"code '{code}' does not exist{hint}; there are {', '.join(_CODES)}")
+    return _CODES[code]
+
+
 class LatentDiffusion(CodedGenerator):
     """A generator of weights for the architecture of ``spec``: diffusion of codes.
 
     conditions: how many numbers describe a member, for example 1 for its accuracy; 0 for none.
     latent: length of the code. code: makes the code's module from (features, latent), for example
-    `WeightAutoencoder`, `WeightVAE` or `WeightPCA`.
+    `WeightAutoencoder`, `CorrectedPCA` or `WeightPCA`, or the name of one.
     hidden, blocks: size of the denoiser. schedule: of the noise.
     align: bring members to one order of units first, by a `Canonicalizer` of matcher and units.
-    common: ``copied``, ``watch``, ``recalibrate`` and ``seed`` of `CodedGenerator`.
+    common: the keyword arguments of `CodedGenerator`.
     """
 
     def __init__(
@@ -49,18 +73,19 @@ class LatentDiffusion(CodedGenerator):
         latent: int = 64,
         hidden: int = 256,
         blocks: int = 3,
-        code: Code = WeightAutoencoder,
+        code: Code | str = WeightAutoencoder,
         schedule: NoiseSchedule | Mapping[str, Any] = P_DIFF,
         align: bool = True,
         matcher: Matcher | None = None,
-        units: bool = False,
+        units: Units = False,
         **common: Any,
     ) -> None:
         noise = NoiseSchedule(**schedule) if isinstance(schedule, Mapping) else schedule
+        make = _maker(code)
         size: dict[str, Any] = {"conditions": conditions, "hidden": hidden, "blocks": blocks}
         parts = GeneratorParts(
             align=partial(Canonicalizer, spec, matcher=matcher, units=units) if align else None,
-            code=lambda features: code(features, latent),
+            code=lambda features: make(features, latent),
             prior=lambda features: VectorDiffusion(features, schedule=noise, **size),
             config={
                 **size,
@@ -88,16 +113,17 @@ class FlowMatching(CodedGenerator):
         latent: int = 64,
         hidden: int = 256,
         blocks: int = 3,
-        code: Code = WeightPCA,
+        code: Code | str = WeightPCA,
         align: bool = True,
         matcher: Matcher | None = None,
-        units: bool = False,
+        units: Units = False,
         **common: Any,
     ) -> None:
+        make = _maker(code)
         size: dict[str, Any] = {"conditions": conditions, "hidden": hidden, "blocks": blocks}
         parts = GeneratorParts(
             align=partial(Canonicalizer, spec, matcher=matcher, units=units) if align else None,
-            code=lambda features: code(features, latent),
+            code=lambda features: make(features, latent),
             prior=lambda features: VectorFlow(features, **size),
             config={**size, "latent": latent, "align": align, "units": units},
         )

@@ -33,7 +33,7 @@ MOST_PAIRED = 2**25
 PROBES = 64
 
 
-class Entries(Protocol):
+class EntryReader(Protocol):
     """What two checkpoints hold at a site: pieces as they stand, without rows."""
 
     def entry(self, site: Site, which: str, number: int | None) -> Tensor:
@@ -67,7 +67,7 @@ def _is_apart(plan: MatchingPlan, block: GroupBlock) -> bool:
     )
 
 
-def apart_step(block: GroupBlock, sites: Iterable[Site], entries: Entries) -> BlockStep:
+def apart_step(block: GroupBlock, sites: Iterable[Site], entries: EntryReader) -> BlockStep:
     """The step that these sites ask for; its gain is theirs."""
     sites = list(sites)
     inside = [site for site in sites if site.families]
@@ -88,7 +88,7 @@ def _step(order: Tensor, *, gates: Tensor, inside: _Inside) -> BlockStep:
     return BlockStep(ALL, order[None], families, None, gain)
 
 
-def _gates(block: GroupBlock, sites: Iterable[Site], entries: Entries) -> Tensor:
+def _gates(block: GroupBlock, sites: Iterable[Site], entries: EntryReader) -> Tensor:
     """Scores of whole entries, (n, n)."""
     scores = torch.zeros(block.size, block.size, dtype=torch.float64)
     for site in sites:
@@ -97,7 +97,7 @@ def _gates(block: GroupBlock, sites: Iterable[Site], entries: Entries) -> Tensor
     return scores
 
 
-def _likeness(block: GroupBlock, site: Site, entries: Entries) -> Tensor:
+def _likeness(block: GroupBlock, site: Site, entries: EntryReader) -> Tensor:
     """How alike the Grams of a site's entries are, (n, n), in the units of the objective."""
     (mine, sizes), (theirs, other_sizes) = (
         _signatures(block, site, entries, which=which) for which in "ab"
@@ -107,7 +107,7 @@ def _likeness(block: GroupBlock, site: Site, entries: Entries) -> Tensor:
 
 
 def _signatures(
-    block: GroupBlock, site: Site, entries: Entries, *, which: str
+    block: GroupBlock, site: Site, entries: EntryReader, *, which: str
 ) -> tuple[Tensor, Tensor]:
     """X^T (X Omega) of every entry, (n, columns x probes), and |X|, float64 (n,)."""
     found, sizes = [], []
@@ -128,7 +128,9 @@ def _probes(columns: int) -> Tensor:
     return (2.0 * signs - 1) / PROBES**0.5
 
 
-def _inside(block: GroupBlock, sites: list[Site], entries: Entries, *, order: Tensor) -> _Inside:
+def _inside(
+    block: GroupBlock, sites: list[Site], entries: EntryReader, *, order: Tensor
+) -> _Inside:
     """The best order of the units of each entry, those of b taken in ``order``."""
     families = {name: torch.arange(size).repeat(block.size, 1) for name, size in block.families}
     chosen = standing = 0.0
@@ -141,7 +143,9 @@ def _inside(block: GroupBlock, sites: list[Site], entries: Entries, *, order: Te
     return _Inside(families, chosen, standing)
 
 
-def _scores(sites: Iterable[Site], entries: Entries, pair: tuple[int, int]) -> dict[str, Tensor]:
+def _scores(
+    sites: Iterable[Site], entries: EntryReader, pair: tuple[int, int]
+) -> dict[str, Tensor]:
     """Units of entry i of a against those of entry j of b, by family."""
     found: dict[str, Tensor] = {}
     for site in sites:
@@ -154,7 +158,7 @@ def _scores(sites: Iterable[Site], entries: Entries, pair: tuple[int, int]) -> d
     return found
 
 
-def _standing(sites: Iterable[Site], entries: Entries, number: int) -> float:
+def _standing(sites: Iterable[Site], entries: EntryReader, number: int) -> float:
     """What an entry scores where it is."""
     pairs = ([entries.entry(site, which, number) for which in "ab"] for site in sites)
     return sum(float(products(a, b[None])) for a, b in pairs)

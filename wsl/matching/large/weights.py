@@ -146,7 +146,7 @@ class StreamedWeights:
         return apart_step(block, [site for each in terms for site in block.terms[each]], self)
 
     def entry(self, site: Site, which: str, number: int | None) -> Tensor:
-        """See `apart.Entries`."""
+        """See `apart.EntryReader`."""
         piece = self.plan.pieces[site.piece]
         cut = WHOLE if number is None else Cut(axis=site.axis, number=number)
         if which == "a":
