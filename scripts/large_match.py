@@ -70,9 +70,13 @@ def start(arguments: argparse.Namespace, out: Path) -> subprocess.Popen[bytes]:
 def killed(arguments: argparse.Namespace, out: Path, seconds: float) -> None:
     """Kill a run after some seconds of matching, and one when its first shard is written."""
     run = start(arguments, out)
-    time.sleep(seconds)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
+    try:
+        run.wait(seconds)
+    except subprocess.TimeoutExpired:
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    if index_of(out).exists():
+        raise SystemExit(f"the run ended within {seconds:.0f} s; give --kill-after less, and again")
     tell(f"killed after {seconds:.0f} s: element found {found_in(out)}, {written(out)} shards")
     run = start(arguments, out)
     while run.poll() is None and written(out) < 1:
