@@ -44,14 +44,16 @@ def run(arguments: Sequence[str]) -> None:
     network = build_network(config, zoo, objective, columns=columns)
     load_weights(network, folder / "network.safetensors")
     if not options.file:
-        return _score(options, zoo, objective, network)
+        return _score(options, zoo, objective, network=network)
     if columns is not None or objective.out_features is None:
         what = "reads columns beside weights" if columns is not None else "gives weights"
         raise ConfigError(f"{folder}: {what}, so it says nothing of a file; leave the files out")
-    _predict(options, zoo, objective, network)
+    _predict(options, zoo, objective, network=network)
 
 
-def _score(options: argparse.Namespace, zoo: Zoo, objective: Objective, network: nn.Module) -> None:
+def _score(
+    options: argparse.Namespace, zoo: Zoo, objective: Objective, *, network: nn.Module
+) -> None:
     """Write and say the scores of a split."""
     folder, weights = Path(options.run), Path(options.run) / "network.safetensors"
     scores, _ = evaluate(network, zoo, objective, split=options.split)
@@ -63,7 +65,7 @@ def _score(options: argparse.Namespace, zoo: Zoo, objective: Objective, network:
 
 
 @torch.no_grad()
-def _predict(options: argparse.Namespace, zoo: Zoo, objective: Any, network: nn.Module) -> None:
+def _predict(options: argparse.Namespace, zoo: Zoo, objective: Any, *, network: nn.Module) -> None:
     """Say of each file what the functional says of its weights."""
     told = {}
     for file in options.file:

@@ -263,9 +263,8 @@ def _mended(
     shares: Sequence[float] | None = None,
 ) -> Params:
     """The merged network after the steps that were asked for."""
-    if options.repair_without_data:
-        steps = [_FREE[options.repair_without_data]]
-        mend = merging.Mend(loaded.network(), steps, example_of(options, loaded))
+    if kind := options.repair_without_data:
+        mend = merging.Mend(loaded.network(), [_FREE[kind]], example_of(options, loaded))
         return mend.apply(merged, members, weights=shares)
     if not (steps := _steps(options)):
         return merged
