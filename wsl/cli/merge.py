@@ -71,10 +71,25 @@ _MUCH = 0.05
 GROUPS: Mapping[str, Sequence[str]] = {
     "members and output": ["a", "b", "more", "output", "entry", "prefix", "drop"],
     "network": ["model", "kwargs", "input_shape", "inputs", "spec"],
-    "alignment": ["matcher", "match_all", "no_match", "match_data", "trust_config", "seed"],
+    "alignment": [
+        "matcher",
+        "match_all",
+        "no_match",
+        "scales",
+        "products",
+        "match_data",
+        "trust_config",
+        "seed",
+    ],
     "method": ["method", "base", "weight", "tune", "validation", "statistics"],
     "data and scores": ["data", "loss", "evaluate", "normalize", "inputs_data", "data_root"],
-    "mending": ["reset_batch_norm", "repair", "least_squares", "samples"],
+    "mending": [
+        "reset_batch_norm",
+        "repair",
+        "least_squares",
+        "repair_without_data",
+        "samples",
+    ],
     "streaming": ["stream", "threads", "dry_run"],
     "adapters": "PEFT folders in the place of checkpoints are summed exactly, with flags of their\n"
     "own (--weights, --rank, --space, --apply-to): wsl merge ADAPTER --help",
