@@ -153,6 +153,9 @@ def _parser() -> argparse.ArgumentParser:
         "--no-match", action="store_true", help="average as they are, without alignment"
     )
     parser.add_argument(
+        "--align", dest="no_match", action="store_false", help="align before, as without a flag"
+    )
+    parser.add_argument(
         "--reset-batch-norm",
         action="store_true",
         help="recompute batch-norm statistics on training data",
