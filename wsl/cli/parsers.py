@@ -48,6 +48,7 @@ EXAMPLES = {
     ),
     "generate": (
         "wsl generate models=weight_diffusion datasets=digits_cnn samples=16",
+        "wsl generate models=weight_diffusion zoo=mine.h5 model=my_code:Network data=train.npz",
         "wsl generate --from runs/generate/RUN --condition 0.95 -n 8 -o drawn",
         "wsl generate --from RUN --condition-on my_images.npz -n 8 -o drawn",
     ),
