@@ -37,13 +37,13 @@ def run(arguments: Sequence[str]) -> None:
     trained = json.loads((folder / "result.json").read_text())
     zoo = _zoo(options, trained["config"])
     objective = build_objective(trained["config"], zoo, options.data_root)
-    network = _network(folder, trained, zoo, objective)
+    network = _network(folder, trained, zoo, objective=objective)
     if not options.file:
-        return _score(options, zoo, objective, network)
+        return _score(options, zoo, objective, network=network)
     if "columns" in trained or objective.out_features is None:
         what = "reads columns beside weights" if "columns" in trained else "gives weights"
         raise ConfigError(f"{folder}: {what}, so it says nothing of a file; leave the files out")
-    _predict(options, zoo, objective, network)
+    _predict(options, zoo, objective, network=network)
 
 
 def _zoo(options: argparse.Namespace, config: Mapping[str, Any]) -> Zoo:
@@ -54,15 +54,17 @@ def _zoo(options: argparse.Namespace, config: Mapping[str, Any]) -> Zoo:
     return Zoo(options.zoo or default_path(config))
 
 
-def _network(folder: Path, trained: Mapping[str, Any], zoo: Zoo, objective: Objective) -> nn.Module:
+def _network(run: Path, trained: Mapping[str, Any], zoo: Zoo, *, objective: Objective) -> nn.Module:
     """The functional as training left it."""
     columns = Columns.parse(trained["columns"]) if "columns" in trained else None
     network = build_network(trained["config"], zoo, objective, columns=columns)
-    load_weights(network, folder / "network.safetensors")
+    load_weights(network, run / "network.safetensors")
     return network
 
 
-def _score(options: argparse.Namespace, zoo: Zoo, objective: Objective, network: nn.Module) -> None:
+def _score(
+    options: argparse.Namespace, zoo: Zoo, objective: Objective, *, network: nn.Module
+) -> None:
     """Write and say the scores of a split."""
     folder, weights = Path(options.run), Path(options.run) / "network.safetensors"
     scores, _ = evaluate(network, zoo, objective, split=options.split)
@@ -74,7 +76,7 @@ def _score(options: argparse.Namespace, zoo: Zoo, objective: Objective, network:
 
 
 @torch.no_grad()
-def _predict(options: argparse.Namespace, zoo: Zoo, objective: Any, network: nn.Module) -> None:
+def _predict(options: argparse.Namespace, zoo: Zoo, objective: Any, *, network: nn.Module) -> None:
     """Say of each file what the functional says of its weights."""
     told = {}
     for file in options.file:

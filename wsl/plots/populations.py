@@ -104,7 +104,7 @@ def _bands(profiles: Sequence[TensorProfile], what: str, chosen: Iterable[int]) 
     rows = [*chosen]
     figure, panels = grid_of(len(profiles))
     for axes, profile in zip(panels, profiles, strict=True):
-        _draw_band(axes, getattr(profile, what), _places(what, profile), rows)
+        _draw_band(axes, getattr(profile, what), _places(what, profile), rows=rows)
         axes.set_title(profile.name, fontsize=8)
         name_axes(axes, *_AXES[what])
         if what == "singular_values":
@@ -112,7 +112,7 @@ def _bands(profiles: Sequence[TensorProfile], what: str, chosen: Iterable[int]) 
     return figure
 
 
-def _draw_band(axes: Axes, curves: Tensor, places: list[float], rows: list[int]) -> None:
+def _draw_band(axes: Axes, curves: Tensor, places: list[float], *, rows: list[int]) -> None:
     low, middle, high = _band(curves)
     marker = "" if len(places) > 1 else "o"  # a line through one point is not seen
     axes.fill_between(places, low, high, color=COLORS[0], alpha=0.18, linewidth=0)
