@@ -71,10 +71,25 @@ _MUCH = 0.05
 GROUPS: Mapping[str, Sequence[str]] = {
     "members and output": ["a", "b", "more", "output", "entry", "prefix", "drop"],
     "network": ["model", "kwargs", "input_shape", "inputs", "spec"],
-    "alignment": ["matcher", "match_all", "no_match", "match_data", "trust_config", "seed"],
+    "alignment": [
+        "matcher",
+        "match_all",
+        "no_match",
+        "scales",
+        "products",
+        "match_data",
+        "trust_config",
+        "seed",
+    ],
     "method": ["method", "base", "weight", "tune", "validation", "statistics"],
     "data and scores": ["data", "loss", "evaluate", "normalize", "inputs_data", "data_root"],
-    "mending": ["reset_batch_norm", "repair", "least_squares", "samples"],
+    "mending": [
+        "reset_batch_norm",
+        "repair",
+        "least_squares",
+        "repair_without_data",
+        "samples",
+    ],
     "streaming": ["stream", "threads", "dry_run"],
     "adapters": "PEFT folders in the place of checkpoints are summed exactly, with flags of their\n"
     "own (--weights, --rank, --space, --apply-to): wsl merge ADAPTER --help",
@@ -136,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--no-match", action="store_true", help="average as they are, without alignment"
+    )
+    parser.add_argument(
+        "--align", dest="no_match", action="store_false", help="align before, as without a flag"
     )
     parser.add_argument(
         "--reset-batch-norm",

@@ -38,16 +38,16 @@ def population_map_figure(
     """
     figure = blank(figsize=(5.6, 4.2))
     axes = figure.subplots()
-    values = np.zeros(len(found.points)) if color is None else np.asarray(color)
-    if color is not None and values.dtype.kind in "iufb":
-        x, y = found.points.T.tolist()
-        points = axes.scatter(x, y, c=values.astype(float).tolist(), **_POINT)
-        figure.colorbar(points, label=label)
+    values = None if color is None else np.asarray(color)
+    if values is None:
+        axes.scatter(*found.points.T.tolist(), color=COLORS[0], **_POINT)
+    elif values.dtype.kind in "iufb":
+        shown = axes.scatter(*found.points.T.tolist(), c=values.astype(float).tolist(), **_POINT)
+        figure.colorbar(shown, label=label)
     else:
         _levels(axes, found.points, values)
-        if color is not None:
-            figure.legend(loc="outside right upper", frameon=False, title=label)
-    name_axes(axes, *[_component(found, i) for i in (0, 1)])
+        figure.legend(loc="outside right upper", frameon=False, title=label)
+    name_axes(axes, _component(found, 0), _component(found, 1))
     return figure
 
 
