@@ -10,7 +10,8 @@ never seen together, angles never seen, digits 8 and 9 never seen, and with MNIS
 source the other data set. Images of held-out tasks are in no training. First table: accuracy as
 drawn. Second: training of all 100 images, the rate chosen on validation images, and the steps to
 what the default start has reached after them all, less one point. Each seed is one file of results,
-each hyper-network one of its own; what is there already is not made again.
+each hyper-network one of its own; what is there already is not made again. ``--generated`` runs the
+hyper-networks alone, without a population or Reptile, in files that the tables add to the others.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from wsl.generative import (
     Canonicalizer,
     HyperNetwork,
     LabelledExamples,
+    TaskDiffusion,
     TaskSource,
     TrainingMembers,
     VariantTasks,
@@ -80,15 +82,33 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=100, help="held out, of each family")
     parser.add_argument("--sources", nargs="+", default=None, help="digits, mnist; by default all")
     parser.add_argument("--networks", nargs="+", default=None, help="hyper-networks, by name")
+    parser.add_argument(
+        "--diffusion", type=int, default=0, help="steps of the one on axes; 0: none"
+    )
+    parser.add_argument("--generated", action="store_true", help="nothing but hyper-networks")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
     chosen = options.sources or sources(options.data_root)
     for seed, source in itertools.product(range(options.seeds), chosen):
-        path = options.output / f"{source}-{seed}.json"
+        only = "-generated" if options.generated else ""
+        path = options.output / f"{source}-{seed}{only}.json"
         if not path.exists():
             path.write_text(json.dumps(run(source, seed, options), indent=1))
-    tables([json.loads(p.read_text()) for p in sorted(options.output.glob("*.json"))])
+    tables(gathered(options.output))
+
+
+def gathered(folder: Path) -> list[dict]:
+    """The results of every source and seed; those of ``--generated`` add the arms that lack."""
+    found: dict[tuple, dict] = {}
+    for path in sorted(folder.glob("*.json"), key=lambda path: (len(path.name), path.name)):
+        one = json.loads(path.read_text())
+        first = found.setdefault((one["source"], one["seed"]), one)
+        for name, results in one["families"].items():
+            kept = first["families"].setdefault(name, results)
+            for kind, arms in results.items():
+                kept[kind] = arms | kept[kind]
+    return list(found.values())
 
 
 def sources(root: str | None) -> list[str]:
@@ -132,12 +152,18 @@ def run(source: str, seed: int, options: argparse.Namespace) -> dict:
     say(f"{source}, seed {seed}")
     found: dict = {"source": source, "seed": seed, "steps": options.steps, "families": {}}
     networks = hypers(seen, source, seed, options)
-    zoo = Population.trained(seen, options.members, rng=rng)
-    start = reptile(seen, rng=rng)
+    alone = options.generated and not options.diffusion
+    zoo = None if alone else Population.trained(seen, options.members, rng=rng)
+    start = None if options.generated else reptile(seen, rng=rng)
     for name, family in held.items():
         support, query = family.draw(options.tasks, generator=torch.Generator().manual_seed(seed))
         chosen, score = (LabelledExamples(q) for q in query.inputs.split([10, 20], 2))
-        told = arms(support, networks, zoo, start, rng=rng)
+        told = arms(support, networks, None if options.generated else zoo, start, rng=rng)
+        if zoo is not None and options.diffusion:
+            diffusion = diffused(zoo, source, seed, options)
+            drawn_on_axes = diffusion.sample(len(support), condition=support, generator=rng)
+            told["diffusion on axes"] = drawn_on_axes
+            told["diffusion on axes + ridge"] = solve_head(MODEL, drawn_on_axes, support, axes=AXES)
         drawn = floors(support, score) | {
             arm: task_accuracy(MODEL, weights, score).mean().item() for arm, weights in told.items()
         }
@@ -158,6 +184,7 @@ def hypers(
         "one hidden layer for all": (virtual, {"rank": 0}),
         "one vector": (seen, {"head": "rows", "classes": "global"}),
         "solved": (seen, {}),
+        "solved, first layer too": (virtual, {"first": "ridge"}),
     }
     made = {}
     for name in options.networks or kinds:
@@ -174,13 +201,28 @@ def hypers(
     return made
 
 
+def diffused(zoo: Population, source: str, seed: int, options: argparse.Namespace) -> TaskDiffusion:
+    """Diffusion of the members' weights, told of each one's task on the axes."""
+    path = options.output / f"{source}-{seed}-diffusion.safetensors"
+    if not path.exists():
+        began = time.process_time()
+        made = TaskDiffusion(SPEC, width=16, channels=48, seed=seed)
+        known = TrainingMembers(zoo.weights, examples=zoo.examples)
+        how = {"batch_size": 16, "lr": 2e-3, "decay": 0.99}
+        made.fit(known, steps=options.diffusion, seed=seed, **how)
+        made.save(path)
+        say(f"diffusion on axes: {time.process_time() - began:.0f} s")
+    return TaskDiffusion.load(path)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Population:
-    """Networks of many tasks, aligned to each other, and the class means of each one's task."""
+    """Networks of many tasks, aligned to each other, and images and class means of their tasks."""
 
     weights: Params
     aligned: Params
     means: Tensor
+    examples: LabelledExamples
 
     @classmethod
     def trained(cls, seen: VariantTasks, members: int, *, rng: torch.Generator) -> Population:
@@ -189,7 +231,8 @@ class Population:
         weights = train(fresh(members, rng), tasks, steps=300, rate=5e-3, batch=32, rng=rng)[-1]
         blank = {name: torch.zeros_like(t[0]) for name, t in weights.items()}
         aligned = Canonicalizer(SPEC, blank).fit(weights, start=0)(weights)
-        return cls(weights, aligned, tasks.inputs.flatten(3).mean(2))
+        few = LabelledExamples(tasks.inputs[:, :, :20])
+        return cls(weights, aligned, tasks.inputs.flatten(3).mean(2), few)
 
     def nearest(self, support: LabelledExamples) -> tuple[Tensor, Tensor]:
         """Members by distance of class means in the best order (T, N), and that order (T, N, 5)."""
@@ -210,22 +253,24 @@ class Population:
 def arms(
     support: LabelledExamples,
     networks: Mapping[str, HyperNetwork],
-    zoo: Population,
-    start: Params,
+    zoo: Population | None,
+    start: Params | None,
     *,
     rng: torch.Generator,
 ) -> Arms:
     """Starting weights (T, ...) of every arm; those with ``+ ridge`` have a solved last layer."""
     count = len(support)
     found: Arms = {"default start": fresh(count, rng)}
-    found["Reptile"] = {name: t.expand(count, *t.shape).clone() for name, t in start.items()}
-    found |= looked_up(support, zoo, rng)
+    if start is not None:
+        found["Reptile"] = {name: t.expand(count, *t.shape).clone() for name, t in start.items()}
+    if zoo is not None:
+        found |= looked_up(support, zoo, rng)
     rolled = support.of(torch.arange(count).roll(1))
     noise = LabelledExamples(torch.rand(support.inputs.shape, generator=rng))
     mean = LabelledExamples(support.inputs.mean(0, keepdim=True))
     for name, network in networks.items():
         found[f"generated, {name}"] = network.sample(count, condition=support)
-    for name in [n for n in ("rows", "solved", "solved, virtual classes") if n in networks]:
+    for name in [n for n in CONDITIONED if n in networks]:
         network = networks[name]
         conditions = {"wrong": rolled, "random": noise, "mean": mean}
         for which, condition in conditions.items():
@@ -260,6 +305,9 @@ def looked_up(support: LabelledExamples, zoo: Population, rng: torch.Generator) 
     }
 
 
+CONDITIONED = ("rows", "solved", "solved, virtual classes", "solved, first layer too")
+"""Hyper-networks that are also asked with wrong, random and mean conditions."""
+
 TUNED = (
     "default start",
     "default start + ridge",
@@ -274,6 +322,7 @@ TUNED = (
     "generated, solved",
     "generated, solved, virtual classes",
     "generated, one hidden layer for all",
+    "generated, solved, first layer too",
 )
 """Arms that are trained further."""
 

@@ -4,9 +4,10 @@
 
 The networks are those of `train_pairs.py`. For every pair of seeds the line between them is scored
 on the test set, with and without matching and mending; all of that sees the
-first training images without labels, never the test set. Printed, mean and spread over pairs: loss
-barrier (over the line between the losses of the ends), loss and accuracy half way, and how many
-points of accuracy that is below the mean of the ends. ``--only`` keeps rows that contain a word.
+first training images without labels, never the test set, or nothing but the weights. Printed, mean
+and spread over pairs: loss barrier (over the line between the losses of the ends), loss and
+accuracy half way, and how many points of accuracy that is below the mean of the ends. ``--only``
+keeps rows that contain a word.
 """
 
 from __future__ import annotations
@@ -30,12 +31,20 @@ from wsl.connectivity import (
     loss_barrier,
     path_losses,
     repair,
+    repair_closed_form,
+    repair_on_noise,
     reset_batch_norm,
 )
 from wsl.matching import ActivationMatching, WeightMatching, align_scales, match
 from wsl.params import Params
 from wsl.symmetry import permutation_spec, symmetry_spec
 
+SCALES: dict[str, dict[str, bool]] = {
+    "scales": {"one_sided": False},
+    "all scales": {},
+    "norms": {"norms": True},
+}
+"""Which scales are brought to those of the other network; all: also before batch norm."""
 Mend = Callable[[Params, list[Params], float], Params]
 Row = tuple[float, float, float, float]
 
@@ -82,7 +91,8 @@ class Table:
             moved = match(self.spec.without_units(), a, b, matcher)(b)
             ends[name] = moved
             if self.options.scales:
-                ends[f"{name}, scales"] = align_scales(self.spec, a, moved)(moved)
+                for how, flags in SCALES.items():
+                    ends[f"{name}, {how}"] = align_scales(self.spec, a, moved, **flags)(moved)
         ends["none"] = b
         return ends
 
@@ -109,7 +119,22 @@ class Table:
         if any("running_mean" in name for name in self.model.state_dict()):
             found["reset"] = reset
         mended = {"repair": repaired, "least squares": fitted, "repair, least squares": both}
-        return found | mended | {"least squares, repair": turned}
+        found |= mended | {"least squares, repair": turned}
+        return found | self.without_data()
+
+    def without_data(self) -> dict[str, Mend]:
+        """What is done to a network on the line from weights alone; the inputs give a shape."""
+        model, example = self.model, self.inputs[:2]
+
+        def closed(theta: Params, ends: list[Params], t: float) -> Params:
+            return repair_closed_form(
+                model, theta, ends, example=example, weights=[1 - t, t]
+            ).params
+
+        def noise(theta: Params, ends: list[Params], t: float) -> Params:
+            return repair_on_noise(model, theta, ends, example=example, weights=[1 - t, t]).params
+
+        return {"closed form, without data": closed, "noise, without data": noise}
 
     def pair(self, a: Params, b: Params) -> dict[str, Row]:
         """Barrier, loss and accuracy half way and its drop in points, by what was done."""
@@ -157,7 +182,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--points", type=int, default=11)
     parser.add_argument("--samples", type=int, default=2000, help="training images without labels")
     parser.add_argument("--every", type=int, default=1, help="score every so many-th test image")
-    parser.add_argument("--scales", action="store_true", help="also with scales made equal")
+    parser.add_argument(
+        "--scales",
+        action="store_true",
+        help="also with scales brought closest, and with equal norms",
+    )
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--pairs", type=int, default=3, help="of the first seeds")
     parser.add_argument("--threads", type=int, default=2)

@@ -25,6 +25,7 @@ class Shape:
     depth: int = 2
     vocabulary: int = 17
     length: int = 6
+    experts: int = 0
 
 
 GPT2 = Shape()
@@ -32,6 +33,7 @@ BERT = Shape(post=True, causal=False)
 VIT = Shape(causal=False, classes=True)
 LLAMA = Shape(rope="half", kv=2, rms=True, gated=True)
 GPTJ = Shape(rope="interleaved", kv=4)
+MIXTRAL = dataclasses.replace(LLAMA, experts=4, depth=1)
 
 
 class RMSNorm(nn.Module):
@@ -94,13 +96,29 @@ class FeedForward(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x) if self.gated else F.gelu(self.up(x)))
 
 
+class Mixture(nn.Module):
+    """Of every token the best two experts, weighted by the softmax of their gates."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.router = nn.Linear(shape.width, shape.experts, bias=False)
+        self.experts = nn.ModuleList(FeedForward(shape) for _ in range(shape.experts))
+
+    def forward(self, x):
+        gates = self.router(x)
+        best = gates >= gates.topk(2, -1).values[..., 1:]
+        shares = gates.masked_fill(~best, float("-inf")).softmax(-1)
+        return sum(shares[..., i, None] * expert(x) for i, expert in enumerate(self.experts))
+
+
 class Block(nn.Module):
     def __init__(self, shape: Shape):
         super().__init__()
         norm = RMSNorm if shape.rms else nn.LayerNorm
         self.post = shape.post
         self.norm1, self.norm2 = norm(shape.width), norm(shape.width)
-        self.attention, self.mlp = Attention(shape), FeedForward(shape)
+        self.attention = Attention(shape)
+        self.mlp = Mixture(shape) if shape.experts else FeedForward(shape)
 
     def forward(self, x):
         if self.post:

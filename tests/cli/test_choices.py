@@ -66,6 +66,8 @@ NETS = """
 from torch import nn
 def mlp():
     return nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))
+def score(network):
+    return {"loss": 0.0}
 """
 
 
@@ -91,6 +93,12 @@ def test_activation_matching_takes_the_network_and_unlabelled_inputs(pair, capsy
     capsys.readouterr()
     assert main(["match", *files, *words, *network, "-o", "none.safetensors"]) == 2
     assert "--inputs-data" in capsys.readouterr().err
+    score = ["--evaluate", "activation_nets:score"]
+    words_of_connect = ["connect", *files, *network, *score, "--reset-batch-norm", "-o", "none"]
+    assert main(words_of_connect) == 2
+    assert (
+        "inputs are needed, to run the networks on; give --inputs-data" in capsys.readouterr().err
+    )
     assert main(["match", *files, *words, *given, "-o", "none.safetensors"]) == 2
     assert "add --model module:callable" in capsys.readouterr().err
     assert not Path("none.safetensors").exists()

@@ -84,6 +84,22 @@ def test_a_folder_of_images_by_class_is_read(tmp_path):
     assert float(data.inputs[3, 0, 0, 0]) == pytest.approx(101 / 255)
 
 
+def test_arrays_named_after_a_split_are_read_as_pairs(tmp_path):
+    x, y = np.zeros((3, 5)), np.arange(3)
+    np.savez(tmp_path / "keras.npz", x_train=x, y_train=y, x_test=x + 1, y_test=y + 1)
+    data = {
+        split: read_data(str(tmp_path / "keras.npz"), split=split) for split in ("train", "test")
+    }
+    assert [float(data[s].inputs[0, 0]) for s in data] == [0, 1]
+    assert [data[s].labels.tolist() for s in data] == [[0, 1, 2], [1, 2, 3]]
+    np.savez(tmp_path / "med.npz", test_images=x + 2, test_labels=y, train_labels=y + 5)
+    assert read_data(str(tmp_path / "med.npz"), split="train").labels.tolist() == [0, 1, 2]
+    np.savez(tmp_path / "large.npz", X=x, Y=y, x_test=x + 1, y_test=y)
+    assert float(read_data(str(tmp_path / "large.npz")).inputs[0, 0]) == 0
+    np.savez(tmp_path / "mixed.npz", x_test=x, y_train=y)
+    assert read_data(str(tmp_path / "mixed.npz")).labels is None
+
+
 def test_wrong_data_is_one_clear_error(tmp_path, npz):
     net = nn.Linear(5, 2)
     with pytest.raises(ConfigError, match="labels run from 0 to 2"):
@@ -91,7 +107,7 @@ def test_wrong_data_is_one_clear_error(tmp_path, npz):
     with pytest.raises(ConfigError, match="no such"):
         read_data(str(tmp_path / "missing.npz"))
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    with pytest.raises(ConfigError, match="one of inputs, images, x"):
+    with pytest.raises(ConfigError, match="one of inputs, images, x is needed, and one of labels"):
         read_data(str(tmp_path / "other.npz"))
     np.savez(tmp_path / "bare.npz", x=np.zeros((3, 5)))
     with pytest.raises(ConfigError, match="no labels"):

@@ -12,6 +12,8 @@ import torch
 from paths import ROOT
 
 from wsl.cli import generate, generate_from, main
+from wsl.cli.generate_fit import made
+from wsl.cli.served import served
 from wsl.generative import LabelledExamples
 from wsl.generative.models.files import read_about, write_whole
 from wsl.symmetry import PermutationSpec
@@ -20,7 +22,7 @@ from wsl.zoo import Zoo, read_checkpoint, write_checkpoint
 TINY = ["population.members=16", "population.steps=6", "population.snapshots=[3,6]"]
 TINY += ["population.architecture.channels=[2,3,3]"]
 WORDS = ["generate", "models=weight_diffusion", "datasets=digits_cnn", "zoo=zoo.h5", "samples=3"]
-WORDS += ["generator.latent=4", "fit.code_steps=3", "fit.steps=3", "trial.steps=2"]
+WORDS += ["generator.latent=4", "fit.code_steps=3", "fit.steps=3", "trial.steps=2", "best=2"]
 ARMS = {"default_init", "retrieval", "noise", "noise_small", "gaussian", "mean", "round_trip"}
 ARMS |= {"interpolation", "gaussian_codes", "noise_at_equal_novelty"}
 ARMS |= {"wrong_condition", "random_condition", "mean_condition"}
@@ -63,10 +65,47 @@ def test_every_arm_is_compared_in_the_verdict_and_judged_for_novelty(inside):
     assert done["scores"]["max_iou"] == done["novelty"]["generated"]["max_iou"]
 
 
+def test_the_best_by_validation_stand_beside_the_mean_of_every_arm(inside):
+    done, rows = told(), table("generated")
+    own = [row for row in rows if row["arm"] == "generated"]
+    drawn = sum(float(row["drawn"]) for row in own) / 3
+    assert done["scores"]["accuracy_as_drawn"] == pytest.approx(drawn)
+    chosen = sorted(own, key=lambda row: -float(row["validation"]))[:2]
+    best = sum(float(row["drawn"]) for row in chosen) / 2
+    assert done["scores"]["accuracy_as_drawn_best_2_of_3_by_validation"] == pytest.approx(best)
+    counts = {arm: sum(row["arm"] == arm for row in rows) for arm in done["arms"]}
+    for arm, told_of in done["arms"].items():
+        assert ("drawn_best" in told_of) == (counts[arm] == 3), arm
+    assert "generated, best 2 of 3 drawn" in Path("run/report.html").read_text()
+
+
+@pytest.mark.parametrize("best", ["0", "4"])
+def test_the_best_of_more_than_are_drawn_are_refused(inside, capsys, best):
+    words = [word for word in WORDS if not word.startswith("best=")]
+    assert main([*words, f"best={best}", "output=refused"]) == 2
+    assert f"best is {best}, but it must lie in [1, 3], see samples" in capsys.readouterr().err
+
+
+def test_scales_of_units_are_found_for_a_recipe_that_fixes_them(inside):
+    recipe = {"_target_": "wsl.generative.FlowMatching", "latent": 4, "units": "balanced"}
+    zoo = Zoo("zoo.h5")
+    known = served({"data_root": None}, zoo)
+    generator = made({"generator": recipe, "seed": 0}, zoo, known)
+    assert generator.spec.units
+    assert generator.spec.without_units() == zoo.spec
+    assert generator.canonicalizer.units == "balanced"
+
+
 def test_the_verdict_is_said_again_by_a_finished_run(inside, capsys):
     assert main([*WORDS, "output=run"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[-len(told()["verdict"]) :] == told()["verdict"]
+    said, summary = capsys.readouterr().out.splitlines(), told()["summary"]
+    assert said[-len(summary) :] == summary
+    assert summary[0].startswith("By accuracy as drawn, generated networks beat ")
+    listed = " ".join(summary[1:])
+    for line in told()["verdict"]:
+        assert all(f"{arm} (" in line for arm in ARMS) or line.startswith(("good", "no ", "flag"))
+        for pair in re.findall(r"\w+ \([-+.\d]+ ± [.\d]+\)", line):
+            assert pair in listed, "every difference of the result file is said too"
 
 
 def test_the_page_loads_nothing_and_has_a_table_for_each_figure(inside):
@@ -203,3 +242,14 @@ def test_the_page_on_generation_names_flags_and_arms_that_there_are():
     table = page.partition("## Arms")[2].partition("## Flags")[0]
     rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
     assert {arm for row in rows for arm in re.findall(r"`(\w+)`", row)} == ARMS
+
+
+def test_weights_are_generated_from_the_architecture_alone(inside):
+    words = ["generate", "models=graph_hyper_network", "datasets=digits_cnn", "zoo=zoo.h5"]
+    assert main([*words, "samples=2", "fit.steps=2", "trial.steps=2", "output=graph"]) == 0
+    done = told("graph")
+    assert 0 <= done["arms"]["generated"]["drawn"] <= 1
+    again = ["generate", "--from", "graph", "-n", "1", "-o", "again"]
+    assert main(again) == 0
+    theta, _ = read_checkpoint(inside / "again" / "sample-00.safetensors")
+    assert Zoo("zoo.h5").spec.validate(theta) == ()

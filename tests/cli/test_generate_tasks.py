@@ -20,7 +20,7 @@ TINY = ["population.members=60", "population.steps=4", "population.snapshots=[2,
 WORDS = ["generate", "models=hyper_network", "datasets=digits_mlp_tasks", "zoo=tasks.h5"]
 WORDS += ["samples=1", "fit.steps=2", "fit.tasks=4", "held_out.tasks=3", "held_out.seeds=1"]
 WORDS += ["+task_arms.reptile.iterations=1", "+trial.steps=2", "+trial.lrs=[0.01]"]
-WORDS += ["held_out.angles=[]"]
+WORDS += ["held_out.angles=[]", "+task_arms.composition.steps=2"]
 FAMILIES = ["label_sets", "digits"]
 ARMS = {"generated", *defaults("generate")["task_arms"]}
 ARMS |= {"wrong_condition", "random_condition", "mean_condition"}
@@ -170,3 +170,14 @@ def test_a_generator_that_reads_no_examples_is_refused_for_many_tasks(inside, ca
     said = capsys.readouterr().err
     assert "each of these networks has a task of its own; use models=hyper_network" in said
     assert said.count("\n") == 1
+
+
+def test_a_diffusion_told_on_axes_answers_for_held_out_tasks_and_for_a_file(inside):
+    words = [word for word in WORDS if not word.startswith(("models=", "fit.tasks"))]
+    words += ["models=task_diffusion", "generator.channels=4", "generator.blocks=1"]
+    assert main([*words, "output=axes"]) == 0
+    assert set(told("axes")["families"]) == set(FAMILIES)
+    again = ["generate", "--from", "axes", "--condition-on", "mine.npz", "-n", "1"]
+    assert main([*again, "-o", "drawn"]) == 0
+    theta, _ = read_checkpoint(Path("drawn/sample-00.safetensors"))
+    Zoo("tasks.h5").spec.validate(theta)

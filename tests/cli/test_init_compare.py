@@ -149,3 +149,13 @@ def test_a_network_has_the_same_curve_beside_others_and_the_rate_is_chosen_on_va
     found = compare_starts(net(0), {"both": both, "alone": alone}, data, budget=budget)
     torch.testing.assert_close(found["both"].accuracy[0], found["alone"].accuracy[0])
     assert found["both"].lr == max(found["both"].areas, key=found["both"].areas.get) == 1e-2
+
+
+def test_weights_are_predicted_from_the_architecture_by_a_family_of_others(inside, capsys):
+    mlps = [{"_target_": "wsl.zoo.architectures.mlp", "widths": [4, w, 3]} for w in (4, 8)]
+    start = json.dumps({"predicted": {"family": mlps, "steps": 60}})
+    assert compare("--starts", f"default,{start}", "-o", "out") == 0
+    table = {row["start"]: row for row in rows(inside / "out" / "starts.csv")}
+    assert list(table) == ["default", "predicted(family=[2], steps=60)"]
+    drawn = [float(row["as_drawn"]) for row in table.values()]
+    assert drawn[1] > 0.7 > 0.55 > drawn[0]

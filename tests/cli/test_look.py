@@ -114,6 +114,18 @@ def test_what_is_drawn_is_said_on_the_page_and_on_stderr(mine, capsys):
     assert "8 checkpoints of 1 architecture" in said.out
 
 
+def test_a_small_file_beside_a_large_one_is_shown_whole(here):
+    files = [f"run/{i}.pt" for i in range(5)]
+    zoo("small.h5", width=9, count=5, source=files, kind=["a", "b", "a", "b", "a"])
+    zoo("large.h5", count=40)
+    words = ["zoo", "look", "large.h5", "small.h5", "-o", "page.html", "--rows", "20"]
+    assert main([*words, "--align", "0", "--pairs", "0"]) == 0
+    page = content("page.html")
+    assert [s["end"] - s["start"] for s in page["sections"]] == [15, 5]
+    kinds = {c["name"]: c["kind"] for c in page["columns"]}
+    assert (kinds["source"], kinds["kind"]) == ("name", "category")
+
+
 def test_a_document_tells_the_page(mine, capsys):
     assert main(["zoo", "look", "mine.h5", "-o", "page.html", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -62,3 +62,36 @@ def test_a_class_of_the_current_folder_is_found(mine, tmp_path, capsys):
     assert main([*words, *network]) == 2
     assert "--trust-config" in capsys.readouterr().err
     assert main([*words, *network, "--trust-config"]) == 0
+
+
+@pytest.mark.parametrize("target", ["score", "digit"])
+def test_a_trained_functional_says_what_it_predicts_of_a_file(mine, target, capsys):
+    assert main([*mine, f"target={target}", "output=run"]) == 0
+    assert main(["zoo", "export", "mine.h5", "-o", "out", "--where", "split == 'test'"]) == 0
+    files = sorted(map(str, Path("out").glob("*.safetensors")))
+    theta, _ = wsl.Zoo("mine.h5")[0]
+    torch.save({f"module.{n}": t.double() for n, t in theta.items()}, "first.pt")
+    words = ["evaluate", "run", *files, "first.pt", "--zoo", "mine.h5"]
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    predicted = [line.split(",")[2] for line in Path("run/predictions.csv").read_text().split()[1:]]
+    assert [told["predictions"][f] for f in files] == pytest.approx(list(map(float, predicted)))
+    assert told["column"] == target
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"first.pt: {target} ")
+    torch.save(nn.Linear(3, 4).state_dict(), "other.pt")
+    assert main(["evaluate", "run", "other.pt", "--zoo", "mine.h5"]) == 2
+    assert "other.pt is of another architecture than mine.h5" in capsys.readouterr().err
+
+
+def test_few_networks_are_said_to_be_few(mine, capsys):
+    assert main([*mine, "target=score", "output=run"]) == 0
+    note = "note: 16 networks to learn from, 2 to choose the epoch by, 2 to test on: too few"
+    assert note in capsys.readouterr().err
+
+
+def test_a_functional_that_reads_columns_says_nothing_of_a_file(mine, capsys):
+    assert main([*mine, "target=score", "columns=[digit]", "output=run"]) == 0
+    assert main(["evaluate", "run", "x.pt", "--zoo", "mine.h5"]) == 2
+    assert "reads columns beside weights, so it says nothing of a file" in capsys.readouterr().err

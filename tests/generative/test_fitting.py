@@ -250,7 +250,8 @@ def relu_population(n=6):
     return network, spec, network.weights(n, dtype=torch.float64)
 
 
-def test_networks_that_differ_by_the_scale_of_units_have_one_canonical_form():
+@pytest.mark.parametrize("units", [True, "balanced"])
+def test_networks_that_differ_by_the_scale_of_units_have_one_canonical_form(units):
     spec = with_units(
         PermutationSpec.parse("h = 4\n0.weight: h 3\n0.bias: h\n2.weight: 2 h\n2.bias: 2"),
         positive=["h"],
@@ -264,7 +265,7 @@ def test_networks_that_differ_by_the_scale_of_units_have_one_canonical_form():
         "2.weight": theta["2.weight"] / factor,
         "2.bias": theta["2.bias"],
     }
-    canonical = Canonicalizer(spec, unstack(theta)[0], units=True)
+    canonical = Canonicalizer(spec, unstack(theta)[0], units=units)
     one, other = canonical(theta), canonical(scaled)
     for name in one:
         torch.testing.assert_close(one[name], other[name])
@@ -278,6 +279,8 @@ def test_units_need_lines_in_the_specification():
     network = BY_NAME["mlp"]
     with pytest.raises(SpecError, match="no lines of units"):
         FlowMatching(network.spec.without_units(), units=True)
+    with pytest.raises(ValueError, match="units='even'; give true, false or balanced"):
+        Canonicalizer(network.spec, unstack(network.weights(1))[0], units="even")
 
 
 def test_statistics_of_batch_norm_are_measured_on_the_members_inputs(tmp_path):
@@ -303,6 +306,19 @@ def test_statistics_of_batch_norm_are_measured_on_the_members_inputs(tmp_path):
         again.sample(1)
     again.recalibration.fit(model, inputs)
     assert torch.equal(again.sample(3, generator=rng())["0.weight"], drawn["0.weight"])
+
+
+def test_temperature_is_a_factor_on_the_noise_and_is_kept_in_the_file(tmp_path):
+    network, noise = BY_NAME["mlp"], torch.randn(5, 4, generator=rng())
+    made = FlowMatching(network.spec, latent=4, hidden=8, blocks=1, temperature=1.5)
+    made.fit(network.weights(8), steps=1)
+    drawn = made.sample(5, generator=rng())
+    for name, tensor in made.sample(5, noise=1.5 * noise).items():
+        assert torch.equal(drawn[name], tensor)
+    made.save(tmp_path / "g")
+    assert torch.equal(
+        FlowMatching.load(tmp_path / "g").sample(5, generator=rng())["0.weight"], drawn["0.weight"]
+    )
 
 
 # conditions

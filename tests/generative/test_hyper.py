@@ -1,6 +1,7 @@
 """Hyper-networks: the order of classes is a symmetry, and what they learn is worth something."""
 
 import inspect
+from functools import partial
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from wsl.generative import (
     AxisFeatures,
     HyperNetwork,
     LabelledExamples,
+    TaskDiffusion,
     TaskEmbedding,
     TrainingMembers,
     head_inputs,
@@ -34,6 +36,7 @@ from wsl.generative import (
 from wsl.generative.conditions import head_problem, ridge
 from wsl.generative.conditions.ridge import PENALTIES, SCALES, _leave_one_out
 from wsl.generative.models.hyper_decoder import AxisDecoder
+from wsl.symmetry import SpecError
 
 SIZE = {"width": 8, "rank": 4}
 
@@ -47,7 +50,9 @@ ROWS = {
     "ridge": TaskRow(hyper(head="ridge"), {"steps": 2, "tasks": 3}, {"model": NETWORK}),
     "global": TaskRow(hyper(head="rows", classes="global"), {"steps": 2, "tasks": 3}),
 }
-KINDS = {"rows": "hyper_network", "ridge": "hyper_network", "global": "hyper_network"}
+ROWS["first"] = TaskRow(hyper(first="ridge"), {"steps": 2, "tasks": 3}, {"model": NETWORK})
+ROWS["diffusion"] = TaskRow(partial(TaskDiffusion, channels=4, blocks=1, width=4), {"steps": 2})
+KINDS = dict.fromkeys(ROWS, "hyper_network") | {"diffusion": "task_diffusion"}
 
 
 def test_every_generator_that_is_asked_with_examples_has_a_row():
@@ -80,7 +85,7 @@ def with_random_mixing(generator):
     return generator.double()
 
 
-@pytest.mark.parametrize("name", ["rows", "ridge"])
+@pytest.mark.parametrize("name", ["rows", "ridge", "first"])
 def test_another_order_of_the_classes_is_the_same_network_with_its_rows_in_that_order(name):
     generator = with_random_mixing(ROWS[name].fitted())
     support = wide(told(5))
@@ -101,7 +106,7 @@ def test_one_vector_for_all_does_not_have_that_symmetry():
     assert (moved["4.weight"] - other["4.weight"]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", ["rows", "ridge", "global", "first"])
 def test_no_order_of_the_shots_matters(name):
     generator = with_random_mixing(ROWS[name].fitted())
     support = wide(told(2))
@@ -121,6 +126,40 @@ def test_it_learns_to_answer_for_fresh_tasks_where_one_that_has_not_is_near_chan
         found[steps] = task_accuracy(NETWORK, drawn, episodes.query).mean().item()
     assert found[1] < 0.6
     assert found[100] > 0.8
+
+
+def test_the_first_layer_is_told_the_ridge_solution_on_the_inputs():
+    generator = with_random_mixing(ROWS["first"].fitted())
+    support = wide(told(2))
+    with torch.no_grad():
+        embedded = generator.encoder(support)
+        before = generator.decoder(embedded)
+        after = generator.first(before, embedded, support)
+        share = generator.first.scale.exp() * generator.first.share(embedded.classes)
+        solved = generator.first.solved(support)
+        penalty = generator.first.penalty.exp()
+    inputs, labels = support.flat()
+    for n in range(2):
+        x = torch.cat([inputs[n].flatten(1), torch.ones(12, 1)], 1).double()
+        onehot = F.one_hot(labels[n], 3).double() - 1 / 3
+        residual = x.T @ (x @ solved[n] - onehot)
+        gradient = residual + penalty * x.square().mean() * solved[n]
+        assert gradient.abs().max() < 1e-9
+        rows = share[n].T @ solved[n].T
+        torch.testing.assert_close(after["1.weight"][n], before["1.weight"][n] + rows[:, :16])
+        torch.testing.assert_close(after["1.bias"][n], before["1.bias"][n] + rows[:, 16])
+    assert all(after[name] is before[name] for name in before if not name.startswith("1."))
+
+
+def test_a_first_layer_that_does_not_read_whole_inputs_is_refused():
+    cnn = BY_NAME["cnn"].spec
+    with pytest.raises(SpecError, match="is no matrix from inputs to hidden units"):
+        HyperNetwork(cnn, first="ridge", features=4)
+    with pytest.raises(ValueError, match="first: 'rigde', but 'learned' or 'ridge' is needed"):
+        HyperNetwork(SPEC, first="rigde")
+    generator = ROWS["first"].fitted()
+    with pytest.raises(ValueError, match=r"9 numbers of each input, but 1\.weight reads 16"):
+        generator.first.solved(LabelledExamples(torch.rand(1, 3, 4, 1, 3, 3)))
 
 
 def test_examples_drawn_again_give_networks_that_differ():

@@ -7,12 +7,15 @@ import pytest
 from laws.generators import GENERATOR_LAWS, Row
 from laws.initializers import INITIALIZER_LAWS
 from laws.initializers import Row as Asked
+from networks import BY_NAME
 
 from wsl.generative import (
     GENERATORS,
     INITIALIZERS,
+    CompositionStart,
     FlowMatching,
     LatentDiffusion,
+    PredictedStart,
     ReptileStart,
     WeightDiffusion,
     WeightPCA,
@@ -39,6 +42,9 @@ def test_a_generator_keeps_the_law(name, law, tmp_path):
 STARTS = {name: Asked(kind) for name, kind in INITIALIZERS.items()}
 STARTS["stage_sharing"] = Asked(INITIALIZERS["stage_sharing"], "blocks")  # has layers with numbers
 STARTS["mimetic"] = Asked(INITIALIZERS["mimetic"], "attention")
+STARTS["composition"] = Asked(partial(CompositionStart, networks=2, steps=2))
+FAMILY = (BY_NAME["residual"].make(),)
+STARTS["predicted"] = Asked(partial(PredictedStart, FAMILY, steps=2))
 STARTS["reptile"] = Asked(partial(ReptileStart, iterations=2, tasks=2, steps=2))
 
 

@@ -6,7 +6,7 @@ from networks import BY_NAME
 from torch import nn
 from torch.nn import functional as F
 
-from wsl.matching import align_scales
+from wsl.matching import align_scales, gauge
 from wsl.symmetry import PermutationSpec, Rescaling, SpecError, symmetry_spec
 
 
@@ -115,6 +115,8 @@ def test_what_no_place_pays_for_gets_equal_norms_and_not_zero():
         return torch.cat([theta["a.weight"], theta["a.bias"][:, None]], 1).norm(dim=1)
 
     assert torch.allclose(length(moved), length(a))
+    left = align_scales(spec, a, b, one_sided=False)(b)
+    assert torch.allclose(length(left), length(b))
     before, after = (F.relu(torch.func.functional_call(model.eval(), t, (x,))) for t in (b, moved))
     assert torch.allclose(before, after)
 
@@ -136,3 +138,19 @@ def test_dead_units_keep_a_factor_of_one_and_wrong_weights_are_refused():
         align_scales(spec, a, {n: t.expand(4, *t.shape) for n, t in b.items()})
     with pytest.raises(ValueError, match=r"in.weight: 2 of 2 values in 'b' are NaN"):
         align_scales(spec, a, b | {"in.weight": b["in.weight"] * float("nan")})
+
+
+def test_a_network_of_many_symmetries_costs_no_more_than_its_own_tensors(monkeypatch):
+    """One symmetry is solved for on the tensors where it acts, not on the whole network."""
+    network = BY_NAME["residual"]
+    spec = symmetry_spec(network.make(), network.inputs(2))
+    a, b = (network.weights(seed=i) for i in range(2))
+    seen = []
+    monkeypatch.setattr(gauge, "_distance", lambda x, y: seen.append(len(x)) or _far(x, y))
+    align_scales(spec, a, b, sweeps=1)
+    largest = max(len({place.tensor for place in unit.places}) for unit in spec.units)
+    assert sorted(seen)[-2:] == [len(spec.axes)] * 2
+    assert max(sorted(seen)[:-2]) <= largest < len(spec.axes)
+
+
+_far = gauge._distance

@@ -7,7 +7,13 @@ import torch
 from laws.methods import METHOD_LAWS, ROWS, SPEC, weights
 from networks import BY_NAME
 
-from wsl.connectivity import least_squares, repair, reset_batch_norm
+from wsl.connectivity import (
+    least_squares,
+    repair,
+    repair_closed_form,
+    repair_on_noise,
+    reset_batch_norm,
+)
 from wsl.matching import WeightMatching, match
 from wsl.merging import Average, Mend, align, average, merge
 from wsl.symmetry import Permutation
@@ -119,3 +125,23 @@ def test_mending_takes_its_steps_with_the_aligned_members():
         Mend(model, ["repiar"])
     with pytest.raises(ValueError, match="are measured on data; give some"):
         merge([a, b], repair=Mend(model))
+
+
+def test_a_merge_is_mended_without_data():
+    network = BY_NAME["residual"]
+    model, members = network.make().eval(), [network.weights(seed=i) for i in range(2)]
+    example = network.inputs(2)
+    for step, mend in (
+        ("repair_on_noise", repair_on_noise),
+        ("repair_closed_form", repair_closed_form),
+    ):
+        found = merge(members, repair=Mend(model, [step], example)).params
+        expected = mend(model, average(members), members, example=example).params
+        assert equal(found, expected)
+        assert equal(found, merge(members, repair=Mend(model, [step]), data=[example]).params)
+    weighted = Mend(model, ["repair_on_noise"], example).apply(members[0], members, weights=[1, 0])
+    assert all(torch.allclose(weighted[n], members[0][n], atol=1e-4) for n in weighted)
+    with pytest.raises(ValueError, match="measured on data; give some"):
+        merge(members, repair=Mend(model, ["repair_on_noise", "repair"], example))
+    with pytest.raises(ValueError, match="give an example, whose shape"):
+        Mend(model, ["repair_on_noise"]).apply(members[0], members)

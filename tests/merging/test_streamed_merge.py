@@ -150,7 +150,20 @@ def test_cost_counts_what_is_read_and_written():
     assert told[:2] == (1200, 400)
     large = {"w": FileTensor(None, torch.float32, torch.Size((2**15, 2**15)), 0)}
     cut = cost(steps([large] * 2, Average())).held
-    assert cut < 300 << 20 < 2 << 32 < cost(steps([large] * 2, METHODS["karcher"]())).held
+    whole = cost(steps([large] * 2, METHODS["tsvm"](), base=large)).held
+    assert cut < 300 << 20 < 2 << 32 < whole
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_no_method_but_the_spectral_ones_plans_for_more_than_its_members_and_one(name):
+    method, tensor = ALONE[name], FileTensor(None, torch.bfloat16, torch.Size((2**15, 2**15)), 0)
+    if "statistics" in method.needs:
+        return  # they are held too
+    members = [{"w": tensor}] * getattr(method, "takes", 4)
+    base = members[0] if "base" in method.needs else None
+    bound = (len(members) + 1) * tensor.size + (300 << 20)
+    fits = cost(steps(members, method, base=base)).held <= bound
+    assert fits == (getattr(method, "doubles", 0) == 0)
 
 
 def test_the_layout_is_that_of_the_first_member_or_shards_by_size(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from stacked_settings import settings
+from torch import nn
 from torch.nn import functional as F
 
 from wsl import params
@@ -22,6 +23,9 @@ MAKERS = {
     "cnn": lambda: cnn(1, [3, 4], 5, strides=[2, 1]),
     "batch-norm": lambda: cnn(1, [3, 4], 5, batch_norm=True),
     "mlp": lambda: mlp([36, 7, 5], activation="tanh"),
+    "group-norm": lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Tanh(), nn.Flatten(), nn.Linear(64, 5)
+    ),
 }
 LR, DECAY, FRACTION = (
     torch.tensor([1e-2, 3e-3, 5e-2]),

@@ -48,6 +48,22 @@ def test_it_tells_an_untrained_network_from_a_trained_one():
     assert found.predict(dict(model.state_dict())) > 0.6
 
 
+def test_the_reader_of_fields_does_not_see_signs_that_a_sine_does_not_see():
+    found = pretrained("mnist_inr_scalegmn")
+    params = initial_population(lambda: build_architecture(found.about["architecture"]), range(3))
+    outputs = found.network(params)
+    flip = torch.where(torch.rand(32, generator=torch.Generator().manual_seed(0)) < 0.5, -1.0, 1.0)
+    turned = {
+        **params,
+        "layers.0.weight": params["layers.0.weight"] * flip[:, None],
+        "layers.0.bias": params["layers.0.bias"] * flip,
+        "layers.1.weight": params["layers.1.weight"] * flip,
+    }
+    torch.testing.assert_close(found.network(turned), outputs, rtol=1e-4, atol=1e-5)
+    wrong = {**params, "layers.1.weight": params["layers.1.weight"] * flip}
+    assert not torch.allclose(found.network(wrong), outputs, rtol=1e-2)
+
+
 def test_what_is_wrong_is_said(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="did you mean 'digits_cnn_unf'"):
         pretrained("digits_cnn_uf")

@@ -1,7 +1,7 @@
 """What a network is worth, by the user's own function or data.
 
     --evaluate my_code:score                              score(network) -> {"loss": 0.1, ...}
-    --data test.npz --loss cross_entropy                  arrays of inputs and labels
+    --data test.npz --loss cross_entropy                  arrays inputs, labels, or x_test, y_test
     --data mnist/ --loss nll_loss --normalize 0.13,0.31   a folder of IDX files
     --data images/ --loss cross_entropy                   a folder with one folder for each class
 
@@ -51,8 +51,8 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="PATH",
-        help="test data: .npz with inputs and labels, a folder of IDX files, or a folder with one "
-        "folder of images for each class",
+        help="test data: .npz with arrays inputs and labels (or x_test and y_test), a folder of "
+        "IDX files, or a folder with one folder of images for each class",
     )
     parser.add_argument("--loss", choices=LOSSES, default="cross_entropy")
     parser.add_argument(
@@ -80,7 +80,7 @@ def read_data(path: str, normalize: str | None = None, *, split: str = "test") -
     """The data at ``path``; raises `ConfigError` saying which form was looked for."""
     place = Path(path)
     if place.suffix == ".npz" and place.is_file():
-        inputs, labels = _npz(place)
+        inputs, labels = _npz(place, split)
     elif _is_idx(place):
         inputs, labels = getattr(mnist_images(place), split)
     elif place.is_dir():
@@ -153,8 +153,7 @@ def _of_task(
     """How networks are scored on one part of the task's data."""
     data, model = loaded.task(), loaded.network()
     if calibrate:
-        part = getattr(data, split)
-        images = Labelled(part.images, part.labels)
+        images = Labelled(*getattr(data, split))
         return evaluator(model, images, "cross_entropy", calibrate=True)
 
     def evaluate(theta: Params) -> dict[str, float]:
@@ -181,6 +180,11 @@ def unlabelled(options: argparse.Namespace, loaded: Loaded) -> Tensor:
     path = options.inputs_data or options.data
     if path:
         return read_data(path, options.normalize, split="train").inputs
+    if loaded.model is not None and loaded.named_task() is None:
+        raise ConfigError(
+            "inputs are needed, to run the networks on; give --inputs-data PATH, an .npz with "
+            "inputs or a folder of images (labels are not looked at)"
+        )
     return loaded.task().train.images
 
 
@@ -269,19 +273,38 @@ def _check_classes(outputs: Tensor, labels: Tensor) -> None:
         )
 
 
-def _npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def _npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            inputs = next((arrays[name] for name in _INPUTS if name in arrays.files), None)
-            labels = next((arrays[name] for name in _LABELS if name in arrays.files), None)
+            inputs, labels = _pair({name.lower(): name for name in arrays.files}, split)
+            found = [None if name is None else arrays[name] for name in (inputs, labels)]
             names = ", ".join(arrays.files)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"--data {path}: is not a readable .npz of plain arrays ({error})"
         ) from None
-    if inputs is None:
-        raise ConfigError(f"--data {path}: has {names}, but one of {', '.join(_INPUTS)} is needed")
-    return inputs, labels
+    if found[0] is None:
+        raise ConfigError(
+            f"--data {path}: has {names}, but one of {', '.join(_INPUTS)} is needed, and one of "
+            f"{', '.join(_LABELS)} for a loss; x_test and y_test, or x_train and y_train, serve too"
+        )
+    return found[0], found[1]
+
+
+def _pair(names: Mapping[str, str], split: str) -> tuple[str | None, str | None]:
+    """Names of inputs and labels: plain ones, else those of the split, else of the other one.
+
+    Both are of one kind, or labels of another split would be given to inputs.
+    """
+    for part in ("", split, "train" if split == "test" else "test"):
+        for form in ("{}_" + part, part + "_{}") if part else ("{}",):
+            inputs, labels = (
+                next((names[form.format(n)] for n in known if form.format(n) in names), None)
+                for known in (_INPUTS, _LABELS)
+            )
+            if inputs is not None:
+                return inputs, labels
+    return None, None
 
 
 def _image_folder(folder: Path) -> tuple[np.ndarray, np.ndarray]:

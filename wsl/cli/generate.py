@@ -3,6 +3,7 @@
 The generator is the recipe's, any class with the protocol `wsl.generative.Generator`; it is tried
 beside the recipe's ``arms``, each an `wsl.generative.Initializer`. Writes the networks, the
 generator, ``result.json``, ``report.html`` with a CSV for each figure, and says the verdict.
+``zoo=FILE model=MODULE:CALLABLE data=FILE.npz`` takes networks and data of the user's own.
 A population of many tasks, with a generator asked by examples, is judged on tasks held out:
 `generate_tasks`. ``--from RUN`` draws more networks from a generator that is there already:
 `generate_from`.
@@ -27,9 +28,11 @@ from wsl.cli.generate_tasks import generate_for_tasks, has_tasks
 from wsl.cli.parsers import recipe_parser, verb_parser
 from wsl.cli.population import open_or_build, part
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
+from wsl.cli.served import Served, served
 from wsl.cli.targets import ConfigError, flatten, instantiate
 from wsl.cli.terminal import answer, say
 from wsl.generative import (
+    GENERATED,
     Generator,
     Judgement,
     Start,
@@ -39,7 +42,7 @@ from wsl.generative import (
     reads_examples,
 )
 from wsl.params import Params, unstack
-from wsl.populations import Classification, build_architecture, task
+from wsl.populations import Classification
 from wsl.zoo import Zoo, write_checkpoint
 
 SHORTLIST = 32
@@ -61,14 +64,15 @@ def run(arguments: Sequence[str]) -> None:
     part(config, "generator", verb="wsl generate")
     _check_ranges(config)
     zoo = open_or_build(config)
-    name = f"{config['datasets']}-{config['models']}-{config['seed']}"
+    name = f"{config.get('datasets') or zoo.path.stem}-{config['models']}-{config['seed']}"
     folder = Path(config["output"] or f"runs/generate/{name}")
-    head = result("generate", _kept(config), {"zoo": zoo.path})
+    files = {"zoo": zoo.path, **({"data": config["data"]} if config["data"] else {})}
+    head = result("generate", _kept(config), files)
     done = finished(folder, head) or _generate(config, zoo, folder, head=head)
     answer(done)
     for name, score in done["scores"].items():
         say(f"{name.replace('_', ' ')}: {_said(score)}")
-    for line in done.get("verdict", []):
+    for line in done.get("summary", done.get("verdict", [])):
         say(line)
 
 
@@ -115,32 +119,53 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the result depends on; what the verb has a default for is named where it differs."""
     keys = ["models", "datasets", "seed", "samples", "generator", "fit", "trial"]
     usual = defaults("generate")
-    keys += [key for key in ("arms", "task_arms", "tasks", "held_out") if config[key] != usual[key]]
+    keys += [
+        key
+        for key in (
+            "arms",
+            "best",
+            "task_arms",
+            "tasks",
+            "held_out",
+            "model",
+            "kwargs",
+            "normalize",
+        )
+        if config[key] != usual[key]
+    ]
     return {key: config[key] for key in keys if key in config}
 
 
 def _generate(
     config: Mapping[str, Any], zoo: Zoo, folder: Path, *, head: Mapping[str, Any]
 ) -> dict[str, Any]:
-    data, generator = _task(config, zoo), made(config, zoo.spec)
+    known = served(config, zoo)
+    data, generator = known.data, made(config, zoo, known)
+    _check_best(config, "held_out.seeds" if has_tasks(zoo) else "samples")
     if has_tasks(zoo):
         _check_asked(generator, config)
         return generate_for_tasks(config, zoo, data, generator=generator, folder=folder, head=head)
-    members = _members(zoo, data)
+    members = _members(zoo, known)
     report = fitted(config, generator, members)
     quantile = config.get("fit", {}).get("quantile", QUANTILE)
-    known = _start(zoo, data, members, quantile=quantile)
-    start = dataclasses.replace(known, fitted=generator, seed=config["seed"])
+    start = _start(zoo, known, members, quantile=quantile)
+    start = dataclasses.replace(start, fitted=generator, seed=config["seed"])
     judged = _judge(config, start, data)
-    _write(folder, zoo, judged)
+    _write(folder, {"spec": zoo.spec, **known.about}, judged, best=config["best"])
     write_with(folder / "generator.safetensors", generator.save)
     write_table(folder / "fit.csv", losses(report))
-    write_page(folder / "report.html", judged)
-    scores = {"scores": judged.scores, "arms": _arms(judged.trials)}
-    about = {"architecture": zoo.architecture, "task": zoo.provenance["task"]}
-    done = {**head, "wanted": start.condition, **scores, **_judged(judged), **about}
+    write_page(folder / "report.html", judged, best=config["best"])
+    scores = {"scores": _scores(judged, config["best"]), "arms": _arms(judged, config["best"])}
+    done = {**head, "wanted": start.condition, **scores, **_judged(judged), **known.about}
     write_json(folder / "result.json", done)
     return done
+
+
+def _check_best(config: Mapping[str, Any], drawn: str) -> None:
+    """Raise `ConfigError` where fewer are drawn, under the key ``drawn``, than the best are of."""
+    best, most = config["best"], dict(flatten(config))[drawn]
+    if best is not None and not 1 <= best <= most:
+        raise ConfigError(f"best is {best}, but it must lie in [1, {most}], see {drawn}")
 
 
 def _check_asked(generator: Generator, config: Mapping[str, Any]) -> None:
@@ -156,6 +181,7 @@ def _judged(judged: Judgement) -> dict[str, Any]:
     return {
         "bar": judged.bar,
         "novelty": novelty_document(judged),
+        "summary": judged.verdict.summary,
         "verdict": judged.verdict.lines,
         "flags": dict(judged.verdict.flags),
         "left_out": dict(judged.left_out),
@@ -171,26 +197,12 @@ def _judge(config: Mapping[str, Any], start: Start, data: Classification) -> Jud
     return judged
 
 
-def _task(config: Mapping[str, Any], zoo: Zoo) -> Classification:
-    if zoo.architecture is None or "task" not in zoo.provenance:
-        raise ConfigError(
-            f"{zoo.path} does not say its architecture and task, so generated weights could not "
-            "be tried"
-        )
-    data = task(zoo.provenance["task"], config["data_root"])
-    if not isinstance(data, Classification):
-        raise ConfigError(
-            f"{zoo.path} holds no classifiers; wsl generate scores networks by their accuracy"
-        )
-    return data
-
-
-def _members(zoo: Zoo, data: Classification) -> TrainingMembers:
+def _members(zoo: Zoo, known: Served) -> TrainingMembers:
     """Training members, their accuracy on the validation images as condition.
 
     The test images only score.
     """
-    model = build_architecture(zoo.architecture or {})
+    model, data = known.make(), known.data
     params, metadata = zoo.__getitems__(zoo.indices("train"))
     accuracy = data.evaluate(model, params, "val")["accuracy"]
     return TrainingMembers(
@@ -204,20 +216,16 @@ def _members(zoo: Zoo, data: Classification) -> TrainingMembers:
     )
 
 
-def _start(zoo: Zoo, data: Classification, members: TrainingMembers, *, quantile: float) -> Start:
+def _start(zoo: Zoo, known: Served, members: TrainingMembers, *, quantile: float) -> Start:
     """What the arms may know; good members are those that reach what the generator is asked for."""
-
-    def make() -> nn.Module:
-        return build_architecture(zoo.architecture or {})
-
     wanted = members.quality.quantile(quantile)
     return Start(
-        model := make(),
+        model := known.make(),
         spec=zoo.spec,
-        make=make,
+        make=known.make,
         members=members,
         good=members.rows(members.quality >= wanted),
-        held_out=_best_first(zoo, data, model),
+        held_out=_best_first(zoo, known.data, model),
         condition=float(wanted),
     )
 
@@ -229,20 +237,27 @@ def _best_first(zoo: Zoo, data: Classification, model: nn.Module) -> Params:
     return {name: tensor[order] for name, tensor in held_out.items()}
 
 
-def _write(folder: Path, zoo: Zoo, judged: Judgement) -> None:
-    about = {
-        "spec": str(zoo.spec),
-        "architecture": json.dumps(zoo.architecture),
-        "task": json.dumps(zoo.provenance["task"]),
-    }
+def _write(folder: Path, known: Mapping[str, Any], judged: Judgement, *, best: int | None) -> None:
+    """The networks, with what is ``known`` of them in each file, and how all arms have done."""
+    told = {name: value for name, value in known.items() if value is not None}
+    about = {n: str(v) if n == "spec" else json.dumps(v) for n, v in told.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for i, theta in enumerate(unstack(judged.drawn)):
         write_checkpoint(folder / f"sample-{i:02d}.safetensors", theta, about)
     write_table(folder / "generated.csv", _table(judged.trials))
-    write_figure(folder / "generated.png", arm_figure(judged.trials))
+    write_figure(folder / "generated.png", arm_figure(judged, best=best))
 
 
-def _arms(trials: Mapping[str, Trial]) -> dict[str, dict[str, float]]:
+def _scores(judged: Judgement, best: int | None) -> dict[str, float]:
+    """Those of the judgement, and what the best few by validation images come to, if asked for."""
+    if best is None:
+        return dict(judged.scores)
+    name = f"accuracy_as_drawn_best_{best}_of_{judged.scores['networks']}_by_validation"
+    return {**judged.scores, name: float(judged.best(best)[GENERATED].mean())}
+
+
+def _arms(judged: Judgement, best: int | None) -> dict[str, dict[str, float]]:
+    few = {} if best is None else judged.best(best)
     return {
         name: {
             "drawn": float(t.drawn.mean()),
@@ -250,16 +265,19 @@ def _arms(trials: Mapping[str, Trial]) -> dict[str, dict[str, float]]:
             "tuned": float(t.tuned.mean()),
             "tuned_spread": spread(t.tuned),
             "lr": t.lr,
+            **({"drawn_best": float(few[name].mean())} if name in few else {}),
         }
-        for name, t in trials.items()
+        for name, t in judged.trials.items()
     }
 
 
 def _table(trials: Mapping[str, Trial]) -> dict[str, list[Any]]:
-    table: dict[str, list[Any]] = {"arm": [], "network": [], "drawn": [], "tuned": []}
+    columns = ("arm", "network", "drawn", "tuned", "validation")
+    table: dict[str, list[Any]] = {name: [] for name in columns}
     for name, t in trials.items():
         table["arm"] += [name] * len(t.drawn)
         table["network"] += range(len(t.drawn))
         table["drawn"] += t.drawn.tolist()
         table["tuned"] += t.tuned.tolist()
+        table["validation"] += [""] * len(t.drawn) if t.validated is None else t.validated.tolist()
     return table

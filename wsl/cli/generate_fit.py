@@ -7,15 +7,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from wsl.base import Progress
+from wsl.cli.served import Served
 from wsl.cli.targets import instantiate
 from wsl.cli.terminal import progress
 from wsl.generative import FitReport, Generator, TrainingMembers, check_needs
-from wsl.symmetry import PermutationSpec
+from wsl.symmetry import symmetry_spec
+from wsl.zoo import Zoo
 
 
-def made(config: Mapping[str, Any], spec: PermutationSpec) -> Generator:
-    """The generator of the recipe, not yet fitted."""
-    return instantiate(config["generator"], spec=spec, seed=config["seed"])
+def made(config: Mapping[str, Any], zoo: Zoo, known: Served) -> Generator:
+    """The generator of the recipe, not yet fitted.
+
+    A zoo knows permutations alone: scales and signs of units, where the recipe fixes them, are
+    found anew, and where the network has none there is nothing to fix.
+    """
+    recipe, spec = {**config["generator"]}, zoo.spec
+    if recipe.get("units") and not spec.units:
+        found = symmetry_spec(known.make().eval(), known.data.train.images[:2])
+        spec = dataclasses.replace(spec, units=found.units)
+        recipe["units"] = recipe["units"] if found.units else False
+    return instantiate(recipe, spec=spec, seed=config["seed"])
 
 
 def fitted(config: Mapping[str, Any], generator: Generator, members: TrainingMembers) -> FitReport:

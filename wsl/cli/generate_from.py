@@ -67,7 +67,7 @@ def run_from(options: argparse.Namespace) -> None:
     drawn = generator.sample(options.samples, condition=condition, generator=rng)
     if meant:
         say(meant, error=True)
-    known = {"spec": str(generator.spec), **_told_by(file.parent)}
+    known = {"spec": str(generator.spec.without_units()), **_told_by(file.parent)}
     folder.mkdir(parents=True, exist_ok=True)
     for i, theta in enumerate(unstack(drawn)):
         write_checkpoint(folder / f"sample-{i:02d}.safetensors", theta, known)
@@ -214,7 +214,13 @@ def _write_zoo(
     about = {"architecture": told.get("architecture"), "provenance": {}}
     if "task" in told:
         about["provenance"] = {"task": told["task"]}
-    Zoo.from_models(path, unstack(drawn), spec=generator.spec, metadata={"sample": rows}, **about)
+    Zoo.from_models(
+        path,
+        unstack(drawn),
+        spec=generator.spec.without_units(),
+        metadata={"sample": rows},
+        **about,
+    )
 
 
 def _result(options: argparse.Namespace, file: Path) -> dict[str, Any]:

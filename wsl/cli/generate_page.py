@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from wsl.generative import Judgement, Trial
+from wsl.generative import Judgement
 from wsl.plots import (
     bar_figure,
     bar_table,
@@ -37,37 +36,45 @@ TITLE = "Generated networks, and what they have to beat (bar {:.3f})"
 LABEL = "test accuracy, mean and standard deviation"
 
 
-def write_page(path: Path, judged: Judgement) -> None:
-    """One HTML file that loads nothing, and a CSV beside it for each figure."""
+def write_page(path: Path, judged: Judgement, *, best: int | None = None) -> None:
+    """One HTML file that loads nothing, and a CSV beside it for each figure.
+
+    best: of the networks of each arm by validation images, told beside the mean of all.
+    """
     figures = {
-        "arms": _arms_and_table(judged.trials),
+        "arms": _arms_and_table(judged, best),
         **_points(judged),
         "good_and_new": _shares(judged),
     }
-    notes = {"arms": " | ".join([*judged.verdict.lines, *_left_out(judged)]), **NOTES}
+    notes = {"arms": "\n".join([*judged.verdict.summary, *_left_out(judged)]), **NOTES}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_page(path, TITLE.format(judged.bar), figures, notes=notes)
 
 
-def arm_bars(trials: Mapping[str, Trial]) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean accuracy of each arm as drawn and tuned, and its standard deviation."""
+def arm_bars(
+    judged: Judgement, best: int | None = None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean accuracy of each arm as drawn, of its best few, and tuned, with standard deviations."""
+    few = {} if best is None else judged.best(best)
     values, errors = {}, {}
-    for name, t in trials.items():
-        for kind in ("drawn", "tuned"):
+    for name, t in judged.trials.items():
+        kinds = {"drawn": t.drawn, "tuned": t.tuned}
+        if name in few:
+            kinds[f"best {best} of {len(t.drawn)} drawn"] = few[name]
+        for kind, found in kinds.items():
             label = f"{name.replace('_', ' ')}, {kind}"
-            found = getattr(t, kind)
             values[label], errors[label] = float(found.mean()), spread(found)
     return values, errors
 
 
-def _arms_and_table(trials: Mapping[str, Trial]) -> Any:
-    values, errors = arm_bars(trials)
-    return arm_figure(trials), bar_table(values, errors=errors)
+def _arms_and_table(judged: Judgement, best: int | None) -> Any:
+    values, errors = arm_bars(judged, best)
+    return arm_figure(judged, best=best), bar_table(values, errors=errors)
 
 
-def arm_figure(trials: Mapping[str, Trial]) -> Figure:
+def arm_figure(judged: Judgement, *, best: int | None = None) -> Figure:
     """Bars of all arms."""
-    values, errors = arm_bars(trials)
+    values, errors = arm_bars(judged, best)
     return bar_figure(values, label=LABEL, errors=errors)
 
 

@@ -76,7 +76,7 @@ def generate_for_tasks(
     done = {
         **head,
         "scores": {"members": len(members), **_scores(judged)},
-        **_told_of(judged),
+        **_told_of(judged, config["best"]),
         "architecture": zoo.architecture,
         "task": zoo.provenance["task"],
         "examples": {
@@ -88,10 +88,15 @@ def generate_for_tasks(
     return done
 
 
-def _told_of(judged: Mapping[str, TaskJudgement]) -> dict[str, Any]:
+def _told_of(judged: Mapping[str, TaskJudgement], best: int | None) -> dict[str, Any]:
     """All arms of all families, and the verdict, as a document."""
     return {
-        "families": {name: _document(each) for name, each in judged.items()},
+        "families": {name: _document(each, best) for name, each in judged.items()},
+        "summary": [
+            line
+            for n, each in judged.items()
+            for line in (f"{n.replace('_', ' ')}:", *each.verdict.summary)
+        ],
         "verdict": [f"{n}: {line}" for n, each in judged.items() for line in each.verdict.lines],
         "flags": {n: dict(each.verdict.flags) for n, each in judged.items()},
         "left_out": {arm: why for each in judged.values() for arm, why in each.left_out.items()},
@@ -186,18 +191,19 @@ def _scores(judged: Mapping[str, TaskJudgement]) -> dict[str, float | None]:
     }
 
 
-def _document(judged: TaskJudgement) -> dict[str, Any]:
+def _document(judged: TaskJudgement, best: int | None) -> dict[str, Any]:
     return {
         "target": judged.target,
         "scores": {name: _number(value) for name, value in judged.scores.items()},
         "floors": {name: float(values.mean()) for name, values in judged.floors.items()},
-        "arms": {name: _arm(each, judged.target) for name, each in judged.trials.items()},
+        "arms": {name: _arm(each, judged.target, best) for name, each in judged.trials.items()},
     }
 
 
-def _arm(trial: TaskTrial, target: float) -> dict[str, Any]:
+def _arm(trial: TaskTrial, target: float, best: int | None) -> dict[str, Any]:
     return {
         "drawn": float(trial.drawn.mean()),
+        **({} if best is None else {"drawn_best": float(trial.best(best).mean())}),
         "tuned": float(trial.tuned.mean()),
         "lr": trial.lr,
         "steps": list(trial.steps),

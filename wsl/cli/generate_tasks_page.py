@@ -22,7 +22,7 @@ def write_tasks_page(path: Path, judged: Mapping[str, TaskJudgement], *, members
     for family, each in judged.items():
         figures[f"{family}_as_drawn"] = _bars(each)
         figures[f"{family}_training"] = _curves(each)
-        notes[f"{family}_as_drawn"] = " | ".join(each.verdict.lines)
+        notes[f"{family}_as_drawn"] = "\n".join(each.verdict.summary)
         notes[f"{family}_training"] = (
             f"Each arm at its best rate on the examples of the task; target {each.target:.3f}. "
             "Bands are standard errors over tasks."

@@ -125,6 +125,8 @@ def _start(text: str) -> Initializer:
 
 def _label(described: Any) -> str:
     """``ridge_head(start=retrieval)`` for ``{ridge_head: {start: retrieval}}``."""
+    if isinstance(described, list):
+        return f"[{len(described)}]"
     if not isinstance(described, Mapping):
         return str(described)
     ((name, arguments),) = [*described.items()][:1]

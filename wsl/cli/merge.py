@@ -30,6 +30,13 @@ from wsl.cli.choices import (
 )
 from wsl.cli.evaluation import add_evaluation_arguments, scorer, unlabelled
 from wsl.cli.merge_adapters import names_adapters, run_adapters
+from wsl.cli.merge_gauge import (
+    add_gauge_arguments,
+    averaged,
+    check_gauge_arguments,
+    example_of,
+    gauged,
+)
 from wsl.cli.merge_report import Made, check_report, write_report
 from wsl.cli.merge_streamed import (
     add_streaming_arguments,
@@ -48,7 +55,7 @@ from wsl.cli.methods import (
     without_base,
 )
 from wsl.cli.outputs import beside, check_output, write_result
-from wsl.cli.parsers import verb_parser
+from wsl.cli.parsers import grouped, verb_parser
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import answer, numbers, say
@@ -56,8 +63,39 @@ from wsl.params import Params
 
 HALF = 0.5
 _BATCH = 256
+_FREE = {"noise": "repair_on_noise", "closed-form": "repair_closed_form"}
 _MUCH = 0.05
 """Accuracy below the worse parent from which the last line says that merging has lost it."""
+
+
+GROUPS: Mapping[str, Sequence[str]] = {
+    "members and output": ["a", "b", "more", "output", "entry", "prefix", "drop"],
+    "network": ["model", "kwargs", "input_shape", "inputs", "spec"],
+    "alignment": [
+        "matcher",
+        "match_all",
+        "no_match",
+        "scales",
+        "products",
+        "match_data",
+        "trust_config",
+        "seed",
+    ],
+    "method": ["method", "base", "weight", "tune", "validation", "statistics"],
+    "data and scores": ["data", "loss", "evaluate", "normalize", "inputs_data", "data_root"],
+    "mending": [
+        "reset_batch_norm",
+        "repair",
+        "least_squares",
+        "repair_without_data",
+        "samples",
+    ],
+    "streaming": ["stream", "threads", "dry_run"],
+    "adapters": "PEFT folders in the place of checkpoints are summed exactly, with flags of their\n"
+    "own (--weights, --rank, --space, --apply-to): wsl merge ADAPTER --help",
+    "reports": ["report"],
+}
+"""How the help is cut; a flag that is in no group would stand above all of them."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -115,6 +153,9 @@ def _parser() -> argparse.ArgumentParser:
         "--no-match", action="store_true", help="average as they are, without alignment"
     )
     parser.add_argument(
+        "--align", dest="no_match", action="store_false", help="align before, as without a flag"
+    )
+    parser.add_argument(
         "--reset-batch-norm",
         action="store_true",
         help="recompute batch-norm statistics on training data",
@@ -130,6 +171,12 @@ def _parser() -> argparse.ArgumentParser:
         help="fit each layer of the merged network to what its parents compute",
     )
     parser.add_argument(
+        "--repair-without-data",
+        choices=_FREE,
+        help="the same from weights alone: on noise like images, or in closed form",
+    )
+    add_gauge_arguments(parser)
+    parser.add_argument(
         "--samples", type=int, default=1000, help="inputs, without labels, that both work on"
     )
     parser.add_argument(
@@ -138,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
         help="one page: scores, paths to the parents, interference, and how it was made",
     )
     add_streaming_arguments(parser)
+    grouped(parser, GROUPS)
     return parser
 
 
@@ -152,7 +200,13 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--match-all says how to align, and --no-match not to; leave out one")
     if options.match_all is not None and options.matcher is not None:
         raise ConfigError("--match-all and --matcher both say how to align; leave out one")
+    if options.repair_without_data and (options.repair or options.least_squares):
+        raise ConfigError(
+            "--repair-without-data is for where there are no inputs, on which --repair and "
+            "--least-squares work; leave out one"
+        )
     check_method_arguments(options)
+    check_gauge_arguments(options)
     check_report(options)
 
 
@@ -171,6 +225,7 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
     names = ("weight", "no_match", "reset_batch_norm", "seed")
     kept = {name: getattr(options, name) for name in names}
     more = ("base", "validation", "tune", "statistics", "repair", "least_squares")
+    more += ("repair_without_data", "scales", "products")
     kept |= {name: getattr(options, name) for name in more if getattr(options, name)}
     kept |= {**described(options, "matcher"), **described(options, "method")}
     return kept | described(options, "match_all")
@@ -190,6 +245,7 @@ def _merged(
         matcher = chosen_many(options) or chosen_matcher(options)
         matcher = with_inputs(matcher, options, loaded)
         aligned = merging.align(loaded.spec, loaded.members, matcher=matcher, base=base)
+    aligned = gauged(options, loaded, aligned, base=base)
     if options.method is None and len(aligned) == 2:
         return Made(aligned, base, _on_line(options, loaded, aligned)), {}
     method = merging.Average() if options.method is None else chosen_method(options, loaded)
@@ -199,8 +255,9 @@ def _merged(
         fields = [name for name, _ in map(tuned_field, options.tune)]
         told = {"tuned": {name: getattr(found.method, name) for name in fields}}
         method, told["validation_score"] = found.method, found.score
-    how = {"base": base, **_mending(options, loaded)}
-    return Made(aligned, base, merging.merge(aligned, method, **how).params), told
+    merged = merging.merge(aligned, method, base=base).params
+    merged = averaged(options, loaded, merged, members=aligned)
+    return Made(aligned, base, _mended(options, loaded, merged, members=aligned)), told
 
 
 def _on_line(
@@ -210,23 +267,39 @@ def _on_line(
     merged = merging.lerp(aligned[0], aligned[1], options.weight)
     if not 0 < options.weight < 1:
         return merged
-    merged, mending = merging.renewed(merged, aligned), _mending(options, loaded)
-    return mending["repair"].apply(merged, aligned, mending["data"]) if mending else merged
+    merged = averaged(options, loaded, merging.renewed(merged, aligned), members=aligned)
+    shares = (1 - options.weight, options.weight)
+    return _mended(options, loaded, merged, members=aligned, shares=shares)
 
 
-def _mending(options: argparse.Namespace, loaded: checkpoints.Loaded) -> dict[str, Any]:
-    """The steps that were asked for, with inputs without labels; nothing where none was."""
+def _mended(
+    options: argparse.Namespace,
+    loaded: checkpoints.Loaded,
+    merged: Params,
+    *,
+    members: Sequence[Params],
+    shares: Sequence[float] | None = None,
+) -> Params:
+    """The merged network after the steps that were asked for."""
+    if kind := options.repair_without_data:
+        mend = merging.Mend(loaded.network(), [_FREE[kind]], example_of(options, loaded))
+        return mend.apply(merged, members, weights=shares)
+    if not (steps := _steps(options)):
+        return merged
+    inputs = unlabelled(options, loaded)
+    inputs = inputs if steps == ["reset"] else inputs[: options.samples]
+    mend = merging.Mend(loaded.network(), steps)
+    return mend.apply(merged, members, inputs.split(_BATCH), weights=shares)
+
+
+def _steps(options: argparse.Namespace) -> list[str]:
+    """The steps of mending that were asked for, which need inputs without labels."""
     asked = {
         "reset": options.reset_batch_norm or options.inputs_data,
         "repair": options.repair,
         "least_squares": options.least_squares,
     }
-    steps = [name for name, wanted in asked.items() if wanted]
-    if not steps:
-        return {}
-    inputs = unlabelled(options, loaded)
-    inputs = inputs if steps == ["reset"] else inputs[: options.samples]
-    return {"repair": merging.Mend(loaded.network(), steps), "data": inputs.split(_BATCH)}
+    return [name for name, wanted in asked.items() if wanted]
 
 
 def _scores(

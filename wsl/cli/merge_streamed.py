@@ -31,7 +31,7 @@ from wsl.cli.plans import say_plan
 from wsl.cli.results import content_hash, result, write_json
 from wsl.cli.streamed import LARGE, journal_of
 from wsl.cli.targets import ConfigError
-from wsl.cli.terminal import say
+from wsl.cli.terminal import answer, say
 from wsl.matching import large
 from wsl.merging import MergeMethod, streamed
 from wsl.params import Params
@@ -44,6 +44,9 @@ _NEED_MEMORY = (
     "reset_batch_norm",
     "repair",
     "least_squares",
+    "repair_without_data",
+    "scales",
+    "products",
     "tune",
     "validation",
     "entry",
@@ -172,6 +175,7 @@ class Job:
 def write_merge(out: Path, job: Job, *, like: str) -> None:
     """What lies beside the weights of ``like``, the weights, how they were made, the index last."""
     check_elsewhere(out, *job.inputs.values())
+    streamed.keep_freed_memory()
     one = out.name if names_file(out) else None
     about = as_text({**job.about, "wsl_merge": json.dumps(job.head)})
     files = streamed.layout(job.steps, job.like, one=one, metadata=about)
@@ -208,17 +212,27 @@ def _write(out: Path, files: large.TensorFiles, job: Job, *, journal: large.Jour
             out.parent if names_file(out) else out, files.files, parts, journal=journal
         )
         write_json(beside(out, "result"), told.result())
+    answer(told.result())
 
 
 def say_in_memory(options: argparse.Namespace) -> None:
     """What is told of a merge in memory without reading any weights."""
     paths = [options.a, options.b, *options.more]
     sizes = [_bytes(path) for path in [*paths, *([options.base] if options.base else [])]]
-    align = "as they are" if options.no_match else f"aligned to {options.base or options.a}"
-    say(f"method    {options.method or 'average'}")
-    say(f"members   {len(paths)}, {align}: {', '.join(paths)}")
-    say(f"base      {options.base or 'none'}")
-    say(f"in memory, {sum(sizes) / 1e6:.1f} MB of weights to read; nothing is written")
+    target = None if options.no_match else options.base or options.a
+    plan = {"method": options.method or "average", "members": paths, "aligned_to": target}
+    told = {**plan, "base": options.base, "in_memory": True, "read": sum(sizes)}
+    answer({"plan": told})
+    _say_in_memory(told)
+
+
+def _say_in_memory(plan: Mapping[str, Any]) -> None:
+    members, target = plan["members"], plan["aligned_to"]
+    align = f"aligned to {target}" if target else "as they are"
+    say(f"method    {plan['method']}")
+    say(f"members   {len(members)}, {align}: {', '.join(members)}")
+    say(f"base      {plan['base'] or 'none'}")
+    say(f"in memory, {plan['read'] / 1e6:.1f} MB of weights to read; nothing is written")
 
 
 def _bytes(path: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 
 from wsl.cli.config import recipes
 
@@ -18,7 +19,10 @@ EXAMPLES = {
         "wsl train models=unf datasets=digits_cnn seed=0 settings.epochs=30",
         "wsl train models=unf zoo=mine.h5 target=test_accuracy",
     ),
-    "evaluate": ("wsl evaluate runs/train/digits_cnn-unf-0 --split val",),
+    "evaluate": (
+        "wsl evaluate runs/train/digits_cnn-unf-0 --split val",
+        "wsl evaluate runs/train/mine-unf-0 new.pt other.pt --zoo mine.h5",
+    ),
     "spec": (
         "wsl spec my_code:Network --input-shape 1,28,28 --verify",
         "wsl spec torchvision:resnet18 --input-shape 1,3,64,64 --meta -o resnet18.spec",
@@ -44,6 +48,7 @@ EXAMPLES = {
     ),
     "generate": (
         "wsl generate models=weight_diffusion datasets=digits_cnn samples=16",
+        "wsl generate models=weight_diffusion zoo=mine.h5 model=my_code:Network data=train.npz",
         "wsl generate --from runs/generate/RUN --condition 0.95 -n 8 -o drawn",
         "wsl generate --from RUN --condition-on my_images.npz -n 8 -o drawn",
     ),
@@ -75,6 +80,26 @@ def verb_parser(verb: str, description: str) -> argparse.ArgumentParser:
         epilog=epilog(verb),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def grouped(parser: argparse.ArgumentParser, groups: Mapping[str, Sequence[str]]) -> None:
+    """Show flags under titles in the help: by what they are stored as, the rest as before.
+
+    A title without flags has a text instead.
+    """
+    for title, names in groups.items():
+        text = names if isinstance(names, str) else None
+        group = parser.add_argument_group(title, text)
+        own = () if text else names
+        for action in [a for name in own for a in _stored(parser, name)]:
+            for other in parser._action_groups:
+                other._group_actions = [a for a in other._group_actions if a is not action]
+            group._group_actions.append(action)
+
+
+def _stored(parser: argparse.ArgumentParser, name: str) -> list[argparse.Action]:
+    """The flags that are stored as ``name``."""
+    return [action for action in parser._actions if action.dest == name]
 
 
 def recipe_parser(verb: str, description: str, *, keys: str) -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 
-from wsl.cli.terminal import say
+from wsl.cli.terminal import answer, say
 from wsl.merging import streamed
 
 _SHOWN = 12
@@ -15,7 +15,10 @@ _SHOWN = 12
 def say_plan(
     steps: Sequence[streamed.Step], members: Sequence[str], base: str | None, *, threads: int
 ) -> None:
-    """Members, base, what becomes of which tensors, bytes to read and to write, memory."""
+    """Members, base, what becomes of which tensors, bytes to read and to write, memory.
+
+    As a document the same under ``plan``, with every kind of tensor.
+    """
     say(f"members   {len(members)}, as they are: {', '.join(members)}")
     say(f"base      {base or 'none'}")
     kinds: dict[str, list[streamed.Step]] = collections.defaultdict(list)
@@ -27,6 +30,9 @@ def say_plan(
         rest = sum(len(made) for made in list(kinds.values())[_SHOWN:])
         say(f"tensors   {rest:>5}  in {len(kinds) - _SHOWN} more ways")
     told = streamed.cost(steps)
+    plan = {"members": [*members], "base": base, "in_memory": False, "threads": threads}
+    ways = [{"how": how, "tensors": [step.name for step in made]} for how, made in kinds.items()]
+    answer({"plan": {**plan, "ways": ways, **told._asdict()}})
     say(f"read      {told.read / 1e6:.1f} MB, write {told.written / 1e6:.1f} MB")
     say(f"memory    about {told.held / 1e6:.0f} MB at the peak, {threads} threads")
 

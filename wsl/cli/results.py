@@ -27,9 +27,8 @@ def file_hash(path: str | Path) -> str:
     for file in inside:
         digest.update(f"{file.name}\0{file_hash(file)}\n".encode())
     if not path.is_dir():
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        with path.open("rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     return digest.hexdigest()
 
 

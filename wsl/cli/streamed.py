@@ -12,6 +12,7 @@ twice, and the bytes are those of a run that was not killed.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from types import EllipsisType
@@ -23,6 +24,7 @@ from torch import Tensor
 from wsl.cli import checkpoints
 from wsl.cli.choices import described, suited
 from wsl.cli.evidence import evidence, tell
+from wsl.cli.networks import read_spec
 from wsl.cli.outputs import beside, copy_companions, names_file
 from wsl.cli.results import file_hash, result, write_json, write_with
 from wsl.cli.targets import ConfigError
@@ -51,6 +53,13 @@ class _Counted:
         return part
 
 
+def _counted(tensor: large.TensorSlices, read: tqdm) -> large.TensorSlices:
+    """The same, telling the bar; of experts each tells what is read of it."""
+    if isinstance(tensor, large.JoinedTensor):
+        return dataclasses.replace(tensor, parts=tuple(_Counted(p, read) for p in tensor.parts))
+    return _Counted(tensor, read)
+
+
 class _Opened(NamedTuple):
     """One checkpoint in files: its tensors under the network's names, and how its files move."""
 
@@ -60,25 +69,51 @@ class _Opened(NamedTuple):
 
 
 def is_large(options: argparse.Namespace, matcher: Matcher) -> bool:
-    """Whether to match out of core: as ``--stream`` says, else by size, where it can be done."""
+    """Whether to match out of core: as ``--stream`` says, else by size, where it can be done.
+
+    Experts that a specification names as one are put together out of core alone.
+    """
+    experts = _joins_experts(options)
     if options.stream is False:
+        if experts:
+            raise ConfigError(
+                f"{options.spec}: names the experts of a layer as one tensor, which is matched out "
+                "of core; leave out --no-stream"
+            )
         return False
     wanted = {"--evaluate": options.evaluate, "--data": options.data, "--entry": options.entry}
     given = [flag for flag, value in wanted.items() if value]
-    if options.stream:
+    if options.stream or experts:
         if given:
             raise ConfigError(
                 f"--stream keeps no checkpoint in memory, so {given[0]} cannot be had with it; "
                 "leave one of them out"
             )
         return True
+    return not given and _is_long(options, matcher)
+
+
+def _is_long(options: argparse.Namespace, matcher: Matcher) -> bool:
+    """Whether both checkpoints are too long for memory, and this matcher can do without."""
     weights = (
         isinstance(matcher, WeightMatching | CircuitMatching) and "sign" not in matcher.searches
     )
     paths = [large.safetensors_of(path) for path in (options.a, options.b)]
-    if given or not weights or None in paths:
+    if not weights or None in paths:
         return False
     return sum(large.open_files(path).size for path in (options.a, options.b)) >= LARGE
+
+
+def _joins_experts(options: argparse.Namespace) -> bool:
+    """Whether ``--spec`` has one tensor where the file has one for each expert."""
+    if not options.spec or large.safetensors_of(options.a) is None:
+        return False
+    try:
+        tensors = large.open_files(options.a).tensors
+    except ValueError:
+        return False  # whoever reads it says what is wrong
+    found = large.with_experts(tensors, read_spec(options.spec))
+    return any(isinstance(tensor, large.JoinedTensor) for tensor in found.values())
 
 
 def match_large(options: argparse.Namespace, matcher: Matcher, out: Path) -> None:
@@ -124,7 +159,8 @@ def _opened(
     path: str, files: large.TensorFiles, expected: Expected, *, options: argparse.Namespace
 ) -> _Opened:
     """The tensors under the network's names, by what `fit` says of their shapes."""
-    shapes = {name: _computable(tensor) for name, tensor in large.structure(files.tensors).items()}
+    tensors = large.with_experts(files.tensors, expected.spec)
+    shapes = {name: _computable(tensor) for name, tensor in large.structure(tensors).items()}
     try:
         how = {"prefix": options.prefix, "drop": options.drop}
         fitted = fit(shapes, expected, path, **how, values=False)
@@ -137,9 +173,10 @@ def _opened(
     moves: dict[str, Any] = {}
     for name, tensor in fitted.params.items():
         there = origin.get(id(tensor))
-        source[name] = tensor if there is None else files.tensors[there]
+        source[name] = tensor if there is None else tensors[there]
         if there is not None:
-            moves[there] = large.own_move(name, expected.spec.axes[name])
+            axes = expected.spec.axes[name]
+            moves |= large.file_moves(name, axes, tensors[there], file_name=there)
     return _Opened(files, source, moves)
 
 
@@ -164,7 +201,7 @@ def _found(
     """The element, written beside the result, and its evidence in the journal."""
     expected = pair[2]
     with _reading() as read:
-        a, b = ({n: _Counted(t, read) for n, t in each.source.items()} for each in pair[:2])
+        a, b = ({n: _counted(t, read) for n, t in each.source.items()} for each in pair[:2])
         found = large.match_sources(expected.spec, a, b, matcher=matcher)
         element = cast("large.Element", found.element)
         for group, note in found.notes.items():

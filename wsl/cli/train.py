@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 FEATURES = 32
 """Numbers that a functional gives to where columns meet them."""
 
+_FEW = 10
+"""Networks in a split below which a score is said to mean little."""
+
 
 def run(arguments: Sequence[str]) -> None:
     """Train, keep the best epoch by the validation members, report the test members."""
@@ -67,9 +70,23 @@ def run(arguments: Sequence[str]) -> None:
             done = _train(config, zoo, folder, head=head)
     if is_first(hardware):
         answer(done)
+        if not config.get("datasets"):
+            _say_few(zoo)
         say(
             f"{folder}: test {numbers(done['test'])} (best of {done['epochs']} epochs: "
             f"{done['best_epoch']}, seed {config['seed']})"
+        )
+
+
+def _say_few(zoo: Zoo) -> None:
+    """Say where there are too few networks to choose an epoch by, or to score."""
+    counts = {part: len({*zoo.split(part).table["member"]}) for part in ("train", "val", "test")}
+    if min(counts["val"], counts["test"]) < _FEW:
+        say(
+            f"note: {counts['train']} networks to learn from, {counts['val']} to choose the epoch "
+            f"by, {counts['test']} to test on: too few for these scores to mean much; some hundred "
+            "networks are a population",
+            error=True,
         )
 
 

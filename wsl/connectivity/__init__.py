@@ -47,8 +47,11 @@ from wsl.connectivity.repairs import (
     Batches,
     Repaired,
     RepairedSite,
+    average_products,
     least_squares,
     repair,
+    repair_closed_form,
+    repair_on_noise,
     reset_batch_norm,
 )
 
@@ -73,6 +76,7 @@ __all__ = [
     "ThreeModels",
     "WeightPath",
     "accuracy_barrier",
+    "average_products",
     "barriers",
     "bezier",
     "calibrated",
@@ -86,6 +90,8 @@ __all__ = [
     "path_losses",
     "plane",
     "repair",
+    "repair_closed_form",
+    "repair_on_noise",
     "report",
     "reset_batch_norm",
     "singular_alignment",

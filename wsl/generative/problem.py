@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from wsl.base import Progress
-from wsl.generative.codes import Canonicalizer
+from wsl.generative.codes import Canonicalizer, Recalibration
 from wsl.generative.conditions import LabelledExamples, TaskSource
 from wsl.params import Params
 from wsl.populations import Classification
@@ -251,6 +251,14 @@ class Start:
         if isinstance(condition, LabelledExamples):
             return condition if reads_examples(fitted) else None
         return condition if fitted.conditions else None
+
+    @property
+    def recalibration(self) -> Recalibration | None:
+        """How the generator measures batch-norm statistics of what it draws, if it does.
+
+        A generator says so by an attribute of that name; arms are to be treated alike.
+        """
+        return getattr(self.fitted, "recalibration", None)
 
     @property
     def coded(self) -> Coded | None:

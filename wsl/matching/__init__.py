@@ -18,6 +18,7 @@ from wsl.matching import large
 from wsl.matching.distance import aligned_distance, nearest
 from wsl.matching.gauge import align_scales
 from wsl.matching.large import match_sources, open_files
+from wsl.matching.linear import align_linear
 from wsl.matching.many import (
     MANY,
     CycleConsistent,
@@ -97,6 +98,7 @@ __all__ = [
     "WeightMatching",
     "Widened",
     "align",
+    "align_linear",
     "align_scales",
     "aligned_distance",
     "aligned_tensors",

@@ -15,10 +15,10 @@ Before a batch norm the scale is free: no place pays for it, and the closest sca
 where a and b do not agree. There b's units get the norm of a's, so that directions are averaged,
 and with ``norms`` they do so everywhere.
 
-Order of a merge: match, then this, then the average, then repair. It is not a matcher: permutations
-stay as they are. A step that does not bring the two closer is not taken, so the result is a local
-minimum. Phases and linear maps stay as they are, and so does a gain that nothing but a running
-variance pays for: measuring the variance anew would undo that.
+Order of a merge: match, then this with ``one_sided=False``, then the average, then repair. It is
+not a matcher: permutations stay as they are. A step that does not bring the two closer is not
+taken, so the result is a local minimum. Phases stay as they are, linear maps too (`linear`), and so
+does a gain that nothing but a running variance pays for: measuring it anew would undo that.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def align_scales(
     b: Mapping[str, Tensor],
     *,
     norms: bool = False,
+    one_sided: bool = True,
     sweeps: int = 100,
     tolerance: float = 1e-12,
 ) -> Rescaling:
@@ -54,153 +55,200 @@ def align_scales(
     norms: give b's units the norms of a's, as far as scales can, instead of the least distance.
         Where a and b agree little, the least distance says nothing of a: it is where b's own
         incoming and outgoing weights are small.
+    one_sided: also scales that nothing pays for, such as those of weights before a batch norm.
+        Before the average of trained networks leave them out: it was better where it was measured.
     sweeps: at most so many passes over the symmetries; it ends when one gains less than
     ``tolerance`` of the distance that was there. Raises `SpecError` when weights do not fit the
     specification, ValueError when one is NaN or infinite.
     """
-    _check(spec, a, "a")
-    _check(spec, b, "b")
-    found = Rescaling.identity(spec)
-    target, moved = _doubled(spec, a), _doubled(spec, b)
-    start = before = _distance(target, moved)
+    for params, which in ((a, "a"), (b, "b")):
+        check_single(spec, params, which=which)
+    solved = [_Solved(spec, i, unit, norms=norms) for i, unit in _learned(spec)]
+    solved = [each for each in solved if one_sided or each.two_sided or each.unit.kind == "sign"]
+    weights = _doubled(spec, a), _doubled(spec, b)
+    distances = [_distance(*weights)]
     for sweep in range(sweeps):
-        for number in range(len(found.values)):
-            found, moved = _visited(number, found, (target, moved), norms=norms)
-        after = _distance(target, moved)
+        for each in solved:
+            each.visit(*weights)
+        distances.append(_distance(*weights))
         # Steps that make norms equal may lead away, so what counts is whether they still move.
-        if sweep and abs(before - after) <= tolerance * start:
+        if sweep and abs(distances[-2] - distances[-1]) <= tolerance * distances[0]:
             break
-        before = after
-    return found
+    return _element(spec, solved)
 
 
-def _check(spec: PermutationSpec, params: Mapping[str, Tensor], which: str) -> None:
+def _element(spec: PermutationSpec, solved: Sequence[_Solved]) -> Rescaling:
+    values = list(Rescaling.identity(spec).values)
+    for each in solved:
+        values[each.number] = each.factor.cpu().view_as(values[each.number])
+    return Rescaling(spec, tuple(values))
+
+
+def check_single(
+    spec: PermutationSpec, params: Mapping[str, Tensor], *, which: str, who: str = "align_scales"
+) -> None:
+    """Raise `SpecError` for weights with batch axes, ValueError for NaN or infinite ones."""
     if lead := spec.validate(params):
         raise SpecError(
-            f"{which}: has batch axes {tuple(lead)}, but align_scales takes one checkpoint; "
+            f"{which}: has batch axes {tuple(lead)}, but {who} takes one checkpoint; "
             "index or unstack it first"
         )
     check_finite(params, which)
 
 
-def _visited(
-    number: int, found: Rescaling, weights: tuple[Params, Params], *, norms: bool
-) -> tuple[Rescaling, Params]:
-    """The element and b's weights after one symmetry was solved for; as before if that is worse."""
-    target, moved = weights
-    unit = _acting(found.spec)[number]
-    if unit.kind == "phase" or not any(map(_counts, unit.places)) or _undone(unit):
-        return found, moved
-    step = _alone(found.spec, number, _solved(found.spec, unit, weights, norms=norms))
-    closer = step(moved)
-    if not _is_free(unit, norms) and _distance(target, closer) > _distance(target, moved):
-        return found, moved
-    return step @ found, closer
+def _learned(spec: PermutationSpec) -> list[tuple[int, UnitSymmetry]]:
+    """The symmetries that are solved for, each with its place among the values of a `Rescaling`."""
+    acting = [unit for unit in spec.units if not unit.mixes]
+    return [
+        (i, unit)
+        for i, unit in enumerate(acting)
+        if unit.kind != "phase" and any(map(_counts, unit.places)) and not _undone(unit)
+    ]
 
 
-def _is_free(unit: UnitSymmetry, norms: bool) -> bool:
-    """Whether the step is taken whatever it does to the distance."""
-    return unit.kind == "scale" and (norms or not _two_sided(unit))
+class _Solved:
+    """One symmetry: its value is solved for, and b's weights are moved, in its own tensors alone.
+
+    ``number`` is its place among the values of a `Rescaling`, ``factor`` (units,) what was found.
+    """
+
+    def __init__(
+        self, spec: PermutationSpec, number: int, unit: UnitSymmetry, *, norms: bool
+    ) -> None:
+        self.number, self.unit = number, unit
+        self.places = [(place, unit_index(spec, place)) for place in unit.places]
+        learned = [place for place in unit.places if _counts(place)]
+        self.learned = {place.tensor for place in learned}
+        self.two_sided = len({place.exponent > 0 for place in learned}) == 2
+        self.closest = self.two_sided and not norms
+        # Where no distance pays for a scale, the step is taken whatever it does to it.
+        self.free = unit.kind == "scale" and not self.closest
+        self.factor = torch.ones(int(self.places[0][1].max()) + 1).double()
+
+    def visit(self, target: Params, moved: Params) -> None:
+        """Move ``moved`` by what is best for this symmetry alone, unless that would be farther."""
+        factor = self._solution(target, moved)
+        fresh = {place.tensor: moved[place.tensor] for place, _ in self.places}
+        for place, index in self.places:
+            fresh[place.tensor] = _scaled(fresh[place.tensor], place, index, factor=factor)
+        if self.free or self._distance(target, fresh) <= self._distance(target, moved):
+            moved.update(fresh)
+            self.factor = self.factor.to(factor) * factor
+
+    def _distance(self, target: Params, moved: Params) -> float:
+        """Over the symmetry's own tensors."""
+        return _distance(*({name: each[name] for name in self.learned} for each in (target, moved)))
+
+    def _solution(self, target: Params, moved: Params) -> Tensor:
+        terms = _terms(
+            [
+                _term(place, index, (target[place.tensor], moved[place.tensor]))
+                for place, index in self.places
+                if _counts(place)
+            ]
+        )
+        if self.unit.kind == "sign":
+            return torch.where(terms.both.sum(0) < 0, -1.0, 1.0).double()
+        return _closest(terms) if self.closest else _equal_norms(terms)
 
 
-def _alone(spec: PermutationSpec, number: int, values: Tensor) -> Rescaling:
-    """The rescaling by one symmetry, with 1 for all others."""
-    each = list(Rescaling.identity(spec).values)
-    each[number] = values.view(each[number].shape).to(each[number])
-    return Rescaling(spec, tuple(each))
+def _scaled(tensor: Tensor, place: Place, index: Tensor, *, factor: Tensor) -> Tensor:
+    """A tensor with the units of a place multiplied by their factors to the place's exponent."""
+    index = index.to(tensor.device)
+    each = torch.where(index < 0, 1.0, factor[index.clamp(min=0)] ** place.exponent)
+    each = each.view([-1 if i == place.axis else 1 for i in range(tensor.dim())])
+    return (tensor + place.offset) * each - place.offset if place.offset else tensor * each
 
 
-def _solved(
-    spec: PermutationSpec, unit: UnitSymmetry, weights: tuple[Params, Params], *, norms: bool
-) -> Tensor:
-    """The value of each unit, (units,)."""
-    terms = [_term(spec, place, *weights) for place in unit.places if _counts(place)]
-    if unit.kind == "sign":
-        return torch.where(torch.stack([t.both for t in terms]).sum(0) < 0, -1.0, 1.0)
-    return _closest(terms) if _two_sided(unit) and not norms else _equal_norms(terms)
+class _Terms(NamedTuple):
+    """By places: exponents (places, 1), and |a|^2, |b|^2 and <a, b> of each unit, (places, units).
 
+    Places of one exponent are one.
+    """
 
-class _Term(NamedTuple):
-    """At one place: its exponent, and |a|^2, |b|^2 and <a, b> of each unit."""
-
-    exponent: int
+    exponent: Tensor
     target: Tensor
     moved: Tensor
     both: Tensor
 
 
-def _term(spec: PermutationSpec, place: Place, *weights: Params) -> _Term:
-    a, b = (params[place.tensor] + place.offset for params in weights)
-    products = (a * a, b * b, a * b)
-    index = unit_index(spec, place).to(a.device)
-    return _Term(place.exponent, *(_by_unit(each, place.axis, index) for each in products))
+def _terms(each: Sequence[tuple[int, Tensor]]) -> _Terms:
+    """The sums of places, those of one exponent together."""
+    exponents = sorted({exponent for exponent, _ in each})
+    sums = [
+        torch.stack([found for exponent, found in each if exponent == chosen]).sum(0)
+        for chosen in exponents
+    ]
+    powers = torch.tensor(exponents).to(sums[0]).unsqueeze(1)
+    return _Terms(powers, *torch.stack(sums, 1))
 
 
-def _by_unit(products: Tensor, axis: int, index: Tensor) -> Tensor:
-    """Sums over the slices of each unit along ``axis``; ``index`` says whose each is, -1 none's."""
-    here = index >= 0
-    each = products.movedim(axis, 0).reshape(len(index), -1).sum(1)[here]
-    return each.new_zeros(int(index.max()) + 1).index_add(0, index[here], each)
+def _term(place: Place, index: Tensor, weights: tuple[Tensor, Tensor]) -> tuple[int, Tensor]:
+    """A place's exponent, and |a|^2, |b|^2 and <a, b> of each unit, (3, units)."""
+    a, b = (tensor + place.offset if place.offset else tensor for tensor in weights)
+    products = torch.stack([_by_position(p, q, place.axis) for p, q in ((a, a), (b, b), (a, b))])
+    return place.exponent, _by_unit(products, index.to(a.device))
 
 
-def _closest(terms: Sequence[_Term]) -> Tensor:
+def _by_position(a: Tensor, b: Tensor, axis: int) -> Tensor:
+    """Inner products of the slices at each position of an axis."""
+    return (a * b).movedim(axis, 0).flatten(1).sum(1) if a.dim() > 1 else a * b
+
+
+def _by_unit(products: Tensor, index: Tensor) -> Tensor:
+    """Sums over the positions of each unit; ``index`` says whose each is, -1 none's."""
+    here, units = index >= 0, int(index.max()) + 1
+    return products.new_zeros(len(products), units).index_add(1, index[here], products[:, here])
+
+
+def _closest(terms: _Terms) -> Tensor:
     """The factor of each unit with the least distance: Newton from the best of a grid."""
     u = _start(terms)
     for _ in range(_STEPS):
         tried = u + _newton(terms, u).clamp(-0.1, 0.1)
-        u = torch.where(_height(terms, tried) <= _height(terms, u), tried, u)
+        lower = _height(terms, tried) <= _height(terms, u)
+        still = torch.equal(torch.where(lower, tried, u), u)
+        u = torch.where(lower, tried, u)
+        if still:
+            break
     stays = _height(terms, torch.zeros_like(u)) <= _height(terms, u)
     return torch.where(stays, 0.0, u).exp()
 
 
-def _start(terms: Sequence[_Term]) -> Tensor:
+def _start(terms: _Terms) -> Tensor:
     """Where on a grid of log d the distance of each unit is least."""
-    grid = torch.linspace(-_WIDEST, _WIDEST, _STARTS, dtype=torch.float64)
-    heights = torch.stack([_height(terms, u) for u in grid.to(terms[0].both.device)])
-    return grid.to(heights.device)[heights.argmin(0)]
+    grid = torch.linspace(-_WIDEST, _WIDEST, _STARTS).to(terms.both)
+    return grid[_height(terms, grid.view(-1, 1, 1)).argmin(0)]
 
 
-def _newton(terms: Sequence[_Term], u: Tensor) -> Tensor:
+def _newton(terms: _Terms, u: Tensor) -> Tensor:
     """The step downhill: - slope / |bend|."""
-    slope = sum(2 * t.exponent * _parts(t, u, 1) for t in terms)
-    bend = sum(2 * t.exponent**2 * _parts(t, u, 2) for t in terms)
-    return -torch.as_tensor(slope) / torch.as_tensor(bend).abs().clamp(min=1e-300)
+    e = terms.exponent
+    once, twice = terms.both * (e * u).exp(), terms.moved * (2 * e * u).exp()
+    slope = (2 * e * (twice - once)).sum(0)
+    bend = (2 * e.square() * (2 * twice - once)).sum(0)
+    return -slope / bend.abs().clamp(min=1e-300)
 
 
-def _parts(term: _Term, u: Tensor, order: int) -> Tensor:
-    """What the derivatives by u share: order |b|^2 s^2e - <a, b> s^e."""
-    factor = (term.exponent * u).exp()
-    return order * term.moved * factor.square() - term.both * factor
+def _height(terms: _Terms, u: Tensor) -> Tensor:
+    """The squared distance of each unit at factor exp(u), but for a constant.
+
+    u is (units,), or (points, 1, 1) for the same points at all units: (points, units).
+    """
+    factor = (terms.exponent * u).exp()
+    return (terms.moved * factor.square() - 2 * terms.both * factor).sum(-2)
 
 
-def _height(terms: Sequence[_Term], u: Tensor) -> Tensor:
-    """The squared distance of each unit at factor exp(u), but for a constant."""
-    total = torch.zeros_like(terms[0].both)
-    for term in terms:
-        factor = (term.exponent * u).exp()
-        total = total + term.moved * factor.square() - 2 * term.both * factor
-    return total
-
-
-def _equal_norms(terms: Sequence[_Term]) -> Tensor:
+def _equal_norms(terms: _Terms) -> Tensor:
     """The factor with which b's units are closest to a's in the logarithm of their norms.
 
     Weights of one exponent count as one vector; those that are zero in either do not count.
     """
-    total, weight = [], []
-    for exponent in sorted({term.exponent for term in terms}):
-        log, alive = _log_ratio([term for term in terms if term.exponent == exponent])
-        total.append(exponent * log / 2)
-        weight.append(exponent**2 * alive.double())
-    return (torch.stack(total).sum(0) / torch.stack(weight).sum(0).clamp(min=1.0)).exp()
-
-
-def _log_ratio(terms: Sequence[_Term]) -> tuple[Tensor, Tensor]:
-    """log |a|^2 / |b|^2 of each unit over some places, and where neither is zero; 0 elsewhere."""
-    a = torch.stack([term.target for term in terms]).sum(0)
-    b = torch.stack([term.moved for term in terms]).sum(0)
-    alive = (a > 0) & (b > 0)
-    return torch.where(alive, a, 1.0).log() - torch.where(alive, b, 1.0).log(), alive
+    alive = (terms.target > 0) & (terms.moved > 0)
+    a, b = (torch.where(alive, each, 1.0) for each in (terms.target, terms.moved))
+    total = (terms.exponent * (a.log() - b.log()) / 2).sum(0)
+    weight = (terms.exponent.square() * alive).sum(0)
+    return (total / weight.clamp(min=1.0)).exp()
 
 
 def _undone(unit: UnitSymmetry) -> bool:
@@ -213,19 +261,9 @@ def _undone(unit: UnitSymmetry) -> bool:
     return any(prefix + mean not in names for prefix in prefixes)
 
 
-def _two_sided(unit: UnitSymmetry) -> bool:
-    """Whether what one place gains in size another loses."""
-    exponents = {place.exponent > 0 for place in unit.places if _counts(place)}
-    return len(exponents) == 2
-
-
 def _counts(place: Place) -> bool:
     """Whether a place is learned: what batch norm measures follows, and is not brought closer."""
     return not is_running_statistic(place.tensor)
-
-
-def _acting(spec: PermutationSpec) -> list[UnitSymmetry]:
-    return [unit for unit in spec.units if unit.kind != "linear"]
 
 
 def _doubled(spec: PermutationSpec, params: Mapping[str, Tensor]) -> Params:

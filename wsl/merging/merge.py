@@ -153,7 +153,7 @@ def _repaired(
         return merged
     if not isinstance(repair, nn.Module | Mend):
         return repair(merged)
-    if data is None:
-        raise ValueError("merge: batch-norm statistics are measured on data; give some")
     mend = Mend(repair, ["reset"]) if isinstance(repair, nn.Module) else repair
-    return mend.apply(merged, members, data)
+    if data is None and mend.needs_data:
+        raise ValueError("merge: batch-norm statistics are measured on data; give some")
+    return mend.apply(merged, members, data or ())

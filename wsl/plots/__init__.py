@@ -13,6 +13,7 @@ global style. It computes nothing but the scores that it prints in a title.
 from typing import TYPE_CHECKING
 
 from wsl.base import write_csv
+from wsl.plots.columns import population_columns_figure, population_columns_table
 from wsl.plots.drawing import COLORS, Table
 from wsl.plots.general import (
     Lines,
@@ -45,6 +46,18 @@ from wsl.plots.pairs import (
     three_models_table,
 )
 from wsl.plots.paths import path_figure, path_table, plane_figure, plane_table
+from wsl.plots.populations import (
+    population_distances_figure,
+    population_distances_table,
+    population_entries_figure,
+    population_entries_table,
+    population_health_figure,
+    population_health_table,
+    population_map_figure,
+    population_map_table,
+    population_spectra_figure,
+    population_spectra_table,
+)
 from wsl.plots.spectra import (
     intrinsic_figure,
     intrinsic_table,
@@ -57,6 +70,7 @@ from wsl.plots.spectra import (
     utilised_figure,
     utilised_table,
 )
+from wsl.plots.structure import spec_figure, spec_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Figure  # what every figure is, for annotations
@@ -90,6 +104,18 @@ __all__ = [
     "plane_table",
     "points_figure",
     "points_table",
+    "population_columns_figure",
+    "population_columns_table",
+    "population_distances_figure",
+    "population_distances_table",
+    "population_entries_figure",
+    "population_entries_table",
+    "population_health_figure",
+    "population_health_table",
+    "population_map_figure",
+    "population_map_table",
+    "population_spectra_figure",
+    "population_spectra_table",
     "ranks_figure",
     "ranks_table",
     "regimes_figure",
@@ -101,6 +127,8 @@ __all__ = [
     "scatter_table",
     "scores_figure",
     "scores_table",
+    "spec_figure",
+    "spec_table",
     "spectra_figure",
     "spectra_table",
     "taylor_figure",

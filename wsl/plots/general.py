@@ -131,7 +131,7 @@ def bar_figure(
 
     Error bars stand where ``errors`` has the name.
     """
-    figure = blank(figsize=(5, 0.6 + 0.35 * len(values)))
+    figure = blank(figsize=(6.4, 0.8 + 0.26 * len(values)))
     axes = figure.subplots()
     spread = [(errors or {}).get(name, 0.0) for name in values]
     axes.barh(
@@ -141,8 +141,11 @@ def bar_figure(
         color=COLORS[0],
         height=0.6,
     )
+    axes.margins(y=0.4 / max(1, len(values)))
     axes.invert_yaxis()
-    name_axes(axes, label, "")
+    name_axes(axes, "", "")
+    # long names leave little room to the bars: centred below them, a label would leave the figure
+    axes.set_xlabel(label, loc="right")
     return figure
 
 

@@ -25,7 +25,8 @@ def save_page(
     """Write one self-contained HTML page, and beside it the table of every figure as CSV.
 
     Figures are vector graphics inside of the page: nothing is loaded from elsewhere. ``notes`` are
-    sentences that stand above a figure, by its name; ``facts`` are lines of a card below the title.
+    sentences that stand above a figure, by its name, in the lines that they are given in; ``facts``
+    are lines of a card below the title.
     Returns the tables' files, named after the page and the figure.
     """
     place, parts, tables = Path(path), [_card(facts)] if facts else [], []
@@ -42,6 +43,7 @@ def save_page(
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>body {{ font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}
+.note {{ white-space: pre-wrap }}
 svg {{ max-width: 100%; height: auto }} dd {{ overflow-wrap: anywhere }}</style></head>
 <body><h1>{title}</h1>
 {body}
@@ -59,7 +61,7 @@ def _part(name: str, figure: Figure, *, note: str, link: str) -> str:
     """The part of a page that shows one figure, with a link to its table."""
     link = html.escape(link)
     return (
-        f'<h2 id="{name}">{name}</h2>\n<p>{html.escape(note)}</p>\n{_svg(figure)}\n'
+        f'<h2 id="{name}">{name}</h2>\n<p class="note">{html.escape(note)}</p>\n{_svg(figure)}\n'
         f'<p><a href="{link}">{link}</a></p>'
     )
 

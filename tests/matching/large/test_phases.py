@@ -9,8 +9,8 @@ from attention_networks import GPTJ, LLAMA, Transformer, inputs, weights
 
 from wsl import params, permutation_spec
 from wsl.matching import CircuitMatching, WeightMatching, match, match_sources
+from wsl.matching.large import cuts as streamed
 from wsl.matching.large import distances
-from wsl.matching.large import weights as streamed
 from wsl.symmetry import (
     LinearMaps,
     Permutation,

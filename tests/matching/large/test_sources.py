@@ -9,7 +9,8 @@ from networks import BY_NAME, NETWORKS
 
 from wsl import params
 from wsl.matching import WeightMatching, match, match_sources, open_files
-from wsl.matching.large import weights as streamed
+from wsl.matching.large import StreamedWeights
+from wsl.matching.large import cuts as streamed
 from wsl.symmetry import Permutation, SpecError
 
 each_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
@@ -38,7 +39,7 @@ def test_the_element_is_that_of_matching_in_memory_to_the_bit(network, anchored)
 @each_network
 def test_pieces_that_are_read_in_parts_give_the_same_element(network, monkeypatch):
     monkeypatch.setattr(streamed, "PART", 3)
-    monkeypatch.setattr(streamed.StreamedWeights, "most_kept", 0)
+    monkeypatch.setattr(StreamedWeights, "most_kept", 0)
     for a, b in pairs(network):
         here, there = match(network.spec, a, b), match_sources(network.spec, a, b)
         assert there.permutation == here.permutation

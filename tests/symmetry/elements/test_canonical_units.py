@@ -15,6 +15,7 @@ from wsl.symmetry import (
     PermutationSpec,
     Rescaling,
     SpecError,
+    balanced_scales,
     canonical_phases,
     canonical_scales,
     symmetry_spec,
@@ -90,6 +91,45 @@ def test_units_have_incoming_weights_of_size_one():
         rows = torch.cat([moved[f"{layer}.weight"], moved[f"{layer}.bias"].unsqueeze(-1)], -1)
         torch.testing.assert_close(rows.square().mean(-1), torch.ones_like(rows[..., 0]))
     assert torch.equal(canonical_scales(spec, theta, ["h2"])["0.weight"], theta["0.weight"])
+
+
+@pytest.mark.parametrize("name", [name for name, kind in CASES if kind == "scale"])
+def test_balanced_scales_keep_the_function_and_are_constant_on_orbits(name):
+    network, spec, theta = found(name, "scale")
+    model, x = network.make().double().eval(), network.inputs().double()
+    moved = balanced_scales(spec, theta)
+    for i in range(2):
+        before, after = (call(model, {n: t[i] for n, t in w.items()}, x) for w in (theta, moved))
+        torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9)
+    g = Rescaling.random(spec, torch.Generator().manual_seed(0))
+    assert_same(balanced_scales(spec, g(theta)), moved, 1e-5)
+    assert_same(balanced_scales(spec, moved), moved, 1e-5)
+    p = Permutation.random(spec, torch.Generator().manual_seed(1))
+    assert_same(balanced_scales(spec, p(theta)), p(moved), 1e-5)
+
+
+def test_balanced_weights_are_the_smallest_of_all_that_do_the_same():
+    _, spec, theta = found("mlp", "scale")
+    moved = balanced_scales(spec, theta)
+    for first, second in (("0", "2"), ("2", "4")):
+        own = [moved[f"{first}.weight"], moved[f"{first}.bias"].unsqueeze(-1)]
+        into = torch.cat(own, -1).norm(dim=-1)
+        torch.testing.assert_close(into, moved[f"{second}.weight"].norm(dim=1), rtol=1e-5, atol=0)
+
+    def size(weights):
+        return sum(t.flatten(1).square().sum(1) for t in weights.values())
+
+    assert (size(moved) < size(theta)).all()
+    for seed in range(3):
+        g = Rescaling.random(spec, torch.Generator().manual_seed(seed))
+        assert (size(g(moved)) > size(moved)).all()
+
+
+def test_a_unit_that_nothing_reads_or_feeds_keeps_its_canonical_scale():
+    _, spec, theta = found("mlp", "scale")
+    theta["2.weight"][..., 1] = 0
+    moved, canonical = balanced_scales(spec, theta), canonical_scales(spec, theta)
+    assert torch.equal(moved["0.weight"][:, 1], canonical["0.weight"][:, 1])
 
 
 def test_named_groups_and_found_lines_are_the_same():

@@ -67,7 +67,9 @@ def _described(name: str, values: np.ndarray) -> dict[str, Any]:
     if values.dtype.kind in "iuf":
         return {"name": name, "kind": "number", "values": numbers(values)}
     words = categories(values)
-    few = len(words["levels"]) <= min(_LEVELS, len(values) // 2)
+    # of the rows that say something: in files beside one without the column, all others are empty
+    levels, known = sum(level != "" for level in words["levels"]), int((values != "").sum())
+    few = levels <= min(_LEVELS, known // 2)
     kind = "category" if few or name == "split" else "name"
     return {"name": name, "kind": kind, **words}
 

@@ -33,7 +33,9 @@ def document(zoos: Sequence[Checkpoints], limits: Limits, *, run: str | None) ->
 
     Raises `ConfigError` for a functional that fits none of the zoos.
     """
-    kinds = [_Kind.of(zoos, numbers, limits) for numbers in same_kind(zoos)]
+    alike = same_kind(zoos)
+    parts = _parts([sum(len(zoos[i]) for i in numbers) for numbers in alike], limits.rows)
+    kinds = [_Kind.of(zoos, n, limits, most=m) for n, m in zip(alike, parts, strict=True)]
     embedded = _embedded(run, kinds)
     ends = np.cumsum([len(kind.shown.zoo) for kind in kinds]).tolist()
     sections = [
@@ -68,12 +70,15 @@ class _Kind:
     health: PopulationHealth
 
     @classmethod
-    def of(cls, zoos: Sequence[Checkpoints], numbers: Sequence[int], limits: Limits) -> _Kind:
-        """Draw the rows of these of the zoos."""
+    def of(
+        cls, zoos: Sequence[Checkpoints], numbers: Sequence[int], limits: Limits, *, most: int
+    ) -> _Kind:
+        """Draw the rows of these of the zoos, at most so many."""
         names = _names(zoos)
         files, name = [zoos[i] for i in numbers], " + ".join(names[i] for i in numbers)
         whole = concatenate([Weights(zoo) for zoo in files])
-        rows = sample_rows(whole, _most(whole, limits, sum(map(len, zoos))), seed=limits.seed)
+        held = max(1, _VALUES // whole.header.layout.size)
+        rows = sample_rows(whole, min(most, held), seed=limits.seed)
         shown = Shown(whole.subset(rows), limits, [])
         if len(rows) < len(whole):
             told = f"{len(rows):,} of {len(whole):,} checkpoints are shown, those of some members"
@@ -97,10 +102,13 @@ def _names(zoos: Sequence[Checkpoints]) -> list[str]:
     return [n if names.count(n) == 1 else str(z.path) for n, z in zip(names, zoos, strict=True)]
 
 
-def _most(whole: Checkpoints, limits: Limits, total: int) -> int:
-    """The rows of one architecture: its part of all, and no more than memory holds."""
-    part = limits.rows * len(whole) // total if total > limits.rows else len(whole)
-    return max(1, min(part, _VALUES // whole.header.layout.size))
+def _parts(counts: Sequence[int], most: int) -> list[int]:
+    """How many rows of each architecture are shown: the small ones whole, equal parts of others."""
+    parts, left = [0] * len(counts), most
+    for place, i in enumerate(sorted(range(len(counts)), key=counts.__getitem__)):
+        parts[i] = max(1, min(counts[i], left // (len(counts) - place)))
+        left -= parts[i]
+    return parts
 
 
 def _tracks(kinds: Sequence[_Kind]) -> np.ndarray:

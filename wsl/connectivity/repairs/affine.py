@@ -55,15 +55,15 @@ def repair(
     """
     shares = shares_of(params, members, weights, what="repair")
     run = lockstep(model, params, members, batches=inputs_of(batches, "repair"))
-    sweep = _Sweep(run, shares, streams=streams)
+    sweep = Sweep(run, shares, streams=streams)
     run.run(sweep.before, sweep.after)
     return result_of(run, params, sweep.sites, what="repair")
 
 
-class _Sweep:
+class Sweep:
     """One pass over the layers: what is done before and after each operation."""
 
-    def __init__(self, run: Lockstep, shares: Sequence[float], *, streams: bool) -> None:
+    def __init__(self, run: Lockstep, shares: Sequence[float], *, streams: bool = True) -> None:
         self.run, self.shares, self.sites = run, shares, list[RepairedSite]()
         self.writers = writers(run.program)
         self.reasons = _reasons(self.writers, heads(run.program, self.writers))

@@ -15,15 +15,22 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
+from wsl.connectivity.repairs.moments import Uncertain
 from wsl.connectivity.repairs.program import LayerProgram, program_of
 from wsl.params import Params
+
+
+def called(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What an operation gives."""
+    return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
 class Lockstep:
     """The networks ``params`` (which is changed) and ``members`` on the same batches.
 
     ``own[node]`` are the values of the first network, one for each batch, and ``theirs[node]``
-    those of the members, one list for each of them.
+    those of the members, one list for each of them. Batches may be `Uncertain`, where ``apply``
+    says what is known of an operation's result.
     """
 
     def __init__(
@@ -32,9 +39,11 @@ class Lockstep:
         params: Params,
         *,
         members: Sequence[Mapping[str, Tensor]],
-        batches: Sequence[Tensor],
+        batches: Sequence[Tensor | Uncertain],
+        apply: Callable[[fx.Node, tuple[Any, ...], dict[str, Any]], Any] = called,
     ) -> None:
         self.program, self.params, self.members, self.batches = program, params, members, batches
+        self.apply = apply
         self.own: dict[fx.Node, list[Any]] = {}
         self.theirs: dict[fx.Node, list[list[Any]]] = {}
 
@@ -57,8 +66,11 @@ class Lockstep:
     def _start(self) -> None:
         """Inputs, a copy for each network: some write into them."""
         for node in self.program.inputs:
-            self.own[node] = [batch.clone() for batch in self.batches]
-            self.theirs[node] = [[b.clone() for b in self.batches] for _ in self.members]
+            self.own[node] = self._copies()
+            self.theirs[node] = [self._copies() for _ in self.members]
+
+    def _copies(self) -> list[Any]:
+        return [b.clone() if isinstance(b, Tensor) else b for b in self.batches]
 
     def _forget(self, node: fx.Node) -> None:
         """Let go of what is read by ``node`` for the last time."""
@@ -83,7 +95,7 @@ class Lockstep:
 
         def result(i: int) -> Any:
             args, kwargs = map_arg((node.args, node.kwargs), lambda n: argument(n, i))
-            return node.target(*args, **kwargs)  # type: ignore[operator]
+            return self.apply(node, args, kwargs)
 
         return [result(i) for i in range(len(self.batches))]
 

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import operator
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -101,9 +101,14 @@ def bound(node: fx.Node) -> dict[str, Any]:
     defaults.
     """
     schema = node.target._schema.arguments  # type: ignore[union-attr]
-    given = dict(zip((argument.name for argument in schema), node.args, strict=False))
     defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
-    return {**defaults, **given, **node.kwargs}
+    return {**defaults, **named(node, node.args, node.kwargs)}
+
+
+def named(node: fx.Node, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that an operation is called with, by the names of its schema."""
+    names = (argument.name for argument in node.target._schema.arguments)  # type: ignore[union-attr]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def source(node: fx.Node) -> fx.Node:

@@ -29,7 +29,7 @@ class RepairedSite:
 @dataclasses.dataclass(frozen=True, eq=False)
 class Repaired:
     """Weights for the same code, what was done to each layer in order of depth, and on how many
-    ``samples``.
+    ``samples``, 0 where none were needed.
     """
 
     params: Params
@@ -73,4 +73,5 @@ def result_of(
     for name in run.program.weights.values():
         fresh |= {twin: run.params[name] for twin in run.program.twins[name] if twin in fresh}
     check_range(fresh, given, what=what)
-    return Repaired(fresh, tuple(sites), sum(len(batch) for batch in run.batches))
+    samples = sum(len(batch) for batch in run.batches if isinstance(batch, Tensor))
+    return Repaired(fresh, tuple(sites), samples)

@@ -7,7 +7,7 @@ from wsl.generative.codes.autoencoder import (
     normal_kl,
 )
 from wsl.generative.codes.behaviour import Behaviour
-from wsl.generative.codes.canonical import Canonicalizer
+from wsl.generative.codes.canonical import Canonicalizer, Units
 from wsl.generative.codes.chunks import WeightChunks
 from wsl.generative.codes.code import DrawnTerm, Penalty, WeightCode
 from wsl.generative.codes.corrected import CorrectedPCA
@@ -33,6 +33,7 @@ __all__ = [
     "Recalibration",
     "Standardizer",
     "TaskLoss",
+    "Units",
     "WeightAutoencoder",
     "WeightChunks",
     "WeightCode",

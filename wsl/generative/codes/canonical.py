@@ -12,18 +12,29 @@ Guaranteed: a member's function never changes; where matching finds the optimum 
 so otherwise the two agree only in being aligned about equally well. Scales and signs of units are
 left as they are, unless the matcher searches them, or ``units`` fixes first what the lines of the
 specification allow (`canonical_scales`, `canonical_signs`): incoming weights of rms 1 for units
-that are positively homogeneous, no negative bias for odd ones.
+that are positively homogeneous, no negative bias for odd ones; ``units="balanced"`` takes the
+smallest weights instead (`balanced_scales`), which keeps incoming and outgoing weights comparable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor, nn
 
 from wsl.matching import Matcher, align, check_rows, match, mean_of
 from wsl.params import Params, stack
-from wsl.symmetry import PermutationSpec, SpecError, canonical_scales, canonical_signs
+from wsl.symmetry import (
+    PermutationSpec,
+    SpecError,
+    balanced_scales,
+    canonical_scales,
+    canonical_signs,
+)
+
+Units = bool | Literal["balanced"]
+"""Whether scales and signs of units are fixed, and which scales."""
 
 
 class Canonicalizer(nn.Module):
@@ -38,13 +49,15 @@ class Canonicalizer(nn.Module):
         reference: Mapping[str, Tensor],
         *,
         matcher: Matcher | None = None,
-        units: bool = False,
+        units: Units = False,
     ) -> None:
         super().__init__()
+        if units not in (False, True, "balanced"):
+            raise ValueError(f"units={units!r}; give true, false or balanced")
         if units and not spec.units:
             raise SpecError(
-                "units=True, but the specification has no lines of units; see symmetry_spec and "
-                "with_units"
+                f"units={units}, but the specification has no lines of units; see symmetry_spec "
+                "and with_units"
             )
         if batch := spec.validate(reference):
             raise SpecError(
@@ -79,7 +92,8 @@ class Canonicalizer(nn.Module):
         """The same functions with scales and signs of units fixed, where ``units`` asks for it."""
         if not self.units:
             return dict(params)
-        return canonical_signs(self.spec, canonical_scales(self.spec, params), self.odd)
+        scaled = balanced_scales if self.units == "balanced" else canonical_scales
+        return canonical_signs(self.spec, scaled(self.spec, params), self.odd)
 
     def _set(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():

@@ -7,7 +7,12 @@ from wsl.generative.conditions.encoder import (
     TaskEmbedding,
     contrastive_loss,
 )
-from wsl.generative.conditions.examples import Episodes, LabelledExamples, TaskSource
+from wsl.generative.conditions.examples import (
+    Episodes,
+    LabelledExamples,
+    TaskSource,
+    class_statistics,
+)
 from wsl.generative.conditions.loss import task_accuracy, task_logits, task_loss
 from wsl.generative.conditions.ridge import (
     head_inputs,
@@ -29,6 +34,7 @@ __all__ = [
     "TaskSource",
     "VariantTasks",
     "VirtualClasses",
+    "class_statistics",
     "contrastive_loss",
     "examples_of",
     "head_inputs",

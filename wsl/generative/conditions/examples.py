@@ -60,6 +60,12 @@ class LabelledExamples:
         return self.inputs.flatten(1, 2), labels.expand(len(self), -1)
 
 
+def class_statistics(examples: LabelledExamples) -> Tensor:
+    """Mean and deviation of each number of a class's inputs, (N, classes, 2 * numbers)."""
+    seen = examples.inputs.flatten(3)
+    return torch.cat([seen.mean(2), seen.std(2, correction=0)], -1)
+
+
 class Episodes(NamedTuple):
     """Tasks, each by what is told of it and by what scores: no input is in both."""
 

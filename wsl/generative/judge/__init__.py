@@ -1,4 +1,15 @@
-"""The fair trial of a generator: worth, novelty, behaviour."""
+"""The fair trial of a generator: worth, novelty, behaviour.
+
+drawing            every arm drawn once, under equal conditions
+arms               starts that a generator has to beat
+trial, rates       accuracy as drawn and after the same training for all
+distances          how far networks are from members, and from each other
+behaviour          errors in common, disagreement, use in an ensemble
+novelty            all of these for networks beside members: what is good and new
+verdict            which arms are beaten, and what is wrong
+judge, tasks       the whole trial: of one task, of tasks told by examples
+curves             starts side by side at equal budget, for ``wsl init-compare``
+"""
 
 from wsl.generative.judge.arms import (
     ARMS,
@@ -12,14 +23,15 @@ from wsl.generative.judge.arms import (
     nearest_mean_accuracy,
     ridge_accuracy,
 )
+from wsl.generative.judge.behaviour import max_iou
 from wsl.generative.judge.curves import Budget, Curve, compare_starts
-from wsl.generative.judge.evaluate import (
+from wsl.generative.judge.distances import (
     Nearest,
     aligned_nearest,
     dispersion_ratio,
     leave_one_out,
-    max_iou,
 )
+from wsl.generative.judge.drawing import GENERATED
 from wsl.generative.judge.judge import Judgement, judge
 from wsl.generative.judge.novelty import TAUS, Novelty
 from wsl.generative.judge.tasks import TaskJudgement, TaskTraining, TaskTrial, judge_tasks
@@ -29,6 +41,7 @@ from wsl.generative.judge.verdict import ArmComparison, Verdict
 __all__ = [
     "ARMS",
     "CONDITION_ARMS",
+    "GENERATED",
     "TAUS",
     "ArmComparison",
     "Budget",

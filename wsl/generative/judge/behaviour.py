@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from wsl.generative.judge.evaluate import max_iou
 from wsl.params import Params
 from wsl.params import members as count_of
 from wsl.populations import Examples, logits
@@ -40,6 +39,18 @@ def predictions(model: nn.Module, params: Mapping[str, Tensor], examples: Exampl
 def _parts(params: Mapping[str, Tensor]) -> Iterator[Params]:
     for i in range(0, count_of(params), _AT_ONCE):
         yield {name: tensor[i : i + _AT_ONCE] for name, tensor in params.items()}
+
+
+def max_iou(errors: Tensor, others: Tensor) -> Tensor:
+    """Largest intersection over union of each row's errors with those of any other network.
+
+    ``errors`` (n, items) and ``others`` (N, items) are boolean; the answer is (n,). Two networks
+    without errors cannot be told apart by them: their ratio 0/0 counts as 1. Identical rows give 1.
+    """
+    a, b = errors.double(), others.double()
+    both = a @ b.T
+    either = a.sum(1)[:, None] + b.sum(1) - both
+    return torch.where(either > 0, both / either.clamp_min(1), 1.0).amax(1)
 
 
 def largest_overlap(wrong: Tensor, others: Tensor, *, own: Tensor | None = None) -> Tensor:

@@ -17,19 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from wsl.generative.starts import SEEDS_APART
-from wsl.params import Params
-from wsl.populations import (
-    AdamW,
-    Classification,
-    MemberSettings,
-    SampledBatches,
-    SharedSettings,
-    Trained,
-    train_population,
-)
+from wsl.generative.judge.rates import of_rate, task_batches, trained_at
+from wsl.params import Params, members
+from wsl.populations import Classification
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,41 +108,22 @@ def _curve(
     seed: int,
 ) -> Curve:
     """The curve at the rate with the largest area on the validation images."""
-    count, rates = len(next(iter(theta.values()))), budget.lrs
-    trained = _trained(model, theta, data, budget=budget, seed=seed)
+    rates = budget.lrs
+    trained = trained_at(
+        model,
+        theta,
+        rates,
+        batches=task_batches(data, batch_size=budget.batch_size, seed=seed),
+        steps=budget.steps,
+        snapshots=budget.measured,
+    )
     held_out = _accuracies(model, trained.snapshots, data, split="val")
-    areas = area(trained.steps, held_out.view(len(rates), count, -1)).mean(1)
+    areas = area(trained.steps, held_out.view(len(rates), members(theta), -1)).mean(1)
     best = int(areas.argmax())
-    chosen = [_of_rate(weights, best, count) for weights in trained.snapshots]
+    chosen = [of_rate(stack, best, rates=len(rates)) for stack in trained.snapshots]
     scores = _accuracies(model, chosen, data, split="test")
     named = zip(map(float, rates), areas.tolist(), strict=True)
     return Curve(trained.steps, scores, float(rates[best]), dict(named))
-
-
-def _trained(
-    model: nn.Module,
-    theta: Mapping[str, Tensor],
-    data: Classification,
-    *,
-    budget: Budget,
-    seed: int,
-) -> Trained:
-    """All networks at every rate, the networks of one rate side by side."""
-    count, tried = len(next(iter(theta.values()))), len(budget.lrs)
-    seeds = (seed * SEEDS_APART + torch.arange(count)).repeat(tried)
-    everything = torch.ones(len(seeds))
-    size = budget.batch_size
-    return train_population(
-        model,
-        {name: t.repeat(tried, *[1] * (t.dim() - 1)) for name, t in theta.items()},
-        F.cross_entropy,
-        batches=SampledBatches(*data.train, seeds=seeds, batch_size=size, fraction=everything),
-        members=MemberSettings(
-            lr=torch.tensor(budget.lrs, dtype=torch.float64).repeat_interleave(count),
-            weight_decay=torch.zeros(len(seeds)),
-        ),
-        shared=SharedSettings(optimizer=AdamW(), steps=budget.steps, snapshots=budget.measured),
-    )
 
 
 def _accuracies(
@@ -159,7 +131,3 @@ def _accuracies(
 ) -> Tensor:
     """(N, K) of N networks at K times."""
     return torch.stack([data.evaluate(model, w, split)["accuracy"] for w in snapshots], 1)
-
-
-def _of_rate(params: Params, rate: int, count: int) -> Params:
-    return {name: tensor[rate * count : (rate + 1) * count] for name, tensor in params.items()}

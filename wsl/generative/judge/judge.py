@@ -14,20 +14,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from wsl.generative.judge.arms import EqualNoveltyStart
+from wsl.generative.judge.drawing import GENERATED, drawn_arms
 from wsl.generative.judge.novelty import Landscape, Novelty, shares
 from wsl.generative.judge.trial import STEPS, Trial, trial
 from wsl.generative.judge.verdict import Verdict, compared, flags_of
 from wsl.generative.problem import Initializer, Start
-from wsl.generative.starts import GeneratedStart, starting_weights
-from wsl.params import Params, members
+from wsl.generative.starts import GeneratedStart
+from wsl.params import Params
 from wsl.populations import Classification
-
-GENERATED = "generated"
-"""The arm of the generator that is judged."""
 
 MEMBERS = "members"
 """The training members among themselves, each left out once."""
@@ -60,6 +57,16 @@ class Judgement:
     shares: Mapping[str, Mapping[float, float]]
     verdict: Verdict
 
+    def best(self, k: int) -> dict[str, Tensor]:
+        """Test accuracies (k,) as drawn of each arm's ``k`` best networks by validation images.
+
+        Beside the means over all draws, never in their place: the best of many draws flatters an
+        arm that draws widely. Of arms with as many networks as the generator, which are all but a
+        few. Raises ValueError for more than there are, or without validation images of their own.
+        """
+        n = len(self.trials[GENERATED].drawn)
+        return {name: t.best(k) for name, t in self.trials.items() if len(t.drawn) == n}
+
 
 def judge(
     start: Start,
@@ -82,7 +89,9 @@ def judge(
     """
     land = Landscape(start, data.test, shortlist=shortlist, count=n)
     drawn, left_out = drawn_arms(start, {GENERATED: GeneratedStart(), **arms}, n)
-    _add_noise(drawn, start, land)
+    as_new = EqualNoveltyStart(land.distance(drawn[GENERATED]))
+    noisy, lacking = drawn_arms(start, {EQUAL_NOVELTY: as_new}, n)
+    drawn, left_out = drawn | noisy, left_out | lacking
     how = {"steps": STEPS, **(training or {})}
     trials = trial(start.model, drawn, data, seed=start.seed, **how)
     novelty = {MEMBERS: land.among_themselves(), **{a: land.of(each) for a, each in drawn.items()}}
@@ -100,38 +109,6 @@ def judge(
     return Judgement(
         drawn[GENERATED], trials, scores, left_out, novelty, bar=bar, shares=share, verdict=verdict
     )
-
-
-def drawn_arms(
-    start: Start, arms: Mapping[str, Initializer], n: int
-) -> tuple[dict[str, Params], dict[str, str]]:
-    """The weights of each arm; and of those that cannot be drawn, what they need or refuse.
-
-    An arm that cannot be drawn does not end a trial; the generator that is judged does.
-    """
-    drawn, left_out, rng = {}, {}, torch.Generator().manual_seed(start.seed)
-    for name, method in arms.items():
-        lacking = [need for need in sorted(method.needs) if getattr(start, need) is None]
-        if lacking and name != GENERATED:
-            left_out[name] = f"{type(method).__name__} needs {lacking[0]}"
-            continue
-        try:
-            drawn[name] = starting_weights(method, start, n, generator=rng)
-        except ValueError as error:
-            if name == GENERATED:
-                raise
-            left_out[name] = str(error)
-    return drawn, left_out
-
-
-def _add_noise(drawn: dict[str, Params], start: Start, land: Landscape) -> None:
-    """Members with noise, as far from all members as the generated networks are."""
-    if start.good is None:
-        return
-    method = EqualNoveltyStart(land.distance(drawn[GENERATED]))
-    rng = torch.Generator().manual_seed(start.seed)
-    n = members(drawn[GENERATED])
-    drawn[EQUAL_NOVELTY] = starting_weights(method, start, n, generator=rng)
 
 
 def _worth(trials: Mapping[str, Trial]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from wsl.generative.codes import Canonicalizer
 from wsl.generative.judge.behaviour import answers, ensemble_gain, largest_overlap, predictions
-from wsl.generative.judge.evaluate import aligned_nearest, dispersion_ratio, leave_one_out
+from wsl.generative.judge.distances import aligned_nearest, dispersion_ratio, leave_one_out
 from wsl.generative.problem import Start, TrainingMembers
 from wsl.params import Params
 from wsl.populations import Examples

@@ -19,17 +19,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wsl.base import counter
 from wsl.generative.conditions import Episodes, LabelledExamples, task_logits
 from wsl.generative.judge.arms import CONDITION_ARMS, nearest_mean_accuracy, ridge_accuracy
-from wsl.generative.judge.judge import DRAWN, GENERATED, TUNED, drawn_arms
+from wsl.generative.judge.drawing import GENERATED, drawn_arms
+from wsl.generative.judge.judge import DRAWN, TUNED
+from wsl.generative.judge.rates import of_rate, trained_at
+from wsl.generative.judge.trial import best_rows
 from wsl.generative.judge.verdict import KNOWN, Verdict, compared, ignored_condition
 from wsl.generative.problem import Initializer, Start
 from wsl.generative.starts import GeneratedStart
-from wsl.params import Params
-from wsl.populations import AdamW, MemberSettings, SharedSettings, train_population
+from wsl.params import Params, members
 
 _AT_ONCE = 64
 _SHARE = 0.95
@@ -57,16 +58,27 @@ class TaskTraining:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TaskTrial:
-    """Accuracies (seeds, tasks, measurements) of one arm after ``steps`` at its rate ``lr``."""
+    """Accuracies (seeds, tasks, measurements) of one arm after ``steps`` at its rate ``lr``.
+
+    validated: accuracies (seeds, tasks) as drawn on the half of the queries that chooses.
+    """
 
     accuracy: Tensor
     steps: tuple[int, ...]
     lr: float
+    validated: Tensor | None = None
 
     @property
     def drawn(self) -> Tensor:
         """As drawn, (tasks,), mean over seeds."""
         return self.accuracy[..., 0].mean(0)
+
+    def best(self, k: int) -> Tensor:
+        """As drawn, (tasks,), mean over the ``k`` seeds of each task that do best where it chooses.
+
+        Raises ValueError for fewer seeds.
+        """
+        return self.accuracy[..., 0].gather(0, best_rows(self.validated, k)).mean(0)
 
     @property
     def tuned(self) -> Tensor:
@@ -169,38 +181,32 @@ class _Runs:
 
     def __call__(self, theta: Params) -> TaskTrial:
         """Train at every rate, choose one on one half, read accuracies on the other."""
-        how, tasks = self.training, len(self.support)
-        rows = len(next(iter(theta.values())))
-        snapshots = self._trained(theta, rows)
-        shape = (len(how.lrs), rows)
-        judged = self._accuracy(snapshots[-1], self.chosen, len(how.lrs)).view(shape).mean(1)
-        best = int(judged.argmax())
-        kept = [
-            self._accuracy(_part(snapshot, best, rows), self.scored, 1).view(-1, tasks)
-            for snapshot in snapshots
-        ]
-        return TaskTrial(torch.stack(kept, -1), how.kept, float(how.lrs[best]))
-
-    def _trained(self, theta: Params, rows: int) -> Sequence[Params]:
-        """Snapshots of the stack at every rate, rates one after another."""
-        how, count = self.training, len(self.training.lrs)
-        repeated = {name: t.repeat(count, *[1] * (t.dim() - 1)) for name, t in theta.items()}
-        lr = torch.tensor(how.lrs, dtype=torch.float64).repeat_interleave(rows)
-        order = torch.arange(rows).repeat(count)
-        return train_population(
+        how, tasks, rates = self.training, len(self.support), len(self.training.lrs)
+        snapshots = trained_at(
             self.model,
-            repeated,
-            F.cross_entropy,
-            batches=_SupportBatches(*self.support.flat(), order, how.batch_size, self.seed),
-            members=MemberSettings(lr=lr, weight_decay=torch.zeros(len(lr))),
-            shared=SharedSettings(optimizer=AdamW(), steps=how.steps, snapshots=how.kept),
+            theta,
+            how.lrs,
+            batches=lambda rows: _SupportBatches(
+                *self.support.flat(), rows, how.batch_size, self.seed
+            ),
+            steps=how.steps,
+            snapshots=how.kept,
         ).snapshots
+        best = int(
+            self._accuracy(snapshots[-1], self.chosen, rates).view(rates, -1).mean(1).argmax()
+        )
+        kept = [
+            self._accuracy(of_rate(stack, best, rates=rates), self.scored, 1).view(-1, tasks)
+            for stack in snapshots
+        ]
+        drawn = self._accuracy(theta, self.chosen, 1).view(-1, tasks)
+        return TaskTrial(torch.stack(kept, -1), how.kept, float(how.lrs[best]), validated=drawn)
 
     @torch.no_grad()
     def _accuracy(self, theta: Params, examples: LabelledExamples, times: int) -> Tensor:
         """(rows,) of stacked networks, each on its own task."""
         inputs, labels = examples.flat()
-        rows = len(next(iter(theta.values())))
+        rows = members(theta)
         task = torch.arange(rows // times).repeat(times) % len(examples)
         parts = [
             (
@@ -245,11 +251,6 @@ def _halves(query: LabelledExamples) -> tuple[LabelledExamples, LabelledExamples
         )
     half = query.shots // 2
     return LabelledExamples(query.inputs[:, :, :half]), LabelledExamples(query.inputs[:, :, half:])
-
-
-def _part(params: Params, number: int, rows: int) -> Params:
-    """The ``number``-th of several stacks of ``rows`` networks that lie one after another."""
-    return {name: tensor[number * rows : (number + 1) * rows] for name, tensor in params.items()}
 
 
 def _slice(params: Params, rows: Tensor) -> Params:

@@ -16,7 +16,7 @@ Every flag is a statement about draws that were seen; none proves the contrary.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -73,29 +73,70 @@ class Verdict:
         raise KeyError(f"{arm}: was not compared by {measure}")
 
     @property
+    def summary(self) -> list[str]:
+        """For the eye: a sentence; for each measure what is beaten, what not; a line for each flag.
+
+        Arms stand in the order of their distance from the generator.
+        """
+        measures = dict.fromkeys(each.measure for each in self.comparisons)
+        parts = [line for measure in measures for line in self._listed(measure)]
+        return [self._sentence(next(iter(measures), None)), *parts, *self._flagged]
+
+    @property
     def lines(self) -> list[str]:
-        """One sentence for each measure, then one for each flag."""
+        """One sentence for each measure, then one for each flag: what result files keep."""
         measures = dict.fromkeys(each.measure for each in self.comparisons)
         told = [self._line(measure) for measure in measures]
-        flags = [f"flag: {name}: {why}" for name, why in self.flags.items()]
-        return [*told, *(flags or ["no flag was raised"])]
+        return [*told, *(self._flagged or ["no flag was raised"])]
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
 
     def _line(self, measure: str) -> str:
-        mine = [each for each in self.comparisons if each.measure == measure]
-        kinds = {
-            "beats": [each for each in mine if each.beaten],
-            "loses to": [each for each in mine if each.ahead],
-            "is not told apart from": [each for each in mine if not each.beaten | each.ahead],
-        }
-        parts = [
-            f"{verb} " + ", ".join(f"{each.arm} ({each.sign})" for each in arms)
-            for verb, arms in kinds.items()
-            if arms
-        ]
+        beaten, apart, ahead = self._kinds(measure)
+        verbs = {"beats": beaten, "loses to": ahead, "is not told apart from": apart}
+        parts = [f"{verb} {_named(arms)}" for verb, arms in verbs.items() if arms]
         return f"{measure}: generated {'; '.join(parts)}"
+
+    def _sentence(self, measure: str | None) -> str:
+        """How many arms by the first measure, and which flags."""
+        flags = f"flagged: {', '.join(self.flags)}" if self.flags else "no flag was raised"
+        if measure is None:
+            return f"Generated networks were compared with nothing; {flags}."
+        beaten, apart, ahead = map(len, self._kinds(measure))
+        return (
+            f"By {measure}, generated networks beat {beaten} of {beaten + apart + ahead} arms, are "
+            f"not told apart from {apart} and lose to {ahead}; {flags}."
+        )
+
+    def _listed(self, measure: str) -> list[str]:
+        names = ("beats", "not told apart", "loses to")
+        kinds = zip(names, self._kinds(measure), strict=True)
+        return [
+            measure,
+            *(
+                f"  {name}: {_named(sorted(arms, key=lambda each: -abs(each.difference)))}"
+                for name, arms in kinds
+                if arms
+            ),
+        ]
+
+    @property
+    def _flagged(self) -> list[str]:
+        return [f"flag: {name}: {why}" for name, why in self.flags.items()]
+
+    def _kinds(self, measure: str) -> tuple[list[ArmComparison], ...]:
+        """Arms that are beaten, those not told apart, and those ahead."""
+        mine = [each for each in self.comparisons if each.measure == measure]
+        return (
+            [each for each in mine if each.beaten],
+            [each for each in mine if not each.beaten | each.ahead],
+            [each for each in mine if each.ahead],
+        )
+
+
+def _named(arms: Iterable[ArmComparison]) -> str:
+    return ", ".join(f"{each.arm} ({each.sign})" for each in arms)
 
 
 def compared(

@@ -11,6 +11,7 @@ from wsl.generative.models.baselines import (
     retrieval_baseline,
 )
 from wsl.generative.models.equivariant import EquivariantDenoiser
+from wsl.generative.models.graph_hyper_network import GraphHyperNetwork
 from wsl.generative.models.hyper_network import HyperNetwork
 from wsl.generative.models.latent_diffusion import FlowMatching, LatentDiffusion
 from wsl.generative.models.noise import D2NWG, P_DIFF, NoiseSchedule
@@ -23,6 +24,7 @@ from wsl.generative.models.samplers import (
     HeunSteps,
     RungeKutta,
 )
+from wsl.generative.models.task_diffusion import TaskDiffusion
 from wsl.generative.models.vector_diffusion import VectorDiffusion
 from wsl.generative.models.vector_flow import VectorFlow
 from wsl.generative.models.vectors import VectorModel, VectorTraining
@@ -40,10 +42,14 @@ GENERATORS = {
 }
 """Every generator by its name; each is made from (spec, seed=...)."""
 
-TASK_GENERATORS = {"hyper_network": HyperNetwork}
+TASK_GENERATORS = {"hyper_network": HyperNetwork, "task_diffusion": TaskDiffusion}
 """Those that answer for a task, asked with `LabelledExamples` and never without."""
 
+ARCHITECTURE_GENERATORS = {"graph_hyper_network": GraphHyperNetwork}
+"""Those that answer for an architecture: ``at(spec)`` is one for another."""
+
 __all__ = [
+    "ARCHITECTURE_GENERATORS",
     "D2NWG",
     "DDIM",
     "DDPM",
@@ -56,6 +62,7 @@ __all__ = [
     "EulerSteps",
     "FlowMatching",
     "GaussianGenerator",
+    "GraphHyperNetwork",
     "HeunSteps",
     "HyperNetwork",
     "LatentDiffusion",
@@ -65,6 +72,7 @@ __all__ = [
     "NoveltyWatch",
     "RetrievalGenerator",
     "RungeKutta",
+    "TaskDiffusion",
     "VectorDiffusion",
     "VectorFlow",
     "VectorModel",

@@ -30,13 +30,13 @@ from wsl.generative.codes import (
     WeightCode,
     WholeVector,
 )
-from wsl.generative.conditions import LabelledExamples
+from wsl.generative.conditions import AxisFeatures, LabelledExamples
 from wsl.generative.models.files import read_about, write_whole
-from wsl.generative.models.members import check_members
+from wsl.generative.models.members import asked_task, check_members
 from wsl.generative.models.terms import FunctionTerms
 from wsl.generative.models.vectors import VectorModel
 from wsl.generative.models.watch import NoveltyWatch
-from wsl.generative.problem import Condition, FitReport, TrainingMembers
+from wsl.generative.problem import Condition, FitReport, TrainingMembers, check_needs
 from wsl.params import Params
 from wsl.symmetry import PermutationSpec
 from wsl.zoo import Checkpoints
@@ -52,12 +52,17 @@ class GeneratorParts:
     align: from a network of zeros; None aligns nothing, and standardises symmetrically.
     code: from the number of generated weights. prior: from the length of a code.
     config: the arguments that rebuild the generator, as JSON holds them.
+    symmetry: where nothing is aligned, the specification whose group the standardisation moves
+    with, by default the generator's own. tell: from examples of N tasks to the condition (N, K) of
+    the prior, for generators that are asked with them.
     """
 
     align: Callable[[Params], Canonicalizer] | None
     code: Callable[[int], WeightCode]
     prior: Callable[[int], VectorModel]
     config: Mapping[str, Any]
+    symmetry: PermutationSpec | None = None
+    tell: Callable[[LabelledExamples], Tensor] | None = None
 
 
 class CodedGenerator(nn.Module):
@@ -65,7 +70,8 @@ class CodedGenerator(nn.Module):
 
     copied: tensors, by their last name, that are not generated but copied as int64.
     watch: stops a fit where draws lose their spread. recalibrate: measure batch-norm statistics of
-    what is drawn on the members' inputs. seed: of the initial weights of the generator itself.
+    what is drawn on the members' inputs. temperature: factor on the noise that codes are made from,
+    above 1 for draws that lie farther apart. seed: of the generator's own initial weights.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -78,17 +84,22 @@ class CodedGenerator(nn.Module):
         copied: Sequence[str] = COPIED,
         watch: NoveltyWatch | Mapping[str, Any] | None = None,
         recalibrate: bool = False,
+        temperature: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.spec, self.conditions = spec, int(parts.config["conditions"])
+        self.spec, self.conditions = spec, int(parts.config.get("conditions", 0))
+        self.tell = parts.tell
         self.watch = NoveltyWatch(**watch) if isinstance(watch, Mapping) else watch
         self.config = {**parts.config, "copied": list(copied), "recalibrate": recalibrate}
+        self.config["temperature"] = self.temperature = temperature
         self.config["watch"] = self.watch and dataclasses.asdict(self.watch)
         self.copied = tuple(name for name in spec.axes if name.rpartition(".")[2] in copied)
         self.kept = _Kept(spec, self.copied)
         self.canonicalizer = parts.align and parts.align(_blank(spec, self.copied))
-        self.standardizer = Standardizer(spec, copied=self.copied, symmetric=parts.align is None)
+        self.standardizer = Standardizer(
+            parts.symmetry or spec, copied=self.copied, symmetric=parts.align is None
+        )
         self.recalibration = Recalibration() if recalibrate else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -120,6 +131,7 @@ class CodedGenerator(nn.Module):
         the conditions are not finite.
         """
         members, losses = TrainingMembers.of(zoo, condition), _Losses(progress)
+        check_needs(self.needs, members, what=type(self).__name__)
         count = check_members(self.spec, members.params, copied=self.copied)
         if self.recalibration is not None:
             self.recalibration.fit(members.model, members.inputs)
@@ -136,7 +148,7 @@ class CodedGenerator(nn.Module):
             z = self.code.encode(x)
         self.prior.fit(
             z,
-            members.condition,
+            self._told(members),
             seed=seed,
             progress=losses.part("diffusion", after=0 if fixed else code_steps),
             penalty=terms.through(self.code.decode) if fixed else None,
@@ -145,6 +157,18 @@ class CodedGenerator(nn.Module):
         )
         watched = self.prior.watched
         return FitReport(count, losses.seen, watched.seen, watched.stopped)
+
+    def _told(self, members: TrainingMembers) -> Tensor | None:
+        """What the prior is told of each member."""
+        if self.tell is None or members.examples is None:
+            return members.condition
+        return self.tell(members.examples)
+
+    def _asked(self, condition: Condition | None, n: int) -> Tensor | None:
+        """What the prior is asked for."""
+        if self.tell is None:
+            return numbers(condition)
+        return self.tell(asked_task(condition, n, classes=AxisFeatures(self.spec).count))
 
     def _fit_code(
         self, x: Tensor, terms: FunctionTerms, *, steps: int, seed: int, losses: _Losses
@@ -180,16 +204,19 @@ class CodedGenerator(nn.Module):
     ) -> Params:
         """Draw ``n`` networks (n, ...).
 
-        condition: one number, (K,) or (n, K); None leaves it open. guidance: above 1 insists on it.
+        condition: one number, (K,) or (n, K), or examples of one task or of n, as the generator was
+        trained; None leaves numbers open. guidance: above 1 insists on it.
         sampler: the way from noise to codes, see `samplers`; or ``settings`` of the usual one:
-        ``steps``, ``eta`` for diffusion, ``stages`` for a flow. noise: codes to start from (n, D).
+        ``steps``, ``eta`` for diffusion, ``stages`` for a flow. noise: codes to start from (n, D),
+        taken as they are.
         """
         z = self.prior.sample(
             n,
-            numbers(condition),
+            self._asked(condition, n),
             guidance=guidance,
             sampler=sampler,
             noise=noise,
+            temperature=self.temperature,
             generator=generator,
             **settings,
         )

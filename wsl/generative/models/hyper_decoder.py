@@ -60,7 +60,9 @@ class AxisDecoder(nn.Module):
             told = embedding.classes if self._rows(name) else embedding.task
             found[name] = base + self._change(name, mix(told))
         return {
-            name: found[name] if name in found else _measured(name, n, shape, like=embedding.task)
+            name: found[name]
+            if name in found
+            else new_statistic(name, n, shape, like=embedding.task)
             for name, shape in self.axes.spec.shapes.items()
         }
 
@@ -102,7 +104,7 @@ def _products(factors: list[Tensor]) -> Tensor:
     return found
 
 
-def _measured(name: str, n: int, shape: torch.Size, *, like: Tensor) -> Tensor:
+def new_statistic(name: str, n: int, shape: torch.Size, *, like: Tensor) -> Tensor:
     """A running statistic before anything was measured: mean 0, variance 1, no batches."""
     if name.endswith("num_batches_tracked"):
         return torch.zeros((n, *shape), dtype=torch.long, device=like.device)

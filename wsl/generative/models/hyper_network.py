@@ -9,6 +9,8 @@ in Ha et al. (2016), arXiv 1609.09106, and CNAPs, Requeima et al. (2019), arXiv 
     head="rows"    row c of the last layer from the embedding of class c
     head="ridge"   the last layer solved by ridge on the support, gradients through the solution,
                    as in R2-D2, Bertinetto et al. (2019), arXiv 1805.08136
+    first="ridge"  units of the first layer are also told the ridge solution on the inputs:
+                   `hyper_first`
 
 Guaranteed with ``classes="axis"``: another order of the condition's classes gives the same network
 with its outputs in that order, and no order of the shots matters. ``classes="global"`` is the
@@ -42,7 +44,8 @@ from wsl.generative.conditions import (
 )
 from wsl.generative.models.files import read_about, write_whole
 from wsl.generative.models.hyper_decoder import AxisDecoder
-from wsl.generative.models.members import check_members
+from wsl.generative.models.hyper_first import RidgeRows
+from wsl.generative.models.members import asked_task, check_members
 from wsl.generative.problem import FitReport, TrainingMembers, check_needs, reset
 from wsl.params import Params, from_module
 from wsl.symmetry import PermutationSpec, copied
@@ -53,7 +56,8 @@ class HyperNetwork(nn.Module):
     """A generator for the architecture of ``spec``, asked with `LabelledExamples`.
 
     features: how many numbers an input has, or what the ``extractor`` makes of it; by default the
-    size of the input axis. width: of the embeddings. rank: of what a task changes in each tensor; 0
+    size of the input axis. width: of the embeddings. first: ``"ridge"`` where the first layer is a
+    matrix that reads whole inputs. rank: of what a task changes in each tensor; 0
     for hidden layers that are the same for all tasks, which with a solved head is R2-D2 itself.
     model: the network, which a solved head is run with; `fit` takes it from the training members.
     seed: of the initial weights of the hyper-network itself.
@@ -71,6 +75,7 @@ class HyperNetwork(nn.Module):
         width: int = 64,
         rank: int = 64,
         head: Literal["ridge", "rows"] = "ridge",
+        first: Literal["learned", "ridge"] = "learned",
         classes: Literal["axis", "global"] = "axis",
         extractor: Features | None = None,
         model: nn.Module | None = None,
@@ -82,6 +87,8 @@ class HyperNetwork(nn.Module):
                 f"head: {head!r} and classes: {classes!r}, but 'ridge' or 'rows' and 'axis' or "
                 "'global' are needed"
             )
+        if first not in ("learned", "ridge"):
+            raise ValueError(f"first: {first!r}, but 'learned' or 'ridge' is needed")
         self.spec, self.axes, self._model = spec, AxisFeatures(spec), (model,)
         features = self.axes.input_size if features is None else features
         self.config = {
@@ -89,6 +96,7 @@ class HyperNetwork(nn.Module):
             "width": width,
             "rank": rank,
             "head": head,
+            "first": first,
             "classes": classes,
         }
         by_class = classes == "axis"
@@ -97,6 +105,7 @@ class HyperNetwork(nn.Module):
             self.encoder = DatasetEncoder(features, width=width, extractor=extractor)
             self.whole = None if by_class else nn.Linear(self.axes.count * width, width)
             self.decoder = AxisDecoder(self.axes, width=width, rank=rank, by_class=by_class)
+            self.first = RidgeRows(self.axes, width=width) if first == "ridge" else None
         self.penalty, self.scale = (nn.Parameter(torch.tensor(v)) for v in (0.0, 1.5))
 
     @property
@@ -111,6 +120,8 @@ class HyperNetwork(nn.Module):
             ordered = self.whole(embedding.classes.flatten(1)).relu()
             embedding = TaskEmbedding(embedding.classes, ordered)
         made = self.decoder(embedding)
+        if self.first is not None:
+            made = self.first(made, embedding, support)
         return made if self.config["head"] == "rows" else self._solved(made, support)
 
     def fit(
@@ -153,18 +164,7 @@ class HyperNetwork(nn.Module):
         bootstrap: each network is told as many examples of each class, drawn with replacement.
         Raises ValueError without a condition, or if it holds another number of tasks or classes.
         """
-        if not isinstance(condition, LabelledExamples):
-            raise ValueError(
-                f"condition: {type(condition).__name__}, but LabelledExamples of a task are needed"
-            )
-        if condition.classes != self.axes.count:
-            raise ValueError(
-                f"condition: {condition.classes} classes, but networks here have "
-                f"{self.axes.count} outputs; give examples of as many classes"
-            )
-        if len(condition) not in (1, n):
-            raise ValueError(f"condition: {len(condition)} tasks for {n} networks; give 1 or {n}")
-        told = condition.of(torch.zeros(n, dtype=torch.long)) if len(condition) == 1 else condition
+        told = asked_task(condition, n, classes=self.axes.count)
         if bootstrap:
             told = _drawn_again(told, generator)
         return {name: tensor.clone() for name, tensor in self(told).items()}

@@ -8,7 +8,7 @@ codes, a flow along straight lines, Runge-Kutta; its untrained flow draws the Ga
 members' mean and covariance, and training goes on from there. Every part can be replaced.
 
 Not promised: that samples are new, or differ as much as the population does. `NoveltyWatch`
-stops a fit that loses its spread; `evaluate` measures both, beside baselines.
+stops a fit that loses its spread; `judge` measures both, beside baselines.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from wsl.base import did_you_mean
 from wsl.generative.codes import (
     Canonicalizer,
     CorrectedPCA,
+    Units,
     WeightAutoencoder,
     WeightCode,
     WeightPCA,
@@ -61,7 +62,7 @@ class LatentDiffusion(CodedGenerator):
     `WeightAutoencoder`, `CorrectedPCA` or `WeightPCA`, or the name of one.
     hidden, blocks: size of the denoiser. schedule: of the noise.
     align: bring members to one order of units first, by a `Canonicalizer` of matcher and units.
-    common: ``copied``, ``watch``, ``recalibrate`` and ``seed`` of `CodedGenerator`.
+    common: the keyword arguments of `CodedGenerator`.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class LatentDiffusion(CodedGenerator):
         schedule: NoiseSchedule | Mapping[str, Any] = P_DIFF,
         align: bool = True,
         matcher: Matcher | None = None,
-        units: bool = False,
+        units: Units = False,
         **common: Any,
     ) -> None:
         noise = NoiseSchedule(**schedule) if isinstance(schedule, Mapping) else schedule
@@ -115,7 +116,7 @@ class FlowMatching(CodedGenerator):
         code: Code | str = WeightPCA,
         align: bool = True,
         matcher: Matcher | None = None,
-        units: bool = False,
+        units: Units = False,
         **common: Any,
     ) -> None:
         make = _maker(code)

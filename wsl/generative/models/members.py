@@ -1,11 +1,14 @@
-"""What every generator refuses to learn from."""
+"""What every generator refuses to learn from, and to be asked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from wsl.generative.conditions import LabelledExamples
 from wsl.symmetry import PermutationSpec, SpecError
 
 
@@ -31,6 +34,25 @@ def check_members(
                 f"{name}: holds NaN or infinite values; leave out members that diverged"
             )
     return batch[0]
+
+
+def asked_task(condition: Any, n: int, *, classes: int) -> LabelledExamples:
+    """``condition`` as examples of ``n`` tasks, one for each network.
+
+    Raises ValueError for what is no examples, or of another number of tasks or classes.
+    """
+    if not isinstance(condition, LabelledExamples):
+        raise ValueError(
+            f"condition: {type(condition).__name__}, but LabelledExamples of a task are needed"
+        )
+    if condition.classes != classes:
+        raise ValueError(
+            f"condition: {condition.classes} classes, but networks here have {classes} outputs; "
+            "give examples of as many classes"
+        )
+    if len(condition) not in (1, n):
+        raise ValueError(f"condition: {len(condition)} tasks for {n} networks; give 1 or {n}")
+    return condition.of(torch.zeros(n, dtype=torch.long)) if len(condition) == 1 else condition
 
 
 def _check_kind(name: str, tensor: Tensor, *, copied: bool) -> None:

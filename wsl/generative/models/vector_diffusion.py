@@ -6,7 +6,7 @@ DDPM: Ho et al. (2020), arXiv 2006.11239; on latents of weights as in D2NWG, Sor
 arXiv 2402.18153. v: Salimans and Ho (2022), arXiv 2202.00512, chosen over eps because at t = T the
 noise says nothing about x_0, and because v = 0 is exact for a standard normal: an untrained model
 draws one. It can memorise: trained long on few rows it returns them, which its loss does not show;
-see `watch` and `evaluate`.
+see `watch` and `judge`.
 """
 
 from __future__ import annotations

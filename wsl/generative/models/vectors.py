@@ -187,14 +187,15 @@ class VectorModel(nn.Module, abc.ABC):
         guidance: float = 1.0,
         sampler: Any = None,
         noise: Tensor | None = None,
+        temperature: float = 1.0,
         generator: torch.Generator | None = None,
         **settings: Any,
     ) -> Tensor:
         """``n`` vectors; ``condition`` is (n, K) or (K,) or None; the generator is on the CPU.
 
         sampler: the way back, by default the one that the model prefers, made with ``settings``.
-        noise: (n, features) to start from, drawn if it is not given. Drawn in chunks: memory beside
-        noise and answer does not grow with ``n``.
+        noise: (n, features) to start from; by default drawn, and multiplied by ``temperature``.
+        Drawn in chunks: memory beside noise and answer does not grow with ``n``.
         """
         like = self.condition_mean
         given, known = like.new_zeros(n, self.conditions), like.new_full((n,), 0.0)
@@ -202,7 +203,7 @@ class VectorModel(nn.Module, abc.ABC):
             given, known = self._standard(self._checked(condition, n)), known + 1
         way = self.sampler(**settings) if sampler is None else sampler
         if noise is None:
-            noise = torch.randn(n, self.features, generator=generator).to(like)
+            noise = temperature * torch.randn(n, self.features, generator=generator).to(like)
         guided = guidance if condition is not None else 1.0
         rows = max(1, min(CHUNK, NUMBERS // self.features))
         parts = zip(noise.split(rows), given.split(rows), known.split(rows), strict=True)

@@ -7,7 +7,7 @@ network moved by g: no reference, no alignment, no code, and every sample's perm
 equally likely. Cost is linear in the number of weights. Networks as data of diffusion: Erkoç et al.
 (2023), HyperDiffusion, arXiv 2303.17015, which one permutation of units breaks.
 
-Not promised: that samples are new, or as good as the population; see `evaluate`.
+Not promised: that samples are new, or as good as the population; see `judge`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class WeightDiffusion(CodedGenerator):
 
     conditions: how many numbers describe a member, 0 for none. channels, blocks: size of the
     `EquivariantDenoiser`. schedule: of the noise.
-    common: ``copied``, ``watch``, ``recalibrate`` and ``seed`` of `CodedGenerator`.
+    common: the keyword arguments of `CodedGenerator`.
     """
 
     def __init__(

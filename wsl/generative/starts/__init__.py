@@ -8,13 +8,16 @@ polarity           signs of a population
 chosen             best of k, greedy soup
 head               the last layer in closed form, on top of any other
 nearest            the member whose data set is nearest, in any order of its classes
+composition        rows of networks that know all classes
 reptile            learned over tasks
+predicted          by a graph hyper-network, from the architecture alone
 adapters           factors of low-rank adapters
 """
 
 from wsl.generative.starts.adapters import LowRankStart, eva, eva_ranks, lora, pissa
 from wsl.generative.starts.asked import starting_weights
 from wsl.generative.starts.chosen import BestOfK, SoupStart
+from wsl.generative.starts.composition import CompositionStart, composed
 from wsl.generative.starts.head import RidgeHead, ridge_solution
 from wsl.generative.starts.initialize import initialize
 from wsl.generative.starts.initializers import (
@@ -32,6 +35,7 @@ from wsl.generative.starts.lsuv import LSUVStart
 from wsl.generative.starts.mimetic import MimeticStart
 from wsl.generative.starts.nearest import NearestMeanStart, NearestStart
 from wsl.generative.starts.polarity import PolarityStart
+from wsl.generative.starts.predicted import PredictedStart
 from wsl.generative.starts.reptile import ReptileStart
 from wsl.generative.starts.scaled import KaimingStart, OrthogonalStart
 from wsl.generative.starts.selection import StageSharing, WeightSelection, selected_index
@@ -41,6 +45,7 @@ __all__ = [
     "INITIALIZERS",
     "SEEDS_APART",
     "BestOfK",
+    "CompositionStart",
     "DefaultStart",
     "GaussianStart",
     "GeneratedStart",
@@ -54,6 +59,7 @@ __all__ = [
     "NoiseStart",
     "OrthogonalStart",
     "PolarityStart",
+    "PredictedStart",
     "ReptileStart",
     "RetrievalStart",
     "RidgeHead",
@@ -61,6 +67,7 @@ __all__ = [
     "SoupStart",
     "StageSharing",
     "WeightSelection",
+    "composed",
     "eva",
     "eva_ranks",
     "initialize",

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from wsl.generative.conditions import LabelledExamples
 from wsl.generative.problem import Start
@@ -46,30 +47,17 @@ class NearestStart:
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:  # noqa: ARG002
         """Raises ValueError for other numbers of tasks or classes; repeats where members end."""
         known, wanted = _asked(start, n, what=type(self).__name__)
-        distance, order = self.distances(wanted, known)
-        if len(wanted) == 1:
-            row = distance[0].argsort(stable=True).repeat(-(-n // distance.shape[1]))[:n]
-        else:
-            row = distance.argmin(1)
-        own = order[torch.arange(n) % len(wanted), row]
+        row, own = nearest_rows(*self.distances(wanted, known), n)
         return _relabelled(start, given(start.members).rows(row), own)
 
     def distances(self, wanted: LabelledExamples, known: LabelledExamples) -> tuple[Tensor, Tensor]:
         """To every member (T, N), and the member's class each class is compared with (T, N, C)."""
-        ours, theirs = self._means(wanted), self._means(known)
+        ours, theirs = class_means(wanted, self.embed), class_means(known, self.embed)
         apart = torch.cdist(ours[:, None], theirs[None]).square()  # (T, N, C, C)
         if self.any_order:
-            order = assign(-apart)
-        else:
-            order = torch.arange(wanted.classes).expand(apart.shape[:3])
-        return apart.gather(3, order[..., None])[..., 0].sum(-1), order
-
-    def _means(self, examples: LabelledExamples) -> Tensor:
-        """The mean embedding of each class, (tasks, classes, F), in float64."""
-        flat = examples.inputs.flatten(0, 2)
-        embedded = flat if self.embed is None else self.embed(flat)
-        shape = examples.inputs.shape[:3]
-        return embedded.double().reshape(*shape, -1).mean(2)
+            return best_order(apart)
+        order = torch.arange(wanted.classes).expand(apart.shape[:3])
+        return apart.diagonal(dim1=2, dim2=3).sum(-1), order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +100,38 @@ class NearestMeanStart:
         if not self.spread or len(values) < 2:
             return mean
         return mean + self.spread * values.std(0) * torch.randn(mean.shape, generator=generator)
+
+
+def class_means(
+    examples: LabelledExamples, embed: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """The mean embedding of each class, (tasks, classes, F), in float64."""
+    flat = examples.inputs.flatten(0, 2)
+    embedded = flat if embed is None else embed(flat)
+    return embedded.double().reshape(*examples.inputs.shape[:3], -1).mean(2)
+
+
+def best_order(apart: Tensor) -> tuple[Tensor, Tensor]:
+    """The least sum of costs (..., C, K), K >= C, no column twice: it (...), the columns (..., C).
+
+    Rows without costs make the problem square; what they get does not count.
+    """
+    wanted, known = apart.shape[-2:]
+    order = assign(-F.pad(apart, (0, 0, 0, known - wanted)))[..., :wanted]
+    return apart.gather(-1, order[..., None])[..., 0].sum(-1), order
+
+
+def nearest_rows(distance: Tensor, order: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Of distances (T, N) the rows (n,) that are nearest, and their own ``order`` (n, C).
+
+    Of n tasks the nearest of each; of one task the n nearest, again from the first where N ends.
+    """
+    tasks, known = distance.shape
+    if tasks == 1:
+        row = distance[0].argsort(stable=True).repeat(-(-n // known))[:n]
+    else:
+        row = distance.argmin(1)
+    return row, order[torch.arange(n) % tasks, row]
 
 
 def _asked(start: Start, n: int, *, what: str) -> tuple[LabelledExamples, LabelledExamples]:

@@ -8,6 +8,7 @@ from typing import Any
 from wsl.base import did_you_mean
 from wsl.generative.problem import Initializer
 from wsl.generative.starts.chosen import BestOfK, SoupStart
+from wsl.generative.starts.composition import CompositionStart
 from wsl.generative.starts.head import RidgeHead
 from wsl.generative.starts.initializers import (
     DefaultStart,
@@ -22,6 +23,7 @@ from wsl.generative.starts.lsuv import LSUVStart
 from wsl.generative.starts.mimetic import MimeticStart
 from wsl.generative.starts.nearest import NearestMeanStart, NearestStart
 from wsl.generative.starts.polarity import PolarityStart
+from wsl.generative.starts.predicted import PredictedStart
 from wsl.generative.starts.reptile import ReptileStart
 from wsl.generative.starts.scaled import KaimingStart, OrthogonalStart
 from wsl.generative.starts.selection import StageSharing, WeightSelection
@@ -46,7 +48,9 @@ INITIALIZERS: dict[str, Any] = {
     "ridge_head": RidgeHead,
     "nearest": NearestStart,
     "nearest_mean": NearestMeanStart,
+    "composition": CompositionStart,
     "reptile": ReptileStart,
+    "predicted": PredictedStart,
 }
 """Every initialiser by its name."""
 

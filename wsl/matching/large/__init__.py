@@ -8,6 +8,7 @@
 [1, 2, 0]
 """
 
+from wsl.matching.large.experts import file_moves, with_experts
 from wsl.matching.large.family import family_moves
 from wsl.matching.large.files import (
     FileTensor,
@@ -19,6 +20,7 @@ from wsl.matching.large.files import (
     safetensors_of,
     structure,
 )
+from wsl.matching.large.joined import JoinedTensor
 from wsl.matching.large.moves import Element, Move, Moves, check_family, load_element, own_move
 from wsl.matching.large.phases import has_rotations
 from wsl.matching.large.problem import distances, match_sources
@@ -28,6 +30,7 @@ from wsl.matching.large.write import Journal, write_files, write_index, write_mo
 __all__ = [
     "Element",
     "FileTensor",
+    "JoinedTensor",
     "Journal",
     "Move",
     "Moves",
@@ -39,6 +42,7 @@ __all__ = [
     "check_family",
     "distances",
     "family_moves",
+    "file_moves",
     "has_rotations",
     "load_element",
     "match_sources",
@@ -46,6 +50,7 @@ __all__ = [
     "own_move",
     "safetensors_of",
     "structure",
+    "with_experts",
     "write_files",
     "write_index",
     "write_moved",

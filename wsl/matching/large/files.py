@@ -92,6 +92,11 @@ class FileTensor:
         shape = torch.Size((max(0, stop - first), *self.shape[1:]))
         return self._read(self.start + first * self.row, shape)
 
+    def entries(self, first: int, stop: int) -> Tensor:
+        """Entries (stop - first,) in the order of their bytes."""
+        size = self.dtype.itemsize
+        return self._read(self.start + first * size, torch.Size((stop - first,)))
+
     def _read(self, start: int, shape: torch.Size) -> Tensor:
         count = math.prod(shape)
         raw = torch.empty(count * self.dtype.itemsize, dtype=torch.uint8)

@@ -39,16 +39,58 @@ _SQUARES = re.compile(r"(?:^|[._])(?:sq|square|squared|nu)(?=[._]|$)")
 Element = Permutation | SymmetryElement
 
 
+class Part(NamedTuple):
+    """The tensor ``number`` of several, ``names``, that a specification names as one.
+
+    They lie one after the other along ``axis`` there, whose outermost factor says which is where.
+    """
+
+    axis: Axis
+    number: int
+    names: tuple[str, ...]
+
+    def origin(self, permutation: Permutation) -> int:
+        """The number of the part that comes to stand here."""
+        return int(self._index(permutation)[0]) // self._length(permutation)
+
+    def inside(self, permutation: Permutation) -> Tensor:
+        """How that part is gathered along the axis."""
+        return self._index(permutation) % self._length(permutation)
+
+    def _length(self, permutation: Permutation) -> int:
+        return sum(map(permutation.spec.segment_size, self.axis)) // len(self.names)
+
+    def _index(self, permutation: Permutation) -> Tensor:
+        index, length = permutation.axis_index(self.axis), self._length(permutation)
+        assert index is not None
+        return index[self.number * length : (self.number + 1) * length]
+
+
 class Move(NamedTuple):
     """What each axis of a file's tensor is in the specification; None stands still.
 
     ``numbers`` says of each which axis it is of ``tensor`` there; both are empty for a tensor that
-    no matrix can act on.
+    no matrix can act on. ``part`` says which of several tensors this one is that are one there.
     """
 
     axes: tuple[Axis | None, ...]
     tensor: str = ""
     numbers: tuple[int | None, ...] = ()
+    part: Part | None = None
+
+    def origin(self, name: str, element: Element) -> str:
+        """The name in the file of the tensor that comes to stand where ``name`` is."""
+        if self.part is None:
+            return name
+        return self.part.names[self.part.origin(permutation_of(element))]
+
+    def index(self, axis: Axis | None, permutation: Permutation) -> Tensor | None:
+        """How an axis of the tensor is gathered; None stands still."""
+        if axis is None:
+            return None
+        if self.part is not None and axis == self.part.axis:
+            return self.part.inside(permutation)
+        return permutation.axis_index(axis)
 
 
 Moves = Mapping[str, Move]
@@ -128,9 +170,12 @@ def _still(value: Tensor) -> bool:
 
 
 def moved_parts(tensor: TensorSlices, move: Move, element: Element) -> Iterator[Tensor]:
-    """The tensor moved by an element, in parts along its first axis if that stands still."""
+    """The tensor moved by an element, in parts along its first axis if that stands still.
+
+    Of several that are one in the specification it is the one that `Move.origin` names.
+    """
     permutation, turns = permutation_of(element), turning_of(maps_of(element), move)
-    index = [None if axis is None else permutation.axis_index(axis) for axis in move.axes]
+    index = [move.index(axis, permutation) for axis in move.axes]
     for rows in _cuts(tensor, whole=bool(turns) or (bool(index) and index[0] is not None)):
         part = tensor[rows] if tensor.shape else tensor[...]
         # Types in which torch cannot gather are moved as whole numbers of the same size.

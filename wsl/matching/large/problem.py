@@ -18,10 +18,13 @@ import torch
 from torch import Tensor
 
 from wsl.matching.blocks import plan
-from wsl.matching.large.files import Source, structure
+from wsl.matching.large.cuts import PART
+from wsl.matching.large.experts import part_move
+from wsl.matching.large.files import Source, TensorSlices, structure
+from wsl.matching.large.joined import JoinedTensor
 from wsl.matching.large.moves import Element, moved_parts, own_move
 from wsl.matching.large.phases import has_rotations, match_phases
-from wsl.matching.large.weights import PART, StreamedWeights, check_finite_part
+from wsl.matching.large.weights import StreamedWeights, check_finite_part
 from wsl.matching.result import Match, Matcher
 from wsl.matching.solvers import CircuitMatching, WeightMatching, aligned_tensors
 from wsl.symmetry import PermutationSpec, mixing
@@ -84,18 +87,35 @@ def _weights_of(matcher: Matcher) -> WeightMatching:
 def distances(a: Source, b: Source, element: Element) -> tuple[float, float]:
     """L2 distance of ``b`` from ``a`` over the floating tensors, before and after ``element``."""
     before = after = 0.0
-    for name, axes in element.spec.axes.items():
+    for name in element.spec.axes:
         if not a[name].dtype.is_floating_point:
             continue
-        first = 0
-        for moved in moved_parts(b[name], own_move(name, axes), element):
-            for part in _portions(moved):
+        for mine, theirs, moved in _compared(name, a[name], b[name], element=element):
+            first = 0
+            for part in itertools.chain.from_iterable(map(_portions, moved)):
                 rows = slice(first, first + len(part)) if part.dim() else ...
-                reference = a[name][rows].double()
-                before += float((reference - b[name][rows].double()).square().sum())
+                reference = mine[rows].double()
+                before += float((reference - theirs[rows].double()).square().sum())
                 after += float((reference - part.double()).square().sum())
                 first += len(part) if part.dim() else 0
     return before**0.5, after**0.5
+
+
+_Compared = tuple[TensorSlices, TensorSlices, Iterator[Tensor]]
+
+
+def _compared(
+    name: str, a: TensorSlices, b: TensorSlices, *, element: Element
+) -> Iterator[_Compared]:
+    """A weight of both, and that of b as it is moved, expert by expert where it has any."""
+    axes = element.spec.axes[name]
+    if not (isinstance(a, JoinedTensor) and isinstance(b, JoinedTensor)):
+        yield a, b, moved_parts(b, own_move(name, axes), element)
+        return
+    for number, (mine, theirs) in enumerate(zip(a.parts, b.parts, strict=True)):
+        move = part_move(name, axes, b, number=number)
+        origin = b.parts[b.names.index(move.origin(b.names[number], element))]
+        yield mine, theirs, moved_parts(origin, move, element)
 
 
 def _portions(tensor: Tensor) -> Iterator[Tensor]:

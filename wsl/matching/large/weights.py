@@ -3,22 +3,26 @@
     A_p += unfold(W_a[part]) unfold((g.W_b)[part])^T          part by part
 
 What is held are scores and the element g found so far; a piece of b is read from its file and moved
-by g whenever it is needed. Pieces whose first axis no group permutes are read in parts along it;
-others whole. So an ascent runs in the memory of a few of the largest tensors. Work is done in
-float32, whatever the files hold, and inner products are summed in float64: what `CutWeights` does,
-with the same results to the bit where pieces are read whole.
+by g whenever it is needed. Pieces whose first axis no group permutes are read in parts along it,
+those of many experts one expert at a time; others whole. So an ascent runs in the memory of a few
+of the largest tensors. Work is done in float32, whatever the files hold, and inner products are
+summed in float64: what `CutWeights` does, with the same results to the bit where pieces are read
+whole.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from wsl.matching.blocks import GroupBlock, MatchingPlan, Site
+from wsl.matching.large.apart import apart_groups, apart_step
+from wsl.matching.large.cuts import WHOLE, Cut, cuts, entry_axis, read_part
 from wsl.matching.large.files import Source, TensorSlices
 from wsl.matching.solvers import (
     ALL,
@@ -27,6 +31,7 @@ from wsl.matching.solvers import (
     MovedUnits,
     Rows,
     Scores,
+    Stepping,
     blind_gram,
     gram,
     move_piece,
@@ -37,8 +42,6 @@ from wsl.matching.solvers import (
 )
 from wsl.symmetry import Piece
 
-PART = 2**24
-"""Entries of a piece that are read at a time, where it may be cut."""
 MOST_KEPT = 2**27
 """Entries of scores that are kept between visits: half a gigabyte."""
 
@@ -76,6 +79,9 @@ class StreamedWeights:
         self.plan, self.a, self.b = plan, a, b
         self.like = torch.empty(0, dtype=_precision([a[piece.tensor] for piece in plan.pieces]))
         self.found = FoundRows(plan, 1, ())
+        self.apart: Mapping[str, Stepping] = {
+            name: functools.partial(self._step, plan.blocks[name]) for name in apart_groups(plan)
+        }
         self._acting = [_blocks_of(piece, plan) for piece in plan.pieces]
         seen = [self._seen(piece) for piece in plan.pieces]
         self.size = [each.a for each in seen]
@@ -102,10 +108,10 @@ class StreamedWeights:
         """See `RowWeights`."""
         still = (
             _Part(
-                self._read(self.a, piece, rows), self._read(self.b, piece, rows)[None].to(self.like)
+                self._read(self.a, piece, cut), self._read(self.b, piece, cut)[None].to(self.like)
             )
             for piece in self.plan.fixed
-            for rows in _cuts(piece)
+            for cut in cuts(piece)
         )
         moved = self.inner(range(len(self.plan.pieces)), self.found)
         return moved + _summed(still)
@@ -128,16 +134,24 @@ class StreamedWeights:
 
     def blind(self, block: GroupBlock, solved: Collection[str], *, unsigned: bool) -> Scores:
         """See `RowWeights`."""
-        return total(
-            blind_gram(
-                block,
-                site,
-                (part.a.abs(), part.b.abs()) if unsigned else part,
-                unknown=unknown_axes(self.plan.pieces[site.piece], site, solved),
-            )
-            for site in block.sites
-            for part in self._parts(site.piece, self.found)
-        )
+        found = []
+        for site in block.sites:
+            unknown = unknown_axes(self.plan.pieces[site.piece], site, solved)
+            for part in self._known_parts(site.piece, unknown):
+                pair = (part.a.abs(), part.b.abs()) if unsigned else part
+                found.append(blind_gram(block, site, pair, unknown=unknown))
+        return total(found)
+
+    def _step(self, block: GroupBlock, terms: Iterable[tuple[str, ...]]) -> BlockStep:
+        return apart_step(block, [site for each in terms for site in block.terms[each]], self)
+
+    def entry(self, site: Site, which: str, number: int | None) -> Tensor:
+        """See `apart.EntryReader`."""
+        piece = self.plan.pieces[site.piece]
+        cut = WHOLE if number is None else Cut(axis=site.axis, number=number)
+        if which == "a":
+            return self._read(self.a, piece, cut)
+        return self._moved(site.piece, cut, self.found)[0].to(self.like)
 
     def entries(self, sites: Iterable[Site]) -> int:
         """See `RowWeights`."""
@@ -158,21 +172,38 @@ class StreamedWeights:
 
     def _parts(self, p: int, state: FoundRows) -> Iterator[_Part]:
         piece = self.plan.pieces[p]
-        for rows in _cuts(piece):
-            moved = self._read(self.b, piece, rows)[None]
-            for block in self._acting[p]:
-                moved = move_piece(piece, moved, block=block, step=_whole(block, state))
-            yield _Part(self._read(self.a, piece, rows), moved.to(self.like))
+        for cut in cuts(piece, self.apart):
+            moved = self._moved(p, cut, state)
+            yield _Part(self._read(self.a, piece, cut), moved.to(self.like))
 
-    def _read(self, source: Source, piece: Piece, rows: slice) -> Tensor:
+    def _known_parts(self, p: int, unknown: Collection[int]) -> Iterator[_Part]:
+        """The parts of a piece, which is not cut along an axis that is unknown."""
+        piece = self.plan.pieces[p]
+        if entry_axis(piece, self.apart) not in unknown:
+            yield from self._parts(p, self.found)
+            return
+        moved = self._moved(p, WHOLE, self.found)
+        yield _Part(self._read(self.a, piece, WHOLE), moved.to(self.like))
+
+    def _moved(self, p: int, cut: Cut, state: FoundRows) -> Tensor:
+        """A part of a piece of b as it stands, a row (1, *shape)."""
+        piece = self.plan.pieces[p]
+        moved = self._read(self.b, piece, _origin(piece, cut, state))[None]
+        for block in self._acting[p]:
+            # The entry has been read from where it comes from.
+            if cut.axis is None or block.group != piece.atoms[cut.axis]:
+                moved = move_piece(piece, moved, block=block, step=_whole(block, state))
+        return moved if cut.axis is None else _moved_inside(piece, moved, cut=cut, state=state)
+
+    def _read(self, source: Source, piece: Piece, cut: Cut) -> Tensor:
         """Part of a piece; two-byte types are moved faster as they are, so they stay."""
-        tensor = _narrowed(source[piece.tensor], piece, rows)
+        tensor = read_part(source[piece.tensor], piece, cut)
         is_b = source is self.b
         return tensor if is_b and tensor.dtype.itemsize > 1 else tensor.to(self.like)
 
     def _seen(self, piece: Piece) -> _Seen:
         """What one pass over a piece tells; norms over parts are put together in float64."""
-        parts = [self._seen_part(piece, rows) for rows in _cuts(piece)]
+        parts = [self._seen_part(piece, cut) for cut in cuts(piece, self.apart)]
         product = sum((part.product for part in parts), torch.zeros(1, dtype=torch.float64))
         mine, other = (
             math.hypot(*(part.a for part in parts)),
@@ -180,9 +211,9 @@ class StreamedWeights:
         )
         return _Seen(mine, other, product)
 
-    def _seen_part(self, piece: Piece, rows: slice) -> _Seen:
-        a = self._read(self.a, piece, rows)
-        b = self._read(self.b, piece, rows).to(self.like)
+    def _seen_part(self, piece: Piece, cut: Cut) -> _Seen:
+        a = self._read(self.a, piece, cut)
+        b = self._read(self.b, piece, cut).to(self.like)
         norms = _norm(a, piece.tensor, "a"), _norm(b, piece.tensor, "b")
         return _Seen(*norms, products(a, b[None]))
 
@@ -228,22 +259,17 @@ def _whole(block: GroupBlock, state: FoundRows) -> BlockStep:
     return BlockStep(ALL, state.indices[block.group], families, None, torch.zeros(1))
 
 
-def _cuts(piece: Piece) -> list[slice]:
-    """Ranges of the first atom: of `PART` entries if it is fixed, else all of it."""
-    if not piece.shape or isinstance(piece.atoms[0], str):
-        return [slice(None)]
-    step = max(1, PART // max(1, math.prod(piece.shape[1:])))
-    return [slice(i, min(i + step, piece.shape[0])) for i in range(0, piece.shape[0], step)]
+def _origin(piece: Piece, cut: Cut, state: FoundRows) -> Cut:
+    """The cut of the file that a cut of the moved piece comes from."""
+    if cut.axis is None:
+        return cut
+    index = state.indices[str(piece.atoms[cut.axis])]
+    return cut._replace(number=int(index[0, cut.number]))
 
 
-def _narrowed(tensor: TensorSlices, piece: Piece, rows: slice) -> Tensor:
-    """The piece, or the ``rows`` of its first atom; only these rows are read."""
-    if not piece.window:
-        return tensor[...]
-    start, length = piece.window[0]
-    first, stop, _ = rows.indices(piece.shape[0])
-    inner = length // piece.shape[0]
-    part = tensor[start + first * inner : start + stop * inner]
-    for axis, (begin, size) in enumerate(piece.window[1:], 1):
-        part = part.narrow(axis, begin, size)
-    return part.reshape(stop - first, *piece.shape[1:])
+def _moved_inside(piece: Piece, moved: Tensor, *, cut: Cut, state: FoundRows) -> Tensor:
+    """An entry of a group, a row (1, *shape), with the units inside it in order."""
+    for axis, (atom, parent) in enumerate(zip(piece.atoms, piece.parents, strict=True), 1):
+        if parent == cut.axis:
+            moved = moved.index_select(axis, state.indices[str(atom)][0, cut.number])
+    return moved

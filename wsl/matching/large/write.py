@@ -4,10 +4,11 @@
     OUT/.wsl.journal.json                   the key of the work, and the hash of each finished shard
     OUT/model.safetensors.index.json        last, so that what has it is whole
 
-A shard appears whole or not at all. A process that is killed leaves finished shards and their
-journal; the same work, known by its key, goes on after them, and other work starts anew. Bytes do
-not depend on where it was killed. Values that a permutation moves are never computed with, so every
-type is kept to the bit; what matrices turn is rounded once (`moves`).
+A shard appears whole or not at all; the disk has one while the next is made. A process that is
+killed leaves finished shards and their journal; the same work, known by its key, goes on after
+them, and other work starts anew. Bytes do not depend on where it was killed. Values that a
+permutation moves are never computed with, so every type is kept to the bit; what matrices turn is
+rounded once (`moves`).
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from wsl.base import replacing
 from wsl.matching.large.files import DTYPES, TensorFile, TensorFiles
-from wsl.matching.large.moves import BYTES, Element, Moves, moved_parts
+from wsl.matching.large.moves import Element, Moves, moved_parts
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -91,9 +93,12 @@ def write_moved(
         for name, file in parts.items()
     }
 
+    tensors = files.tensors
+
     def moved(file: TensorFile) -> Iterator[Tensor]:
-        for name, tensor in file.tensors.items():
-            yield from moved_parts(tensor, moves[name], element)
+        for name in file.tensors:
+            origin = moves[name].origin(name, element)
+            yield from moved_parts(tensors[origin], moves[name], element)
 
     write_files(out.parent if one else out, kept, moved, journal=journal, say=say)
 
@@ -111,10 +116,24 @@ def write_files(
     ``parts`` gives the values of a file: its tensors in order, each whole or cut along its first
     axis. What the journal has finished is not written again.
     """
-    for number, (name, file) in enumerate(files.items(), 1):
-        if not journal.has(folder / name):
-            journal.finished(folder / name, _write(folder / name, file, parts(file)))
-        say(f"{folder / name}: written, {number} of {len(files)}")
+
+    def settle(name: str, written: _Written | None) -> None:
+        """Wait for the disk, put the file in place and note it."""
+        if written is not None:
+            written.place.close()
+            journal.finished(folder / name, written.digest)
+        say(f"{folder / name}: written, {list(files).index(name) + 1} of {len(files)}")
+
+    with ThreadPoolExecutor(1) as settling:
+        last: Future[None] | None = None
+        for name, file in files.items():
+            done = journal.has(folder / name)
+            written = None if done else _write(folder / name, file, parts(file))
+            if last is not None:
+                last.result()  # one file is on its way to the disk while the next is made, no more
+            last = settling.submit(settle, name, written)
+        if last is not None:
+            last.result()
 
 
 def write_index(folder: Path, files: TensorFiles, moves: Collection[str]) -> None:
@@ -130,19 +149,28 @@ def write_index(folder: Path, files: TensorFiles, moves: Collection[str]) -> Non
         temporary.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
-def _write(target: Path, file: TensorFile, parts: Iterable[Tensor]) -> str:
-    """Write one file; returns its SHA-256."""
+class _Written(NamedTuple):
+    """A file that has its content; it appears when ``place`` is closed."""
+
+    place: contextlib.ExitStack
+    digest: str
+
+
+def _write(target: Path, file: TensorFile, parts: Iterable[Tensor]) -> _Written:
+    """Write the content of one file, with its SHA-256."""
     digest = hashlib.sha256()
-    with replacing(target) as temporary, temporary.open("wb") as out:
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(replacing(target))
+        with temporary.open("wb") as out:
 
-        def put(data: Any) -> None:
-            digest.update(data)
-            out.write(data)
+            def put(data: Any) -> None:
+                digest.update(data)
+                out.write(data)
 
-        put(_header(file))
-        for part in parts:
-            put(part.contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+            put(_header(file))
+            for part in parts:
+                put(part.contiguous().flatten().view(torch.uint8).numpy())
+        return _Written(stack.pop_all(), digest.hexdigest())
 
 
 def _header(file: TensorFile) -> bytes:
@@ -169,8 +197,5 @@ def _joined(files: TensorFiles) -> TensorFile:
 
 
 def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,7 @@ from wsl.matching.solvers.ascent import of_chosen, paired
 from wsl.matching.solvers.assignment import assign
 from wsl.matching.solvers.circuits import CircuitMatching, best_map, best_rotation
 from wsl.matching.solvers.clock import Clock
-from wsl.matching.solvers.cut import CutWeights, RowWeights, like_of, noise_of, products
+from wsl.matching.solvers.cut import CutWeights, RowWeights, Stepping, like_of, noise_of, products
 from wsl.matching.solvers.exhaustive import ExhaustiveMatching
 from wsl.matching.solvers.expert_order import ExpertOrder, order_by_gates, order_by_grams
 from wsl.matching.solvers.experts import ExpertView
@@ -41,6 +41,7 @@ __all__ = [
     "STEMatching",
     "Scores",
     "SinkhornMatching",
+    "Stepping",
     "StraightPermutations",
     "WeightMatching",
     "aligned_tensors",

@@ -107,9 +107,17 @@ class Ascent:
             known = block.known(solved)
             if len(known) == len(block.terms):
                 self.open[name][:] = False
-            scores = self._scores(block, known, ALL) if known else self._blind(block, solved)
-            self._take(block, self._best(block, scores, ALL))
+            self._take(block, self._first(block, known, solved))
             solved[name] = None
+
+    def _first(
+        self, block: GroupBlock, known: list[tuple[str, ...]], solved: Collection[str]
+    ) -> BlockStep | None:
+        """The step that the known terms ask for, or what can be told without any."""
+        if block.group in self.weights.apart:
+            return self._apart(block, known)
+        scores = self._scores(block, known, ALL) if known else self._blind(block, solved)
+        return self._best(block, scores, ALL)
 
     def sweep(self, order: Sequence[str]) -> None:
         """Visit every block once, in this order, in the rows where it is open."""
@@ -120,13 +128,26 @@ class Ascent:
 
     def _improve(self, block: GroupBlock, rows: Rows) -> None:
         self.open[block.group][rows] = False
-        scores = self._scores(block, block.terms, rows)
-        find = self._best if block.linear else self._climb
-        step = find(block, scores, rows)
+        step = self._improving(block, rows)
         self._take(block, step)
         for name, other in self.plan.blocks.items():
             if step is not None and any(block.group in others for others in other.terms):
                 self.open[name][step.rows] = True
+
+    def _improving(self, block: GroupBlock, rows: Rows) -> BlockStep | None:
+        if block.group in self.weights.apart:
+            return self._apart(block, list(block.terms))
+        find = self._best if block.linear else self._climb
+        return find(block, self._scores(block, block.terms, rows), rows)
+
+    def _apart(self, block: GroupBlock, terms: list[tuple[str, ...]]) -> BlockStep | None:
+        """What the weights propose for a block with too many scores; None if it gains nothing."""
+        if not terms:
+            return None
+        with self.clock.timed("products"):
+            step = self.weights.apart[block.group](terms)
+        good = step.gain > self.weights.noise(block)
+        return step if bool(good.all()) else None
 
     def _scores(self, block: GroupBlock, terms: Iterable[tuple[str, ...]], rows: Rows) -> Scores:
         with self.clock.timed("products"):

@@ -7,7 +7,8 @@ Inner products are summed in float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -28,6 +29,8 @@ from wsl.matching.solvers.step import (
 Moved = Sequence[Tensor] | Mapping[int, Tensor]
 """Pieces of some rows, by their number in the plan."""
 
+Stepping = Callable[[Iterable[tuple[str, ...]]], BlockStep]
+"""Gives the step of all rows that some terms of a block ask for, with what it gains in them."""
 
 _CACHED = 2**16
 """Numbers that are multiplied at a time: a megabyte in float64."""
@@ -37,13 +40,15 @@ class RowWeights(Protocol):
     """What an ascent asks of weights, wherever they lie: in memory (`CutWeights`) or in files.
 
     count: rows. size: |a| of each piece; mass: |a| |b_r|, float64 (N,). most_kept: entries of
-    scores that may be kept in memory. A state is what `inner` compares; it never changes.
+    scores that may be kept in memory. apart: groups that have too many scores, and what steps they
+    propose instead. A state is what `inner` compares; it never changes.
     """
 
     count: int
     size: list[float]
     mass: list[Tensor]
     most_kept: float
+    apart: Mapping[str, Stepping]
 
     def state(self) -> Any:
         """Where the rows stand now."""
@@ -100,6 +105,7 @@ class CutWeights:
     """Pieces ``a`` (*shape) and ``b`` (N, *shape), in memory."""
 
     most_kept: float = float("inf")
+    apart: Mapping[str, Stepping] = MappingProxyType({})
 
     def __init__(
         self, plan: MatchingPlan, a: Mapping[str, Tensor], b: Mapping[str, Tensor]

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from wsl.connectivity import check_alike
+from wsl.merging.pieces import Entries, one_thread, summed, weighted
 from wsl.params import Params, check_range
 
 
@@ -71,8 +72,9 @@ def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     first = tensors[0]
     if not (first.is_floating_point() or first.is_complex()):
         return first.clone()
-    wide = torch.complex128 if first.is_complex() else torch.float64
-    total = first.to(wide) * shares[0]
-    for tensor, share in zip(tensors[1:], shares[1:], strict=True):
-        total += tensor.to(total) * share
-    return total.to(first)
+    mean = torch.empty(first.shape, dtype=first.dtype, device=first.device)
+    flat = (torch.view_as_real(mean) if first.is_complex() else mean).view(-1)
+    entries = Entries([[tensor.to(first.device) for tensor in tensors]], wide=torch.float64)
+    with one_thread():
+        entries.into([flat], lambda block: summed(weighted(shares, block)))
+    return mean

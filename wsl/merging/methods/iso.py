@@ -19,7 +19,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wsl.merging.pieces import Convolutions, Members, Statistics, from_base, polar, spectral
+from wsl.merging.pieces import (
+    Convolutions,
+    Members,
+    Statistics,
+    from_base,
+    leading,
+    matrix_sum,
+    polar,
+    spectral,
+)
 from wsl.params import Params
 
 
@@ -28,6 +37,8 @@ class IsoC:
     """``scale`` is lambda; ``conv`` says whether kernels are matrices or averaged."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
+    cut: ClassVar[str] = "passes"
+    doubles: ClassVar[int] = 4
 
     scale: float = 1.0
     conv: Convolutions = "matrix"
@@ -52,6 +63,8 @@ class IsoCTS:
     """``common`` is the share of directions that the sum gives; the rest is shared by the tasks."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
+    cut: ClassVar[str] = "passes"
+    doubles: ClassVar[int] = 10
 
     scale: float = 1.0
     common: float = 0.8
@@ -74,22 +87,24 @@ class IsoCTS:
         return from_base(members, base, merged)
 
     def _isotropic(self, matrices: Tensor) -> Tensor:
-        u, s, vh = torch.linalg.svd(matrices.sum(0), full_matrices=False)
+        u, s, vh = torch.linalg.svd(matrix_sum(matrices), full_matrices=False)
         full = len(s)
         # A small matrix cannot give every task a direction of its own: the sum takes what is left.
         each = (full - round(self.common * full)) // len(matrices)
         top = full - each * len(matrices)
         if not each:
             return s.mean() * u @ vh
-        rest = matrices - u[:, :top] @ (u[:, :top].mT @ matrices)
-        us, ss, vhs = torch.linalg.svd(rest, full_matrices=False)
-        left = torch.cat([u[:, :top], *us[:, :, :each]], 1)
-        right = torch.cat([vh[:top], *vhs[:, :each]], 0)
-        values = torch.cat([s[:top], *ss[:, :each]])
+        found = [(u[:, :top].clone(), s[:top], vh[:top].clone())]
+        del u, vh
+        for matrix in matrices:  # one after the other: each is held in float64, and its vectors
+            wide, shared = matrix.double(), found[0][0]
+            found.append(leading(wide - shared @ (shared.mT @ wide), each))
+        parts = list(zip(*found, strict=True))
+        left, values, right = torch.cat(parts[0], 1), torch.cat(parts[1]), torch.cat(parts[2])
         return values.mean() * polar(left) @ polar(right)
 
 
 def isotropic(matrices: Tensor) -> Tensor:
     """The sum of matrices (T, m, n) with equal singular values."""
-    u, s, vh = torch.linalg.svd(matrices.sum(0), full_matrices=False)
+    u, s, vh = torch.linalg.svd(matrix_sum(matrices), full_matrices=False)
     return s.mean() * u @ vh

@@ -18,8 +18,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wsl.merging.methods.multislerp import directions, step
-from wsl.merging.pieces import Members, Statistics, combined, shares, tangent
+from wsl.merging.methods.multislerp import RESOLVED, directions, in_members, norm, step
+from wsl.merging.pieces import (
+    Entries,
+    Members,
+    Passes,
+    Statistics,
+    combined,
+    mixed,
+    products,
+    shares,
+)
 from wsl.params import Params
 
 
@@ -28,6 +37,7 @@ class Karcher:
     """``weights`` need not sum to one; it ends after ``max_iter`` steps or a step below ``tol``."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    cut: ClassVar[str] = "passes"
 
     weights: Sequence[float] | None = None
     max_iter: int = 10
@@ -41,18 +51,29 @@ class Karcher:
         statistics: Statistics | None = None,
     ) -> Params:
         """The mean of directions times the mean of lengths."""
-        return combined(members, self._mean)
+        return combined(members, Passes(mixed, self._factors))
 
-    def _mean(self, tensors: Tensor, name: str) -> Tensor:
-        part = torch.tensor(shares(self.weights, len(tensors))).to(tensors)
-        unit, lengths = directions(tensors)
-        mean = part @ unit
+    def _factors(self, tensors: Entries) -> Tensor:
+        """How much of each member the mean has."""
+        cosines, lengths = directions(products(tensors))
+        part = lengths.new_tensor(shares(self.weights, tensors.count))
         # All are zero, or their directions cancel: then nothing is nearer than the first.
-        start = mean if bool(mean.any()) else unit[0]
-        point = start / start.norm().clamp(min=torch.finfo(start.dtype).tiny)
+        mean = norm(part, cosines)
+        first = torch.zeros_like(part).index_fill_(0, torch.tensor(0, device=part.device), 1)
+        point = part / mean if mean > RESOLVED else first
         for _ in range(self.max_iter):
-            move = part @ tangent(point, unit)
-            point = step(point, move)
-            if move.norm() < self.tol:
+            move = _towards(point, part, cosines)
+            point = step(point, move, cosines)
+            if norm(move, cosines) < self.tol:
                 break
-        return (point * (part @ lengths)).view_as(tensors[0])
+        return in_members(point, lengths) * (part @ lengths)
+
+
+def _towards(point: Tensor, part: Tensor, cosines: Tensor) -> Tensor:
+    """The mean of the members as seen from a point: of their logarithm maps."""
+    cosine = (cosines @ point).clamp(-1, 1)
+    length = (cosines.diagonal() - cosine.square()).clamp(min=0).sqrt()
+    angle = torch.atan2(length, cosine)  # acos loses half of the digits near 0
+    # what lies at the point or opposite to it has no direction from there
+    stretch = torch.where(length > RESOLVED, angle / length, 1.0) * part
+    return stretch - (stretch @ cosine) * point

@@ -29,7 +29,10 @@ class MergeMethod(Protocol):
     measures: the function of `wsl.merging.statistics` whose result it reads, if it reads any.
     whole: it looks at all tensors at once, so that they cannot be merged one by one (False).
     cut: "entries" if it treats every entry for itself, "rows" if every row of what has two axes or
-    more, so that tensors can be merged in parts (None: they are merged whole).
+    more, so that tensors can be merged in parts; "passes" if it reads tensors itself, part by part,
+    so that they may lie in files (None: it is given whole tensors).
+    doubles: how many float64 numbers it holds for each entry of a tensor, besides all members in
+    float32, if it reads tensors that it needs as a whole (0: it needs none).
     """
 
     needs: ClassVar[frozenset[str]]

@@ -18,7 +18,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from wsl.merging.pieces import Members, Statistics, from_base
+from wsl.merging.pieces import (
+    Members,
+    Passes,
+    Statistics,
+    from_base,
+    products,
+    summed,
+)
 from wsl.params import Params
 
 
@@ -30,6 +37,7 @@ class ModelStock:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
+    cut: ClassVar[str] = "passes"
 
     unit: Literal["tensor", "row"] = "tensor"
     clamped: bool = True
@@ -44,21 +52,34 @@ class ModelStock:
         """The network between base and mean; raises ValueError for fewer than two members."""
         if len(members) < 2:
             raise ValueError("ModelStock takes its ratio from angles: give at least two members")
-        return from_base(members, base, self._towards_mean)
+        if self.unit == "row":
+            rule = Passes(lambda rows, *_: self._towards(rows, _gram(rows)), rows=True)
+        else:
+            rule = Passes(self._whole, lambda tau: products(tau)[None])
+        return from_base(members, base, rule)
 
-    def _towards_mean(self, tau: Tensor, name: str) -> Tensor:
-        by_row = self.unit == "row" and tau.dim() > 2
-        rows = tau.flatten(2) if by_row else tau.reshape(len(tau), 1, -1)
-        cosine = _mean_cosine(rows)
+    def _whole(self, tau: Tensor, name: str, gram: Tensor) -> Tensor:
+        return self._towards(tau[:, None], gram)
+
+    def _towards(self, rows: Tensor, gram: Tensor) -> Tensor:
+        """The way to the mean of rows (T, units, k) with their inner products (units, T, T)."""
+        count = len(rows)
+        cosine = _mean_cosine(gram)
         cosine = cosine.clamp(min=0) if self.clamped else cosine
-        ratio = len(tau) * cosine / (1 + (len(tau) - 1) * cosine)
-        return (ratio[:, None] * rows.mean(0)).view_as(tau[0])
+        ratio = count * cosine / (1 + (count - 1) * cosine)
+        return (ratio / count).to(rows)[:, None] * summed(rows)
 
 
-def _mean_cosine(rows: Tensor) -> Tensor:
-    """Mean cosine over pairs of members (T, units, P), for each unit; a zero has cosine 0."""
-    lengths = rows.norm(dim=2, keepdim=True)
-    unit = rows / torch.where(lengths == 0, 1, lengths)
-    own = (lengths[..., 0] > 0).sum(0)
-    pairs = unit.sum(0).square().sum(1) - own
-    return pairs / (len(rows) * (len(rows) - 1))
+def _gram(rows: Tensor) -> Tensor:
+    wide = rows.transpose(0, 1).double()
+    return wide @ wide.mT
+
+
+def _mean_cosine(gram: Tensor) -> Tensor:
+    """Mean cosine over pairs of members, for each unit (units, T, T); a zero has cosine 0."""
+    squares = gram.diagonal(dim1=1, dim2=2)
+    lengths = (squares[:, :, None] * squares[:, None]).sqrt()
+    cosines = gram / torch.where(lengths == 0, 1, lengths)
+    count = gram.shape[1]
+    own = cosines.diagonal(dim1=1, dim2=2).sum(1)
+    return (cosines.sum((1, 2)) - own) / (count * (count - 1))

@@ -14,10 +14,22 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
-from wsl.merging.methods.slerp import check_two
-from wsl.merging.pieces import Members, Statistics, between, combined, from_base, shares
+from wsl.merging.methods.slerp import check_two, on_arc
+from wsl.merging.pieces import (
+    Entries,
+    Members,
+    Passes,
+    Statistics,
+    arc,
+    between,
+    combined,
+    from_base,
+    pair_products,
+    shares,
+)
 from wsl.params import Params
 
 
@@ -28,6 +40,7 @@ class NuSlerp:
     needs: ClassVar[frozenset[str]] = frozenset()
     ordered: ClassVar[bool] = True
     takes: ClassVar[int] = 2
+    cut: ClassVar[str] = "passes"
 
     weights: Sequence[float] = (1.0, 1.0)
     unit: Literal["tensor", "row", "column"] = "tensor"
@@ -41,14 +54,30 @@ class NuSlerp:
     ) -> Params:
         """The interpolated network; raises ValueError unless there are two members."""
         check_two(members, "NuSlerp")
-        if base is None:
-            return combined(members, self._between)
-        return from_base(members, base, self._between)
+        rule = {"tensor": on_arc, "row": _by_rows, "column": _by_columns}[self.unit](
+            shares(self.weights, 2)[1]
+        )
+        return combined(members, rule) if base is None else from_base(members, base, rule)
 
-    def _between(self, pair: Tensor, name: str) -> Tensor:
-        t = shares(self.weights, 2)[1]
-        a, b = pair
-        if self.unit == "tensor" or a.dim() < 2:
-            return between(a, b, t)
-        rows = self.unit == "row"
-        return between(a.flatten(1), b.flatten(1), t, dim=1 if rows else 0).view_as(a)
+
+def _by_rows(t: float) -> Passes:
+    def part(pair: Tensor, name: str, known: None) -> Tensor:
+        return between(pair[0], pair[1], t, dim=1)
+
+    return Passes(part, rows=True)
+
+
+def _by_columns(t: float) -> Passes:
+    """Columns go through all blocks of rows, so their products are summed first."""
+
+    def parts(pair: Entries) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64, device=pair.device)
+        for a, b in pair:
+            total = total + pair_products(a, b, None if pair.is_vector else 0)
+        return arc(total, t)
+
+    def part(pair: Tensor, name: str, factors: Tensor) -> Tensor:
+        a, b = factors.to(pair)
+        return a * pair[0] + b * pair[1]
+
+    return Passes(part, parts, rows=True)

@@ -15,12 +15,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from wsl.merging.pieces import Members, Statistics, Unit, check_density, from_base, weighted
+from wsl.merging.pieces import (
+    Blocks,
+    Entries,
+    Members,
+    Passes,
+    Statistics,
+    Unit,
+    at_ranks,
+    check_density,
+    from_base,
+    summed,
+    weighted,
+)
 from wsl.params import Params
 
 
@@ -30,6 +42,7 @@ class PCB:
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
     whole: ClassVar[bool] = True
+    cut: ClassVar[str] = "passes"
 
     density: float = 0.05
     clip: float = 1e-4
@@ -46,29 +59,52 @@ class PCB:
     ) -> Params:
         """The merged network; raises ValueError for a density outside (0, 1]."""
         check_density(self.density, method="PCB")
-        return from_base(members, base, self._balanced, unit=self.unit)
+        rule = Passes(self._balanced, self._limits)
+        return from_base(members, base, rule, unit=self.unit)
 
-    def _balanced(self, tau: Tensor, name: str) -> Tensor:
-        flat = weighted(self.weights, tau).reshape(len(tau), -1)
-        flat = flat.sign() * _clamped(flat.abs(), self.clip, self.clip)
-        within = torch.exp(len(flat) * _unit_range(flat.abs()).square())
-        across = torch.tanh(flat * flat.sum(0))
-        score = _unit_range(_clamped(within * across, 1 - self.density, 0.0))
-        total = score.sum(0)
-        merged = (score * flat).sum(0) / total.clamp(min=1e-12)
-        return self.scale * merged.view_as(tau[0])
+    def _limits(self, tau: Entries) -> _Limits:
+        """Where moduli are cut, and then where scores are: of each member (T, 2)."""
+        moduli = tau.mapped(lambda block: weighted(self.weights, block).abs())
+        modulus = _quantiles(moduli, tau.count, low=self.clip, high=self.clip)
+        scores = tau.mapped(lambda block: self._scores(block, modulus)[1])
+        return _Limits(modulus, _quantiles(scores, tau.count, low=1 - self.density, high=0.0))
+
+    def _scores(self, tau: Tensor, modulus: Tensor) -> tuple[Tensor, Tensor]:
+        """Task vectors whose moduli are cut, and their scores."""
+        flat = weighted(self.weights, tau)
+        cut = _clamped(flat.abs(), modulus)
+        flat = flat.sign() * cut
+        within = torch.exp(len(flat) * _unit_range(cut, modulus).square())
+        return flat, within * torch.tanh(flat * summed(flat))
+
+    def _balanced(self, tau: Tensor, name: str, limits: _Limits) -> Tensor:
+        flat, scores = self._scores(tau, limits.modulus)
+        score = _unit_range(_clamped(scores, limits.score), limits.score)
+        return self.scale * summed(score * flat) / summed(score).clamp(min=1e-12)
 
 
-def _clamped(x: Tensor, low: float, high: float) -> Tensor:
-    """Rows (T, P), cut at the shares ``low`` and 1 - ``high`` of their sorted entries."""
-    size = x.shape[1]
+class _Limits(NamedTuple):
+    """The ends of moduli and of scores."""
+
+    modulus: Tensor
+    score: Tensor
+
+
+def _quantiles(blocks: Blocks, count: int, *, low: float, high: float) -> Tensor:
+    """The entries of each member at the shares ``low`` and 1 - ``high`` of its sorted ones."""
+    size = blocks.size
     first, last = min(int(size * low), size - 1), max(int(size * (1 - high) - 1), 0)
-    bottom, top = (x.kthvalue(k + 1, dim=1, keepdim=True).values for k in (first, last))
-    return torch.minimum(torch.maximum(x, bottom), torch.maximum(bottom, top))
+    found = at_ranks(blocks, [[size - first, size - last]] * count)
+    return torch.stack([found[:, 0], found.amax(1)], 1)
 
 
-def _unit_range(x: Tensor) -> Tensor:
+def _clamped(x: Tensor, limits: Tensor) -> Tensor:
+    low, high = limits[:, :1], limits[:, 1:]
+    return torch.minimum(torch.maximum(x, low), high)
+
+
+def _unit_range(x: Tensor, limits: Tensor) -> Tensor:
     """Rows from 0 to 1; a constant row, where nothing wins or loses, is 1."""
-    low, high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
+    low, high = limits[:, :1], limits[:, 1:]
     span = high - low
     return torch.where(span > 0, (x - low) / torch.where(span > 0, span, 1), 1.0)

@@ -20,13 +20,16 @@ import torch
 from torch import Tensor
 
 from wsl.merging.pieces import (
+    Entries,
     Members,
+    Passes,
     Statistics,
     agreed,
     check_density,
     elected_sign,
     from_base,
-    keep_largest,
+    least_kept,
+    summed,
 )
 from wsl.params import Params
 
@@ -36,6 +39,7 @@ class SCE:
     """``select`` is the share of positions of each tensor that take part."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
+    cut: ClassVar[str] = "passes"
 
     select: float = 1.0
 
@@ -48,13 +52,35 @@ class SCE:
     ) -> Params:
         """The merged network; raises ValueError for a share outside (0, 1]."""
         check_density(self.select, method="SCE")
-        return from_base(members, base, self._fused)
+        return from_base(members, base, Passes(self._fused, self._known))
 
-    def _fused(self, tau: Tensor, name: str) -> Tensor:
-        if self.select < 1 and len(tau) > 1:
-            chosen = keep_largest(tau.var(0, correction=0)[None], self.select)[0] > 0
-            tau = torch.where(chosen, tau, 0)
-        energy = tau.reshape(len(tau), -1).square().mean(1)
-        weights = energy.view(-1, *[1] * (tau.dim() - 1)) * agreed(tau, elected_sign(tau))
-        total = weights.sum(0)
-        return (weights * tau).sum(0) / torch.where(total == 0, 1, total)
+    def _known(self, tau: Entries) -> tuple[Tensor | None, Tensor]:
+        """The smallest variance that is selected, if not all are; the energy of each member."""
+        least = None
+        if self.select < 1 and tau.count > 1:
+            least = least_kept(tau.mapped(lambda block: _variance(block)[None]), self.select, 1)
+        total = torch.zeros(tau.count, dtype=torch.float64, device=tau.device)
+        for block in tau:
+            total += _selected(block, least).double().square().sum(1)
+        return least, total / max(tau.size, 1)
+
+    def _fused(self, tau: Tensor, name: str, known: tuple[Tensor | None, Tensor]) -> Tensor:
+        least, energy = known
+        tau = _selected(tau, least)
+        weights = energy.to(tau)[:, None] * agreed(tau, elected_sign(tau))
+        total = summed(weights)
+        return summed(weights * tau) / torch.where(total == 0, 1, total)
+
+
+def _variance(tau: Tensor) -> Tensor:
+    # torch's own takes ten times as long along this axis
+    mean = summed(tau) / len(tau)
+    return summed((tau - mean).square()) / len(tau)
+
+
+def _selected(tau: Tensor, least: Tensor | None) -> Tensor:
+    """Zero where the members vary less, or not at all."""
+    if least is None:
+        return tau
+    variance = _variance(tau)
+    return torch.where((variance >= least) & (variance > 0), tau, 0)

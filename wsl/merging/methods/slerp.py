@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from wsl.merging.pieces import Members, Statistics, between, combined
+from wsl.merging.pieces import Entries, Members, Passes, Statistics, arc, combined, mixed, products
 from wsl.params import Params
 
 
@@ -27,6 +27,7 @@ class Slerp:
     needs: ClassVar[frozenset[str]] = frozenset()
     ordered: ClassVar[bool] = True
     takes: ClassVar[int] = 2
+    cut: ClassVar[str] = "passes"
 
     t: float = 0.5
 
@@ -39,7 +40,16 @@ class Slerp:
     ) -> Params:
         """The interpolated network; raises ValueError unless there are two members."""
         check_two(members, "Slerp")
-        return combined(members, lambda pair, _: between(pair[0], pair[1], self.t))
+        return combined(members, on_arc(self.t))
+
+
+def on_arc(t: float) -> Passes:
+    """The point at ``t`` between whole tensors, by how much it has of each."""
+
+    def parts(pair: Entries) -> Tensor:
+        return arc(products(pair).flatten()[[0, 1, 3]], t)
+
+    return Passes(mixed, parts)
 
 
 def check_two(members: Members, method: str) -> None:

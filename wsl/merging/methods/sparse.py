@@ -10,27 +10,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from wsl.merging.pieces import (
     Consensus,
     Density,
+    Entries,
     Members,
+    Passes,
     Statistics,
+    band,
     check_density,
     consensus,
-    drop_outliers,
     from_base,
     keep_random,
     keep_ranked,
     summed,
     weighted,
+    within,
 )
 from wsl.params import Params
 
-Sparsifier = Callable[[Tensor, str], Tensor]
+Sparsifier = Callable[[Tensor, str, Any], Tensor]
+"""Task vectors of a few entries, the tensor's name, and what is known of all its entries."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +68,10 @@ class DARE:
         """The merged network; raises ValueError for a density outside (0, 1]."""
         check_density(self.density, method="DARE")
 
-        def kept(tau: Tensor, name: str) -> Tensor:
+        def kept(tau: Tensor, name: str, known: None) -> Tensor:
             return keep_random(tau, self.density, seed=self.seed, name=name)
 
-        return _merged(self, members, base, sparsified=kept)
+        return from_base(members, base, Passes(_merged(self, kept)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +114,10 @@ class DELLA:
                     f"{density} -+ {self.epsilon}"
                 )
 
-        def kept(tau: Tensor, name: str) -> Tensor:
+        def kept(tau: Tensor, name: str, known: None) -> Tensor:
             return keep_ranked(tau, self.density, epsilon=self.epsilon, seed=self.seed, name=name)
 
-        return _merged(self, members, base, sparsified=kept)
+        return from_base(members, base, Passes(_merged(self, kept), rows=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +131,7 @@ class Breadcrumbs:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
+    cut: ClassVar[str] = "passes"
 
     density: Density = 0.9
     gamma: float = 0.01
@@ -147,25 +152,22 @@ class Breadcrumbs:
         if not 0 <= self.gamma < 1:
             raise ValueError(f"Breadcrumbs: gamma must lie in [0, 1), got {self.gamma}")
 
-        def kept(tau: Tensor, name: str) -> Tensor:
-            return drop_outliers(tau, self.density, gamma=self.gamma)
+        def limits(tau: Entries) -> Tensor:
+            return band(tau, self.density, gamma=self.gamma)
 
-        return _merged(self, members, base, sparsified=kept)
+        def kept(tau: Tensor, name: str, limits: Tensor) -> Tensor:
+            return within(tau, limits)
+
+        return from_base(members, base, Passes(_merged(self, kept), limits))
 
 
-def _merged(
-    method: DARE | DELLA | Breadcrumbs,
-    members: Members,
-    base: Mapping[str, Tensor] | None,
-    *,
-    sparsified: Sparsifier,
-) -> Params:
-    """Sparsified task vectors added to the base, or put together by their signs."""
+def _merged(method: DARE | DELLA | Breadcrumbs, sparsified: Sparsifier) -> Sparsifier:
+    """Sparsified task vectors summed, or put together by their signs."""
 
-    def rule(tau: Tensor, name: str) -> Tensor:
-        kept = sparsified(tau, name)
+    def part(tau: Tensor, name: str, known: Any) -> Tensor:
+        kept = sparsified(tau, name, known)
         if not method.election:
             return method.scale * summed(weighted(method.weights, kept))
         return method.scale * consensus(kept, weights=method.weights, how=method.consensus)
 
-    return from_base(members, base, rule)
+    return part

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from wsl.merging.pieces import Members, Statistics, from_base, summed, weighted
+from wsl.merging.pieces import Members, Passes, Statistics, from_base, summed, weighted
 from wsl.params import Params
 
 
@@ -41,7 +41,7 @@ class TaskArithmetic:
     ) -> Params:
         """The base with all task vectors added."""
 
-        def added(tau: Tensor, name: str) -> Tensor:
+        def added(tau: Tensor, name: str, known: None) -> Tensor:
             return self.scale * summed(weighted(self.weights, tau))
 
-        return from_base(members, base, added)
+        return from_base(members, base, Passes(added))

@@ -16,18 +16,22 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from wsl.merging.pieces import (
     Consensus,
     Density,
+    Entries,
     Members,
+    Passes,
     Statistics,
     Unit,
     check_density,
     consensus,
     from_base,
-    keep_largest,
+    from_least,
+    least_kept,
 )
 from wsl.params import Params
 
@@ -38,6 +42,7 @@ class TIES:
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
     whole: ClassVar[bool] = True
+    cut: ClassVar[str] = "passes"
 
     density: Density = 0.2
     scale: float = 1.0
@@ -55,8 +60,13 @@ class TIES:
         """The merged network; raises ValueError for a density outside (0, 1]."""
         check_density(self.density, method="TIES")
 
-        def merged(tau: Tensor, name: str) -> Tensor:
-            kept = keep_largest(tau, self.density)
+        def merged(tau: Tensor, name: str, least: Tensor) -> Tensor:
+            kept = from_least(tau, least)
             return self.scale * consensus(kept, weights=self.weights, how=self.consensus)
 
-        return from_base(members, base, merged, unit=self.unit)
+        rule = Passes(merged, self._least)
+        return from_base(members, base, rule, unit=self.unit)
+
+    def _least(self, tau: Entries) -> Tensor:
+        """The smallest modulus that is kept of each member."""
+        return least_kept(tau.mapped(torch.abs), self.density, tau.count)

@@ -35,6 +35,8 @@ class TSVM:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
+    cut: ClassVar[str] = "passes"
+    doubles: ClassVar[int] = 9
 
     scale: float = 1.0
     rank: Callable[[Tensor, int, int], int] | None = None
@@ -56,13 +58,14 @@ class TSVM:
         return from_base(members, base, merged)
 
     def _orthogonal(self, matrices: Tensor) -> Tensor:
-        u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
-        count = len(s)
-        kept = [self._rank(s[t], count, t) for t in range(count)]
-        left = torch.cat([u[t, :, :k] for t, k in enumerate(kept)], 1)
-        right = torch.cat([vh[t, :k] for t, k in enumerate(kept)], 0)
-        values = torch.cat([self._weight(s[t], count, t) * s[t, :k] for t, k in enumerate(kept)])
-        return polar(left) @ (values[:, None] * polar(right))
+        left, values, right = [], [], []
+        for task, matrix in enumerate(matrices):  # one after the other, to hold one in float64
+            u, s, vh = torch.linalg.svd(matrix.double(), full_matrices=False)
+            kept = self._rank(s, len(matrices), task)
+            left.append(u[:, :kept].clone())
+            values.append(self._weight(s, len(matrices), task) * s[:kept])
+            right.append(vh[:kept].clone())
+        return polar(torch.cat(left, 1)) @ (torch.cat(values)[:, None] * polar(torch.cat(right)))
 
     def _rank(self, values: Tensor, tasks: int, task: int) -> int:
         full = len(values)

@@ -35,11 +35,10 @@ def consensus(
 ) -> Tensor:
     """The mean, or the sum, of the entries that have the elected sign."""
     scaled = weighted(weights, tau)
-    inside = agreed(scaled, elected_sign(scaled))
+    inside = agreed(scaled, elected_sign(scaled)).to(tau.dtype)
     total = summed(scaled * inside)
     if how == "sum":
         return total
     # the weights of those that agree, or their number; nothing is divided where nobody does
-    parts = inside.to(tau.dtype) if weights is None else weighted(weights, inside.to(tau.dtype))
-    counted = summed(parts)
+    counted = summed(weighted(weights, inside))
     return total / torch.where(counted == 0, 1, counted)

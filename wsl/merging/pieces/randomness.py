@@ -38,3 +38,8 @@ def entries_from(first: int) -> Iterator[None]:
         yield
     finally:
         _FIRST.reset(token)
+
+
+def entries_after(first: int) -> contextlib.AbstractContextManager[None]:
+    """The same for a part of such a part."""
+    return entries_from(_FIRST.get() + first)

@@ -7,18 +7,21 @@
 
 All take task vectors (T, *shape) and return them with zeros; ``density`` is one number, or one for
 each member. Entries that tie with the smallest one kept are kept too, so that a permutation of the
-units makes no difference. A tensor keeps at least one entry, however small its share is.
+units makes no difference. A tensor keeps at least one entry, however small its share is. What is
+kept by rank has its limits first (`least_kept`, `band`), which need all entries, and then each
+entry is looked at by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from wsl.merging.pieces.entries import Blocks, Entries
 from wsl.merging.pieces.randomness import uniform_like
+from wsl.merging.pieces.selection import at_ranks
 
 Density = float | Sequence[float]
 """A share of entries, of all members or of each."""
@@ -33,18 +36,44 @@ def check_density(density: Density, *, method: str) -> None:
 
 def keep_largest(tau: Tensor, density: Density) -> Tensor:
     """The entries of largest modulus of every member."""
-    modulus = _flat(tau)
-    least = [
-        _at_rank(row, _count(row, d)) for row, d in zip(modulus, _each(tau, density), strict=True)
-    ]
-    return torch.where(modulus >= torch.stack(least)[:, None], tau.view_as(modulus), 0).view_as(tau)
+    return from_least(tau, least_kept(_whole(tau).mapped(torch.abs), density, len(tau)))
 
 
 def drop_outliers(tau: Tensor, density: Density, *, gamma: float) -> Tensor:
     """The share ``density`` that remains without the largest and with the smallest dropped."""
-    modulus = _flat(tau)
-    inside = [_band(row, d, gamma) for row, d in zip(modulus, _each(tau, density), strict=True)]
-    return torch.where(torch.stack(inside), tau.view_as(modulus), 0).view_as(tau)
+    return within(tau, band(_whole(tau), density, gamma=gamma))
+
+
+def least_kept(values: Blocks, density: Density, members: int) -> Tensor:
+    """The smallest of the share ``density`` of largest values, of each member: (T,)."""
+    ranks = [[_count(values.size, share)] for share in _each(members, density)]
+    return at_ranks(values, ranks)[:, 0]
+
+
+def from_least(tau: Tensor, least: Tensor) -> Tensor:
+    """The entries whose modulus is no less than (T,)."""
+    return tau * (tau.abs() >= _beside(tau, least))  # a third of the time that torch.where takes
+
+
+def band(tau: Entries, density: Density, *, gamma: float) -> Tensor:
+    """The smallest modulus that `drop_outliers` keeps, and the smallest that it drops: (T, 2)."""
+    ranks, none = [], []
+    for share in _each(tau.count, density):
+        kept = _count(tau.size, share)
+        # int() as the field does: a tensor with fewer than 1 / gamma entries has no outliers
+        dropped = min(int(gamma * tau.size), tau.size - kept)
+        ranks.append([dropped + kept, max(dropped, 1)])
+        none.append(dropped == 0)
+    found = at_ranks(tau.mapped(torch.abs), ranks)
+    found[torch.tensor(none), 1] = torch.inf
+    return found
+
+
+def within(tau: Tensor, limits: Tensor) -> Tensor:
+    """The entries whose modulus is between (T, 2): no less than the first, less than the second."""
+    modulus, (low, high) = tau.abs(), limits.unbind(1)
+    inside = (modulus >= _beside(tau, low)) & (modulus < _beside(tau, high))
+    return tau * inside
 
 
 def keep_random(tau: Tensor, density: Density, *, seed: int, name: str) -> Tensor:
@@ -59,14 +88,6 @@ def keep_ranked(tau: Tensor, density: Density, *, epsilon: float, seed: int, nam
 
 def _kept(tau: Tensor, chance: Tensor, *, seed: int, name: str) -> Tensor:
     return torch.where(uniform_like(tau, seed=seed, name=name) < chance, tau / chance, 0)
-
-
-def _band(modulus: Tensor, density: float, gamma: float) -> Tensor:
-    kept = _count(modulus, density)
-    # int() as the field does: a tensor with fewer than 1 / gamma entries has no outliers
-    dropped = min(int(gamma * len(modulus)), len(modulus) - kept)
-    inside = modulus >= _at_rank(modulus, dropped + kept)
-    return inside & (modulus < _at_rank(modulus, dropped)) if dropped else inside
 
 
 def _ranks(tau: Tensor) -> Tensor:
@@ -84,31 +105,27 @@ def _ranks(tau: Tensor) -> Tensor:
     return (ranks.to(tau.dtype) * (2 / last) - 1).view_as(tau)
 
 
-def _each(tau: Tensor, density: Density) -> Sequence[float]:
+def _each(count: int, density: Density) -> Sequence[float]:
     """One share for each member; raises ValueError for another number of them."""
-    told = density if isinstance(density, Sequence) else [density] * len(tau)
-    if len(told) != len(tau):
-        raise ValueError(f"got {len(told)} densities for {len(tau)} members; give one for each")
+    told = density if isinstance(density, Sequence) else [density] * count
+    if len(told) != count:
+        raise ValueError(f"got {len(told)} densities for {count} members; give one for each")
     return told
 
 
 def _along(tau: Tensor, density: Density) -> Tensor:
-    return tau.new_tensor(_each(tau, density)).view(-1, *[1] * (tau.dim() - 1))
+    return _beside(tau, tau.new_tensor(_each(len(tau), density)))
 
 
-def _flat(tau: Tensor) -> Tensor:
-    return tau.abs().reshape(len(tau), -1)
+def _beside(tau: Tensor, values: Tensor) -> Tensor:
+    """One value for each member (T,), to compare with (T, *shape)."""
+    return values.view(-1, *[1] * (tau.dim() - 1))
 
 
-def _count(modulus: Tensor, density: float) -> int:
+def _whole(tau: Tensor) -> Entries:
+    return Entries([list(tau)])
+
+
+def _count(size: int, density: float) -> int:
     # int() as in the public implementations; 1e-9 because 0.9 * 1000 may be 899.999...
-    return max(1, int(density * len(modulus) + 1e-9))
-
-
-def _at_rank(modulus: Tensor, rank: int) -> Tensor:
-    """The ``rank``-th largest entry, by selection and not by sorting: linear time."""
-    place = len(modulus) - rank
-    if modulus.device.type != "cpu":
-        return modulus.kthvalue(place + 1).values
-    # numpy's selection takes a third to a half of the time of torch's
-    return modulus.new_tensor(np.partition(modulus.numpy(), place)[place])
+    return max(1, int(density * size + 1e-9))

@@ -25,6 +25,20 @@ def as_matrix(tensors: Tensor) -> Tensor:
     return tensors.flatten(2).double()
 
 
+def matrix_sum(matrices: Tensor) -> Tensor:
+    """The sum of matrices (T, m, n) in float64, without a copy of all of them in it."""
+    total = matrices[0].double()
+    for matrix in matrices[1:]:
+        total += matrix
+    return total
+
+
+def leading(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The first singular vectors and values: (m, count), (count,) and (count, n), float64."""
+    u, s, vh = torch.linalg.svd(matrix.double(), full_matrices=False)
+    return u[:, :count].clone(), s[:count], vh[:count].clone()
+
+
 def polar(columns: Tensor) -> Tensor:
     """The matrix with orthonormal columns (or rows, if it is wide) that is nearest to (m, k)."""
     u, _, vh = torch.linalg.svd(columns, full_matrices=False)
@@ -34,7 +48,10 @@ def polar(columns: Tensor) -> Tensor:
 def spectral(
     tau: Tensor, rule: Callable[[Tensor], Tensor], *, conv: Convolutions = "matrix"
 ) -> Tensor:
-    """``rule`` on the matrices (T, m, n) of task vectors; means of vectors and scalars."""
+    """``rule`` on the matrices (T, m, n) of task vectors; means of vectors and scalars.
+
+    The matrices are in the type of the task vectors: a rule takes one at a time to float64.
+    """
     if tau.dim() < 3 or (tau.dim() > 3 and conv == "mean"):
         return tau.mean(0)
-    return rule(as_matrix(tau)).to(tau.dtype).view_as(tau[0])
+    return rule(tau.flatten(2)).to(tau.dtype).view_as(tau[0])

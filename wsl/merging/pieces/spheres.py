@@ -12,22 +12,43 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wsl.merging.pieces.tensors import summed
+
 PARALLEL = 0.9995
 """Cosine from which two vectors are taken as parallel, and interpolated linearly."""
 
 
-def between(a: Tensor, b: Tensor, t: float, *, dim: int | None = None) -> Tensor:
-    """The point at ``t`` from ``a`` to ``b``, of one shape, as one vector or along ``dim``.
+def arc(products: Tensor, t: float) -> Tensor:
+    """How much of ``a`` and of ``b`` the point at ``t`` is, (2, ...), by (<a, a>, <a, b>, <b, b>).
 
     Straight where the cosine of the two exceeds 0.9995 in modulus, or one of them is zero.
     """
-    dims = list(range(a.dim())) if dim is None else dim
-    lengths = _norm(a, dims) * _norm(b, dims)
-    cosine = _sum(a * b, dims) / torch.where(lengths == 0, 1, lengths)
+    aa, ab, bb = products
+    lengths = (aa * bb).sqrt()
+    cosine = ab / torch.where(lengths == 0, 1, lengths)
     straight = (cosine.abs() > PARALLEL) | (lengths == 0)
     omega = torch.where(straight, 1.0, cosine.clamp(-1, 1).acos())
-    curved = ((1 - t) * omega).sin() * a + (t * omega).sin() * b
-    return torch.where(straight, torch.lerp(a, b, t), curved / omega.sin())
+    curved = torch.stack([((1 - t) * omega).sin(), (t * omega).sin()]) / omega.sin()
+    return torch.where(straight, curved.new_tensor([1 - t, t]).view(2, *[1] * ab.dim()), curved)
+
+
+def pair_products(a: Tensor, b: Tensor, dim: int | None = None) -> Tensor:
+    """(<a, a>, <a, b>, <b, b>) of two tensors, in all or along an axis that stays; float64."""
+    a, b = a.double(), b.double()
+    found = [a * a, a * b, b * b]
+    return torch.stack([x.sum() if dim is None else x.sum(dim, keepdim=True) for x in found])
+
+
+def mixed(tensors: Tensor, name: str, factors: Tensor) -> Tensor:
+    """(T, k), each times its factor, added; a rule of `Passes` in which factors are known."""
+    del name
+    return summed(tensors * factors.to(tensors).view(-1, *[1] * (tensors.dim() - 1)))
+
+
+def between(a: Tensor, b: Tensor, t: float, *, dim: int | None = None) -> Tensor:
+    """The point at ``t`` from ``a`` to ``b``, of one shape, as one vector or along ``dim``."""
+    part = arc(pair_products(a, b, dim), t).to(a)
+    return part[0] * a + part[1] * b
 
 
 def tangent(point: Tensor, vectors: Tensor) -> Tensor:
@@ -37,11 +58,3 @@ def tangent(point: Tensor, vectors: Tensor) -> Tensor:
     length = across.norm(dim=1)
     angle = torch.atan2(length, cosine)  # acos loses half of the digits near 0
     return across * (angle / torch.where(length == 0, 1, length))[:, None]
-
-
-def _norm(x: Tensor, dims: list[int] | int) -> Tensor:
-    return _sum(x * x, dims).sqrt()
-
-
-def _sum(x: Tensor, dims: list[int] | int) -> Tensor:
-    return x if dims == [] else x.sum(dims, keepdim=True)

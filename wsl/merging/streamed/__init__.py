@@ -9,7 +9,19 @@
 """
 
 from wsl.merging.streamed.files import layout
+from wsl.merging.streamed.memory import keep_freed_memory
 from wsl.merging.streamed.run import THREADS, Cost, cost, results
 from wsl.merging.streamed.step import Step, alike, by_tensor, steps
 
-__all__ = ["THREADS", "Cost", "Step", "alike", "by_tensor", "cost", "layout", "results", "steps"]
+__all__ = [
+    "THREADS",
+    "Cost",
+    "Step",
+    "alike",
+    "by_tensor",
+    "cost",
+    "keep_freed_memory",
+    "layout",
+    "results",
+    "steps",
+]

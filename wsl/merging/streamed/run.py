@@ -2,9 +2,12 @@
 
     read part of all inputs -> solve -> hand on          one job; jobs overlap, results do not
 
-Methods that treat every entry, or every row, for itself are given parts of a tensor of `PART`
-entries in all, so that what is held does not depend on the tensor. Others are given whole tensors,
-and one at a time where they are large. Bytes do not depend on the number of threads.
+    held    parts                                        by methods that treat entries or rows
+            one result, in its type                      by methods that read tensors in passes
+            one result and the inputs in float32, ...    by methods that need a whole tensor
+
+Parts have `PART` entries in all, so that what is held does not depend on the tensor. Large tensors
+are merged one at a time otherwise. Bytes do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -17,12 +20,15 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import EllipsisType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from wsl.matching import large
+from wsl.merging.pieces import one_thread
 from wsl.merging.streamed.step import Step
+from wsl.params import all_finite
 
 PART = 2**20
 """Entries of all inputs together that a job has, if it can be cut."""
@@ -31,6 +37,10 @@ BUDGET = 128 << 20
 THREADS = min(4, os.cpu_count() or 1)
 _WIDE = 24
 """Bytes that a method holds for each entry of its inputs: some copies in float32 or float64."""
+_SELECTED = 0.4
+"""The same of a method that reads in passes: what lies between limits when a rank is looked for."""
+_BLOCKS = 8 << 20
+"""Bytes of the parts that such a method has at a time."""
 _STILL = 128 << 20
 """Bytes of the process besides jobs, above what it holds when it starts; measured."""
 
@@ -50,19 +60,32 @@ class _Job:
 
     @property
     def held(self) -> int:
-        count = math.prod(self.step.shape[1:])
-        if isinstance(self.rows, slice):
-            count *= self.rows.stop - self.rows.start
-        else:
-            count = math.prod(self.step.shape)
-        sizes = sum(tensor.dtype.itemsize + _WIDE for tensor in self.step.inputs)
-        return count * (sizes + self.step.kind.itemsize)
+        step, rows = self.step, self.rows
+        size = math.prod(step.shape)
+        if isinstance(rows, slice):
+            size = (rows.stop - rows.start) * math.prod(step.shape[1:])
+        elif step.reads:
+            doubles = getattr(step.method, "doubles", 0)
+            each = doubles * 8 + 4 * len(step.inputs) if doubles else len(step.members) * _SELECTED
+            return math.ceil(size * (each + step.kind.itemsize)) + _BLOCKS
+        sizes = sum(tensor.dtype.itemsize + _WIDE for tensor in step.inputs)
+        return size * (sizes + step.kind.itemsize)
 
     def run(self) -> Tensor:
-        inputs = self.step.read(self.rows)
-        _check_finite(self.step, inputs)
-        first = 0 if not isinstance(self.rows, slice) else self.rows.start
-        return self.step.solve(inputs, first * math.prod(self.step.shape[1:]))
+        if getattr(self.step.method, "doubles", 0):
+            return self._run()
+        with one_thread():
+            return self._run()
+
+    def _run(self) -> Tensor:
+        step, rows = self.step, self.rows
+        if step.reads and not isinstance(rows, slice):
+            return step.solve([_looked_at(step, i) for i in range(len(step.inputs))])
+        inputs = step.read(rows)
+        for i, tensor in enumerate(inputs):
+            _check_finite(step, i, tensor)
+        first = 0 if not isinstance(rows, slice) else rows.start
+        return step.solve(inputs, first * math.prod(step.shape[1:]))
 
 
 @torch.no_grad()
@@ -107,17 +130,47 @@ def _jobs(step: Step) -> list[_Job]:
     return [_Job(step, slice(*pair)) for pair in itertools.pairwise(ends)]
 
 
-def _check_finite(step: Step, inputs: Sequence[Tensor]) -> None:
-    for i, tensor in enumerate(inputs):
-        if not tensor.is_floating_point():
-            continue
-        wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor
-        if not bool(wide.isfinite().all()):
-            who = (
-                "the base"
-                if step.base is not None and i == len(step.members)
-                else f"member {i + 1}"
-            )
-            raise ValueError(
-                f"{step.name}: {who} holds NaN or infinity; a diverged checkpoint cannot be merged"
-            )
+@dataclasses.dataclass(frozen=True, eq=False)
+class _LookedAt:
+    """A tensor in a file of which every part that is read is looked at."""
+
+    step: Step
+    number: int
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.step.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.step.inputs[self.number].dtype
+
+    def __getitem__(self, rows: slice | EllipsisType, /) -> Tensor:
+        return self._checked(self.step.inputs[self.number][rows])
+
+    def entries(self, first: int, stop: int) -> Tensor:
+        tensor = cast("large.FileTensor", self.step.inputs[self.number])
+        return self._checked(tensor.entries(first, stop))
+
+    def _checked(self, part: Tensor) -> Tensor:
+        _check_finite(self.step, self.number, part)
+        return part
+
+
+def _looked_at(step: Step, number: int) -> large.TensorSlices:
+    """An input, which is looked at now, or if it lies in a file when it is read."""
+    tensor = step.inputs[number]
+    if hasattr(tensor, "entries"):
+        return _LookedAt(step, number)
+    whole = tensor[...]
+    _check_finite(step, number, whole)
+    return whole
+
+
+def _check_finite(step: Step, number: int, part: Tensor) -> None:
+    if not all_finite(part):
+        of_base = step.base is not None and number == len(step.members)
+        who = "the base" if of_base else f"member {number + 1}"
+        raise ValueError(
+            f"{step.name}: {who} holds NaN or infinity; a diverged checkpoint cannot be merged"
+        )

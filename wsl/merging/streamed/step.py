@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from types import EllipsisType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,13 +64,21 @@ class Step:
         unit = getattr(self.method, "cut", None)
         return len(self.shape) >= {"entries": 1, "rows": 2}.get(str(unit), len(self.shape) + 1)
 
+    @property
+    def reads(self) -> bool:
+        """Whether the method reads its inputs itself, part by part."""
+        return getattr(self.method, "cut", None) == "passes"
+
     def read(self, rows: slice | EllipsisType = ...) -> list[Tensor]:
         """The inputs, or some of their rows."""
         return [tensor[rows] for tensor in self.inputs]
 
-    def solve(self, inputs: Sequence[Tensor], first: int = 0) -> Tensor:
-        """The result, from what `read` gives; ``first`` is where the part's entries begin."""
-        own = [{self.name: tensor} for tensor in inputs]
+    def solve(self, inputs: Sequence[large.TensorSlices], first: int = 0) -> Tensor:
+        """The result, from what `read` gives; ``first`` is where the part's entries begin.
+
+        A method that `reads` may be given the inputs where they lie.
+        """
+        own: list[Any] = [{self.name: tensor} for tensor in inputs]
         base = None if self.base is None else own[-1]
         with entries_from(first):
             found = self.method.solve(own[: len(self.members)], base=base)[self.name]

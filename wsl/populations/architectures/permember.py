@@ -62,6 +62,8 @@ class PerMember(TorchFunctionMode):
         del types
         if func in CELLS:
             return recurrent(CELLS[func], *args, **(kwargs or {}))
+        if func is F.group_norm:
+            return _group_norm(*args, **(kwargs or {}))
         if func in _DRAWN_SHAPE:
             return self._dropout(_DRAWN_SHAPE[func], _Dropout(*args, **(kwargs or {})))
         return func(*args, **(kwargs or {}))
@@ -84,6 +86,13 @@ class PerMember(TorchFunctionMode):
         bits = counter.more(self._key, call, torch.arange(-(-count // 3), device=device))
         parts = torch.stack([(bits >> by) & (_LEVELS - 1) for by in (0, 17, 34)])
         return parts.flatten()[:count].view(torch.Size(shape))
+
+
+def _group_norm(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The same on (B, C, positions): of images, torch asks how they lie in memory, which a stacked
+    one whose channels lie last cannot answer.
+    """
+    return F.group_norm(input.flatten(2), *args, **kwargs).view(input.shape)
 
 
 def _scaled(x: Tensor, kept: Tensor, share: Tensor) -> Tensor:

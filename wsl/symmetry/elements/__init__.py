@@ -5,6 +5,7 @@ from wsl.symmetry.elements.batch import PermutationBatch
 from wsl.symmetry.elements.canonical import (
     CanonicalPhases,
     CanonicalScales,
+    balanced_scales,
     bias_of,
     bias_signs,
     canonical_phases,
@@ -33,6 +34,7 @@ __all__ = [
     "SymmetryElement",
     "act_at",
     "at_place",
+    "balanced_scales",
     "bias_of",
     "bias_signs",
     "canonical_phases",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Zoo(Checkpoints):
         models: Iterable[Model],
         *,
         spec: PermutationSpec,
-        metadata: Mapping[str, Sequence[Any] | np.ndarray | Tensor],
+        metadata: Mapping[str, Sequence[Any] | np.ndarray | Tensor] = MappingProxyType({}),
         **options: Any,
     ) -> Zoo:
         """Write ``models`` as members 0..N-1 at epoch 0 of a new zoo file, and open it.

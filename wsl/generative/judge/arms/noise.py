@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import torch
 
-from wsl.generative.judge.evaluate import aligned_nearest
+from wsl.generative.judge.distances import aligned_nearest
 from wsl.generative.models import noise_baseline
 from wsl.generative.problem import Start
 from wsl.params import Params

@@ -65,7 +65,7 @@ class CanonicalScales:
             q, dead = scale.sizes(moved)
             for axis in scale.axes:
                 name = axis.place.tensor
-                moved[name] = _divided(moved[name], axis, q, dead=dead)
+                moved[name] = divided(moved[name], axis, q, dead=dead)
         return moved
 
 
@@ -128,7 +128,7 @@ def _magnitudes(axis: UnitAxis, params: Mapping[str, Tensor]) -> Tensor:
     return rows if axis.place.exponent == 1 else rows ** (1 / axis.place.exponent)
 
 
-def _divided(tensor: Tensor, axis: UnitAxis, q: Tensor, *, dead: Tensor) -> Tensor:
+def divided(tensor: Tensor, axis: UnitAxis, q: Tensor, *, dead: Tensor) -> Tensor:
     """(theta + c) q^-e - c; what reads a dead unit becomes zero."""
     exponent, offset = axis.place.exponent, axis.place.offset
     factor = torch.where(dead, 0 if exponent < 0 else 1, q ** float(-exponent))

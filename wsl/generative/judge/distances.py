@@ -1,15 +1,12 @@
-"""Are generated weights new, and different from each other?
+"""How far networks are from the members of a zoo, and from each other.
 
-    novelty     d(theta, zoo) = min_n ||theta - g.theta_n||,  g by matching
-    dispersion  rms pairwise distance of samples / the same of the zoo
-    max IoU     max_n |E and E_n| / |E or E_n|,  E the test items that a network gets wrong
+    distance     d(theta, zoo) = min_n ||theta - g.theta_n||,   g by matching
+    dispersion   rms pairwise distance of samples / the same of the zoo
 
-Novelty is to be compared with the same distance inside the zoo. Samples with a dispersion below 0.8
-have collapsed. A max IoU of 1 means that a network acts like a member.
-
-Zeng et al. (2025), arXiv 2506.07998, who find that generators of weights often do not beat noise
-added to a member; hence the arms, starts that learn nothing. A comparison is fair at equal novelty,
-and without choosing the best draws.
+A distance says something only beside the same inside of the zoo, each member left out once; samples
+with a dispersion below 0.8 have collapsed. Zeng et al. (2025), arXiv 2506.07998. Distances are of
+the weights that are learned, up to the symmetries that the matcher searches and no others: networks
+that differ by a scale of units are apart here and do the same, see `behaviour`.
 """
 
 from __future__ import annotations
@@ -98,18 +95,6 @@ def dispersion_ratio(samples: Mapping[str, Tensor], zoo: Mapping[str, Tensor]) -
     Align both first.
     """
     return float(_spread(samples) / _spread(zoo))
-
-
-def max_iou(errors: Tensor, others: Tensor) -> Tensor:
-    """Largest intersection over union of each row's errors with those of any other network.
-
-    ``errors`` (n, items) and ``others`` (N, items) are boolean; the answer is (n,). Two networks
-    without errors cannot be told apart by them: their ratio 0/0 counts as 1. Identical rows give 1.
-    """
-    a, b = errors.double(), others.double()
-    both = a @ b.T
-    either = a.sum(1)[:, None] + b.sum(1) - both
-    return torch.where(either > 0, both / either.clamp_min(1), 1.0).amax(1)
 
 
 @torch.no_grad()
