@@ -182,14 +182,18 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--match-all says how to align, and --no-match not to; leave out one")
     if options.match_all is not None and options.matcher is not None:
         raise ConfigError("--match-all and --matcher both say how to align; leave out one")
+    _check_mending(options)
+    check_method_arguments(options)
+    check_gauge_arguments(options)
+    check_report(options)
+
+
+def _check_mending(options: argparse.Namespace) -> None:
     if options.repair_without_data and (options.repair or options.least_squares):
         raise ConfigError(
             "--repair-without-data is for where there are no inputs, on which --repair and "
             "--least-squares work; leave out one"
         )
-    check_method_arguments(options)
-    check_gauge_arguments(options)
-    check_report(options)
 
 
 def _loaded(options: argparse.Namespace) -> tuple[checkpoints.Loaded, Params | None]:
@@ -263,16 +267,17 @@ def _mended(
     shares: Sequence[float] | None = None,
 ) -> Params:
     """The merged network after the steps that were asked for."""
+    steps, batches, example = _steps(options), (), None
     if options.repair_without_data:
-        steps = [_FREE[options.repair_without_data]]
-        mend = merging.Mend(loaded.network(), steps, example_of(options, loaded))
-        return mend.apply(merged, members, weights=shares)
-    if not (steps := _steps(options)):
+        steps, example = [_FREE[options.repair_without_data]], example_of(options, loaded)
+    elif steps:
+        inputs = unlabelled(options, loaded)
+        inputs = inputs if steps == ["reset"] else inputs[: options.samples]
+        batches = inputs.split(_BATCH)
+    if not steps:
         return merged
-    inputs = unlabelled(options, loaded)
-    inputs = inputs if steps == ["reset"] else inputs[: options.samples]
-    mend = merging.Mend(loaded.network(), steps)
-    return mend.apply(merged, members, inputs.split(_BATCH), weights=shares)
+    mend = merging.Mend(loaded.network(), steps, example)
+    return mend.apply(merged, members, batches, weights=shares)
 
 
 def _steps(options: argparse.Namespace) -> list[str]:
