@@ -70,8 +70,7 @@ def _matcher(options: argparse.Namespace, text: str) -> Matcher:
         needed = fields["loss"].default is dataclasses.MISSING
         return {"loss": _later, "batches": (None,)} if needed or options.match_data else {}
 
-    trusted = options.trust_config
-    return choose(text, MATCHERS, what="matcher", trusted=trusted, more=more)
+    return choose(text, MATCHERS, what="matcher", trusted=options.trust_config, more=more)
 
 
 def _later(*_: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +29,42 @@ from wsl.zoo import Zoo, open_checkpoint
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Load, score, write ``evaluation-SPLIT.json``."""
+    """Load, score and write ``evaluation-SPLIT.json``, or predict."""
     options = _parser().parse_args(arguments)
     folder = Path(options.run)
     if not (folder / "result.json").exists():
         raise ConfigError(f"{folder}: no result.json; name a folder that wsl train has finished")
     trained = json.loads((folder / "result.json").read_text())
-    config = trained["config"]
-    columns = Columns.parse(trained["columns"]) if "columns" in trained else None
-    if options.zoo is None and not config.get("datasets"):
-        raise ConfigError(f"{folder} was trained on a zoo of your own; name it with --zoo FILE")
-    zoo = Zoo(options.zoo or default_path(config))
-    objective = build_objective(config, zoo, options.data_root)
-    network = build_network(config, zoo, objective, columns=columns)
-    load_weights(network, folder / "network.safetensors")
+    zoo = _zoo(options, trained["config"])
+    objective = build_objective(trained["config"], zoo, options.data_root)
+    network = _network(folder, trained, zoo, objective=objective)
     if not options.file:
-        return _score(options, zoo, objective, network)
-    if columns is not None or objective.out_features is None:
-        what = "reads columns beside weights" if columns is not None else "gives weights"
+        return _score(options, zoo, objective, network=network)
+    if "columns" in trained or objective.out_features is None:
+        what = "reads columns beside weights" if "columns" in trained else "gives weights"
         raise ConfigError(f"{folder}: {what}, so it says nothing of a file; leave the files out")
-    _predict(options, zoo, objective, network)
+    _predict(options, zoo, objective, network=network)
 
 
-def _score(options: argparse.Namespace, zoo: Zoo, objective: Objective, network: nn.Module) -> None:
+def _zoo(options: argparse.Namespace, config: Mapping[str, Any]) -> Zoo:
+    """The zoo that is named, or that of the recipe."""
+    if options.zoo is None and not config.get("datasets"):
+        own = f"{options.run} was trained on a zoo of your own"
+        raise ConfigError(f"{own}; name it with --zoo FILE")
+    return Zoo(options.zoo or default_path(config))
+
+
+def _network(run: Path, trained: Mapping[str, Any], zoo: Zoo, *, objective: Objective) -> nn.Module:
+    """The functional as training left it."""
+    columns = Columns.parse(trained["columns"]) if "columns" in trained else None
+    network = build_network(trained["config"], zoo, objective, columns=columns)
+    load_weights(network, run / "network.safetensors")
+    return network
+
+
+def _score(
+    options: argparse.Namespace, zoo: Zoo, objective: Objective, *, network: nn.Module
+) -> None:
     """Write and say the scores of a split."""
     folder, weights = Path(options.run), Path(options.run) / "network.safetensors"
     scores, _ = evaluate(network, zoo, objective, split=options.split)
@@ -63,7 +76,7 @@ def _score(options: argparse.Namespace, zoo: Zoo, objective: Objective, network:
 
 
 @torch.no_grad()
-def _predict(options: argparse.Namespace, zoo: Zoo, objective: Any, network: nn.Module) -> None:
+def _predict(options: argparse.Namespace, zoo: Zoo, objective: Any, *, network: nn.Module) -> None:
     """Say of each file what the functional says of its weights."""
     told = {}
     for file in options.file:

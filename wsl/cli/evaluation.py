@@ -153,8 +153,7 @@ def _of_task(
     """How networks are scored on one part of the task's data."""
     data, model = loaded.task(), loaded.network()
     if calibrate:
-        part = getattr(data, split)
-        images = Labelled(part.images, part.labels)
+        images = Labelled(*getattr(data, split))
         return evaluator(model, images, "cross_entropy", calibrate=True)
 
     def evaluate(theta: Params) -> dict[str, float]:

@@ -71,10 +71,25 @@ _MUCH = 0.05
 GROUPS: Mapping[str, Sequence[str]] = {
     "members and output": ["a", "b", "more", "output", "entry", "prefix", "drop"],
     "network": ["model", "kwargs", "input_shape", "inputs", "spec"],
-    "alignment": ["matcher", "match_all", "no_match", "match_data", "trust_config", "seed"],
+    "alignment": [
+        "matcher",
+        "match_all",
+        "no_match",
+        "scales",
+        "products",
+        "match_data",
+        "trust_config",
+        "seed",
+    ],
     "method": ["method", "base", "weight", "tune", "validation", "statistics"],
     "data and scores": ["data", "loss", "evaluate", "normalize", "inputs_data", "data_root"],
-    "mending": ["reset_batch_norm", "repair", "least_squares", "samples"],
+    "mending": [
+        "reset_batch_norm",
+        "repair",
+        "least_squares",
+        "repair_without_data",
+        "samples",
+    ],
     "streaming": ["stream", "threads", "dry_run"],
     "adapters": "PEFT folders in the place of checkpoints are summed exactly, with flags of their\n"
     "own (--weights, --rank, --space, --apply-to): wsl merge ADAPTER --help",
@@ -138,6 +153,9 @@ def _parser() -> argparse.ArgumentParser:
         "--no-match", action="store_true", help="average as they are, without alignment"
     )
     parser.add_argument(
+        "--align", dest="no_match", action="store_false", help="align before, as without a flag"
+    )
+    parser.add_argument(
         "--reset-batch-norm",
         action="store_true",
         help="recompute batch-norm statistics on training data",
@@ -182,18 +200,14 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--match-all says how to align, and --no-match not to; leave out one")
     if options.match_all is not None and options.matcher is not None:
         raise ConfigError("--match-all and --matcher both say how to align; leave out one")
-    _check_mending(options)
-    check_method_arguments(options)
-    check_gauge_arguments(options)
-    check_report(options)
-
-
-def _check_mending(options: argparse.Namespace) -> None:
     if options.repair_without_data and (options.repair or options.least_squares):
         raise ConfigError(
             "--repair-without-data is for where there are no inputs, on which --repair and "
             "--least-squares work; leave out one"
         )
+    check_method_arguments(options)
+    check_gauge_arguments(options)
+    check_report(options)
 
 
 def _loaded(options: argparse.Namespace) -> tuple[checkpoints.Loaded, Params | None]:
@@ -267,17 +281,15 @@ def _mended(
     shares: Sequence[float] | None = None,
 ) -> Params:
     """The merged network after the steps that were asked for."""
-    steps, batches, example = _steps(options), (), None
-    if options.repair_without_data:
-        steps, example = [_FREE[options.repair_without_data]], example_of(options, loaded)
-    elif steps:
-        inputs = unlabelled(options, loaded)
-        inputs = inputs if steps == ["reset"] else inputs[: options.samples]
-        batches = inputs.split(_BATCH)
-    if not steps:
+    if kind := options.repair_without_data:
+        mend = merging.Mend(loaded.network(), [_FREE[kind]], example_of(options, loaded))
+        return mend.apply(merged, members, weights=shares)
+    if not (steps := _steps(options)):
         return merged
-    mend = merging.Mend(loaded.network(), steps, example)
-    return mend.apply(merged, members, batches, weights=shares)
+    inputs = unlabelled(options, loaded)
+    inputs = inputs if steps == ["reset"] else inputs[: options.samples]
+    mend = merging.Mend(loaded.network(), steps)
+    return mend.apply(merged, members, inputs.split(_BATCH), weights=shares)
 
 
 def _steps(options: argparse.Namespace) -> list[str]:

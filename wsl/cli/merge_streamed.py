@@ -219,14 +219,20 @@ def say_in_memory(options: argparse.Namespace) -> None:
     """What is told of a merge in memory without reading any weights."""
     paths = [options.a, options.b, *options.more]
     sizes = [_bytes(path) for path in [*paths, *([options.base] if options.base else [])]]
-    read, target = sum(sizes), None if options.no_match else options.base or options.a
-    align = f"aligned to {target}" if target else "as they are"
+    target = None if options.no_match else options.base or options.a
     plan = {"method": options.method or "average", "members": paths, "aligned_to": target}
-    answer({"plan": {**plan, "base": options.base, "in_memory": True, "read": read}})
-    say(f"method    {options.method or 'average'}")
-    say(f"members   {len(paths)}, {align}: {', '.join(paths)}")
-    say(f"base      {options.base or 'none'}")
-    say(f"in memory, {read / 1e6:.1f} MB of weights to read; nothing is written")
+    told = {**plan, "base": options.base, "in_memory": True, "read": sum(sizes)}
+    answer({"plan": told})
+    _say_in_memory(told)
+
+
+def _say_in_memory(plan: Mapping[str, Any]) -> None:
+    members, target = plan["members"], plan["aligned_to"]
+    align = f"aligned to {target}" if target else "as they are"
+    say(f"method    {plan['method']}")
+    say(f"members   {len(members)}, {align}: {', '.join(members)}")
+    say(f"base      {plan['base'] or 'none'}")
+    say(f"in memory, {plan['read'] / 1e6:.1f} MB of weights to read; nothing is written")
 
 
 def _bytes(path: str) -> int:

@@ -48,6 +48,7 @@ EXAMPLES = {
     ),
     "generate": (
         "wsl generate models=weight_diffusion datasets=digits_cnn samples=16",
+        "wsl generate models=weight_diffusion zoo=mine.h5 model=my_code:Network data=train.npz",
         "wsl generate --from runs/generate/RUN --condition 0.95 -n 8 -o drawn",
         "wsl generate --from RUN --condition-on my_images.npz -n 8 -o drawn",
     ),
@@ -86,14 +87,19 @@ def grouped(parser: argparse.ArgumentParser, groups: Mapping[str, Sequence[str]]
 
     A title without flags has a text instead.
     """
-    known = {action.dest: action for action in parser._actions}
     for title, names in groups.items():
         text = names if isinstance(names, str) else None
         group = parser.add_argument_group(title, text)
-        for name in () if text else names:
+        own = () if text else names
+        for action in [a for name in own for a in _stored(parser, name)]:
             for other in parser._action_groups:
-                other._group_actions = [a for a in other._group_actions if a is not known[name]]
-            group._group_actions.append(known[name])
+                other._group_actions = [a for a in other._group_actions if a is not action]
+            group._group_actions.append(action)
+
+
+def _stored(parser: argparse.ArgumentParser, name: str) -> list[argparse.Action]:
+    """The flags that are stored as ``name``."""
+    return [action for action in parser._actions if action.dest == name]
 
 
 def recipe_parser(verb: str, description: str, *, keys: str) -> argparse.ArgumentParser:

@@ -70,7 +70,8 @@ def run(arguments: Sequence[str]) -> None:
             done = _train(config, zoo, folder, head=head)
     if is_first(hardware):
         answer(done)
-        _say_few(zoo)
+        if not config.get("datasets"):
+            _say_few(zoo)
         say(
             f"{folder}: test {numbers(done['test'])} (best of {done['epochs']} epochs: "
             f"{done['best_epoch']}, seed {config['seed']})"

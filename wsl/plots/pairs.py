@@ -95,8 +95,8 @@ def alignment_table(curves: Mapping[str, SingularAlignment]) -> Table:
     for pair, found in curves.items():
         values = torch.cat([found.r[:, None], found.layers], 1).T
         for layer, row in zip(("all", *found.names), values.tolist(), strict=True):
-            count = len(row)
-            extend(table, [pair] * count, [layer] * count, found.gamma.tolist(), row)
+            gamma = found.gamma.tolist()
+            extend(table, [pair] * len(row), [layer] * len(row), gamma, row)
     return table
 
 

@@ -38,16 +38,16 @@ def population_map_figure(
     """
     figure = blank(figsize=(5.6, 4.2))
     axes = figure.subplots()
-    values = np.zeros(len(found.points)) if color is None else np.asarray(color)
-    if color is not None and values.dtype.kind in "iufb":
-        x, y = found.points.T.tolist()
-        points = axes.scatter(x, y, c=values.astype(float).tolist(), **_POINT)
-        figure.colorbar(points, label=label)
+    values = None if color is None else np.asarray(color)
+    if values is None:
+        axes.scatter(*found.points.T.tolist(), color=COLORS[0], **_POINT)
+    elif values.dtype.kind in "iufb":
+        shown = axes.scatter(*found.points.T.tolist(), c=values.astype(float).tolist(), **_POINT)
+        figure.colorbar(shown, label=label)
     else:
         _levels(axes, found.points, values)
-        if color is not None:
-            figure.legend(loc="outside right upper", frameon=False, title=label)
-    name_axes(axes, *[_component(found, i) for i in (0, 1)])
+        figure.legend(loc="outside right upper", frameon=False, title=label)
+    name_axes(axes, _component(found, 0), _component(found, 1))
     return figure
 
 
@@ -104,7 +104,7 @@ def _bands(profiles: Sequence[TensorProfile], what: str, chosen: Iterable[int]) 
     rows = [*chosen]
     figure, panels = grid_of(len(profiles))
     for axes, profile in zip(panels, profiles, strict=True):
-        _draw_band(axes, getattr(profile, what), _places(what, profile), rows)
+        _draw_band(axes, getattr(profile, what), _places(what, profile), rows=rows)
         axes.set_title(profile.name, fontsize=8)
         name_axes(axes, *_AXES[what])
         if what == "singular_values":
@@ -112,7 +112,7 @@ def _bands(profiles: Sequence[TensorProfile], what: str, chosen: Iterable[int]) 
     return figure
 
 
-def _draw_band(axes: Axes, curves: Tensor, places: list[float], rows: list[int]) -> None:
+def _draw_band(axes: Axes, curves: Tensor, places: list[float], *, rows: list[int]) -> None:
     low, middle, high = _band(curves)
     marker = "" if len(places) > 1 else "o"  # a line through one point is not seen
     axes.fill_between(places, low, high, color=COLORS[0], alpha=0.18, linewidth=0)

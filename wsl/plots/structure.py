@@ -23,6 +23,12 @@ def spec_figure(spec: PermutationSpec) -> Figure:
     figure, axes = _sheet(left, right)
     _write(axes, left, x=-0.06, align="right")
     _write(axes, right, x=_GAP + 0.1, align="left")
+    _join(axes, spec)
+    return figure
+
+
+def _join(axes: Axes, spec: PermutationSpec) -> None:
+    """A line from a tensor to a group for every axis, in the colour of the group."""
     starts, ends = dict(_placed(spec.axes)), dict(_placed(spec.groups))
     colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(spec.groups)}
     table = spec_table(spec)
@@ -30,7 +36,6 @@ def spec_figure(spec: PermutationSpec) -> Figure:
         axes.plot((0, _GAP), (starts[tensor], ends[group]), color=colors[group], linewidth=1.3)
     for group, height in ends.items():
         axes.plot(_GAP, height, "o", color=colors[group])
-    return figure
 
 
 def _placed(things: Collection[str]) -> Iterator[tuple[str, float]]:

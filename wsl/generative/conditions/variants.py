@@ -94,15 +94,13 @@ class VariantTasks:
         self, variants: TaskVariants, *, generator: torch.Generator | None = None
     ) -> Episodes:
         """Support and query of tasks that are known already, from fresh images."""
-        counts, parts = [self.shots, self.query], [getattr(self.data, p) for p in self.parts]
-        if parts[0] is parts[1]:
-            both = _drawn(parts[0], variants, sum(counts), generator=generator)
-            told, scored = both.split(counts, 2)
+        first, second = (getattr(self.data, part) for part in self.parts)
+        if first is second:
+            both = _drawn(first, variants, self.shots + self.query, generator=generator)
+            told, scored = both.split([self.shots, self.query], 2)
         else:
-            told, scored = (
-                _drawn(part, variants, count, generator=generator)
-                for part, count in zip(parts, counts, strict=True)
-            )
+            told = _drawn(first, variants, self.shots, generator=generator)
+            scored = _drawn(second, variants, self.query, generator=generator)
         return Episodes(LabelledExamples(told), LabelledExamples(scored))
 
 

@@ -178,8 +178,7 @@ class _Phases:
             whole = _with_values(self.spec, block)
             names = {place.tensor for unit in whole.units for place in unit.places}
             names |= {place.tensor for place in whole.others}
-            pair = self._read(names, at)
-            found = matched_heads(self.spec, whole, pair)
+            found = matched_heads(self.spec, whole, self._read(names, at))
             step |= {name: index.cpu() for name, index in found.items()}
         return Permutation(self.spec, step) @ at
 
