@@ -79,14 +79,18 @@ def columns(value: Tensor, writer: Writer) -> Tensor:
     """The rows that a layer multiplies with its weights, one for each position of the result."""
     if not operation(writer.node).startswith("conv"):
         return value.flatten(0, -2)
-    arguments = bound(writer.node)
+    return _patches(value, bound(writer.node)).movedim(1, -1).flatten(0, -2)
+
+
+def _patches(value: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    """What a convolution multiplies with its weights, at each position."""
     kernel = arguments["weight"].meta["val"].shape[2:]
     how = {
         key: _pair(key, arguments[key], len(kernel)) for key in ("stride", "padding", "dilation")
     }
     if len(kernel) == 1:
         value, kernel = value.unsqueeze(2), (1, *kernel)
-    return F.unfold(value, tuple(kernel), **how).movedim(1, -1).flatten(0, -2)
+    return F.unfold(value, tuple(kernel), **how)
 
 
 def _pair(key: str, given: Any, axes: int) -> tuple[int, int]:

@@ -57,6 +57,11 @@ def _unknown(node: fx.Node) -> Any:
     return pytree.tree_map(standard, node.meta["val"])
 
 
+def _given(arguments: Arguments, name: str | None) -> list[str]:
+    """The name, if there is an argument that has it."""
+    return [name] if name is not None and arguments.get(name) is not None else []
+
+
 def _product(data: str, weight: str = "weight", bias: str | None = "bias") -> Rule:
     """Sums over independent entries, each times a weight that is known."""
 
@@ -64,11 +69,11 @@ def _product(data: str, weight: str = "weight", bias: str | None = "bias") -> Ru
         x, w = arguments[data], arguments[weight]
         if not is_uncertain(x) or is_uncertain(w):
             return None
-        other = {data: x.variance, weight: w.square()}
-        if bias is not None and arguments.get(bias) is not None:
-            other[bias] = torch.zeros_like(arguments[bias])
-        variance = again(node, arguments, **other)
-        return Uncertain(again(node, arguments, **{data: x.mean}), variance)
+        added = {name: torch.zeros_like(arguments[name]) for name in _given(arguments, bias)}
+        squared = {data: x.variance, weight: w.square(), **added}
+        return Uncertain(
+            again(node, arguments, **{data: x.mean}), again(node, arguments, **squared)
+        )
 
     return rule
 

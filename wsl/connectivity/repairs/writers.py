@@ -131,16 +131,19 @@ def _writer(program: LayerProgram, node: fx.Node) -> Writer | None:
 
 
 def _by_row(program: LayerProgram, node: fx.Node, row: Row) -> Writer:
-    arguments = bound(node)
-    weight, bias, mean, variance = (
-        _named(program, arguments.get(key or ""))
-        for key in (row.weight, row.bias, "running_mean", "running_var")
-    )
+    weight, bias, mean, variance = _names(program, node, row)
     statistics = (mean, variance) if mean and variance else None
     held = sorted(_weights_behind(program, node))
     first = next(filter(None, (weight, bias, mean, *held)), node.name)
     reason = _reason(program, node, row)
     return Writer(node, _module(first), row, weight, bias, statistics, reason)
+
+
+def _names(program: LayerProgram, node: fx.Node, row: Row) -> list[str | None]:
+    """Of weight, bias, running mean and variance."""
+    arguments = bound(node)
+    keys = (row.weight, row.bias, "running_mean", "running_var")
+    return [_named(program, arguments.get(key or "")) for key in keys]
 
 
 def _without_row(node: fx.Node, weight: str) -> Writer:
