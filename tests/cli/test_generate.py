@@ -237,7 +237,7 @@ def test_the_page_on_generation_names_flags_and_arms_that_there_are():
     page = (ROOT / "docs" / "generation.md").read_text()
     flags = {flag for action in generate._parser()._actions for flag in action.option_strings}
     commands = re.findall(r"^wsl generate (.*?)(?: #.*)?$", page, re.MULTILINE)
-    assert len(commands) == 3
+    assert len(commands) == 4
     assert {w for words in commands for w in words.split() if w.startswith("-")} <= flags
     table = page.partition("## Arms")[2].partition("## Flags")[0]
     rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
