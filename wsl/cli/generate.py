@@ -26,9 +26,9 @@ from wsl.cli.generate_from import add_from_arguments, run_from
 from wsl.cli.generate_page import arm_figure, novelty_document, spread, write_page
 from wsl.cli.generate_tasks import generate_for_tasks, has_tasks
 from wsl.cli.parsers import recipe_parser, verb_parser
-from wsl.cli.population import open_or_build, part
+from wsl.cli.population import open_or_build, part, population_name
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
-from wsl.cli.served import Served, served
+from wsl.cli.served import Served, files_of, served, training_members
 from wsl.cli.targets import ConfigError, flatten, instantiate
 from wsl.cli.terminal import answer, say
 from wsl.generative import (
@@ -64,10 +64,9 @@ def run(arguments: Sequence[str]) -> None:
     part(config, "generator", verb="wsl generate")
     _check_ranges(config)
     zoo = open_or_build(config)
-    name = f"{config.get('datasets') or zoo.path.stem}-{config['models']}-{config['seed']}"
+    name = f"{population_name(config)}-{config['models']}-{config['seed']}"
     folder = Path(config["output"] or f"runs/generate/{name}")
-    files = {"zoo": zoo.path, **({"data": config["data"]} if config["data"] else {})}
-    head = result("generate", _kept(config), files)
+    head = result("generate", _kept(config), files_of(config, zoo))
     done = finished(folder, head) or _generate(config, zoo, folder, head=head)
     answer(done)
     for name, score in done["scores"].items():
@@ -145,7 +144,7 @@ def _generate(
     if has_tasks(zoo):
         _check_asked(generator, config)
         return generate_for_tasks(config, zoo, data, generator=generator, folder=folder, head=head)
-    members = _members(zoo, known)
+    members = training_members(zoo, known)
     report = fitted(config, generator, members)
     quantile = config.get("fit", {}).get("quantile", QUANTILE)
     start = _start(zoo, known, members, quantile=quantile)
@@ -195,25 +194,6 @@ def _judge(config: Mapping[str, Any], start: Start, data: Classification) -> Jud
     for name, reason in judged.left_out.items():
         say(f"arm left out: {name}: {reason}", error=True)
     return judged
-
-
-def _members(zoo: Zoo, known: Served) -> TrainingMembers:
-    """Training members, their accuracy on the validation images as condition.
-
-    The test images only score.
-    """
-    model, data = known.make(), known.data
-    params, metadata = zoo.__getitems__(zoo.indices("train"))
-    accuracy = data.evaluate(model, params, "val")["accuracy"]
-    return TrainingMembers(
-        params,
-        accuracy[:, None],
-        metadata["member"],
-        reference=int(accuracy.argmax()),
-        model=model,
-        inputs=data.train.images,
-        labels=data.train.labels,
-    )
 
 
 def _start(zoo: Zoo, known: Served, members: TrainingMembers, *, quantile: float) -> Start:

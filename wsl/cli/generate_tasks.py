@@ -23,6 +23,7 @@ from wsl.cli.generate_tasks_page import write_tasks_page
 from wsl.cli.results import write_json, write_table, write_with
 from wsl.cli.targets import instantiate
 from wsl.cli.terminal import say
+from wsl.diagnostics import last_rows
 from wsl.generative import (
     Episodes,
     Generator,
@@ -59,7 +60,7 @@ def generate_for_tasks(
     head: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Fit, judge on every held-out family, write; the document of the result."""
-    rows = _last_rows(zoo)
+    rows = torch.as_tensor(zoo.indices("train")[last_rows(zoo.split("train"))])
     columns = _columns(zoo, rows)
     split = split_tasks(config, data, columns)
     members = _members(config, zoo, data, split=split, rows=rows[split.rows])
@@ -110,15 +111,6 @@ def _start(zoo: Zoo, members: TrainingMembers, generator: Generator, *, seed: in
         return build_architecture(zoo.architecture or {})
 
     return Start(make(), zoo.spec, seed, make=make, members=members, fitted=generator)
-
-
-def _last_rows(zoo: Zoo) -> Tensor:
-    """Training rows with the last checkpoint of each member."""
-    table, rows = zoo.table, torch.as_tensor(zoo.indices("train"))
-    last = {
-        int(table["member"][i]): i for i in sorted(rows.tolist(), key=table["epoch"].__getitem__)
-    }
-    return torch.tensor(sorted(last.values()))
 
 
 def _columns(zoo: Zoo, rows: Tensor) -> dict[str, Any]:

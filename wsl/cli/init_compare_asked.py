@@ -16,10 +16,10 @@ from torch import nn
 
 from wsl.cli.config import compose
 from wsl.cli.networks import addressed, discover
-from wsl.cli.population import open_or_build
-from wsl.cli.served import cut, served
+from wsl.cli.population import open_or_build, population_name
+from wsl.cli.served import cut, files_of, served, training_members
 from wsl.cli.targets import ConfigError, choose
-from wsl.generative import INITIALIZERS, Budget, Initializer, Larger, Start, TrainingMembers
+from wsl.generative import INITIALIZERS, Budget, Initializer, Larger, Start
 from wsl.populations import Classification
 from wsl.symmetry import SpecError
 from wsl.zoo import Zoo, open_checkpoint
@@ -52,10 +52,10 @@ def asked_by_recipe(words: Sequence[str]) -> Asked:
     _check_ranges(config)
     zoo = open_or_build(config)
     start = _of_zoo(config, zoo)
-    name = config.get("datasets") or Path(zoo.path).stem
+    name = population_name(config)
     folder = config["output"] or f"runs/init-compare/{name}-{config['seed']}"
     kept = {"datasets": name, **{key: config[key] for key in ("quantile", *_KEPT)}}
-    files = {"zoo": zoo.path, **({"data": config["data"]} if config["data"] else {})}
+    files = files_of(config, zoo)
     return _asked(config, start, starts, output=folder, kept=kept, files=files)
 
 
@@ -159,17 +159,8 @@ def _of_zoo(config: Mapping[str, Any], zoo: Zoo) -> Start:
     known = served(config, zoo)
     data, model = known.data, known.make()
     _check_outputs(model, data)
-    params, metadata = zoo.__getitems__(zoo.indices("train"))
-    accuracy = data.evaluate(model, params, "val")["accuracy"]
-    members = TrainingMembers(
-        params,
-        accuracy[:, None],
-        metadata["member"],
-        reference=int(accuracy.argmax()),
-        model=model,
-        inputs=data.train.images,
-    )
-    good = members.rows(accuracy >= accuracy.quantile(config["quantile"]))
+    members = training_members(zoo, known)
+    good = members.rows(members.quality >= members.quality.quantile(config["quantile"]))
     return Start(
         model,
         spec=zoo.spec,

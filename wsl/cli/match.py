@@ -26,8 +26,8 @@ from wsl.cli.results import result, write_json, write_with
 from wsl.cli.streamed import apply_element, is_large, match_large
 from wsl.cli.terminal import answer, numbers, say
 from wsl.cli.verified import check_function
-from wsl.matching import Match, Matcher, match
-from wsl.params import Params, is_running_statistic
+from wsl.matching import Match, Matcher, aligned_tensors, match, squared_distance
+from wsl.params import Params
 from wsl.symmetry import Permutation, SymmetryElement
 
 
@@ -156,5 +156,4 @@ def _apply_parser() -> argparse.ArgumentParser:
 
 def distance(a: Params, b: Params) -> float:
     """L2 distance over the floating-point tensors; statistics of batch norm are not counted."""
-    names = (n for n in a if a[n].is_floating_point() and not is_running_statistic(n))
-    return sum(float((a[n].double() - b[n].double()).square().sum()) for n in names) ** 0.5
+    return squared_distance(a, b, aligned_tensors(a)) ** 0.5

@@ -46,6 +46,11 @@ def default_path(config: Mapping[str, Any]) -> Path:
     return Path("runs") / "zoos" / f"{config['datasets']}.h5"
 
 
+def population_name(config: Mapping[str, Any]) -> str:
+    """What a run is named after: the recipe, or the file of a zoo that no recipe describes."""
+    return config.get("datasets") or Path(config["zoo"]).stem
+
+
 def part(config: Mapping[str, Any], name: str, *, verb: str) -> Mapping[str, Any]:
     """A part that a verb needs from its recipes.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -18,6 +19,7 @@ from torch import nn
 from wsl.cli.evaluation import read_data
 from wsl.cli.networks import addressed
 from wsl.cli.targets import ConfigError
+from wsl.generative import TrainingMembers
 from wsl.populations import Classification, build_architecture, task
 from wsl.symmetry import SpecError
 from wsl.zoo import Zoo
@@ -54,6 +56,30 @@ def served(config: Mapping[str, Any], zoo: Zoo) -> Served:
     if not isinstance(data, Classification):
         raise ConfigError(f"{zoo.path} holds no classifiers; networks are scored by accuracy")
     return Served(_maker(config, zoo), data, about)
+
+
+def files_of(config: Mapping[str, Any], zoo: Zoo) -> dict[str, str | Path]:
+    """The files that a result depends on: the zoo, and the user's data if there are any."""
+    return {"zoo": zoo.path, **({"data": config["data"]} if config["data"] else {})}
+
+
+def training_members(zoo: Zoo, known: Served) -> TrainingMembers:
+    """Training members, their accuracy on the validation images as condition.
+
+    The test images only score.
+    """
+    model, data = known.make(), known.data
+    params, metadata = zoo.__getitems__(zoo.indices("train"))
+    accuracy = data.evaluate(model, params, "val")["accuracy"]
+    return TrainingMembers(
+        params,
+        accuracy[:, None],
+        metadata["member"],
+        reference=int(accuracy.argmax()),
+        model=model,
+        inputs=data.train.images,
+        labels=data.train.labels,
+    )
 
 
 def cut(path: str, normalize: str | None, *, flag: str = "--data ") -> Classification:

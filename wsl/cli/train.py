@@ -23,7 +23,7 @@ import wsl.cli
 from wsl.base import did_you_mean
 from wsl.cli.config import compose
 from wsl.cli.parsers import recipe_parser
-from wsl.cli.population import default_path, open_or_build, part
+from wsl.cli.population import default_path, open_or_build, part, population_name
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
 from wsl.cli.targets import ConfigError, instantiate, locate
 from wsl.cli.terminal import answer, numbers, say
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> None:
     config = _config(arguments)
     hardware = instantiate(config["settings"]).hardware
     zoo = _zoo(config, hardware)
-    data = config.get("datasets") or Path(config["zoo"]).stem
+    data = population_name(config)
     folder = Path(config["output"] or f"runs/train/{data}-{config['models']}-{config['seed']}")
     head = result("train", _kept(config), {"zoo": zoo.path})
     done = finished(folder, head)

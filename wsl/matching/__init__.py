@@ -52,6 +52,7 @@ from wsl.matching.solvers import (
     free_groups,
     order_by_gates,
     order_by_grams,
+    squared_distance,
 )
 from wsl.matching.wider import (
     Transported,
@@ -118,6 +119,7 @@ __all__ = [
     "open_files",
     "order_by_gates",
     "order_by_grams",
+    "squared_distance",
     "transport",
     "widen",
     "written_axes",

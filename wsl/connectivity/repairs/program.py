@@ -100,15 +100,19 @@ def bound(node: fx.Node) -> dict[str, Any]:
     """The arguments of an operation by the names of its schema; those left out are their
     defaults.
     """
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
-    defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
+    defaults = {a.name: a.default_value for a in _schema(node) if a.has_default_value()}
     return {**defaults, **named(node, node.args, node.kwargs)}
 
 
 def named(node: fx.Node, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments that an operation is called with, by the names of its schema."""
-    names = (argument.name for argument in node.target._schema.arguments)  # type: ignore[union-attr]
+    names = [argument.name for argument in _schema(node)]
     return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def _schema(node: fx.Node) -> list[Any]:
+    """What the operation of a node declares as its arguments."""
+    return node.target._schema.arguments  # type: ignore[union-attr]
 
 
 def source(node: fx.Node) -> fx.Node:

@@ -60,12 +60,6 @@ def _is_integer(layout: RowLayout) -> Tensor:
     return integer
 
 
-def to_tensor(stored: np.ndarray, dtype: str) -> Tensor:
-    """Stored rows as a tensor of type ``dtype`` that shares their memory."""
-    carrier, _ = _CARRIER[STORED[dtype].itemsize]
-    return torch.from_numpy(stored.view(carrier)).view(TORCH[dtype])
-
-
 def carried(block: Tensor) -> Tensor:
     """The memory of ``block`` as numbers that numpy knows: bfloat16 is none of them."""
     return block if block.dtype is torch.float32 else block.view(_CARRIER[block.element_size()][1])
