@@ -1,4 +1,4 @@
-"""What networks of a zoo are built by and scored on: as the file says, or the user's own.
+"""How the networks of a zoo are built, and on which data they are scored.
 
     zoo=FILE                                          a zoo that a recipe built says both
     zoo=FILE model=my_code:Network data=train.npz     one of imported checkpoints says neither
@@ -30,7 +30,11 @@ PARTS = (0.6, 0.2, 0.2)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Served:
-    """``make`` gives a fresh network; ``about`` is what files say of it: architecture and task."""
+    """The networks of a zoo as something that can be run.
+
+    make: builds one, freshly initialised. data: what scores it. about: the architecture and task
+    that result files name; None for what the zoo does not say.
+    """
 
     make: Callable[[], nn.Module]
     data: Classification

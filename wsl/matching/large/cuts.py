@@ -1,10 +1,11 @@
-"""Parts of pieces, read where they lie.
+"""How a tensor that is too large to be held is read part by part while units are matched.
 
-    rows        of a first atom that no group moves: as many as fill `PART`
-    entries     of a group whose units hold units of their own, one at a time (`apart`)
-    whole       what neither can be done with
+    rows        where no group moves the first axis: as many rows at a time as fill `PART`
+    entries     where a group has units inside its units, as experts have: one expert at a time
+    whole       where neither is possible
 
-An entry is contiguous on its axis, since the group is the outermost factor there.
+The rows of one expert lie side by side in the file, since the group is the outermost factor of its
+axis.
 """
 
 from __future__ import annotations
