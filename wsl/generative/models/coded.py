@@ -90,6 +90,7 @@ class CodedGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.spec, self.conditions = spec, int(parts.config.get("conditions", 0))
+        _check_sizes(parts.config, temperature)
         self.tell = parts.tell
         self.watch = NoveltyWatch(**watch) if isinstance(watch, Mapping) else watch
         self.config = {**parts.config, "copied": list(copied), "recalibrate": recalibrate}
@@ -277,6 +278,17 @@ class _Kept(nn.Module):
     def forward(self, n: int) -> Params:
         tensors = {name: self.get_buffer(_key(name)) for name in self.names}
         return {name: tensor.expand(n, *tensor.shape).clone() for name, tensor in tensors.items()}
+
+
+def _check_sizes(config: Mapping[str, Any], temperature: float) -> None:
+    """Raise ValueError for a part of no size."""
+    for name in ("latent", "hidden", "blocks", "channels"):
+        if config.get(name, 1) < 1:
+            raise ValueError(f"{name}: {config[name]}, but at least 1 is needed")
+    if config.get("conditions", 0) < 0:
+        raise ValueError(f"conditions: {config['conditions']}, but at least 0 are needed")
+    if temperature < 0:
+        raise ValueError(f"temperature: {temperature}, but at least 0 is needed")
 
 
 def numbers(condition: Condition | None) -> Tensor | None:

@@ -61,4 +61,6 @@ class VectorDiffusion(VectorModel):
         sampler: DiffusionSampler,
         generator: torch.Generator | None,
     ) -> Tensor:
+        if not isinstance(sampler, DiffusionSampler):
+            raise ValueError(f"sampler: {sampler}, but a diffusion needs a step such as DDIM(50)")
         return sampler.carry(predict, noise, betas=self.betas, generator=generator)

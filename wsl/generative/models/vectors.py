@@ -84,6 +84,11 @@ class VectorTraining:
     weight_decay: float = 1e-4
     hardware: Any = None
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "every", "batch_size", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: {getattr(self, name)}, but it must be above 0")
+
     @property
     def rows(self) -> RandomRows:
         """How rows are drawn."""
@@ -220,6 +225,8 @@ class VectorModel(nn.Module, abc.ABC):
         noise: (n, features) to start from; by default drawn, and multiplied by ``temperature``.
         Drawn in chunks: memory beside noise and answer does not grow with ``n``.
         """
+        if n < 0:
+            raise ValueError(f"n: {n}, but no fewer than 0 networks can be drawn")
         like = self.condition_mean
         given, known = like.new_zeros(n, self.conditions), like.new_full((n,), 0.0)
         if condition is not None:
