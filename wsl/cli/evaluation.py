@@ -141,8 +141,7 @@ def evaluator(
     @torch.no_grad()
     def evaluate(theta: Params) -> dict[str, float]:
         model.eval()
-        parts = [call(model, theta, x) for x in data.inputs.split(_CHUNK)]
-        outputs = torch.cat(parts)
+        outputs = torch.cat([_answers(model, theta, x) for x in data.inputs.split(_CHUNK)])
         if loss == "mse":
             return {"loss": float(kind(outputs.view_as(labels), labels))}
         accuracy = _hits(outputs, labels)
@@ -158,6 +157,16 @@ def _targets(labels: Tensor, loss: str) -> Tensor:
         return labels.float()
     dense = labels.dim() > 1 and not labels.is_floating_point()
     return labels if dense else classes_of(labels, "--data")
+
+
+def _answers(model: nn.Module, theta: Params, x: Tensor) -> Tensor:
+    """The outputs for a batch; what torch says of data that do not fit becomes an error in words."""
+    try:
+        return call(model, theta, x)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--data: the network cannot be run on inputs of shape {tuple(x.shape)}: {error}"
+        ) from error
 
 
 def _hits(outputs: Tensor, labels: Tensor) -> float:
