@@ -160,7 +160,7 @@ def _targets(labels: Tensor, loss: str) -> Tensor:
 
 
 def _answers(model: nn.Module, theta: Params, x: Tensor) -> Tensor:
-    """The outputs for a batch; what torch says of data that do not fit becomes an error in words."""
+    """The outputs for a batch; what torch says of data that do not fit is one clear error."""
     try:
         return call(model, theta, x)
     except RuntimeError as error:
