@@ -196,9 +196,9 @@ python scripts/real_files.py --write docs/real_files.md
 ```
 
 Run on {date}; the script downloads the packages without installing them. A file that cannot be
-read is refused in one line, with exit code 2, and nothing in a file is ever run. The second table is what
-`wsl zoo import files/ -o zoos/ --report report.json` makes of all files at once: a zoo for each
-architecture. Without a network every axis of a zoo is fixed; `--model` names one.
+read is refused in one line, with exit code 2, and nothing in a file is ever run. The second table
+is what `wsl zoo import files/ -o zoos/ --report report.json` makes of all files at once: a zoo for
+each architecture. Without a network every axis of a zoo is fixed; `--model` names one.
 
 """
 

@@ -122,7 +122,7 @@ def evaluator(
 
 
 def _answers(model: nn.Module, theta: Params, x: Tensor) -> Tensor:
-    """The outputs for a batch; what torch says of data that do not fit becomes an error in words."""
+    """The outputs for a batch; data that do not fit the network are an error in words."""
     try:
         return call(model, theta, x)
     except RuntimeError as error:
