@@ -72,6 +72,8 @@ def commands_page() -> str:
     parts = ["# The command line\n", "```text", printed([]), "```\n"]
     for verb in VERBS:
         parts += [f"## wsl {verb}\n", "```text", printed([verb]), "```\n"]
+    applied = ["match", "--apply", "ELEMENT"]
+    parts += [f"## wsl {' '.join(applied)}\n", "```text", printed(applied), "```\n"]
     inner = next(a for a in zoo._parser()._actions if isinstance(a.choices, dict))
     for verb in inner.choices:
         parts += [f"### wsl zoo {verb}\n", "```text", printed(["zoo", verb]), "```\n"]
