@@ -97,11 +97,11 @@ def read_data(path: str, normalize: str | None = None, *, split: str = "test") -
     return Labelled(_prepared(inputs, normalize, path), given)
 
 
-def classes_of(labels: Tensor | None, where: str, *, outputs: int | None = None) -> Tensor:
+def classes_of(labels: Tensor | None, where: str, *, anywhere: bool = False) -> Tensor:
     """Labels (N,) of classes, int64; whole numbers that are stored as floats are such.
 
-    outputs: how many the network has. Raises `ConfigError` for none, for labels that are no
-    classes, and for classes that the network does not have; ``where`` names flag and file.
+    anywhere: whether they may be any whole numbers, where only their order counts. Raises
+    `ConfigError` for none and for labels that are no classes; ``where`` names flag and file.
     """
     if labels is None:
         raise ConfigError(f"{where}: has no labels; add an array labels, the class of each input")
@@ -117,11 +117,10 @@ def classes_of(labels: Tensor | None, where: str, *, outputs: int | None = None)
         missing = int(labels.isnan().sum())
         what = f"{missing} of {len(labels)} labels are NaN" if missing else "labels are no classes"
         raise ConfigError(f"{where}: {what}; whole numbers from 0 are needed, one for each input")
-    low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
-    if low < 0 or (outputs is not None and high >= outputs):
-        most = "" if outputs is None else f", and the network has {outputs} outputs"
+    if len(labels) and int(labels.min()) < 0 and not anywhere:
         raise ConfigError(
-            f"{where}: labels run from {low} to {high}, but they count from 0{most}; renumber them"
+            f"{where}: labels run from {int(labels.min())} to {int(labels.max())}, but they count "
+            "from 0; renumber them"
         )
     return labels.long()
 
