@@ -44,7 +44,7 @@ class VariantTasks:
     only subsets. angles: in degrees against the clock. invert: whether half of the tasks see 1 - x.
     query: examples of each class that score. parts: the splits of the data that support and query
     come from; from one split they share no image.
-    Raises ValueError if a class has too few images.
+    Raises ValueError if a class has too few images, or without two parts.
     """
 
     data: Classification
@@ -59,6 +59,10 @@ class VariantTasks:
     parts: tuple[str, str] = ("train", "train")
 
     def __post_init__(self) -> None:
+        if len(self.parts) != 2 or isinstance(self.parts, str):
+            raise ValueError(
+                f"parts: {self.parts!r}, but two are needed, that of the support and of the query"
+            )
         needed = dict.fromkeys(self.parts, 0)
         for part, count in zip(self.parts, (self.shots, self.query), strict=True):
             needed[part] += count

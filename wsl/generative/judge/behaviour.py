@@ -47,6 +47,13 @@ def max_iou(errors: Tensor, others: Tensor) -> Tensor:
     ``errors`` (n, items) and ``others`` (N, items) are boolean; the answer is (n,). Two networks
     without errors cannot be told apart by them: their ratio 0/0 counts as 1. Identical rows give 1.
     """
+    if errors.dim() != 2 or others.dim() != 2 or errors.shape[1] != others.shape[1]:
+        raise ValueError(
+            f"max_iou: errors {tuple(errors.shape)} and others {tuple(others.shape)}, but (n, "
+            "items) and (N, items) of the same items are needed"
+        )
+    if not len(others):
+        raise ValueError("max_iou: there is no other network to share errors with")
     a, b = errors.double(), others.double()
     both = a @ b.T
     either = a.sum(1)[:, None] + b.sum(1) - both
