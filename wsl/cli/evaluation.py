@@ -382,11 +382,7 @@ def _prepared(inputs: np.ndarray, normalize: str | None, path: str) -> Tensor:
     Raises `ConfigError` for text, and for values that are not finite.
     """
     x = _tensor(inputs, f"--data {path}: inputs")
-    if x.is_floating_point() and not x.isfinite().all():
-        rows = int((~x.flatten(1).isfinite()).any(1).sum()) if x.dim() > 1 else len(x)
-        raise ConfigError(
-            f"--data {path}: {rows} of {len(x)} inputs hold NaN or infinite values; leave them out"
-        )
+    _check_finite(x, path)
     if x.dtype == torch.uint8:
         x = x.unsqueeze(1) if x.dim() == 3 else x
         x = x.movedim(-1, 1) if x.dim() == 4 and x.shape[-1] in (1, 3) else x
@@ -394,6 +390,14 @@ def _prepared(inputs: np.ndarray, normalize: str | None, path: str) -> Tensor:
     elif x.dtype == torch.float64:
         x = x.float()
     return x if normalize is None else _normalized(x, normalize)
+
+
+def _check_finite(x: Tensor, path: str) -> None:
+    if x.is_floating_point() and not x.isfinite().all():
+        rows = int((~x.flatten(1).isfinite()).any(1).sum()) if x.dim() > 1 else len(x)
+        raise ConfigError(
+            f"--data {path}: {rows} of {len(x)} inputs hold NaN or infinite values; leave them out"
+        )
 
 
 def _normalized(x: Tensor, text: str) -> Tensor:

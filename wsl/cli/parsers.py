@@ -116,7 +116,7 @@ def recipe_parser(verb: str, description: str, *, keys: str) -> argparse.Argumen
         parser.add_argument(f"{group}=NAME", help=", ".join(recipes(group)))
     parser.add_argument("KEY=VALUE", nargs="*", help=keys)
     for flag, (value, what) in RECIPE_FLAGS.items():
-        action = {"metavar": value} if value else {"action": "store_true"}
+        action: dict[str, Any] = {"metavar": value} if value else {"action": "store_true"}
         parser.add_argument(flag, help=what, **action)
     return parser
 

@@ -59,10 +59,7 @@ class VariantTasks:
     parts: tuple[str, str] = ("train", "train")
 
     def __post_init__(self) -> None:
-        if len(self.parts) != 2 or isinstance(self.parts, str):
-            raise ValueError(
-                f"parts: {self.parts!r}, but two are needed, that of the support and of the query"
-            )
+        _check_two(self.parts)
         needed = dict.fromkeys(self.parts, 0)
         for part, count in zip(self.parts, (self.shots, self.query), strict=True):
             needed[part] += count
@@ -166,3 +163,10 @@ def _distinct(rows: int, count: int, *, among: int, generator: torch.Generator |
     stride = among // count
     jitter = torch.randint(stride, (rows, count), generator=generator)
     return (start + stride * torch.arange(count) + jitter) % among
+
+
+def _check_two(parts: Sequence[str]) -> None:
+    if len(parts) != 2 or isinstance(parts, str):
+        raise ValueError(
+            f"parts: {parts!r}, but two are needed, that of the support and of the query"
+        )

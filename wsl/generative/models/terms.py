@@ -96,18 +96,13 @@ class FunctionTerms:
         if members is None and draws is None:
             return None
 
-        def penalty(predicted: Predicted, rng: torch.Generator) -> Tensor:
-            trust = predicted.trust
-            seen = predicted.at(trust > torch.rand(len(trust), generator=rng).to(trust))
-            total = trust.new_zeros(())
-            if not len(seen.rows):
-                return total
-            decoded = decode(seen.clean)
+        def of_seen(seen: Predicted, rng: torch.Generator) -> Tensor:
+            decoded, total = decode(seen.clean), seen.trust.new_zeros(())
             if members is not None:
                 total = total + members(decoded, decode(seen.true), rng)
             return total if draws is None else total + draws.loss(decoded, rng)
 
-        return penalty
+        return _of_some(_sure, of_seen)
 
     def _where_told(self, decode: Callable[[Tensor], Tensor]) -> CleanPenalty | None:
         """Of a task that is told a network can be asked for at any noise: what is drawn starts from
@@ -117,13 +112,25 @@ class FunctionTerms:
         if own is None:
             return None
 
-        def penalty(predicted: Predicted, rng: torch.Generator) -> Tensor:
-            seen = predicted.at(predicted.told)
-            if not len(seen.rows):
-                return seen.trust.new_zeros(())
+        def of_seen(seen: Predicted, rng: torch.Generator) -> Tensor:
             return own(self.weights(decode(seen.clean)), seen.rows, rng)
 
-        return penalty
+        return _of_some(lambda predicted, _: predicted.told, of_seen)
+
+
+def _sure(predicted: Predicted, rng: torch.Generator) -> Tensor:
+    trust = predicted.trust
+    return trust > torch.rand(len(trust), generator=rng).to(trust)
+
+
+def _of_some(which: CleanPenalty, penalty: CleanPenalty) -> CleanPenalty:
+    """The penalty of those rows that ``which`` gives a mask of, 0 where these are none."""
+
+    def of_those(predicted: Predicted, rng: torch.Generator) -> Tensor:
+        seen = predicted.at(which(predicted, rng))
+        return penalty(seen, rng) if len(seen.rows) else seen.trust.new_zeros(())
+
+    return of_those
 
 
 def _behaviour(members: TrainingMembers, weight: float) -> Behaviour:
