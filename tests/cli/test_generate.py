@@ -251,10 +251,11 @@ def test_labels_of_a_condition_are_read_or_named(by_examples, capsys, labels, sa
     with np.load("mine.npz") as whole:
         np.savez("mine.npz", images=whole["images"], labels=labels)
     words = ["generate", "--from", "means.safetensors", "--condition-on", "mine.npz", "-n", "1"]
-    done = main([*words, "-o", "new"])
+    new = Path(f"new-{said}".replace(" ", "-"))
+    done = main([*words, "-o", str(new)])
     assert done == (0 if " is output 0" in said else 2)
     assert said in capsys.readouterr().err
-    assert Path("new").exists() == (done == 0)
+    assert new.exists() == (done == 0)
 
 
 def test_a_place_for_the_networks_is_needed(inside, capsys):

@@ -113,16 +113,20 @@ def classes_of(labels: Tensor | None, where: str, *, anywhere: bool = False) -> 
             f"{where}: labels have shape {tuple(labels.shape)}, but one class for each input is "
             f"needed{hint}"
         )
-    if labels.is_floating_point() and not torch.equal(labels, labels.round()):
-        missing = int(labels.isnan().sum())
-        what = f"{missing} of {len(labels)} labels are NaN" if missing else "labels are no classes"
-        raise ConfigError(f"{where}: {what}; whole numbers from 0 are needed, one for each input")
+    _check_whole(labels, where)
     if len(labels) and int(labels.min()) < 0 and not anywhere:
         raise ConfigError(
             f"{where}: labels run from {int(labels.min())} to {int(labels.max())}, but they count "
             "from 0; renumber them"
         )
     return labels.long()
+
+
+def _check_whole(labels: Tensor, where: str) -> None:
+    if labels.is_floating_point() and not torch.equal(labels, labels.round()):
+        missing = int(labels.isnan().sum())
+        what = f"{missing} of {len(labels)} labels are NaN" if missing else "labels are no classes"
+        raise ConfigError(f"{where}: {what}; whole numbers from 0 are needed, one for each input")
 
 
 def evaluator(
@@ -373,11 +377,7 @@ def _prepared(inputs: np.ndarray, normalize: str | None, path: str) -> Tensor:
     Raises `ConfigError` for text, and for values that are not finite.
     """
     x = _tensor(inputs, f"--data {path}: inputs")
-    if x.is_floating_point() and not x.isfinite().all():
-        rows = int((~x.flatten(1).isfinite()).any(1).sum()) if x.dim() > 1 else len(x)
-        raise ConfigError(
-            f"--data {path}: {rows} of {len(x)} inputs hold NaN or infinite values; leave them out"
-        )
+    _check_finite(x, path)
     if x.dtype == torch.uint8:
         x = x.unsqueeze(1) if x.dim() == 3 else x
         x = x.movedim(-1, 1) if x.dim() == 4 and x.shape[-1] in (1, 3) else x
@@ -385,6 +385,15 @@ def _prepared(inputs: np.ndarray, normalize: str | None, path: str) -> Tensor:
     elif x.dtype == torch.float64:
         x = x.float()
     return x if normalize is None else _normalized(x, normalize)
+
+
+def _check_finite(x: Tensor, path: str) -> None:
+    odd = ~x.isfinite().reshape(len(x), -1).all(1)
+    if odd.any():
+        raise ConfigError(
+            f"--data {path}: {int(odd.sum())} of {len(x)} inputs hold NaN or infinite values; "
+            "leave them out"
+        )
 
 
 def _normalized(x: Tensor, text: str) -> Tensor:

@@ -74,14 +74,7 @@ class TrainingMembers:
             return cls(params, condition, metadata["member"])
         if isinstance(zoo, TrainingMembers):
             return zoo if condition is None else dataclasses.replace(zoo, condition=condition)
-        if isinstance(zoo, Sequence) and not isinstance(zoo, str):
-            zoo = stack([from_module(m) if isinstance(m, nn.Module) else m for m in zoo])
-        if not isinstance(zoo, Mapping):
-            raise ValueError(
-                f"members: {type(zoo).__name__}, but a zoo, a list of networks, or stacked weights "
-                "(N, ...) are needed; see params.stack"
-            )
-        return cls({name: torch.as_tensor(t).detach() for name, t in zoo.items()}, condition)
+        return cls(_stacked(zoo), condition)
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
@@ -101,6 +94,18 @@ class TrainingMembers:
     def rows(self, chosen: Tensor) -> Params:
         """The weights of some members, by index or by a mask."""
         return {name: tensor[chosen] for name, tensor in self.params.items()}
+
+
+def _stacked(zoo: Any) -> Params:
+    """Weights (N, ...) without gradients, of a list or stacked already."""
+    if isinstance(zoo, Sequence) and not isinstance(zoo, str):
+        zoo = stack([from_module(m) if isinstance(m, nn.Module) else m for m in zoo])
+    if not isinstance(zoo, Mapping):
+        raise ValueError(
+            f"members: {type(zoo).__name__}, but a zoo, a list of networks, or stacked weights "
+            "(N, ...) are needed; see params.stack"
+        )
+    return {name: torch.as_tensor(t).detach() for name, t in zoo.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
