@@ -2,16 +2,27 @@
 along.
 """
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+NAMED_OTHERWISE = {
+    "PIL": "pillow",
+    "hydra": "hydra-core",
+    "lap": "lapx",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+"""Modules whose package has another name."""
 PARTS = ["pyproject.toml", "README.md", "LICENSE", "wsl", "datasets", "models"]
 
 
@@ -85,3 +96,27 @@ def test_a_verb_works_from_the_wheel(installed, tmp_path):
     done = run(installed, tmp_path, "-m", "wsl", "zoo", "build", "datasets=digits_inr", *tiny)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "zoos" / "digits_inr.h5").exists()
+
+
+def test_what_the_library_imports_is_what_it_asks_for():
+    """No package comes by chance, as another's dependency, and none is asked for in vain."""
+    imported = {module for file in (ROOT / "wsl").rglob("*.py") for module in modules_of(file)}
+    imported -= {*sys.stdlib_module_names, "wsl"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {package_of(line) for line in project["dependencies"]}
+    extras = project["optional-dependencies"]
+    optional = {package_of(line) for extra in ("hub", "ray", "lap") for line in extras[extra]}
+    assert {NAMED_OTHERWISE.get(m, m.replace("_", "-")) for m in imported} == asked | optional
+
+
+def package_of(requirement):
+    return re.match(r"[\w-]+", requirement)[0].replace("_", "-")
+
+
+def modules_of(file):
+    """The modules that are imported anywhere in a file, by their first names."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0]

@@ -104,6 +104,8 @@ def test_wrong_data_is_one_clear_error(tmp_path, npz):
     net = nn.Linear(5, 2)
     with pytest.raises(ConfigError, match="labels run from 0 to 2"):
         evaluator(net, read_data(str(npz)), "cross_entropy")(from_module(net))
+    with pytest.raises(ConfigError, match=r"cannot be run on inputs of shape \(40, 5\)"):
+        evaluator(nn.Linear(4, 3), read_data(str(npz)), "mse")(from_module(nn.Linear(4, 3)))
     with pytest.raises(ConfigError, match="no such"):
         read_data(str(tmp_path / "missing.npz"))
     np.savez(tmp_path / "other.npz", a=np.zeros(3))

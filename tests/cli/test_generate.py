@@ -247,11 +247,11 @@ def test_networks_are_not_drawn_over_a_run_or_over_other_files(by_examples, caps
         (np.array([0, 0, np.nan, 1, 1]), "1 of 5 labels are NaN"),
     ],
 )
-def test_labels_of_a_condition_are_read_or_named(by_examples, capsys, labels, said):
+def test_labels_of_a_condition_are_read_or_named(by_examples, tmp_path, capsys, labels, said):
     with np.load("mine.npz") as whole:
         np.savez("mine.npz", images=whole["images"], labels=labels)
     words = ["generate", "--from", "means.safetensors", "--condition-on", "mine.npz", "-n", "1"]
-    new = Path(f"new-{said}".replace(" ", "-"))
+    new = tmp_path / "new"
     done = main([*words, "-o", str(new)])
     assert done == (0 if " is output 0" in said else 2)
     assert said in capsys.readouterr().err

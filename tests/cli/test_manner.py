@@ -1,15 +1,19 @@
 """How every verb speaks: quietly, with more, as one document; what a shell completes; `wsl env`."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
+from paths import ROOT
 from safetensors.torch import load_file, save_file
 
 from wsl.cli import VERBS, main
+from wsl.cli.env import EXTRAS, NEEDED
 
 NETWORK = """
 from torch import nn
@@ -120,6 +124,25 @@ def test_env_names_versions_and_devices(capsys):
     told = documented(capsys, ["env"])
     assert told["packages"]["torch"] == torch.__version__
     assert "cpu" in told["devices"]
+
+
+def test_env_knows_every_package_that_counts():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert set(NEEDED) == {named(line) for line in project["dependencies"]}
+    assert {extra: {*names} for extra, names in EXTRAS.items()} == {
+        extra: {named(line) for line in lines} for extra, lines in extras.items()
+    }
+
+
+def named(requirement):
+    return re.match(r"[\w-]+", requirement)[0]
+
+
+def test_env_says_which_extras_are_there(monkeypatch, capsys):
+    monkeypatch.setattr("wsl.cli.env.EXTRAS", {"all": ("torch", "no-such-package")})
+    assert main(["env"]) == 0
+    assert re.search(r"\n  all +torch [\d.]+\S*, no-such-package -\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("verb", VERBS)

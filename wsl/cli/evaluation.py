@@ -113,20 +113,16 @@ def classes_of(labels: Tensor | None, where: str, *, anywhere: bool = False) -> 
             f"{where}: labels have shape {tuple(labels.shape)}, but one class for each input is "
             f"needed{hint}"
         )
-    _check_whole(labels, where)
+    if labels.is_floating_point() and not torch.equal(labels, labels.round()):
+        missing = int(labels.isnan().sum())
+        what = f"{missing} of {len(labels)} labels are NaN" if missing else "labels are no classes"
+        raise ConfigError(f"{where}: {what}; whole numbers from 0 are needed, one for each input")
     if len(labels) and int(labels.min()) < 0 and not anywhere:
         raise ConfigError(
             f"{where}: labels run from {int(labels.min())} to {int(labels.max())}, but they count "
             "from 0; renumber them"
         )
     return labels.long()
-
-
-def _check_whole(labels: Tensor, where: str) -> None:
-    if labels.is_floating_point() and not torch.equal(labels, labels.round()):
-        missing = int(labels.isnan().sum())
-        what = f"{missing} of {len(labels)} labels are NaN" if missing else "labels are no classes"
-        raise ConfigError(f"{where}: {what}; whole numbers from 0 are needed, one for each input")
 
 
 def evaluator(
@@ -144,8 +140,7 @@ def evaluator(
     @torch.no_grad()
     def evaluate(theta: Params) -> dict[str, float]:
         model.eval()
-        parts = [call(model, theta, x) for x in data.inputs.split(_CHUNK)]
-        outputs = torch.cat(parts)
+        outputs = torch.cat([_answers(model, theta, x) for x in data.inputs.split(_CHUNK)])
         if loss == "mse":
             return {"loss": float(kind(outputs.view_as(labels), labels))}
         accuracy = _hits(outputs, labels)
@@ -161,6 +156,16 @@ def _targets(labels: Tensor, loss: str) -> Tensor:
         return labels.float()
     dense = labels.dim() > 1 and not labels.is_floating_point()
     return labels if dense else classes_of(labels, "--data")
+
+
+def _answers(model: nn.Module, theta: Params, x: Tensor) -> Tensor:
+    """The outputs for a batch; what torch says of data that do not fit is one clear error."""
+    try:
+        return call(model, theta, x)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--data: the network cannot be run on inputs of shape {tuple(x.shape)}: {error}"
+        ) from error
 
 
 def _hits(outputs: Tensor, labels: Tensor) -> float:
@@ -388,11 +393,10 @@ def _prepared(inputs: np.ndarray, normalize: str | None, path: str) -> Tensor:
 
 
 def _check_finite(x: Tensor, path: str) -> None:
-    odd = ~x.isfinite().reshape(len(x), -1).all(1)
-    if odd.any():
+    if x.is_floating_point() and not x.isfinite().all():
+        rows = int((~x.flatten(1).isfinite()).any(1).sum()) if x.dim() > 1 else len(x)
         raise ConfigError(
-            f"--data {path}: {int(odd.sum())} of {len(x)} inputs hold NaN or infinite values; "
-            "leave them out"
+            f"--data {path}: {rows} of {len(x)} inputs hold NaN or infinite values; leave them out"
         )
 
 

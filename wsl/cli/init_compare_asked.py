@@ -176,6 +176,7 @@ def _check_ranges(config: Mapping[str, Any]) -> None:
 def _of_zoo(config: Mapping[str, Any], zoo: Zoo) -> Start:
     known = served(config, zoo)
     data, model = known.data, known.make()
+    check_outputs(model, data, str(zoo.path))
     members = training_members(zoo, known)
     good = members.rows(members.quality >= members.quality.quantile(config["quantile"]))
     return Start(

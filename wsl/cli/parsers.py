@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from wsl.cli.config import recipes
 
@@ -66,6 +67,13 @@ EXAMPLES = {
 }
 """What people type, verb by verb."""
 
+RECIPE_FLAGS: Mapping[str, tuple[str | None, str]] = {
+    "--data-root": ("FOLDER", "where the files of MNIST or CIFAR-10 lie"),
+    "--config-dir": ("FOLDER", "recipes of your own, in its folders models and datasets"),
+    "--trust-config": (None, "recipes may run code that is not part of wsl"),
+}
+"""Flags of every verb that composes recipes; `wsl.cli.config.compose` reads them."""
+
 EVERYWHERE = (
     "every verb also takes -q (only errors), -v (what it took), --json (one document on stdout)\n"
     "and --debug"
@@ -108,6 +116,9 @@ def recipe_parser(verb: str, description: str, *, keys: str) -> argparse.Argumen
     for group in ("models", "datasets"):
         parser.add_argument(f"{group}=NAME", help=", ".join(recipes(group)))
     parser.add_argument("KEY=VALUE", nargs="*", help=keys)
+    for flag, (value, what) in RECIPE_FLAGS.items():
+        action: dict[str, Any] = {"metavar": value} if value else {"action": "store_true"}
+        parser.add_argument(flag, help=what, **action)
     return parser
 
 

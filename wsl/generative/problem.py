@@ -96,18 +96,6 @@ class TrainingMembers:
         return {name: tensor[chosen] for name, tensor in self.params.items()}
 
 
-def _stacked(zoo: Any) -> Params:
-    """Weights (N, ...) without gradients, of a list or stacked already."""
-    if isinstance(zoo, Sequence) and not isinstance(zoo, str):
-        zoo = stack([from_module(m) if isinstance(m, nn.Module) else m for m in zoo])
-    if not isinstance(zoo, Mapping):
-        raise ValueError(
-            f"members: {type(zoo).__name__}, but a zoo, a list of networks, or stacked weights "
-            "(N, ...) are needed; see params.stack"
-        )
-    return {name: torch.as_tensor(t).detach() for name, t in zoo.items()}
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class FitReport:
     """What fitting a generator has to show: how many networks it learned from, and its losses.
@@ -304,6 +292,18 @@ class Initializer(Protocol):
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Weights (n, ...) for the network of ``start``, which has what `needs` names."""
         ...
+
+
+def _stacked(members: Any) -> Params:
+    """Weights (N, ...) of a mapping of such, or of networks or their weights one by one."""
+    if isinstance(members, Sequence) and not isinstance(members, str):
+        members = stack([from_module(m) if isinstance(m, nn.Module) else m for m in members])
+    if not isinstance(members, Mapping):
+        raise ValueError(
+            f"members: {type(members).__name__}, but a zoo, a list of networks, or stacked weights "
+            "(N, ...) are needed; see params.stack"
+        )
+    return {name: torch.as_tensor(t).detach() for name, t in members.items()}
 
 
 def _few(inputs: Tensor, labels: Tensor, most: int = 20) -> LabelledExamples:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import abc
 import concurrent.futures
 import dataclasses
+import logging
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -108,7 +109,7 @@ class Ray(Executor):
             raise ZooError(
                 "executor ray: the package is not installed; pip install weight-space-learning[ray]"
             ) from None
-        ray.init(address=self.address, log_to_driver=False)
+        ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
             worker = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(_Worker)
             count = self.workers or self._room(ray.cluster_resources())

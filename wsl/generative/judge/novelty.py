@@ -116,16 +116,15 @@ class Landscape:
 
     def _same(self, probabilities: Tensor) -> Tensor:
         """(n,) bool: whether some member answers all items alike, to within `ROUNDING`."""
-
-        def known(one: Tensor) -> bool:
+        found = torch.zeros(len(probabilities), dtype=torch.bool)
+        for i, one in enumerate(probabilities):
             # only members that give the same answers are run again, which are few
             alike = (self.said == one.argmax(-1)).double().mean(1) >= ALIKE
-            if not alike.any():
-                return False
-            theirs = answers(self.model, self._rows(alike.nonzero()[:, 0]), self.test)
-            return bool(((theirs - one).abs().amax((1, 2)) < ROUNDING).any())
-
-        return torch.tensor([known(one) for one in probabilities], dtype=torch.bool)
+            rows = alike.nonzero()[:, 0]
+            if len(rows):
+                theirs = answers(self.model, self._rows(rows), self.test)
+                found[i] = bool(((theirs - one).abs().amax((1, 2)) < ROUNDING).any())
+        return found
 
     def distance(self, samples: Params) -> float:
         """Median distance to the nearest member."""

@@ -191,8 +191,14 @@ def copies(generated: Novelty, members: Novelty) -> Tensor:
 
 def _memoriser(generated: Novelty, members: Novelty) -> dict[str, str]:
     same, most = copies(generated, members), float(members.iou.max())
-    if generated.same is not None and (guised := generated.same & ~same).any():
-        return {"memoriser": _in_guise(same, guised)}
+    guised = torch.zeros_like(same) if generated.same is None else generated.same & ~same
+    if guised.any():
+        why = (
+            f"{int((same | guised).sum())} of {len(same)} networks are copies of members, "
+            f"{int(guised.sum())} of them in another guise: weights apart, answers that "
+            "are the same on every test item, as by signs or scales of units"
+        )
+        return {"memoriser": why}
     if same.any():
         why = (
             f"{int(same.sum())} of {len(same)} networks are copies of members: nearest distance "
@@ -206,14 +212,6 @@ def _memoriser(generated: Novelty, members: Novelty) -> dict[str, str]:
         why = f"median max IoU {median:.2f}, above every pair of members ({most:.2f})"
         return {"acts like members": why}
     return {}
-
-
-def _in_guise(same: Tensor, guised: Tensor) -> str:
-    return (
-        f"{int((same | guised).sum())} of {len(same)} networks are copies of members, "
-        f"{int(guised.sum())} of them in another guise: weights apart, answers that "
-        "are the same on every test item, as by signs or scales of units"
-    )
 
 
 def _collapse(generated: Novelty) -> dict[str, str]:

@@ -37,8 +37,12 @@ class VectorDiffusion(VectorModel):
 
     def __init__(self, features: int, *, schedule: NoiseSchedule = P_DIFF, **size: Any) -> None:
         super().__init__(features, **size)
-        self.register_buffer("betas", schedule.betas(), persistent=False)
-        self.betas: Tensor
+        self.schedule = schedule
+
+    @property
+    def betas(self) -> Tensor:
+        """The variance added at each step, (steps,), float64 whatever the model is cast to."""
+        return self.schedule.betas().to(self.condition_mean.device)
 
     def noised(self, x: Tensor, *, generator: torch.Generator | None) -> Noised:  # noqa: D102
         t = torch.randint(len(self.betas), (len(x),), generator=generator).to(x.device)
