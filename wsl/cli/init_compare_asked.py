@@ -18,7 +18,7 @@ from wsl.cli.config import compose
 from wsl.cli.kinds import check_arguments
 from wsl.cli.networks import addressed, discover
 from wsl.cli.population import open_or_build, population_name
-from wsl.cli.served import check_outputs, cut, files_of, served, training_members
+from wsl.cli.served import check_outputs, cut, files_of, good_members, served, training_members
 from wsl.cli.targets import ConfigError, choose
 from wsl.generative import INITIALIZERS, Budget, Initializer, Larger, Start
 from wsl.populations import Classification
@@ -178,14 +178,13 @@ def _of_zoo(config: Mapping[str, Any], zoo: Zoo) -> Start:
     data, model = known.data, known.make()
     check_outputs(model, data, str(zoo.path))
     members = training_members(zoo, known)
-    good = members.rows(members.quality >= members.quality.quantile(config["quantile"]))
     return Start(
         model,
         spec=zoo.spec,
         seed=config["seed"],
         make=known.make,
         members=members,
-        good=good,
+        good=good_members(members, config["quantile"]),
         data=data,
     )
 

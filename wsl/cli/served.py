@@ -21,9 +21,13 @@ from wsl.cli.evaluation import classes_of, read_data
 from wsl.cli.networks import addressed
 from wsl.cli.targets import ConfigError
 from wsl.generative import TrainingMembers
+from wsl.params import Params
 from wsl.populations import Classification, build_architecture, task
 from wsl.symmetry import SpecError
 from wsl.zoo import Zoo
+
+SEVERAL = 16
+"""Good members that a zoo has at least, if it has so many."""
 
 PARTS = (0.6, 0.2, 0.2)
 """Of the user's data: what trains, what chooses, what scores."""
@@ -88,6 +92,16 @@ def training_members(zoo: Zoo, known: Served) -> TrainingMembers:
         inputs=data.train.images,
         labels=data.train.labels,
     )
+
+
+def good_members(members: TrainingMembers, quantile: float) -> Params:
+    """The weights of those that reach a quantile of the members' quality, of `SEVERAL` at least.
+
+    Arms average and mix them: of a small zoo's best one alone, all would be that one.
+    """
+    quality = members.quality
+    several = quality.topk(min(SEVERAL, len(quality))).values[-1]
+    return members.rows(quality >= torch.minimum(quality.quantile(quantile), several))
 
 
 @torch.no_grad()
