@@ -116,8 +116,10 @@ def recipe_parser(verb: str, description: str, *, keys: str) -> argparse.Argumen
         parser.add_argument(f"{group}=NAME", help=", ".join(recipes(group)))
     parser.add_argument("KEY=VALUE", nargs="*", help=keys)
     for flag, (value, what) in RECIPE_FLAGS.items():
-        action = {"metavar": value} if value else {"action": "store_true"}
-        parser.add_argument(flag, help=what, **action)
+        if value is None:
+            parser.add_argument(flag, help=what, action="store_true")
+        else:
+            parser.add_argument(flag, help=what, metavar=value)
     return parser
 
 
