@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from wsl.cli.config import recipes
 
@@ -117,8 +116,10 @@ def recipe_parser(verb: str, description: str, *, keys: str) -> argparse.Argumen
         parser.add_argument(f"{group}=NAME", help=", ".join(recipes(group)))
     parser.add_argument("KEY=VALUE", nargs="*", help=keys)
     for flag, (value, what) in RECIPE_FLAGS.items():
-        action: dict[str, Any] = {"metavar": value} if value else {"action": "store_true"}
-        parser.add_argument(flag, help=what, **action)
+        if value is None:
+            parser.add_argument(flag, help=what, action="store_true")
+        else:
+            parser.add_argument(flag, help=what, metavar=value)
     return parser
 
 

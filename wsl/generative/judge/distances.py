@@ -93,6 +93,11 @@ def dispersion_ratio(samples: Mapping[str, Tensor], zoo: Mapping[str, Tensor]) -
     """Root mean square distance between samples, divided by that between members of the zoo.
 
     Over the tensors that are learned. Align both first.
+
+    >>> import torch
+    >>> members = {"w": torch.tensor([[0.0], [2.0], [4.0]])}
+    >>> dispersion_ratio({"w": members["w"] / 4}, members)
+    0.25
     """
     return float(_spread(samples) / _spread(zoo))
 
