@@ -65,6 +65,27 @@ class Fitted:
         return made
 
 
+def test_a_fit_that_was_stopped_ends_where_one_in_a_piece_does(tmp_path):
+    how = {"steps": 6, "checkpoint": tmp_path / "state.safetensors", "every": 2}
+
+    def stopped(step, _):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Fitted().new().fit(TRAIN, progress=stopped, **how)
+    one, other = Fitted().new(), Fitted().new()
+    one.fit(TRAIN, steps=6)
+    report = other.fit(TRAIN, **how)
+    assert len(report.losses["task"]) == 2
+    assert equal(one.state_dict(), other.state_dict())
+
+
+def test_a_fit_of_no_steps_is_refused():
+    with pytest.raises(ValueError, match="steps: 0, but it must be above 0"):
+        Fitted().new().fit(TRAIN, steps=0)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_codes_that_are_moved_give_the_network_that_is_moved(name):
     spec = BY_NAME[name].spec

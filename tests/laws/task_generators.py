@@ -118,6 +118,21 @@ def the_generator_alone_decides(row):
     assert equal(run(0), run(1))
 
 
+def a_fit_that_was_stopped_ends_where_one_in_a_piece_does(row, tmp_path):
+    how = {"steps": 6, "checkpoint": tmp_path / "state.safetensors", "every": 2}
+
+    def stopped(step, _):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        row.fitted(progress=stopped, **how)
+    one, other = row.fitted(steps=6), row.fitted(**how)
+    drawn = [g.sample(3, condition=told(), generator=rng()) for g in (one, other)]
+    assert equal(*drawn)
+    assert not equal(drawn[0], row.fitted(steps=4).sample(3, condition=told(), generator=rng()))
+
+
 def leaves_the_members_alone(row):
     before = members()
     row.new().fit(given := members(), **row.options)
@@ -163,6 +178,7 @@ TASK_GENERATOR_LAWS = [
     what_it_needs_is_asked_for_by_name,
     draws_networks_of_the_specification,
     the_generator_alone_decides,
+    a_fit_that_was_stopped_ends_where_one_in_a_piece_does,
     leaves_the_members_alone,
     draws_do_not_share_memory_with_what_is_kept,
     another_condition_gives_another_network,

@@ -14,6 +14,7 @@ from wsl.generative.models.equivariant import EquivariantDenoiser
 from wsl.generative.models.graph_hyper_network import GraphHyperNetwork
 from wsl.generative.models.hyper_network import HyperNetwork
 from wsl.generative.models.latent_diffusion import FlowMatching, LatentDiffusion
+from wsl.generative.models.loss_training import LossTraining
 from wsl.generative.models.noise import D2NWG, P_DIFF, NoiseSchedule
 from wsl.generative.models.own_task import OwnTaskLoss
 from wsl.generative.models.samplers import (
@@ -67,6 +68,7 @@ __all__ = [
     "HeunSteps",
     "HyperNetwork",
     "LatentDiffusion",
+    "LossTraining",
     "MeanGenerator",
     "NoiseGenerator",
     "NoiseSchedule",

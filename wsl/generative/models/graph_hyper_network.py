@@ -16,7 +16,8 @@ Not promised: variety. Draws differ by the noise of the units' codes alone.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,13 +25,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import OneCycleLR
 
 from wsl.base import Progress
 from wsl.generative.models.files import read_about, write_whole
 from wsl.generative.models.graph_decoder import Codes, TileDecoder
 from wsl.generative.models.graph_nodes import GraphEncoder, TensorGraph, tensor_graph
 from wsl.generative.models.hyper_decoder import new_statistic
+from wsl.generative.models.loss_training import LossTraining
 from wsl.generative.problem import Condition, FitReport, TrainingMembers, check_needs
 from wsl.params import Params, stack
 from wsl.populations import Examples, build_architecture
@@ -92,23 +93,29 @@ class GraphHyperNetwork(nn.Module):
         zoo: TrainingMembers | Checkpoints | Mapping[str, Tensor],
         condition: Tensor | None = None,
         *,
-        steps: int = 1000,
         batch_size: int = 64,
-        lr: float = 3e-3,
         seed: int = 0,
         progress: Progress | None = None,
+        **settings: Any,
     ) -> FitReport:
         """Learn from ``zoo.inputs`` and ``labels``: each step some of the family, on a batch each.
 
+        settings: fields of `LossTraining`: ``steps``, by default 1,000, ``lr``, 3e-3, ``clip``, 1,
+        since one architecture can have a gradient far above the others', and ``checkpoint``, a file
+        that an interrupted fit goes on from.
         The members' weights are not looked at. Raises ValueError without them or family.
         """
-        members, losses = TrainingMembers.of(zoo, condition), []
+        members = TrainingMembers.of(zoo, condition)
         data = self._data(members)
-        run = _Run(steps, batch_size, lr, torch.Generator().manual_seed(seed))
-        for step, loss in enumerate(self._steps(run, data), 1):
-            losses.append(loss)
-            if progress is not None:
-                progress(step, loss)
+        family = self._members(data)
+        how = LossTraining(**{"steps": 1000, "lr": 3e-3, "clip": 1.0, **settings})
+
+        def loss(rng: torch.Generator) -> Tensor:
+            chosen = torch.randint(len(family), (self.networks,), generator=rng).tolist()
+            batch = partial(_batch, data, batch_size, rng)
+            return torch.stack([self._loss(family[k], batch(), rng) for k in chosen]).mean()
+
+        losses = how.run(self, loss, seed=seed, progress=progress)
         return FitReport(len(members) if members.params else 0, {"task": losses})
 
     @torch.no_grad()
@@ -155,34 +162,14 @@ class GraphHyperNetwork(nn.Module):
             for name, shape in spec.shapes.items()
         }
 
-    def _steps(self, run: _Run, data: Examples) -> Iterator[float]:
-        family = self._members(data)
-        optimizer = torch.optim.Adam(self.parameters(), run.lr)
-        schedule = OneCycleLR(optimizer, run.lr, total_steps=run.steps, pct_start=0.1)
-        for _ in range(run.steps):
-            chosen = torch.randint(len(family), (self.networks,), generator=run.rng).tolist()
-            loss = torch.stack([self._loss(family[k], data, run) for k in chosen]).mean()
-            self._descend(loss, optimizer)
-            schedule.step()
-            yield loss.item()
-
-    def _descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        # one architecture out of many can have a gradient far above the others'
-        nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-        optimizer.step()
-
-    def _loss(self, member: _Member, data: Examples, run: _Run) -> Tensor:
+    def _loss(self, member: _Member, batch: Examples, rng: torch.Generator) -> Tensor:
         """Of one network of the family, on a fresh batch."""
-        images, labels = data
-        rows = torch.randint(len(labels), (run.batch_size,), generator=run.rng)
-        codes = self.decoder.codes(member.spec, noise=self.noise, generator=run.rng)
+        codes = self.decoder.codes(member.spec, noise=self.noise, generator=rng)
         made = self._made(member.spec, member.graph, codes)
-        out = torch.func.functional_call(member.model, made, (images[rows],))
-        return F.cross_entropy(out, labels[rows])
+        out = torch.func.functional_call(member.model, made, (batch.images,))
+        return F.cross_entropy(out, batch.labels)
 
-    def _members(self, data: Examples) -> list[tuple[nn.Module, PermutationSpec, TensorGraph]]:
+    def _members(self, data: Examples) -> list[_Member]:
         """The networks of the family, each with its specification and graph."""
         if not self._family:
             raise ValueError("family: empty, but architectures to learn from are needed")
@@ -210,10 +197,6 @@ class _Member(NamedTuple):
     graph: TensorGraph
 
 
-class _Run(NamedTuple):
-    """How long a generator is trained, and on what batches."""
-
-    steps: int
-    batch_size: int
-    lr: float
-    rng: torch.Generator
+def _batch(data: Examples, size: int, rng: torch.Generator) -> Examples:
+    rows = torch.randint(len(data.labels), (size,), generator=rng)
+    return Examples(data.images[rows], data.labels[rows])

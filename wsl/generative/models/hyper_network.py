@@ -21,14 +21,13 @@ Not promised: variety. One condition gives one network, unless ``bootstrap`` dra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
 
 from wsl.base import Progress
 from wsl.generative.conditions import (
@@ -45,6 +44,7 @@ from wsl.generative.conditions import (
 from wsl.generative.models.files import read_about, write_whole
 from wsl.generative.models.hyper_decoder import AxisDecoder
 from wsl.generative.models.hyper_first import RidgeRows
+from wsl.generative.models.loss_training import LossTraining
 from wsl.generative.models.members import asked_task, check_members
 from wsl.generative.problem import FitReport, TrainingMembers, check_needs, reset
 from wsl.params import Params, from_module
@@ -129,26 +129,26 @@ class HyperNetwork(nn.Module):
         zoo: TrainingMembers | Checkpoints | Mapping[str, Tensor],
         condition: Tensor | None = None,
         *,
-        steps: int = 3000,
         tasks: int = 32,
-        lr: float = 2e-3,
         seed: int = 0,
         progress: Progress | None = None,
+        **settings: Any,
     ) -> FitReport:
-        """Learn from ``zoo.tasks``, ``tasks`` fresh ones in each of ``steps``.
+        """Learn from ``zoo.tasks``, ``tasks`` fresh ones in each step.
 
+        settings: fields of `LossTraining`: ``steps``, by default 3,000, ``lr``, 2e-3, and
+        ``checkpoint``, a file that an interrupted fit goes on from.
         The members' weights are checked and not learned from; ``params`` may be empty.
         Raises ValueError without tasks or model.
         """
         members = TrainingMembers.of(zoo, condition)
-        count = self._check(members)
+        count, how = self._check(members), LossTraining(**{"steps": 3000, "lr": 2e-3, **settings})
         self._start(members.model, seed=seed)
-        rng, losses = torch.Generator().manual_seed(seed), []
-        for step, loss in enumerate(self._steps(members, steps, tasks, lr=lr, rng=rng), 1):
-            losses.append(loss)
-            if progress is not None:
-                progress(step, loss)
-        return FitReport(count, {"task": losses})
+
+        def loss(rng: torch.Generator) -> Tensor:
+            return self._loss(members, tasks, rng)
+
+        return FitReport(count, {"task": how.run(self, loss, seed=seed, progress=progress)})
 
     @torch.no_grad()
     def sample(
@@ -205,21 +205,12 @@ class HyperNetwork(nn.Module):
             self.decoder.start_from(from_module(reset(model)))
         self._model = (copied(model),)
 
-    def _steps(
-        self, members: TrainingMembers, steps: int, tasks: int, *, lr: float, rng: torch.Generator
-    ) -> Iterator[float]:
+    def _loss(self, members: TrainingMembers, tasks: int, rng: torch.Generator) -> Tensor:
+        """Of the networks decoded for fresh tasks."""
         assert members.tasks is not None
         assert self.model is not None
-        optimizer = torch.optim.Adam(self.parameters(), lr)
-        schedule = OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
-        for _ in range(steps):
-            support, query = members.tasks.draw(tasks, generator=rng)
-            loss = task_loss(self.model, self(support), query).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            yield loss.item()
+        support, query = members.tasks.draw(tasks, generator=rng)
+        return task_loss(self.model, self(support), query).mean()
 
     def _solved(self, made: Params, support: LabelledExamples) -> Params:
         if self.model is None:
