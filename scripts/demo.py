@@ -22,11 +22,13 @@ from pathlib import Path
 from threading import Event
 
 import numpy as np
+import torch
 from demo_report import write_report
 from scipy import ndimage
 
-from wsl import Zoo
-from wsl.populations import digits
+from wsl import Zoo, params
+from wsl.populations import Examples, build_architecture, digits
+from wsl.zoo import read_checkpoint
 
 FAILED = Event()
 ASKED = (9, 1, 4, 7, 2)
@@ -149,11 +151,26 @@ def own_images(path: Path) -> Path:
     """A task as a user has it: 20 images of each of the digits 9, 1, 4, 7, 2, turned by 30 degrees
     against the clock, as arrays ``images`` and ``labels``.
     """
-    images, labels = (part.numpy() for part in digits().val)
-    rows = np.concatenate([np.flatnonzero(labels == c)[:20] for c in ASKED])
-    turned = ndimage.rotate(images[rows], 30, axes=(2, 3), reshape=False, order=1)
-    np.savez(path, images=turned, labels=np.repeat(np.arange(len(ASKED)), 20))
+    images, labels = turned(digits().val, most=20)
+    np.savez(path, images=images, labels=labels)
     return path
+
+
+def turned(examples: Examples, *, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first so many images of each digit of that task, and their places in it."""
+    images, labels = (part.numpy() for part in examples)
+    rows = [np.flatnonzero(labels == c)[:most] for c in ASKED]
+    places = np.repeat(np.arange(len(ASKED)), [len(row) for row in rows])
+    images = images[np.concatenate(rows)]
+    return ndimage.rotate(images, 30, axes=(2, 3), reshape=False, order=1), places
+
+
+def asked(out: Path) -> float:
+    """Accuracy of the network that was drawn for that task, on test images that it never saw."""
+    theta, about = read_checkpoint(out / "asked" / "sample-00.safetensors")
+    network = build_architecture(json.loads(about["architecture"]))
+    images, labels = map(torch.from_numpy, turned(digits().test, most=1000))
+    return float((params.call(network, theta, images).argmax(-1) == labels).float().mean())
 
 
 def summarise(out: Path, seconds: dict[str, float]) -> dict:
@@ -184,6 +201,7 @@ def summarise(out: Path, seconds: dict[str, float]) -> dict:
         },
         "generated": read(out / "generated" / "result.json")["scores"],
         "told": told(read(out / "told" / "result.json")["families"]),
+        "asked": asked(out),
         "seconds": seconds,
     }
 
@@ -248,6 +266,7 @@ def table(summary: dict) -> str:
     for family, arms in summary["told"].items():
         lines += [(f"told by 20 images a class, {family.replace('_', ' ')}: accuracy as drawn", "")]
         lines += [(f"  {name.replace('_', ' ')}", f"{value:.3f}") for name, value in arms.items()]
+    lines += [("told by my own 100 images: accuracy as drawn", f"{summary['asked']:.3f}")]
     lines += [
         (
             f"generated: {key.replace('_', ' ')}",
