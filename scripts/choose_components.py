@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from wsl.base import write_csv
 from wsl.cli.config import compose
 from wsl.cli.generate_fit import fitted, made
+from wsl.cli.served import Served, served
 from wsl.generative import (
     FlowMatching,
     TrainingMembers,
@@ -37,20 +37,19 @@ from wsl.generative import (
     dispersion_ratio,
     leave_one_out,
 )
-from wsl.populations import Classification, build_architecture, task
 from wsl.zoo import Zoo
 
+RECIPE = ("models=flow_matching", "datasets=digits_mlp_seeds")
 MARGIN = 0.01
 """How far below the members' mean a network may be, and so may be the mean of the draws."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trialled:
-    """The members, their accuracy on validation images, and which of them are left out in turn."""
+    """The members, how they are run, and which of them are left out in turn."""
 
     zoo: Zoo
-    data: Classification
-    model: nn.Module
+    known: Served
     members: TrainingMembers
     left_out: torch.Tensor
 
@@ -58,28 +57,35 @@ class Trialled:
     def of(cls, options: argparse.Namespace) -> Trialled:
         """The training members of a zoo, asked for nothing."""
         zoo = Zoo(options.zoo)
-        data = task(zoo.provenance["task"], None)
-        assert isinstance(data, Classification)
-        model = build_architecture(zoo.architecture or {})
+        known = served(compose("generate", [*RECIPE, f"zoo={options.zoo}"]), zoo)
+        data, model = known.data, known.make().eval()
         params, table = zoo.__getitems__(zoo.indices("train"))
         accuracy = data.evaluate(model, params, "val")["accuracy"]
         best = int(accuracy.argmax())
-        inputs = data.train.images
-        members = TrainingMembers(params, accuracy[:, None], table["member"], best, model, inputs)
+        members = TrainingMembers(
+            params,
+            accuracy[:, None],
+            table["member"],
+            best,
+            model,
+            inputs=data.train.images,
+            labels=data.train.labels,
+        )
         left_out = torch.arange(0, len(members), -(-len(members) // options.left_out))
-        return cls(zoo, data, model, members, left_out)
+        return cls(zoo, known, members, left_out)
 
     def rows_of(
         self, components: int, seed: int, options: argparse.Namespace
     ) -> Iterator[dict[str, Any]]:
         """One fit: what its draws come to at each temperature."""
         words = [f"seed={seed}", f"generator.latent={components}", *options.set]
-        config = compose("generate", ["models=flow_matching", "datasets=digits_mlp_seeds", *words])
-        generator, members = made(config, self.zoo, self.data), self.members
+        config = compose("generate", [*RECIPE, *words])
+        generator, members = made(config, self.zoo, self.known), self.members
         fitted(config, generator, members)
-        align = generator.canonicalizer
+        align, data = generator.canonicalizer, self.known.data
         assert isinstance(generator, FlowMatching)
         assert align is not None
+        assert members.model is not None
         known, spec = align(members.params, member=members.member), self.zoo.spec
         few = {"shortlist": options.shortlist}
         natural = leave_one_out(spec, known, rows=self.left_out, member=members.runs, **few)
@@ -88,7 +94,7 @@ class Trialled:
             drawn = generator.sample(options.draws, generator=torch.Generator().manual_seed(seed))
             found = align(drawn)
             near = aligned_nearest(spec, found, known, **few).distance / natural.distance.median()
-            accuracy = self.data.evaluate(self.model, drawn, "val")["accuracy"]
+            accuracy = data.evaluate(members.model, drawn, "val")["accuracy"]
             good = accuracy > members.quality.mean() - MARGIN
             yield {
                 "components": components,

@@ -21,21 +21,26 @@ _SMALL = 1e-9
 
 HEAD = """# Symmetry coverage
 
-Written by `scripts/symmetry_coverage.py`, from its results alone; the script says how each number
-is obtained. A random element of the whole group that `wsl.permutation_spec` found acts on random
-weights and buffers, in float64; *difference* is the relative change of the output. *control* is the
-same with one tensor left behind: it must be large. *groups* counts a family once for each of its
-copies; *movable* is the share of entries with at least one axis that a group permutes, in brackets
-the share of those parameters that the call uses, where it differs; *seconds* is processor time of
-discovery, export included, on one thread. Seed 0; for layers of other packages three seeds, the
-least difference shown.
+This page answers whether wsl finds the permutation symmetry of networks that other people wrote.
+It lists hundreds of networks and layers, each discovered without help and then proved. Look your
+network's family up in it, and read the columns *movable* and *difference* first: the first should
+be near 100 %, the second near the precision of float64.
 
-What is found is proved; that nothing else is there is not. Two things are known to be left out: the
-inside of the blocks of a grouped convolution could move in every block on its own, not only in all
-alike; and a channel shuffle interleaves units, which sums of products cannot say once the axis is
-cut at an odd place.
+The page is written by `scripts/symmetry_coverage.py` from its results alone, and the script says
+how each number is obtained. A random element of the whole group that `wsl.permutation_spec` found
+acts on random weights and buffers, in float64; *difference* is the relative change of the output.
+*control* is the same with one tensor left unpermuted: it must be large. *groups* counts a family
+once for each of its copies; *movable* is the share of entries with at least one axis that a group
+permutes, in brackets the share of those parameters that the call uses, where it differs; *seconds*
+is processor time of discovery, export included, on one thread. Seed 0; for layers of other packages
+three seeds, the least difference shown.
 
-Of layers of other packages, these stand still, for reasons that are their own: autoregressive
+Everything that is found is proved. It is not proved that nothing was missed, and two things are
+known to be: the inside of the blocks of a grouped convolution could be permuted in every block on
+its own, and not only in all alike; and a channel shuffle interleaves units, which sums of products
+cannot express once the axis is cut at an odd place.
+
+Some layers of other packages do not move at all, for reasons of their own: autoregressive
 flows, whose masks of True and False tell units apart; adapters that write entries of a matrix by
 stored positions (BOFT, SUPERTUNING, UNILORA, ADAMSS, FROD), make it by a Fourier or wavelet
 transform (FOURIERFT, WAVEFT), or keep factors of the base weights outside the state dict (PSOFT,

@@ -21,17 +21,30 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
+import numpy as np
 from demo_report import write_report
+from scipy import ndimage
 
 from wsl import Zoo
+from wsl.populations import digits
 
 FAILED = Event()
-ZOOS = {"{cnns}": "digits_cnn", "{inrs}": "digits_inr"}
+ASKED = (9, 1, 4, 7, 2)
+"""The digits of the task that the demo asks a generator for."""
+ARMS = ("generated", "default_init", "reptile", "nearest", "nearest_mean", "wrong_condition")
+"""Of those that a generator told by examples is judged beside."""
+ZOOS = {
+    "{cnns}": "digits_cnn",
+    "{inrs}": "digits_inr",
+    "{seeds}": "digits_mlp_seeds",
+    "{tasks}": "digits_mlp_tasks",
+}
 LANES = {
     "populations and functionals on CNNs, generation": [
         "zoo build datasets=digits_cnn output={out}/digits_cnn.h5",
         "train models=unf {cnns} output={out}/cnn-unf",
-        "generate models=weight_diffusion samples=16 {cnns} output={out}/generated",
+        "zoo build datasets=digits_mlp_seeds output={out}/digits_mlp_seeds.h5",
+        "generate models=flow_matching fit.code_steps=400 {seeds} output={out}/generated",
     ],
     "implicit representations, alignment and merging": [
         "zoo build datasets=digits_inr output={out}/digits_inr.h5",
@@ -47,6 +60,11 @@ LANES = {
         "connect {cnn_bn} --reset-batch-norm -o {out}/cnn_bn-path",
         "merge {cnn_bn} --reset-batch-norm -o {out}/cnn_bn/merged.safetensors",
         "train models=statnet {cnns} output={out}/cnn-statnet",
+        "zoo build datasets=digits_mlp_tasks population.members=256 "
+        "output={out}/digits_mlp_tasks.h5",
+        "generate models=hyper_network samples=4 fit.steps=600 held_out.tasks=20 held_out.seeds=1 "
+        "{tasks} output={out}/told",
+        "generate --from {out}/told --condition-on {images} -n 4 -o {out}/asked",
     ],
 }
 
@@ -122,7 +140,20 @@ def expand(part: str, out: Path) -> list[str]:
         return [f"datasets={ZOOS[part]}", f"zoo={out / ZOOS[part]}.h5"]
     if part in {"{mlp}", "{cnn_bn}"}:
         return sorted(str(path) for path in (out / part.strip("{}")).glob("member-*.safetensors"))
+    if part == "{images}":
+        return [str(own_images(out / "images.npz"))]
     return [part.format(out=out)]
+
+
+def own_images(path: Path) -> Path:
+    """A task as a user has it: 20 images of each of the digits 9, 1, 4, 7, 2, turned by 30 degrees
+    against the clock, as arrays ``images`` and ``labels``.
+    """
+    images, labels = (part.numpy() for part in digits().val)
+    rows = np.concatenate([np.flatnonzero(labels == c)[:20] for c in ASKED])
+    turned = ndimage.rotate(images[rows], 30, axes=(2, 3), reshape=False, order=1)
+    np.savez(path, images=turned, labels=np.repeat(np.arange(len(ASKED)), 20))
+    return path
 
 
 def summarise(out: Path, seconds: dict[str, float]) -> dict:
@@ -152,7 +183,16 @@ def summarise(out: Path, seconds: dict[str, float]) -> dict:
             for name in ("mlp", "cnn_bn")
         },
         "generated": read(out / "generated" / "result.json")["scores"],
+        "told": told(read(out / "told" / "result.json")["families"]),
         "seconds": seconds,
+    }
+
+
+def told(families: dict[str, dict]) -> dict[str, dict[str, float]]:
+    """Accuracy as drawn of the arms of each family of held-out tasks, and of the floors."""
+    return {
+        family: {name: each["arms"][name]["drawn"] for name in ARMS} | each["floors"]
+        for family, each in families.items()
     }
 
 
@@ -205,6 +245,9 @@ def table(summary: dict) -> str:
                 f"{summary['merged'][name]['accuracy']:.3f}",
             ),
         ]
+    for family, arms in summary["told"].items():
+        lines += [(f"told by 20 images a class, {family.replace('_', ' ')}: accuracy as drawn", "")]
+        lines += [(f"  {name.replace('_', ' ')}", f"{value:.3f}") for name, value in arms.items()]
     lines += [
         (
             f"generated: {key.replace('_', ' ')}",

@@ -69,12 +69,14 @@ def room_page(name: str) -> str:
 
 def commands_page() -> str:
     """The help of every verb, as it prints it."""
-    parts = ["# The command line\n", "```text", printed([]), "```\n"]
+    parts = ["# The command line\n", "```console", printed([]), "```\n"]
     for verb in VERBS:
-        parts += [f"## wsl {verb}\n", "```text", printed([verb]), "```\n"]
+        parts += [f"## wsl {verb}\n", "```console", printed([verb]), "```\n"]
+    applied = ["match", "--apply", "ELEMENT"]
+    parts += [f"## wsl {' '.join(applied)}\n", "```console", printed(applied), "```\n"]
     inner = next(a for a in zoo._parser()._actions if isinstance(a.choices, dict))
     for verb in inner.choices:
-        parts += [f"### wsl zoo {verb}\n", "```text", printed(["zoo", verb]), "```\n"]
+        parts += [f"### wsl zoo {verb}\n", "```console", printed(["zoo", verb]), "```\n"]
     return "\n".join(parts)
 
 

@@ -187,17 +187,31 @@ def summary(told: dict[str, Any], rows: Sequence[Row]) -> Iterator[str]:
 
 HEAD = """# Weight files of other people
 
-Every weight file inside nine packages of other people, as `wsl zoo info` reads it, and all of them
-imported at once:
+This page shows what wsl makes of weight files that it did not write. It takes every weight file
+inside nine packages of other people, reads each with `wsl zoo info`, and imports all of them at
+<<<<<<< HEAD
+once.
+Look at it to see which formats are read, and what is said of those that are refused:
+=======
+once. Look at it to see which formats are read, and what is said of those that are refused:
+>>>>>>> h-site
 
 ```
 python scripts/real_files.py --write docs/real_files.md
 ```
 
-Run on {date}; the script downloads the packages without installing them. What is refused is refused
+<<<<<<< HEAD
+Run on {date}; the script downloads the packages without installing them. A file that cannot be read
+is refused
 in one line, with exit code 2, and nothing in a file is ever run. The second table is what
 `wsl zoo import files/ -o zoos/ --report report.json` makes of all files at once: a zoo for each
 architecture. Without a network every axis of a zoo is fixed; `--model` names one.
+=======
+Run on {date}; the script downloads the packages without installing them. A file that cannot be
+read is refused in one line, with exit code 2, and nothing in a file is ever run. The second table
+is what `wsl zoo import files/ -o zoos/ --report report.json` makes of all files at once: a zoo for
+each architecture. Without a network every axis of a zoo is fixed; `--model` names one.
+>>>>>>> h-site
 
 """
 

@@ -85,6 +85,10 @@ def main() -> None:
     parser.add_argument(
         "--diffusion", type=int, default=0, help="steps of the one on axes; 0: none"
     )
+    parser.add_argument(
+        "--term", type=float, default=1.0, help="its weight of each own task's loss"
+    )
+    parser.add_argument("--guidance", type=float, default=2.0, help="of the one on axes")
     parser.add_argument("--generated", action="store_true", help="nothing but hyper-networks")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -161,7 +165,9 @@ def run(source: str, seed: int, options: argparse.Namespace) -> dict:
         told = arms(support, networks, None if options.generated else zoo, start, rng=rng)
         if zoo is not None and options.diffusion:
             diffusion = diffused(zoo, source, seed, options)
-            drawn_on_axes = diffusion.sample(len(support), condition=support, generator=rng)
+            drawn_on_axes = diffusion.sample(
+                len(support), condition=support, guidance=options.guidance, generator=rng
+            )
             told["diffusion on axes"] = drawn_on_axes
             told["diffusion on axes + ridge"] = solve_head(MODEL, drawn_on_axes, support, axes=AXES)
         drawn = floors(support, score) | {
@@ -207,8 +213,8 @@ def diffused(zoo: Population, source: str, seed: int, options: argparse.Namespac
     if not path.exists():
         began = time.process_time()
         made = TaskDiffusion(SPEC, width=16, channels=48, seed=seed)
-        known = TrainingMembers(zoo.weights, examples=zoo.examples)
-        how = {"batch_size": 16, "lr": 2e-3, "decay": 0.99}
+        known = TrainingMembers(zoo.weights, examples=zoo.examples, model=MODEL)
+        how = {"batch_size": 32, "lr": 2e-3, "decay": 0.99, "task_loss": options.term}
         made.fit(known, steps=options.diffusion, seed=seed, **how)
         made.save(path)
         say(f"diffusion on axes: {time.process_time() - began:.0f} s")

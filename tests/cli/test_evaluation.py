@@ -104,6 +104,8 @@ def test_wrong_data_is_one_clear_error(tmp_path, npz):
     net = nn.Linear(5, 2)
     with pytest.raises(ConfigError, match="labels run from 0 to 2"):
         evaluator(net, read_data(str(npz)), "cross_entropy")(from_module(net))
+    with pytest.raises(ConfigError, match=r"cannot be run on inputs of shape \(40, 5\)"):
+        evaluator(nn.Linear(4, 3), read_data(str(npz)), "mse")(from_module(nn.Linear(4, 3)))
     with pytest.raises(ConfigError, match="no such"):
         read_data(str(tmp_path / "missing.npz"))
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
@@ -131,3 +133,45 @@ def test_the_users_function_sees_the_weights_and_returns_numbers():
     assert told == {"loss": 2.0, "n": 1.0}
     with pytest.raises(ConfigError, match="a dict of numbers is needed"):
         own_evaluator(net, lambda _: 3)(theta)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"y": np.array(["cat", "dog", "cat"])}, "labels are of type <U3, but numbers are needed"),
+        ({"x": np.full((3, 5), np.nan)}, "3 of 3 inputs hold NaN"),
+        ({"y": np.eye(3)}, "store labels.argmax"),
+        ({"y": np.array([0, 1, np.nan])}, "1 of 3 labels are NaN"),
+        ({"y": np.array([0, 1, 0.5])}, "labels are no classes; whole numbers from 0"),
+        ({"y": np.array([-1, 0, 1])}, "labels run from -1 to 1, but they count from 0"),
+    ],
+)
+def test_labels_that_are_no_classes_and_inputs_that_are_no_numbers_are_named(
+    tmp_path, arrays, told
+):
+    np.savez(tmp_path / "odd.npz", **{"x": np.zeros((3, 5)), "y": np.array([0, 1, 0]), **arrays})
+    net = nn.Linear(5, 2)
+    with pytest.raises(ConfigError, match=told):
+        evaluator(net, read_data(str(tmp_path / "odd.npz")), "cross_entropy")(from_module(net))
+
+
+@pytest.mark.parametrize("y", [np.array([0.0, 1.0, 1.0]), np.array([[0], [1], [1]])])
+def test_classes_stored_as_floats_or_in_a_column_are_classes(tmp_path, y):
+    np.savez(tmp_path / "odd.npz", x=np.ones((3, 5), np.float32), y=y)
+    net = nn.Linear(5, 2)
+    data = read_data(str(tmp_path / "odd.npz"))
+    found = evaluator(net, data, "cross_entropy")(from_module(net))
+    wanted = nn.functional.cross_entropy(net(torch.ones(3, 5)), torch.tensor([0, 1, 1]))
+    assert found["loss"] == pytest.approx(wanted.item())
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", None])
+def test_a_damaged_file_of_arrays_is_one_clear_error(tmp_path, npz, content):
+    whole = npz.read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(ConfigError, match=r"not a readable \.npz of plain arrays"):
+        read_data(str(tmp_path / "cut.npz"))
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(ConfigError, match=r"not a readable \.npz of plain arrays"):
+        read_data(str(tmp_path / "one.npz"))

@@ -222,6 +222,42 @@ def test_what_cannot_be_drawn_is_said_in_one_line(by_examples, capsys, words, re
     assert not Path("refused").exists()
 
 
+def test_networks_are_not_drawn_over_a_run_or_over_other_files(by_examples, capsys):
+    np.savez("data.npz", images=np.zeros((4, 4)))
+    before = {path: path.read_bytes() for path in map(Path, ["data.npz", "run/result.json"])}
+    for words, reason in {
+        ("-o", "run"): "is the run itself",
+        ("-o", "new", "--zoo", "data.npz"): "--zoo data.npz: is there and is no zoo",
+        ("-o", "new", "--zoo", "run"): "--zoo run: is there and is no zoo",
+    }.items():
+        assert main(["generate", "--from", "run", "-n", "1", *words]) == 2
+        assert reason in capsys.readouterr().err
+        assert not Path("new").exists()
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.array([7.0, 7.0, 3.0, 3.0, 3.0]), "3 is output 0, 7 is output 1"),
+        (np.array([[7], [7], [3], [3], [3]]), "3 is output 0, 7 is output 1"),
+        (np.array([-1, -1, 5, 5, 5]), "-1 is output 0, 5 is output 1"),
+        (np.eye(2)[[1, 1, 0, 0, 0]], "of one-hot labels store labels.argmax(1)"),
+        (np.array(["b", "b", "a", "a", "a"]), "labels are of type <U1, but numbers are needed"),
+        (np.array([0, 0, np.nan, 1, 1]), "1 of 5 labels are NaN"),
+    ],
+)
+def test_labels_of_a_condition_are_read_or_named(by_examples, tmp_path, capsys, labels, said):
+    with np.load("mine.npz") as whole:
+        np.savez("mine.npz", images=whole["images"], labels=labels)
+    words = ["generate", "--from", "means.safetensors", "--condition-on", "mine.npz", "-n", "1"]
+    new = tmp_path / "new"
+    done = main([*words, "-o", str(new)])
+    assert done == (0 if " is output 0" in said else 2)
+    assert said in capsys.readouterr().err
+    assert new.exists() == (done == 0)
+
+
 def test_a_place_for_the_networks_is_needed(inside, capsys):
     assert main(["generate", "--from", "run"]) == 2
     assert "-o DIR" in capsys.readouterr().err

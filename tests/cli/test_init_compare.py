@@ -83,11 +83,36 @@ def test_a_start_that_lacks_something_is_left_out_and_named(inside, capsys):
         (["--starts", "default", "--larger", "start_nets:net"], "given by --larger-weights FILE"),
         (["--starts", "default", "--kwargs", '{"width": "a"}'], "start_nets:net"),
         (["--starts", "{lsuv: {size: 3}}"], "unexpected keyword argument 'size'"),
+        (["--starts", "{"], "--starts '{': cannot be read"),
+        (["--starts", "{ridge_head: {ridge: abc}}"], "ridge_head: ridge must be a number or null"),
+        (["--starts", "{ridge_head: {start: {best_of_k: {k: 1.5}}}}"], "k must be a whole number"),
+        (["--starts", "default", "--lrs=a"], "--lrs 'a': numbers are needed"),
+        (["--starts", "default", "--lrs=-1"], "lrs holds -1, but learning rates above 0"),
+        (["--starts", "default", "--lrs=nan"], "lrs holds nan, but learning rates above 0"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(inside, capsys, words, said):
     assert compare(*words, "-o", "out") == 2
     assert said in capsys.readouterr().err
+    assert not (inside / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": np.full(120, 2)}, "all labels are 2; at least two classes are needed"),
+        ({"labels": np.arange(120) % 3 + 1}, "labels run to 3, but the network gives outputs"),
+        ({"inputs": np.ones((120, 5), np.float32)}, "inputs of shape (5,) cannot be read"),
+        ({"inputs": np.ones((3, 4)), "labels": np.arange(3)}, "3 examples are too few"),
+    ],
+)
+def test_data_that_do_not_suit_the_network_are_refused(inside, capsys, change, said):
+    with np.load("data.npz") as whole:
+        np.savez("data.npz", **{**whole, **change})
+    assert compare("--starts", "default", "-o", "out") == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "data.npz" in told
     assert not (inside / "out").exists()
 
 

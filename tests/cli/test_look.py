@@ -263,6 +263,9 @@ def test_columns_that_files_lack_are_empty():
     assert len(columns) == 40
     assert constants["5 more columns, not drawn"] == "c40, c41, c42, c43, c44"
     assert constants["nothing"] == "nan"
+    _, constants = described({f"c{i}": np.arange(3.0) for i in range(5000)})
+    told = constants["4960 more columns, not drawn"]
+    assert told == "c40, c41, c42, c43, c44, c45, c46, c47 and 4952 more"
 
 
 def test_names_cannot_end_the_element_of_the_data():

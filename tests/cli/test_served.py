@@ -11,6 +11,8 @@ from torch import nn
 import wsl
 from wsl import params
 from wsl.cli import main
+from wsl.cli.served import good_members
+from wsl.generative import TrainingMembers
 from wsl.zoo import read_checkpoint
 
 CODE = """
@@ -53,6 +55,23 @@ def test_networks_are_generated_for_a_zoo_and_data_of_ones_own(own, capsys):
     capsys.readouterr()
     assert main(["generate", "--from", "run", "--condition", "0.9", "-n", "1", "-o", "more"]) == 0
     read_checkpoint("more/sample-00.safetensors")
+
+
+def test_a_recipe_of_more_components_than_members_takes_fewer_and_says_so(own, capsys):
+    words = ["models=flow_matching", "generator.units=false", *OWN, *QUICK, "output=run"]
+    assert main(["generate", *words]) == 0
+    assert "generator.latent: 12 in place of 400, of 16 networks" in capsys.readouterr().err
+    assert main(["generate", *words, "generator.latent=14", "output=other"]) == 0
+    assert "in place of" not in capsys.readouterr().err
+
+
+def test_arms_mix_several_members_of_a_small_zoo():
+    weights = {"w": torch.arange(20.0)[:, None]}
+    members = TrainingMembers(weights, torch.arange(20.0)[:, None])
+    assert len(good_members(members, 0.95)["w"]) == 16
+    assert len(good_members(members, 0.1)["w"]) == 18
+    few = TrainingMembers(members.rows(torch.arange(3)), torch.arange(3.0)[:, None])
+    assert len(good_members(few, 0.95)["w"]) == 3
 
 
 def test_starts_are_compared_on_a_zoo_and_data_of_ones_own(own):

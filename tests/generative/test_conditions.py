@@ -115,6 +115,12 @@ def test_a_class_with_too_few_images_is_refused():
         dataclasses.replace(FAMILY, shots=30)
 
 
+@pytest.mark.parametrize("parts", [("val",), "train", ("train", "val", "test")])
+def test_tasks_say_where_support_and_query_come_from(parts):
+    with pytest.raises(ValueError, match=r"parts: .*two are needed"):
+        dataclasses.replace(FAMILY, parts=parts)
+
+
 def test_the_members_of_a_zoo_are_told_by_examples_of_their_tasks():
     columns = {"classes": ["4,1", "0,5"], "turn": [90, 0], "inverted": [False, True]}
     told = examples_of(DATA.train, columns, shots=3, generator=rng())

@@ -473,6 +473,13 @@ def test_dispersion_is_one_for_the_zoo_itself_and_zero_for_one_network_repeated(
     assert dispersion_ratio(half, training) == pytest.approx(0.5, rel=1e-4)
 
 
+def test_statistics_of_batch_norm_are_no_part_of_the_dispersion():
+    zoo = {"0.weight": torch.randn(8, 3, generator=rng())}
+    zoo["1.running_var"] = torch.rand(8, 3, generator=rng())
+    wide = {**zoo, "1.running_var": 1e3 * zoo["1.running_var"]}
+    assert dispersion_ratio(wide, zoo) == pytest.approx(1)
+
+
 def test_baselines_are_what_they_say_and_leave_the_zoo_alone(training):
     before = {name: t.clone() for name, t in training.items()}
     flat = ravel(training, 1)

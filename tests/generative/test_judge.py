@@ -87,6 +87,35 @@ def test_one_copy_among_new_networks_is_found(of_fresh):
     assert f"1 of {N} networks" in judged(partly, {}).verdict.flags["memoriser"]
 
 
+def rescaled(n, condition, generator):
+    """Members whose units are scaled: ReLU, so that they do the same with weights far apart."""
+    old = memoriser(n, condition, generator)
+    first, bias, second = (name for name in old if old[name].dim() > 2 or "0.bias" in name)
+    by = torch.randn(n, 12, generator=generator).exp()
+    return {
+        **old,
+        first: old[first] * by[:, :, None],
+        bias: old[bias] * by,
+        second: old[second] / by[:, None],
+    }
+
+
+def test_copies_with_scaled_units_are_copies_however_far_their_weights():
+    found = judged(rescaled, {})
+    assert f"{N} of {N} networks are copies" in found.verdict.flags["memoriser"]
+    assert f"{N} of them in another guise" in found.verdict.flags["memoriser"]
+    assert found.scores["nearest_member_distance"] > 1
+    assert found.scores["good_and_new"] == 0
+
+
+def test_one_scaled_copy_among_new_networks_is_found():
+    def partly(n, condition, generator):
+        new, old = fresh(n, condition, generator), rescaled(1, condition, generator)
+        return {name: torch.cat([old[name], tensor[1:]]) for name, tensor in new.items()}
+
+    assert f"1 of {N} networks" in judged(partly, {}).verdict.flags["memoriser"]
+
+
 def test_freshly_trained_networks_pass(of_attentive):
     assert of_attentive.verdict.flags == {}
     assert "no flag" in str(of_attentive.verdict)

@@ -338,3 +338,14 @@ def test_values_of_one_name_in_two_places_are_both_kept(tmp_path):
 def test_a_checkpoint_called_so_is_no_copy(tmp_path):
     saved(tmp_path, weights(), "best-checkpoint.pt")
     assert list(read_checkpoint(tmp_path)[0]) == list(SPEC.axes)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.RMSprop])
+def test_the_state_of_an_optimiser_is_no_checkpoint_and_is_called_what_it_is(tmp_path, optimizer):
+    net = torch.nn.Linear(3, 2)
+    made = optimizer(net.parameters(), lr=0.1)
+    net(torch.ones(1, 3)).sum().backward()
+    made.step()
+    torch.save(made.state_dict(), tmp_path / "optimizer.pt")
+    with pytest.raises(ZooError, match=r"optimizer\.pt: holds the state of an optimiser and no"):
+        open_checkpoint(tmp_path / "optimizer.pt").choose()

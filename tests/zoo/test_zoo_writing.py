@@ -16,6 +16,7 @@ import pytest
 import torch
 from paths import ROOT
 
+import wsl
 from wsl.base.atomic import locked, replacing
 from wsl.params import stack
 from wsl.symmetry import PermutationSpec
@@ -278,3 +279,21 @@ def test_a_new_file_may_be_read_by_whom_the_system_lets_and_an_old_one_keeps_its
         assert made.stat().st_mode == plain.stat().st_mode
         made.chmod(0o640)
         plain.chmod(0o640)
+
+
+def test_a_zoo_does_not_take_the_place_of_a_file_that_is_none(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, images=np.zeros((3, 2)))
+    before = path.read_bytes()
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    spec, theta = wsl.permutation_spec(net, torch.zeros(1, 3)), wsl.params.from_module(net)
+    for write in (
+        lambda: Zoo.from_models(path, [net], spec=spec),
+        lambda: ZooWriter(path, spec=spec, like=theta, columns={}),
+    ):
+        with pytest.raises(ZooError, match=r"data\.npz: is there and is no zoo; name another file"):
+            write()
+    assert path.read_bytes() == before
+    path.write_bytes(b"")
+    assert len(Zoo.from_models(path, [net], spec=spec)) == 1
+    assert len(Zoo.from_models(path, [net, net], spec=spec)) == 2

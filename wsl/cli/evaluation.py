@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,36 @@ def read_data(path: str, normalize: str | None = None, *, split: str = "test") -
             f"--data {path}: holds {len(inputs)} inputs and {len(labels)} labels; each input "
             "needs one"
         )
-    return Labelled(_prepared(inputs, normalize), None if labels is None else _labels(labels))
+    given = None if labels is None else _labels(labels, path)
+    return Labelled(_prepared(inputs, normalize, path), given)
+
+
+def classes_of(labels: Tensor | None, where: str, *, anywhere: bool = False) -> Tensor:
+    """Labels (N,) of classes, int64; whole numbers that are stored as floats are such.
+
+    anywhere: whether they may be any whole numbers, where only their order counts. Raises
+    `ConfigError` for none and for labels that are no classes; ``where`` names flag and file.
+    """
+    if labels is None:
+        raise ConfigError(f"{where}: has no labels; add an array labels, the class of each input")
+    if labels.dim() == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.dim() != 1:
+        hint = "; of one-hot labels store labels.argmax(1)" if labels.dim() == 2 else ""
+        raise ConfigError(
+            f"{where}: labels have shape {tuple(labels.shape)}, but one class for each input is "
+            f"needed{hint}"
+        )
+    if labels.is_floating_point() and not torch.equal(labels, labels.round()):
+        missing = int(labels.isnan().sum())
+        what = f"{missing} of {len(labels)} labels are NaN" if missing else "labels are no classes"
+        raise ConfigError(f"{where}: {what}; whole numbers from 0 are needed, one for each input")
+    if len(labels) and int(labels.min()) < 0 and not anywhere:
+        raise ConfigError(
+            f"{where}: labels run from {int(labels.min())} to {int(labels.max())}, but they count "
+            "from 0; renumber them"
+        )
+    return labels.long()
 
 
 def evaluator(
@@ -105,14 +135,12 @@ def evaluator(
     """
     if data.labels is None:
         raise ConfigError("--data has no labels, which a loss needs; name them labels or targets")
-    kind, labels = LOSSES[loss], data.labels
-    labels = labels.float() if loss == "mse" else labels
+    kind, labels = LOSSES[loss], _targets(data.labels, loss)
 
     @torch.no_grad()
     def evaluate(theta: Params) -> dict[str, float]:
         model.eval()
-        parts = [call(model, theta, x) for x in data.inputs.split(_CHUNK)]
-        outputs = torch.cat(parts)
+        outputs = torch.cat([_answers(model, theta, x) for x in data.inputs.split(_CHUNK)])
         if loss == "mse":
             return {"loss": float(kind(outputs.view_as(labels), labels))}
         accuracy = _hits(outputs, labels)
@@ -120,6 +148,24 @@ def evaluator(
         return {"loss": value, "accuracy": accuracy}
 
     return evaluate
+
+
+def _targets(labels: Tensor, loss: str) -> Tensor:
+    """Labels as the loss reads them: numbers, classes, or classes at each place (N, ...)."""
+    if loss == "mse":
+        return labels.float()
+    dense = labels.dim() > 1 and not labels.is_floating_point()
+    return labels if dense else classes_of(labels, "--data")
+
+
+def _answers(model: nn.Module, theta: Params, x: Tensor) -> Tensor:
+    """The outputs for a batch; what torch says of data that do not fit is one clear error."""
+    try:
+        return call(model, theta, x)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--data: the network cannot be run on inputs of shape {tuple(x.shape)}: {error}"
+        ) from error
 
 
 def _hits(outputs: Tensor, labels: Tensor) -> float:
@@ -194,7 +240,7 @@ def labelled_loss(
     """A loss of weights on a batch that can be differentiated, and the batches of ``data``."""
     if data.labels is None:
         raise ConfigError("the data have no labels, which a loss needs; name them labels")
-    labels = data.labels.float() if loss == "mse" else data.labels
+    labels = _targets(data.labels, loss)
     batches = list(zip(data.inputs.split(_BATCH), labels.split(_BATCH), strict=True))
 
     def of_batch(theta: Params, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -275,13 +321,15 @@ def _check_classes(outputs: Tensor, labels: Tensor) -> None:
 
 def _npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # numpy leaves a file open that it cannot read
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             inputs, labels = _pair({name.lower(): name for name in arrays.files}, split)
             found = [None if name is None else arrays[name] for name in (inputs, labels)]
             names = ", ".join(arrays.files)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise ConfigError(
-            f"--data {path}: is not a readable .npz of plain arrays ({error})"
+            f"--data {path}: is not a readable .npz of plain arrays ({error}); write it again with "
+            "numpy.savez"
         ) from None
     if found[0] is None:
         raise ConfigError(
@@ -328,9 +376,13 @@ def _image_folder(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(images), np.array([label for _, label in files])
 
 
-def _prepared(inputs: np.ndarray, normalize: str | None) -> Tensor:
-    """Float inputs; images get their channel axis first."""
-    x = torch.from_numpy(np.array(inputs))
+def _prepared(inputs: np.ndarray, normalize: str | None, path: str) -> Tensor:
+    """Float inputs; images get their channel axis first.
+
+    Raises `ConfigError` for text, and for values that are not finite.
+    """
+    x = _tensor(inputs, f"--data {path}: inputs")
+    _check_finite(x, path)
     if x.dtype == torch.uint8:
         x = x.unsqueeze(1) if x.dim() == 3 else x
         x = x.movedim(-1, 1) if x.dim() == 4 and x.shape[-1] in (1, 3) else x
@@ -338,6 +390,14 @@ def _prepared(inputs: np.ndarray, normalize: str | None) -> Tensor:
     elif x.dtype == torch.float64:
         x = x.float()
     return x if normalize is None else _normalized(x, normalize)
+
+
+def _check_finite(x: Tensor, path: str) -> None:
+    if x.is_floating_point() and not x.isfinite().all():
+        rows = int((~x.flatten(1).isfinite()).any(1).sum()) if x.dim() > 1 else len(x)
+        raise ConfigError(
+            f"--data {path}: {rows} of {len(x)} inputs hold NaN or infinite values; leave them out"
+        )
 
 
 def _normalized(x: Tensor, text: str) -> Tensor:
@@ -356,6 +416,20 @@ def _normalized(x: Tensor, text: str) -> Tensor:
     return (x - mean) / std
 
 
-def _labels(labels: np.ndarray) -> Tensor:
-    tensor = torch.from_numpy(np.array(labels))
-    return tensor if tensor.is_floating_point() else tensor.long()
+def _labels(labels: np.ndarray, path: str) -> Tensor:
+    tensor = _tensor(labels, f"--data {path}: labels")
+    if tensor.is_floating_point():
+        return tensor
+    one = tensor.dim() == 2 and tensor.shape[1] == 1
+    return (tensor[:, 0] if one else tensor).long()
+
+
+def _tensor(array: np.ndarray, what: str) -> Tensor:
+    """Numbers; raises `ConfigError` for text and other things."""
+    try:
+        return torch.from_numpy(np.array(array))
+    except TypeError:
+        raise ConfigError(
+            f"{what} are of type {np.asarray(array).dtype}, but numbers are needed; of names of "
+            "classes store their places, numpy.unique(names, return_inverse=True)[1]"
+        ) from None

@@ -28,7 +28,7 @@ from wsl.cli.generate_tasks import generate_for_tasks, has_tasks
 from wsl.cli.parsers import recipe_parser, verb_parser
 from wsl.cli.population import open_or_build, part, population_name
 from wsl.cli.results import finished, result, write_figure, write_json, write_table, write_with
-from wsl.cli.served import Served, files_of, served, training_members
+from wsl.cli.served import Served, files_of, good_members, served, training_members
 from wsl.cli.targets import ConfigError, flatten, instantiate
 from wsl.cli.terminal import answer, say
 from wsl.generative import (
@@ -204,7 +204,7 @@ def _start(zoo: Zoo, known: Served, members: TrainingMembers, *, quantile: float
         spec=zoo.spec,
         make=known.make,
         members=members,
-        good=members.rows(members.quality >= wanted),
+        good=good_members(members, quantile),
         held_out=_best_first(zoo, known.data, model),
         condition=float(wanted),
     )

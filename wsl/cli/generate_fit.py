@@ -9,7 +9,7 @@ from typing import Any
 from wsl.base import Progress
 from wsl.cli.served import Served
 from wsl.cli.targets import instantiate
-from wsl.cli.terminal import progress
+from wsl.cli.terminal import progress, say
 from wsl.generative import FitReport, Generator, TrainingMembers, check_needs
 from wsl.symmetry import symmetry_spec
 from wsl.zoo import Zoo
@@ -21,12 +21,26 @@ def made(config: Mapping[str, Any], zoo: Zoo, known: Served) -> Generator:
     A zoo knows permutations alone: scales and signs of units, where the recipe fixes them, are
     found anew, and where the network has none there is nothing to fix.
     """
-    recipe, spec = {**config["generator"]}, zoo.spec
+    recipe, spec = _fewer_components(config["generator"], len(zoo.indices("train"))), zoo.spec
     if recipe.get("units") and not spec.units:
         found = symmetry_spec(known.make().eval(), known.data.train.images[:2])
         spec = dataclasses.replace(spec, units=found.units)
         recipe["units"] = recipe["units"] if found.units else False
     return instantiate(recipe, spec=spec, seed=config["seed"])
+
+
+def _fewer_components(recipe: Mapping[str, Any], members: int) -> dict[str, Any]:
+    """The recipe, with no more principal components than so many members tell of.
+
+    Three quarters of their number where it asks for more: as many as there are members would make
+    each of them a point at one distance from all others.
+    """
+    latent, few = recipe.get("latent") or 0, max(1, 3 * members // 4)
+    if "PCA" not in str(recipe.get("code", "")) or latent <= members:
+        return {**recipe}
+    text = f"generator.latent: {few} in place of {latent}, of {members} networks to learn from"
+    say(text, error=True)
+    return {**recipe, "latent": few}
 
 
 def fitted(config: Mapping[str, Any], generator: Generator, members: TrainingMembers) -> FitReport:

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 import wsl.generative
-from wsl.cli.evaluation import read_data
+from wsl.cli.contents import is_zoo
+from wsl.cli.evaluation import classes_of, read_data
 from wsl.cli.outputs import check_writable
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError
@@ -57,9 +58,12 @@ def run_from(options: argparse.Namespace) -> None:
         raise ConfigError(f"-n {options.samples}: at least one network is needed")
     if not options.output:
         raise ConfigError("-o DIR: a folder for the networks is needed")
-    folder = Path(options.output)
+    folder, file = Path(options.output), generator_file(Path(options.run))
     check_writable(folder)
-    file = generator_file(Path(options.run))
+    if folder.exists() and folder.samefile(file.parent) and _result_of(folder):
+        raise ConfigError(f"-o {folder}: is the run itself, whose networks stay; name another")
+    if options.zoo:
+        _check_zoo(Path(options.zoo))
     about = _about(file)
     generator = load_generator(file, about)
     condition, meant = _condition(options, generator)
@@ -152,8 +156,9 @@ def _condition(options: argparse.Namespace, generator: Generator) -> tuple[Condi
         _check_examples(told, options)
         return told, meant
     if options.condition_on:
-        how = f"by {generator.conditions} numbers: --condition" if generator.conditions else "not"
-        raise ConfigError(f"--condition-on: {name} reads no labelled examples; it is asked {how}")
+        how = f"it is asked by {generator.conditions} numbers: --condition"
+        how = how if generator.conditions else "it is asked for nothing"
+        raise ConfigError(f"--condition-on: {name} reads no labelled examples; {how}")
     if options.condition is None:
         return None, ""
     numbers = _numbers(options.condition)
@@ -195,14 +200,24 @@ def examples_of(path: str, normalize: str | None = None) -> tuple[LabelledExampl
 
     Raises `ConfigError` without labels, or with labels that are not classes.
     """
-    data = read_data(path, normalize)
-    if data.labels is None or data.labels.dim() != 1:
+    data = read_data(path, normalize, split="train")
+    if data.labels is None:
         raise ConfigError(f"--condition-on {path}: an array of labels, one per image, is needed")
-    classes, count = data.labels.unique(return_counts=True)
-    rows = torch.stack([(data.labels == c).nonzero()[: count.min(), 0] for c in classes])
+    labels = classes_of(data.labels, f"--condition-on {path}", anywhere=True)
+    if not len(labels):
+        raise ConfigError(f"--condition-on {path}: holds no images; some of each class are needed")
+    classes, count = labels.unique(return_counts=True)
+    rows = torch.stack([(labels == c).nonzero()[: count.min(), 0] for c in classes])
     places = ", ".join(f"{c} is output {i}" for i, c in enumerate(classes.tolist()))
     told = LabelledExamples(data.inputs[rows][None])
     return told, f"{path}: {told.shots} images of each class; {places}"
+
+
+def _check_zoo(path: Path) -> None:
+    """Raise `ConfigError` for a place of no zoo, before anything is written."""
+    check_writable(path.absolute().parent)
+    if path.is_dir() or (path.exists() and not is_zoo(path)):
+        raise ConfigError(f"--zoo {path}: is there and is no zoo; name another file")
 
 
 def _write_zoo(

@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
 from wsl.cli.config import compose
+from wsl.cli.kinds import check_arguments
 from wsl.cli.networks import addressed, discover
 from wsl.cli.population import open_or_build, population_name
-from wsl.cli.served import cut, files_of, served, training_members
+from wsl.cli.served import check_outputs, cut, files_of, good_members, served, training_members
 from wsl.cli.targets import ConfigError, choose
 from wsl.generative import INITIALIZERS, Budget, Initializer, Larger, Start
 from wsl.populations import Classification
@@ -61,8 +62,7 @@ def asked_by_recipe(words: Sequence[str]) -> Asked:
 
 def asked_by_flags(options: argparse.Namespace) -> Asked:
     """``--model ... --data ...``: the user's own network and data."""
-    config = {**vars(options), "lrs": [float(rate) for rate in options.lrs.split(",")]}
-    config["starts"] = yaml.safe_load(f"[{options.starts}]")
+    config = {**vars(options), "lrs": _rates(options.lrs), "starts": _listed(options.starts)}
     starts = _starts(config["starts"])
     _check_ranges(config)
     start = _of_flags(options, starts)
@@ -72,6 +72,24 @@ def asked_by_flags(options: argparse.Namespace) -> Asked:
     }
     files = _files(options)
     return _asked(config, start, starts, output=options.output, kept=kept, files=files)
+
+
+def _rates(text: str) -> list[float]:
+    try:
+        return [float(rate) for rate in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--lrs {text!r}: numbers are needed, such as 0.001,0.01") from None
+
+
+def _listed(text: str) -> Any:
+    """What ``--starts`` describes."""
+    try:
+        return yaml.safe_load(f"[{text}]")
+    except yaml.YAMLError:
+        raise ConfigError(
+            f"--starts {text!r}: cannot be read; write names with commas, with arguments as in "
+            "'default,{ridge_head: {start: lsuv}}'"
+        ) from None
 
 
 def _files(options: argparse.Namespace) -> dict[str, str]:
@@ -92,7 +110,6 @@ def _asked(
     data = start.data
     if data is None:
         raise ConfigError("wsl init-compare scores networks by their accuracy; labels are needed")
-    _check_outputs(start.model, data)
     budget = Budget(**{key: config[key] for key in ("steps", "lrs", "batch_size", "points")})
     return Asked(
         start=start,
@@ -111,6 +128,7 @@ def _starts(described: Any) -> dict[str, Initializer]:
     """The starts that a list describes, by their label; raises `ConfigError` for what is none."""
     found = {}
     for each in described or ():
+        _check_arguments(each)
         text = each if isinstance(each, str) else yaml.safe_dump(each, default_flow_style=True)
         found[_label(each)] = _start(text.strip())
     if not found:
@@ -121,6 +139,14 @@ def _starts(described: Any) -> dict[str, Initializer]:
 def _start(text: str) -> Initializer:
     table = {**INITIALIZERS, "default": INITIALIZERS["default_init"]}
     return choose(text, table, what="start", inside={"start": _start})
+
+
+def _check_arguments(described: Any) -> None:
+    """Raise `ConfigError` for an argument of the wrong kind, of a start or of one inside it."""
+    for name, arguments in described.items() if isinstance(described, Mapping) else ():
+        if name in INITIALIZERS and isinstance(arguments, Mapping):
+            check_arguments(INITIALIZERS[name], arguments, str(name))
+            _check_arguments(arguments.get("start"))
 
 
 def _label(described: Any) -> str:
@@ -142,32 +168,23 @@ def _check_ranges(config: Mapping[str, Any]) -> None:
             raise ConfigError(f"{key} is {config[key]}, but it must be at least 1")
     if not config["lrs"]:
         raise ConfigError("lrs is empty, but at least one learning rate is needed")
-
-
-def _check_outputs(model: nn.Module, data: Classification) -> None:
-    with torch.no_grad():
-        shape = model.eval()(data.train.images[:2]).shape
-    largest = max(int(part.labels.max()) for part in (data.train, data.val, data.test))
-    if len(shape) != 2 or largest >= shape[1]:
-        raise ConfigError(
-            f"labels run to {largest}, but the network gives outputs of shape {tuple(shape)}; a "
-            "classifier of this task is needed"
-        )
+    for rate in config["lrs"]:
+        if not 0 < rate < math.inf:
+            raise ConfigError(f"lrs holds {rate:g}, but learning rates above 0 are needed")
 
 
 def _of_zoo(config: Mapping[str, Any], zoo: Zoo) -> Start:
     known = served(config, zoo)
     data, model = known.data, known.make()
-    _check_outputs(model, data)
+    check_outputs(model, data, str(zoo.path))
     members = training_members(zoo, known)
-    good = members.rows(members.quality >= members.quality.quantile(config["quantile"]))
     return Start(
         model,
         spec=zoo.spec,
         seed=config["seed"],
         make=known.make,
         members=members,
-        good=good,
+        good=good_members(members, config["quantile"]),
         data=data,
     )
 
@@ -177,6 +194,7 @@ def _of_flags(options: argparse.Namespace, starts: Mapping[str, Initializer]) ->
         return addressed(options.model, options.kwargs).model
 
     data, model = cut(options.data, options.normalize), make()
+    check_outputs(model, data, f"--data {options.data}")
     reads = any("spec" in each.needs for each in starts.values())
     spec = discover(model, ((data.train.images[:2],), {})) if reads else None
     larger = _larger(options, data) if options.larger else None

@@ -41,6 +41,17 @@ def check_kinds(base: Mapping[str, Any], full: Mapping[str, Any]) -> None:
             _check_plain(key, value, before[key], kinds=_kinds(hint) or _kind_of(before[key]))
 
 
+def check_arguments(kind: Any, arguments: Mapping[str, Any], name: str) -> None:
+    """Raise `ConfigError` for the first argument of another kind than ``kind`` says in plain words.
+
+    What the class itself does not take is its own affair.
+    """
+    parameters = inspect.signature(kind).parameters
+    for key, value in arguments.items():
+        hint = str(parameters[key].annotation) if key in parameters else ""
+        _check_plain(f"{name}: {key}", value, None, kinds=_kinds(hint))
+
+
 def _annotation(key: str, config: Mapping[str, Any]) -> str:
     """How the parameter is annotated that the value at ``key`` is given to; empty if unknown."""
     parent, _, name = key.rpartition(".")

@@ -66,6 +66,13 @@ EXAMPLES = {
 }
 """What people type, verb by verb."""
 
+RECIPE_FLAGS: Mapping[str, tuple[str | None, str]] = {
+    "--data-root": ("FOLDER", "where the files of MNIST or CIFAR-10 lie"),
+    "--config-dir": ("FOLDER", "recipes of your own, in its folders models and datasets"),
+    "--trust-config": (None, "recipes may run code that is not part of wsl"),
+}
+"""Flags of every verb that composes recipes; `wsl.cli.config.compose` reads them."""
+
 EVERYWHERE = (
     "every verb also takes -q (only errors), -v (what it took), --json (one document on stdout)\n"
     "and --debug"
@@ -108,6 +115,11 @@ def recipe_parser(verb: str, description: str, *, keys: str) -> argparse.Argumen
     for group in ("models", "datasets"):
         parser.add_argument(f"{group}=NAME", help=", ".join(recipes(group)))
     parser.add_argument("KEY=VALUE", nargs="*", help=keys)
+    for flag, (value, what) in RECIPE_FLAGS.items():
+        if value is None:
+            parser.add_argument(flag, help=what, action="store_true")
+        else:
+            parser.add_argument(flag, help=what, metavar=value)
     return parser
 
 

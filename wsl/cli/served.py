@@ -14,15 +14,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from wsl.cli.evaluation import read_data
+from wsl.cli.evaluation import classes_of, read_data
 from wsl.cli.networks import addressed
 from wsl.cli.targets import ConfigError
 from wsl.generative import TrainingMembers
+from wsl.params import Params
 from wsl.populations import Classification, build_architecture, task
 from wsl.symmetry import SpecError
 from wsl.zoo import Zoo
+
+SEVERAL = 16
+"""Good members that a zoo has at least, if it has so many."""
 
 PARTS = (0.6, 0.2, 0.2)
 """Of the user's data: what trains, what chooses, what scores."""
@@ -59,7 +64,10 @@ def served(config: Mapping[str, Any], zoo: Zoo) -> Served:
         data = task(about["task"], config["data_root"])
     if not isinstance(data, Classification):
         raise ConfigError(f"{zoo.path} holds no classifiers; networks are scored by accuracy")
-    return Served(_maker(config, zoo), data, about)
+    make = _maker(config, zoo)
+    if config.get("data"):  # where networks have tasks of their own, a zoo's data have more classes
+        check_outputs(make(), data, f"data={config['data']}")
+    return Served(make, data, about)
 
 
 def files_of(config: Mapping[str, Any], zoo: Zoo) -> dict[str, str | Path]:
@@ -86,17 +94,50 @@ def training_members(zoo: Zoo, known: Served) -> TrainingMembers:
     )
 
 
+def good_members(members: TrainingMembers, quantile: float) -> Params:
+    """The weights of those that reach a quantile of the members' quality, of `SEVERAL` at least.
+
+    Arms average and mix them: of a small zoo's best one alone, all would be that one.
+    """
+    quality = members.quality
+    several = quality.topk(min(SEVERAL, len(quality))).values[-1]
+    return members.rows(quality >= torch.minimum(quality.quantile(quantile), several))
+
+
+@torch.no_grad()
+def check_outputs(model: nn.Module, data: Classification, where: str) -> None:
+    """Raise `ConfigError` where a network cannot be run on ``data``, or has too few outputs."""
+    images = data.train.images[:2]
+    try:
+        shape = model.eval()(images).shape
+    except (RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{where}: inputs of shape {tuple(images.shape[1:])} cannot be read by the network "
+            f"({told}); bring them to the shape that it takes"
+        ) from None
+    largest = max(int(part.labels.max()) for part in (data.train, data.val, data.test))
+    if len(shape) != 2 or largest >= shape[1]:
+        raise ConfigError(
+            f"{where}: labels run to {largest}, but the network gives outputs of shape "
+            f"{tuple(shape)}; a classifier of this task is needed, with labels that count from 0"
+        )
+
+
 def cut(path: str, normalize: str | None, *, flag: str = "--data ") -> Classification:
     """The user's data in three parts; which rows are in which depends on their number alone."""
     found = read_data(path, normalize, split="train")
-    if found.labels is None or found.labels.is_floating_point():
-        raise ConfigError(f"{flag}{path}: labels of classes are needed")
-    total = len(found.labels)
+    labels = classes_of(found.labels, f"{flag}{path}")
+    total = len(labels)
     train, val = (int(share * total) for share in PARTS[:2])
     if not train or not val or total == train + val:
         raise ConfigError(f"{flag}{path}: {total} examples are too few to be cut in three")
+    if int(labels.min()) == int(labels.max()):
+        raise ConfigError(
+            f"{flag}{path}: all labels are {int(labels[0])}; at least two classes are needed"
+        )
     sizes = (train, val, total - train - val)
-    return Classification.split(found.inputs, found.labels, sizes=sizes)
+    return Classification.split(found.inputs, labels, sizes=sizes)
 
 
 def _maker(config: Mapping[str, Any], zoo: Zoo) -> Callable[[], nn.Module]:

@@ -17,7 +17,7 @@ from wsl.cli.imports import report, tell, tell_epochs, tell_left_out
 from wsl.cli.look import add_arguments, look
 from wsl.cli.networks import add_network_arguments, addressed, discover, inputs_for, read_spec
 from wsl.cli.outputs import check_writable
-from wsl.cli.parsers import verb_parser
+from wsl.cli.parsers import RECIPE_FLAGS, verb_parser
 from wsl.cli.population import build
 from wsl.cli.results import write_json
 from wsl.cli.targets import ConfigError, choose
@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("zoo", "Build, inspect, check and convert populations of checkpoints.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     text = f"train a population into one file; recipes: {', '.join(recipes('datasets'))}"
-    _add_build(verbs.add_parser("build", help=text, description=text))
+    flags = "; ".join(f"{flag}: {what}" for flag, (_, what) in RECIPE_FLAGS.items())
+    _add_build(verbs.add_parser("build", help=text, description=text, epilog=flags))
     _add_files(
         verbs.add_parser(
             "info", help="describe zoo files of one kind, or what any checkpoint holds"

@@ -101,6 +101,11 @@ def loss_barrier(path: PathLosses) -> float:
     """Largest excess of the loss over the line between the losses of the ends.
 
     0 for a path that lies on or below that line.
+
+    >>> import torch
+    >>> t = torch.tensor([0.0, 0.5, 1.0])
+    >>> loss_barrier(PathLosses(t, loss=torch.tensor([0.0, 3.0, 2.0]), accuracy=t))
+    2.0
     """
     return float((path.loss - torch.lerp(path.loss[0], path.loss[-1], path.t)).max())
 
@@ -109,6 +114,11 @@ def mean_barrier(path: PathLosses) -> float:
     """Largest loss on the path minus the mean of the two ends, the convention of Git Re-Basin.
 
     Unequal ends raise it.
+
+    >>> import torch
+    >>> t = torch.tensor([0.0, 0.5, 1.0])
+    >>> mean_barrier(PathLosses(t, loss=torch.tensor([0.0, 3.0, 2.0]), accuracy=t))
+    2.0
     """
     return float(path.loss.max() - (path.loss[0] + path.loss[-1]) / 2)
 

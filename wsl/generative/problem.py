@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from wsl.base import Progress
 from wsl.generative.codes import Canonicalizer, Recalibration
 from wsl.generative.conditions import LabelledExamples, TaskSource
-from wsl.params import Params
+from wsl.params import Params, from_module, stack
 from wsl.populations import Classification
 from wsl.symmetry import PermutationSpec, copied
 from wsl.zoo import Checkpoints
@@ -52,19 +52,29 @@ class TrainingMembers:
     tasks: TaskSource | None = None
     labels: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        if self.condition is not None:
+            given = torch.as_tensor(self.condition)
+            one = given[:, None] if given.dim() == 1 else given
+            object.__setattr__(self, "condition", one if one.is_floating_point() else one.float())
+
     @classmethod
     def of(
         cls,
-        zoo: TrainingMembers | Checkpoints | Mapping[str, Tensor],
+        zoo: TrainingMembers | Checkpoints | Mapping[str, Tensor] | Sequence[Any],
         condition: Tensor | None = None,
     ) -> TrainingMembers:
-        """Members as they are, the training split of a zoo, or stacked weights (N, ...)."""
+        """Members as they are, the training split of a zoo, or stacked weights (N, ...).
+
+        Networks or their weights may also come one by one. Of the condition, (N,) is one number
+        each. Raises ValueError for anything else.
+        """
         if isinstance(zoo, Checkpoints):
             params, metadata = zoo.__getitems__(zoo.indices("train"))
             return cls(params, condition, metadata["member"])
         if isinstance(zoo, TrainingMembers):
             return zoo if condition is None else dataclasses.replace(zoo, condition=condition)
-        return cls(zoo, condition)
+        return cls(_stacked(zoo), condition)
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
@@ -282,6 +292,18 @@ class Initializer(Protocol):
     def draw(self, start: Start, n: int, *, generator: torch.Generator) -> Params:
         """Weights (n, ...) for the network of ``start``, which has what `needs` names."""
         ...
+
+
+def _stacked(members: Any) -> Params:
+    """Weights (N, ...) of a mapping of such, or of networks or their weights one by one."""
+    if isinstance(members, Sequence) and not isinstance(members, str):
+        members = stack([from_module(m) if isinstance(m, nn.Module) else m for m in members])
+    if not isinstance(members, Mapping):
+        raise ValueError(
+            f"members: {type(members).__name__}, but a zoo, a list of networks, or stacked weights "
+            "(N, ...) are needed; see params.stack"
+        )
+    return {name: torch.as_tensor(t).detach() for name, t in members.items()}
 
 
 def _few(inputs: Tensor, labels: Tensor, most: int = 20) -> LabelledExamples:

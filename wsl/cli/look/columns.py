@@ -15,8 +15,8 @@ from wsl.cli.look.encode import categories, numbers
 
 _LEVELS = 24
 """Words with more different values than this, or in almost every row, are names: no histogram."""
-_MOST = 40
-"""Columns that a page has room for."""
+_MOST, _NAMED = 40, 8
+"""Columns that a page has room for, and of the others those that it names."""
 
 Column = list[np.ndarray]
 """Its values, one array for each part of the rows."""
@@ -50,7 +50,9 @@ def described(columns: Mapping[str, np.ndarray]) -> tuple[list[dict[str, Any]], 
     drawn = {name: values for name, values in columns.items() if name not in constant}
     if len(drawn) > _MOST:
         left_out = list(drawn)[_MOST:]
-        constant[f"{len(left_out)} more columns, not drawn"] = ", ".join(left_out)
+        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        told = ", ".join(left_out[:_NAMED]) + more
+        constant[f"{len(left_out)} more columns, not drawn"] = told
     return [_described(name, drawn[name]) for name in list(drawn)[:_MOST]], constant
 
 

@@ -79,6 +79,11 @@ def linear_cka(one: Tensor, other: Tensor) -> float:
     """Centred kernel alignment of two sets of outputs (inputs, ...) of the same inputs; 0 to 1.
 
     Kornblith, Norouzi, Lee, Hinton (2019), arXiv 1905.00414. NaN where outputs do not vary.
+
+    >>> import torch
+    >>> outputs = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 5.0]])
+    >>> round(linear_cka(outputs, 3 * outputs.flip(1)), 6)
+    1.0
     """
     x, y = (each.double().flatten(1) for each in (one, other))
     if len(x) != len(y):

@@ -91,7 +91,7 @@ class WeightPCA(nn.Module):
         if latent > most:
             raise ValueError(
                 f"WeightPCA: latent is {latent}, but {x.shape[0]} rows of {x.shape[1]} weights "
-                f"have no more than {most} components"
+                f"have no more than {most} components; choose a latent of {most} or less"
             )
         self.center.copy_(x.mean(0))
         _, singular, components = torch.linalg.svd(x - self.center, full_matrices=False)

@@ -44,7 +44,7 @@ class VariantTasks:
     only subsets. angles: in degrees against the clock. invert: whether half of the tasks see 1 - x.
     query: examples of each class that score. parts: the splits of the data that support and query
     come from; from one split they share no image.
-    Raises ValueError if a class has too few images.
+    Raises ValueError if a class has too few images, or without two parts.
     """
 
     data: Classification
@@ -59,6 +59,7 @@ class VariantTasks:
     parts: tuple[str, str] = ("train", "train")
 
     def __post_init__(self) -> None:
+        _check_two(self.parts)
         needed = dict.fromkeys(self.parts, 0)
         for part, count in zip(self.parts, (self.shots, self.query), strict=True):
             needed[part] += count
@@ -162,3 +163,10 @@ def _distinct(rows: int, count: int, *, among: int, generator: torch.Generator |
     stride = among // count
     jitter = torch.randint(stride, (rows, count), generator=generator)
     return (start + stride * torch.arange(count) + jitter) % among
+
+
+def _check_two(parts: Sequence[str]) -> None:
+    if len(parts) != 2 or isinstance(parts, str):
+        raise ValueError(
+            f"parts: {parts!r}, but two are needed, that of the support and of the query"
+        )

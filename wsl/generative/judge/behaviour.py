@@ -46,7 +46,19 @@ def max_iou(errors: Tensor, others: Tensor) -> Tensor:
 
     ``errors`` (n, items) and ``others`` (N, items) are boolean; the answer is (n,). Two networks
     without errors cannot be told apart by them: their ratio 0/0 counts as 1. Identical rows give 1.
+
+    >>> import torch
+    >>> drawn, members = torch.tensor([[1, 1, 0, 0]]), torch.tensor([[0, 1, 1, 0], [0, 0, 0, 1]])
+    >>> [round(share, 3) for share in max_iou(drawn.bool(), members.bool()).tolist()]
+    [0.333]
     """
+    if errors.dim() != 2 or others.dim() != 2 or errors.shape[1] != others.shape[1]:
+        raise ValueError(
+            f"max_iou: errors {tuple(errors.shape)} and others {tuple(others.shape)}, but (n, "
+            "items) and (N, items) of the same items are needed"
+        )
+    if not len(others):
+        raise ValueError("max_iou: there is no other network to share errors with")
     a, b = errors.double(), others.double()
     both = a @ b.T
     either = a.sum(1)[:, None] + b.sum(1) - both

@@ -92,7 +92,12 @@ def leave_one_out(
 def dispersion_ratio(samples: Mapping[str, Tensor], zoo: Mapping[str, Tensor]) -> float:
     """Root mean square distance between samples, divided by that between members of the zoo.
 
-    Align both first.
+    Over the tensors that are learned. Align both first.
+
+    >>> import torch
+    >>> members = {"w": torch.tensor([[0.0], [2.0], [4.0]])}
+    >>> dispersion_ratio({"w": members["w"] / 4}, members)
+    0.25
     """
     return float(_spread(samples) / _spread(zoo))
 
@@ -137,6 +142,7 @@ def _closest(
 
 
 def _flat(params: Mapping[str, Tensor]) -> Tensor:
+    """The weights that are learned: statistics of batch norm follow from them and the data."""
     return ravel(
-        {name: t for name, t in params.items() if t.is_floating_point()}, batch_dims=1
+        {name: t for name, t in params.items() if is_learned(name, t)}, batch_dims=1
     ).double()

@@ -7,8 +7,9 @@
 Zeng et al. (2025), arXiv 2506.07998; Wang et al. (2026), arXiv 2605.18632. A member as it is has
 d = 0, noise of any size buys distance with accuracy: so the share is read over several tau, beside
 that of the arms. The members' own row, with each left out once, says what fresh seeds would reach.
-Judged are weights up to the symmetries of the specification; two networks can do the same with
-weights far apart, which errors in common show (`wsl.generative.judge.behaviour`).
+Distances are up to the symmetries of the specification. A network that answers like a member on
+every test item, probabilities and all, is that member in another guise (signs of odd units, scales
+of others), and is never new; errors in common show what is only nearly so.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ TAUS = (1.0, 2.0, 3.0, 4.0, 6.0)
 NATURAL = 32
 """Good members that are left out in turn, or as many as there are samples, if those are more."""
 
+ROUNDING, ALIKE = 1e-3, 0.999
+"""Probabilities that differ by less everywhere are the same; answers to so many items must be."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Novelty:
@@ -42,6 +46,7 @@ class Novelty:
     iou: the largest intersection over union of errors with any member, (n,).
     disagreement: with the nearest member, share of test items, (n,).
     gain: in accuracy when added to a few members, (n,). dispersion: see `dispersion_ratio`.
+    same: (n,) bool, whether it answers exactly like a member, up to rounding; None: not looked at.
     """
 
     accuracy: Tensor
@@ -50,10 +55,12 @@ class Novelty:
     disagreement: Tensor
     gain: Tensor
     dispersion: float
+    same: Tensor | None = None
 
     def good_and_new(self, tau: float, *, bar: float, natural: float) -> Tensor:
         """(n,) bool: accuracy above ``bar``, and distance above ``tau`` times ``natural``."""
-        return (self.accuracy > bar) & (self.distance > tau * natural)
+        found = (self.accuracy > bar) & (self.distance > tau * natural)
+        return found if self.same is None else found & ~self.same
 
 
 class Landscape:
@@ -104,7 +111,20 @@ class Landscape:
             (said != self.said[near.index]).double().mean(1),
             self._gain(probabilities),
             dispersion_ratio(drawn, self._rows(self.good)),
+            self._same(probabilities),
         )
+
+    def _same(self, probabilities: Tensor) -> Tensor:
+        """(n,) bool: whether some member answers all items alike, to within `ROUNDING`."""
+        found = torch.zeros(len(probabilities), dtype=torch.bool)
+        for i, one in enumerate(probabilities):
+            # only members that give the same answers are run again, which are few
+            alike = (self.said == one.argmax(-1)).double().mean(1) >= ALIKE
+            rows = alike.nonzero()[:, 0]
+            if len(rows):
+                theirs = answers(self.model, self._rows(rows), self.test)
+                found[i] = bool(((theirs - one).abs().amax((1, 2)) < ROUNDING).any())
+        return found
 
     def distance(self, samples: Params) -> float:
         """Median distance to the nearest member."""

@@ -6,7 +6,8 @@
 Over tasks the difference is taken task by task, and its error is that of the mean difference.
 
     memoriser       networks nearer to a member than half of what members of other runs ever are,
-                    whose errors overlap with a member's as much as no two members' do
+                    whose errors overlap with a member's as much as no two members' do; or that
+                    answer exactly like one
     collapse        dispersion ratio below 0.8
     no condition    a random condition, asked for in its place, does as well
 
@@ -190,6 +191,14 @@ def copies(generated: Novelty, members: Novelty) -> Tensor:
 
 def _memoriser(generated: Novelty, members: Novelty) -> dict[str, str]:
     same, most = copies(generated, members), float(members.iou.max())
+    guised = torch.zeros_like(same) if generated.same is None else generated.same & ~same
+    if guised.any():
+        why = (
+            f"{int((same | guised).sum())} of {len(same)} networks are copies of members, "
+            f"{int(guised.sum())} of them in another guise: weights apart, answers that "
+            "are the same on every test item, as by signs or scales of units"
+        )
+        return {"memoriser": why}
     if same.any():
         why = (
             f"{int(same.sum())} of {len(same)} networks are copies of members: nearest distance "

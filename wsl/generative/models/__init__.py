@@ -15,6 +15,7 @@ from wsl.generative.models.graph_hyper_network import GraphHyperNetwork
 from wsl.generative.models.hyper_network import HyperNetwork
 from wsl.generative.models.latent_diffusion import FlowMatching, LatentDiffusion
 from wsl.generative.models.noise import D2NWG, P_DIFF, NoiseSchedule
+from wsl.generative.models.own_task import OwnTaskLoss
 from wsl.generative.models.samplers import (
     DDIM,
     DDPM,
@@ -70,6 +71,7 @@ __all__ = [
     "NoiseGenerator",
     "NoiseSchedule",
     "NoveltyWatch",
+    "OwnTaskLoss",
     "RetrievalGenerator",
     "RungeKutta",
     "TaskDiffusion",

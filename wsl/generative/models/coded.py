@@ -33,6 +33,7 @@ from wsl.generative.codes import (
 from wsl.generative.conditions import AxisFeatures, LabelledExamples
 from wsl.generative.models.files import read_about, write_whole
 from wsl.generative.models.members import asked_task, check_members
+from wsl.generative.models.own_task import OwnTaskLoss
 from wsl.generative.models.terms import FunctionTerms
 from wsl.generative.models.vectors import VectorModel
 from wsl.generative.models.watch import NoveltyWatch
@@ -89,6 +90,7 @@ class CodedGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.spec, self.conditions = spec, int(parts.config.get("conditions", 0))
+        _check_sizes(parts.config, temperature)
         self.tell = parts.tell
         self.watch = NoveltyWatch(**watch) if isinstance(watch, Mapping) else watch
         self.config = {**parts.config, "copied": list(copied), "recalibrate": recalibrate}
@@ -112,7 +114,7 @@ class CodedGenerator(nn.Module):
         condition: Tensor | None = None,
         *,
         behaviour: Behaviour | float | None = None,
-        task_loss: TaskLoss | float | None = None,
+        task_loss: TaskLoss | OwnTaskLoss | float | None = None,
         code_steps: int = 600,
         seed: int = 0,
         progress: Progress | None = None,
@@ -123,7 +125,8 @@ class CodedGenerator(nn.Module):
         behaviour: train for what networks do, too: the code if it can be trained, the distribution
         of codes otherwise. A number is the term's weight on the members' model and inputs.
         task_loss: train for how well drawn networks do, in the same places; a number is the term's
-        weight on the members' model, inputs and labels. A number of 0 leaves a term out.
+        weight on the members' model, inputs and labels, or, for generators that are asked with
+        examples, on each member's own examples. A number of 0 leaves a term out.
         code_steps, ``steps``: of the code and of the distribution; trained for long it returns
         training codes. settings: more fields of `VectorTraining`.
         progress: called with 1 ... code_steps + steps and the loss.
@@ -141,6 +144,7 @@ class CodedGenerator(nn.Module):
             behaviour=behaviour,
             task_loss=task_loss,
             measured=self.recalibration is not None,
+            by_task=self.tell is not None,
         )
         x, fixed = self._standard(members), not self.code.trains
         self._fit_code(x, terms, steps=code_steps, seed=seed, losses=losses)
@@ -274,6 +278,17 @@ class _Kept(nn.Module):
     def forward(self, n: int) -> Params:
         tensors = {name: self.get_buffer(_key(name)) for name in self.names}
         return {name: tensor.expand(n, *tensor.shape).clone() for name, tensor in tensors.items()}
+
+
+def _check_sizes(config: Mapping[str, Any], temperature: float) -> None:
+    """Raise ValueError for a part of no size."""
+    for name in ("latent", "hidden", "blocks", "channels"):
+        if config.get(name, 1) < 1:
+            raise ValueError(f"{name}: {config[name]}, but at least 1 is needed")
+    if config.get("conditions", 0) < 0:
+        raise ValueError(f"conditions: {config['conditions']}, but at least 0 are needed")
+    if temperature < 0:
+        raise ValueError(f"temperature: {temperature}, but at least 0 is needed")
 
 
 def numbers(condition: Condition | None) -> Tensor | None:

@@ -80,18 +80,53 @@ class DiffusionSampler(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class DDIM(DiffusionSampler):
-    """eta = 0 is deterministic; eta = 1 draws as much fresh noise as DDPM."""
+    """eta = 0 is deterministic; eta = 1 draws as much fresh noise as DDPM.
+
+    Of diffusers it has the times, and not the step, which goes from t to t - T // steps: where the
+    number of steps does not divide the schedule that is another time than the next one.
+    """
 
     eta: float = 0.0
     draws: ClassVar[bool] = True
+
+    def carry(  # noqa: D102
+        self,
+        predict: Predict,
+        noise: Tensor,
+        *,
+        betas: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        times = self._begun(betas).timesteps.tolist()
+        signal = (1 - betas).cumprod(0).tolist()
+        after = [*(signal[t] for t in times[1:]), 1.0]
+        x = noise
+        for t, then in zip(times, after, strict=True):
+            v = predict(x, torch.full((len(x),), t, device=x.device))
+            x = self._step(x, v, (signal[t], then), generator=generator)
+        return x
+
+    def _step(
+        self,
+        x: Tensor,
+        v: Tensor,
+        signal: tuple[float, float],
+        *,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Equation 12 of the paper: from the share of signal that x has to the next one."""
+        now, then = signal
+        clean, eps = now**0.5 * x - (1 - now) ** 0.5 * v, (1 - now) ** 0.5 * x + now**0.5 * v
+        fresh = self.eta**2 * (1 - then) / (1 - now) * (1 - now / then)
+        x = then**0.5 * clean + max(0.0, 1 - then - fresh) ** 0.5 * eps
+        if not fresh:
+            return x
+        return x + fresh**0.5 * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x)
 
     def scheduler(self, **shared: Any) -> Any:  # noqa: D102
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
         return DDIMScheduler(clip_sample=False, **shared)
-
-    def options(self, generator: torch.Generator | None) -> Mapping[str, Any]:  # noqa: D102
-        return {"eta": self.eta, "generator": generator}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,8 +37,12 @@ class VectorDiffusion(VectorModel):
 
     def __init__(self, features: int, *, schedule: NoiseSchedule = P_DIFF, **size: Any) -> None:
         super().__init__(features, **size)
-        self.register_buffer("betas", schedule.betas(), persistent=False)
-        self.betas: Tensor
+        self.schedule = schedule
+
+    @property
+    def betas(self) -> Tensor:
+        """The variance added at each step, (steps,), float64 whatever the model is cast to."""
+        return self.schedule.betas().to(self.condition_mean.device)
 
     def noised(self, x: Tensor, *, generator: torch.Generator | None) -> Noised:  # noqa: D102
         t = torch.randint(len(self.betas), (len(x),), generator=generator).to(x.device)
@@ -61,4 +65,6 @@ class VectorDiffusion(VectorModel):
         sampler: DiffusionSampler,
         generator: torch.Generator | None,
     ) -> Tensor:
+        if not isinstance(sampler, DiffusionSampler):
+            raise ValueError(f"sampler: {sampler}, but a diffusion needs a step such as DDIM(50)")
         return sampler.carry(predict, noise, betas=self.betas, generator=generator)

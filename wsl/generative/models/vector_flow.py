@@ -54,6 +54,9 @@ class VectorFlow(VectorModel):
         sampler: RungeKutta,
         generator: torch.Generator | None,  # noqa: ARG002 - nothing is drawn on the way
     ) -> Tensor:
+        if not isinstance(sampler, RungeKutta):
+            raise ValueError(f"sampler: {sampler}, but a flow needs RungeKutta, or `steps` alone")
+
         def v(x: Tensor, t: Tensor) -> Tensor:
             given = x / _size(t[:, None])
             return _velocity(given, predict(given, t * TIMES), t[:, None])

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from wsl.base import Progress
-from wsl.generative.codes import Penalty
 from wsl.generative.models.denoiser import Denoiser
 from wsl.generative.models.resume import FitState
 from wsl.generative.models.watch import NoveltyWatch, Watched
@@ -30,6 +29,29 @@ from wsl.training import Descent, RandomRows
 CHUNK, NUMBERS = 256, 2**17
 """At most so many vectors, and about so many numbers, are drawn at a time: working memory grows
 neither with how many are asked for nor with their length, and stays near the processor."""
+
+
+class Predicted(NamedTuple):
+    """What a network takes training rows for, whose noisy form it has seen.
+
+    clean, true: vectors (n, features), as predicted and as they are. rows: (n,) int64, which of the
+    training rows they are. trust: (n,), share of signal in what was seen. told: (n,) bool, whether
+    the condition was.
+    """
+
+    clean: Tensor
+    true: Tensor
+    rows: Tensor
+    trust: Tensor
+    told: Tensor
+
+    def at(self, which: Tensor) -> Self:
+        """The rows of a mask (n,)."""
+        return type(self)(*(part[which] for part in self))
+
+
+CleanPenalty = Callable[[Predicted, torch.Generator], Tensor]
+"""A number to be made small, of what is predicted and a source of randomness."""
 
 
 class Noised(NamedTuple):
@@ -61,6 +83,11 @@ class VectorTraining:
     lr: float = 1e-3
     weight_decay: float = 1e-4
     hardware: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "every", "batch_size", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: {getattr(self, name)}, but it must be above 0")
 
     @property
     def rows(self) -> RandomRows:
@@ -123,15 +150,14 @@ class VectorModel(nn.Module, abc.ABC):
         *,
         seed: int = 0,
         progress: Progress | None = None,
-        penalty: Penalty | None = None,
+        penalty: CleanPenalty | None = None,
         watch: NoveltyWatch | None = None,
         **settings: Any,
     ) -> Self:
         """Train on rows ``x`` (N, features) of about unit variance, and keep a moving average.
 
-        penalty: a further term of the clean vectors that are predicted and the true ones, the more
-        of it the less noise there is. watch: stops when draws lose their spread; ``watched`` is
-        what it saw.
+        penalty: a further term, of the clean vectors that are predicted. watch: stops when draws
+        lose their spread; ``watched`` is what it saw.
         settings: fields of `VectorTraining`, ``steps`` and ``batch_size`` first.
         """
         how, condition = VectorTraining(**settings), self._checked(condition, len(x))
@@ -161,22 +187,24 @@ class VectorModel(nn.Module, abc.ABC):
         x: Tensor,
         condition: Tensor,
         *,
-        penalty: Penalty | None = None,
+        rows: Tensor | None = None,
+        penalty: CleanPenalty | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Mean squared error of what the network says at random times; generator on the CPU."""
+        """Mean squared error of what the network says at random times; generator on the CPU.
+
+        rows: which training rows ``x`` are, for the penalty; by default 0 ... n - 1.
+        """
         noised = self.noised(x, generator=generator)
         known = (torch.rand(len(x), generator=generator) >= self.dropout).to(x)
         out = self.denoiser(noised.x, noised.times, self._standard(condition), known=known)
         loss = (out - noised.target).square().mean()
         if penalty is None:
             return loss
-        # Where noise is all that is seen, the clean vector is a mean of members, which need not
-        # act like any: rows count by their share of signal.
-        sure = noised.trust[:, 0] > torch.rand(len(x), generator=generator).to(x)
-        if not sure.any():
-            return loss
-        return loss + penalty(self.clean(noised, out)[sure], x[sure], _of(generator))
+        rows = torch.arange(len(x)) if rows is None else rows
+        clean, trust = self.clean(noised, out), noised.trust[:, 0]
+        predicted = Predicted(clean, x, rows.to(x.device), trust, known.bool())
+        return loss + penalty(predicted, _of(generator))
 
     @torch.no_grad()
     def sample(
@@ -197,6 +225,8 @@ class VectorModel(nn.Module, abc.ABC):
         noise: (n, features) to start from; by default drawn, and multiplied by ``temperature``.
         Drawn in chunks: memory beside noise and answer does not grow with ``n``.
         """
+        if n < 0:
+            raise ValueError(f"n: {n}, but no fewer than 0 networks can be drawn")
         like = self.condition_mean
         given, known = like.new_zeros(n, self.conditions), like.new_full((n,), 0.0)
         if condition is not None:
@@ -267,7 +297,7 @@ class _Run:
     state: FitState
     rows: Tensor
     known: Tensor
-    penalty: Penalty | None
+    penalty: CleanPenalty | None
 
     @property
     def average(self) -> nn.Module:
@@ -298,7 +328,11 @@ class _Run:
         """Of fresh rows."""
         drawn = self.how.rows.draw(len(self.rows), self.rng)
         return self.model.loss(
-            self.rows[drawn], self.known[drawn], penalty=self.penalty, generator=self.rng
+            self.rows[drawn],
+            self.known[drawn],
+            rows=drawn,
+            penalty=self.penalty,
+            generator=self.rng,
         )
 
     @torch.no_grad()

@@ -39,6 +39,10 @@ class NoveltyWatch:
     dispersion: float = 0.8
     novelty: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.samples < 2:
+            raise ValueError(f"{self}: at least 1 step and 2 samples are needed")
+
     def look(self, step: int, drawn: Tensor, rows: Tensor, *, before: Watched) -> Watched:
         """``before`` with one look more, at vectors ``drawn`` (n, D) beside ``rows`` (N, D)."""
         spread, new = spread_ratio(drawn, rows), novelty_ratio(drawn, rows)

@@ -47,6 +47,11 @@ def initialize(
         method = initializer(method)
     if is_generator(method):
         asked = dataclasses.replace(asked, fitted=method, spec=method.spec, condition=condition)
+        if condition is not None and asked.asked is None:
+            raise ValueError(
+                f"condition: {type(method).__name__} was made for "
+                + ("numbers, not examples" if method.conditions else "none; leave it out")
+            )
         method = GeneratedStart()
     own = model.state_dict()
     if asked.spec is not None:

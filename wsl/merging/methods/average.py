@@ -26,7 +26,13 @@ from wsl.params import Params, check_range
 
 @dataclasses.dataclass(frozen=True)
 class Average:
-    """The mean of the members, uniform without ``weights``; they need not sum to one."""
+    """The mean of the members, uniform without ``weights``; they need not sum to one.
+
+    >>> import torch
+    >>> a, b = {"w": torch.tensor([0.0, 2.0])}, {"w": torch.tensor([4.0, 2.0])}
+    >>> Average(weights=[3, 1]).solve([a, b])["w"].tolist()
+    [1.0, 2.0]
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     cut: ClassVar[str] = "entries"

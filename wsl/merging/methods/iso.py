@@ -34,7 +34,15 @@ from wsl.params import Params
 
 @dataclasses.dataclass(frozen=True)
 class IsoC:
-    """``scale`` is lambda; ``conv`` says whether kernels are matrices or averaged."""
+    """The sum of the task vectors with all singular values brought to their mean.
+
+    ``scale`` is lambda; ``conv`` says whether kernels are matrices or averaged.
+
+    >>> import torch
+    >>> base, a = {"w": torch.zeros(2, 2)}, {"w": torch.diag(torch.tensor([3.0, 1.0]))}
+    >>> IsoC().solve([a], base=base)["w"].round(decimals=4).abs().tolist()
+    [[2.0, 0.0], [0.0, 2.0]]
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
     cut: ClassVar[str] = "passes"

@@ -34,6 +34,11 @@ class ModelStock:
     """One ratio for each tensor, or with ``unit="row"`` for what belongs to each unit.
 
     clamped: whether a negative cosine counts as 0; otherwise such members go away from their mean.
+
+    >>> import torch
+    >>> base, a, b = ({"w": torch.tensor(w)} for w in ([0.0, 0.0], [1.0, 0.0], [0.5, 0.75**0.5]))
+    >>> [round(x, 4) for x in ModelStock().solve([a, b], base=base)["w"].tolist()]
+    [0.5, 0.2887]
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})

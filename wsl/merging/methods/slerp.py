@@ -22,7 +22,13 @@ from wsl.params import Params
 
 @dataclasses.dataclass(frozen=True)
 class Slerp:
-    """The point at ``t`` from the first member (0) to the second (1)."""
+    """The point at ``t`` on the arc from the first member (0) to the second (1).
+
+    >>> import torch
+    >>> a, b = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 1.0])}
+    >>> [round(x, 4) for x in Slerp(t=0.5).solve([a, b])["w"].tolist()]
+    [0.7071, 0.7071]
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     ordered: ClassVar[bool] = True

@@ -44,6 +44,11 @@ class DARE:
     Yu et al. (2024), arXiv 2311.03099: E[S(tau)] = tau. The paper drops 90 %.
 
     Limitations: unbiased, with a variance of (1 / density - 1) tau^2 for each entry.
+
+    >>> import torch
+    >>> base, a = {"w": torch.zeros(1000)}, {"w": torch.ones(1000)}
+    >>> DARE(density=0.5).solve([a], base=base)["w"].unique().tolist()
+    [0.0, 2.0]
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})

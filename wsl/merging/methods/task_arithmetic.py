@@ -24,7 +24,15 @@ from wsl.params import Params
 
 @dataclasses.dataclass(frozen=True)
 class TaskArithmetic:
-    """``scale`` is lambda; ``weights``, of any sign, are one for each member."""
+    """The base plus the scaled sum of the task vectors.
+
+    ``scale`` is lambda; ``weights``, of any sign, are one for each member.
+
+    >>> import torch
+    >>> base, a, b = ({"w": torch.tensor(w)} for w in ([1.0, 1.0], [2.0, 1.0], [1.0, 3.0]))
+    >>> TaskArithmetic(scale=0.5).solve([a, b], base=base)["w"].tolist()
+    [1.5, 2.0]
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
     cut: ClassVar[str] = "entries"

@@ -38,7 +38,16 @@ from wsl.params import Params
 
 @dataclasses.dataclass(frozen=True)
 class TIES:
-    """``scale`` is lambda; ``consensus="sum"`` adds the entries that agree instead of averaging."""
+    """Trim the task vectors, elect a sign for each entry, average the entries that agree.
+
+    ``scale`` is lambda; ``consensus="sum"`` adds the entries that agree instead of averaging.
+
+    >>> import torch
+    >>> base, a = {"w": torch.zeros(3)}, {"w": torch.tensor([3.0, -1.0, 0.5])}
+    >>> b = {"w": torch.tensor([-1.0, -2.0, 0.1])}
+    >>> TIES(density=2 / 3).solve([a, b], base=base)["w"].tolist()
+    [3.0, -1.5, 0.0]
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
     whole: ClassVar[bool] = True

@@ -26,12 +26,20 @@ from wsl.params import Params
 
 @dataclasses.dataclass(frozen=True)
 class TSVM:
-    """``scale`` is lambda.
+    """The task vectors with their singular vectors made orthogonal to each other, summed.
+
+    ``scale`` is lambda.
 
     rank: gives the number of singular vectors of one task from its singular values (r,), the number
     of tasks T, and the task's number; floor(r / T), at least one, unless told.
     weight: gives the factor of a task's singular values from the same; 1 unless told.
     conv: kernels as matrices, or averaged as the reference does.
+
+    >>> import torch
+    >>> base, a = {"w": torch.zeros(2, 2)}, {"w": torch.diag(torch.tensor([2.0, 0.0]))}
+    >>> b = {"w": torch.diag(torch.tensor([0.0, 3.0]))}
+    >>> TSVM().solve([a, b], base=base)["w"].round(decimals=4).abs().tolist()
+    [[2.0, 0.0], [0.0, 3.0]]
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"base"})

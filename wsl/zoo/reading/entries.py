@@ -28,6 +28,9 @@ _MOST = 10_000
 """Sets of weights that are told apart in one file."""
 _LONG = 1000
 _OPTIMIZER = ("optim", "sched", "scaler", "amp", "ema_optim")
+_MOMENTS = {"exp_avg", "momentum_buffer", "square_avg"}
+"""What optimisers keep of each weight, by the names that torch gives it."""
+
 _AVERAGES = ("ema", "averaged", "swa", "shadow", "teacher")
 _PREFERRED = (
     "state_dict",
@@ -127,6 +130,11 @@ class Content:
 
     def _obvious(self, where: str) -> WeightSet:
         """The only set, or the only one that is no average; else the preferred name, if one is."""
+        if all(_MOMENTS & found.params.keys() for found in self.sets):
+            raise ZooError(
+                f"{where}: holds the state of an optimiser and no weights; give the file that "
+                "model.state_dict() was saved to"
+            )
         own = [found for found in self.sets if not found.is_average] or list(self.sets)
         if len(own) == 1:
             return own[0]

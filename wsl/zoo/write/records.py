@@ -14,6 +14,8 @@ import numpy as np
 from wsl.zoo.file import Block, Header, RowLayout, ZooError, column, complete, create, row_checksums
 from wsl.zoo.rows import Split, split_members
 
+_HDF5 = b"\x89HDF"
+
 Records = dict[str, np.ndarray]
 """Arrays of one length: member, epoch, crc32, and the columns of the header."""
 
@@ -61,9 +63,22 @@ def write(
 
     ``records`` are sorted by (member, epoch).
     """
+    check_replaceable(path)
     members = np.unique(records["member"])
     codes = split(members) if callable(split) else split_members(len(members), split, seed)
     create(path, header, {**records, "split": codes}, blocks=blocks)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise `ZooError` for a path whose file is no HDF5: a zoo replaces an older zoo, and no data,
+    weights or text of the same name.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        start = file.read(len(_HDF5))
+    if start not in (b"", _HDF5):
+        raise ZooError(f"{path}: is there and is no zoo; name another file, or delete it")
 
 
 def ordinals(name: str, values: Any, count: int) -> np.ndarray:

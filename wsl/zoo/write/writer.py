@@ -28,7 +28,13 @@ from wsl.base import explained, locked, replacing, sync
 from wsl.symmetry import PermutationSpec
 from wsl.zoo.file import Header, RowLayout, ZooError, kind_of, read, storage_name, to_stored
 from wsl.zoo.rows import Split, read_column
-from wsl.zoo.write.records import Records, check_finite, records_of, write
+from wsl.zoo.write.records import (
+    Records,
+    check_finite,
+    check_replaceable,
+    records_of,
+    write,
+)
 
 _KEY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _IDENTITY = ("member", "epoch", "crc32")
@@ -66,6 +72,7 @@ class ZooWriter:
             raise ZooError(f"columns {columns!r}: map each name to float, int, bool or str")
         kinds = {name: kind_of(name, kind) for name, kind in columns.items()}
         self.path = Path(path).absolute()
+        check_replaceable(self.path)
         name = storage_name(dtype)
         layout = RowLayout.of(like, buffers).cast(None if name == "float32" else dtype)
         self.header = Header(
