@@ -114,7 +114,7 @@ class Ray(Executor):
             worker = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(_Worker)
             count = self.workers or self._room(ray.cluster_resources())
             workers = [worker.remote(prepare, self.cpus) for _ in range(min(count, len(tasks)))]
-            pool = ray.util.ActorPool(workers)
+            pool: Any = ray.util.ActorPool(workers)
             send = lambda actor, task: actor.train.remote(*task)  # noqa: E731
             yield from pool.map_unordered(send, list(tasks.items()))
         finally:
