@@ -135,6 +135,26 @@ def test_a_finished_run_draws_again_for_numbers(inside, run, capsys):
     assert "2 networks by LatentDiffusion" in capsys.readouterr().out
 
 
+def test_without_a_condition_more_networks_are_asked_for_as_the_run_was(inside, tmp_path, capsys):
+    def drawn(name, *words):
+        output = str(tmp_path / name)
+        assert main(["generate", "--from", "run", "-n", "1", *words, "-o", output]) == 0
+        return read_checkpoint(tmp_path / name / "sample-00.safetensors")[0]
+
+    wanted = json.loads(Path("run/result.json").read_text())["wanted"]
+    as_it_was = drawn("as_it_was")
+    assert f"asked for {wanted:.4g}, as the run was" in capsys.readouterr().err
+    assert equal(as_it_was, drawn("same", "--condition", repr(wanted)))
+    assert not equal(as_it_was, drawn("none", "--condition", "none"))
+    assert "note:" not in capsys.readouterr().err
+    drawn("far", "--condition", "1.5")
+    assert "note: --condition 1.5: members of the run" in capsys.readouterr().err
+
+
+def equal(one, other):
+    return all(torch.equal(one[name], tensor) for name, tensor in other.items())
+
+
 def test_the_seed_decides_what_is_drawn_again(inside):
     found = []
     for name, seed in (("one", "1"), ("two", "2"), ("three", "1")):

@@ -144,13 +144,35 @@ def test_networks_for_five_digits_of_ones_own_are_drawn_in_one_line(inside, caps
     assert json.loads(about["architecture"]) == Zoo("tasks.h5").architecture
 
 
+def test_images_without_their_axis_of_one_channel_are_the_same_images(inside, tmp_path):
+    with np.load("mine.npz") as whole:
+        np.savez(tmp_path / "plain.npz", images=whole["images"][:, 0], labels=whole["labels"])
+    for name, file in {"one": "mine.npz", "other": str(tmp_path / "plain.npz")}.items():
+        words = ["generate", "--from", "run", "--condition-on", file, "-n", "1"]
+        assert main([*words, "-o", str(tmp_path / name)]) == 0
+    one, other = (
+        read_checkpoint(tmp_path / name / "sample-00.safetensors")[0] for name in ("one", "other")
+    )
+    assert all(torch.equal(one[n], t) for n, t in other.items())
+
+
+def test_images_at_another_scale_than_the_runs_are_said_to_be(inside, tmp_path, capsys):
+    with np.load("mine.npz") as whole:
+        np.savez(tmp_path / "raw.npz", images=16 * whole["images"], labels=whole["labels"])
+    words = ["generate", "--from", "run", "-n", "1", "--condition-on"]
+    assert main([*words, str(tmp_path / "raw.npz"), "-o", str(tmp_path / "raw")]) == 0
+    assert "values run from 0 to 16, but this run learned from 0 to 1" in capsys.readouterr().err
+    assert main([*words, "mine.npz", "-o", str(tmp_path / "mine")]) == 0
+    assert "values run from" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (["--from", "run", "--condition-on", "four.npz"], "4 classes, but networks of this run"),
         (["--from", "alone.safetensors", "--condition-on", "four.npz"], "condition: 4 classes"),
         (["--from", "run", "--condition-on", "large.npz"], "images (1, 28, 28), but this run"),
-        (["--from", "run", "--condition-on", "flat.npz"], "images (1, 4, 16), but this run"),
+        (["--from", "run", "--condition-on", "flat.npz"], "learned from (1, 8, 8); reshape them"),
         (["--from", "run", "--condition-on", "bare.npz"], "an array of labels, one per image"),
         (["--from", "run"], "is asked by labelled examples; add --condition-on"),
     ],

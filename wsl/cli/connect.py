@@ -17,7 +17,15 @@ from torch import nn
 
 from wsl.cli import checkpoints
 from wsl.cli.choices import add_matcher_arguments, chosen_matcher, described, with_inputs
-from wsl.cli.evaluation import LOSSES, add_evaluation_arguments, read_data, scorer, unlabelled
+from wsl.cli.evaluation import (
+    LOSSES,
+    add_evaluation_arguments,
+    data_files,
+    example_inputs,
+    read_data,
+    scorer,
+    unlabelled,
+)
 from wsl.cli.outputs import check_writable
 from wsl.cli.parsers import verb_parser
 from wsl.cli.results import finished, result, write_figure, write_json, write_table
@@ -59,7 +67,7 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     folder = Path(options.output)
     check_writable(folder)
-    config, files = _config(options), {"a": options.a, "b": options.b}
+    config, files = _config(options), {"a": options.a, "b": options.b, **data_files(options)}
     if options.plane:
         # read like the other two, under the same names
         options.more, files = [options.plane], {**files, "c": options.plane}
@@ -236,7 +244,10 @@ class _Line:
     def probe(self) -> tuple[nn.Module, Sequence[Any]] | None:
         """The network and some inputs without labels; None if one of them is not known."""
         known = self.options.data or self.options.inputs_data or self.loaded.named_task()
-        return (self.loaded.network(), self.inputs(256)) if known and self.loaded.model else None
+        if not known or not self.loaded.model:
+            return None
+        inputs = example_inputs(self.options, self.loaded)[:256]
+        return self.loaded.network(), inputs.split(250)
 
     def plane(self, matcher: Matcher) -> PlaneLosses | None:
         """Losses on the plane through A and the other two, both brought to A, if asked for."""

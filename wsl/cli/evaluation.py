@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from wsl.cli.checkpoints import Loaded
 from wsl.cli.networks import import_from
 from wsl.cli.targets import ConfigError
+from wsl.cli.terminal import say
 from wsl.connectivity import calibrated
 from wsl.params import Params, call
 from wsl.populations import mnist_images
@@ -220,9 +221,31 @@ def _check_calibrated(options: argparse.Namespace) -> None:
 
 
 def unlabelled(options: argparse.Namespace, loaded: Loaded) -> Tensor:
-    """Inputs (N, ...) to measure batch-norm statistics on; raises `ConfigError` if there are
-    none.
+    """Inputs (N, ...) that networks are matched or repaired on; `ConfigError` if there are none.
+
+    Says once if they are those that the result is scored on.
     """
+    found = example_inputs(options, loaded)
+    if _are_scored(options) and not vars(options).get("said_scored"):
+        options.said_scored = True
+        say(
+            f"note: matching and repair see the {len(found)} inputs of --data (no labels), so the "
+            "score is not of unseen data; give --inputs-data PATH",
+            error=True,
+        )
+    return found
+
+
+def _are_scored(options: argparse.Namespace) -> bool:
+    """Whether inputs come from ``--data`` that has no training part of its own."""
+    if options.inputs_data or not options.data or options.evaluate or _is_idx(Path(options.data)):
+        return False
+    train, test = (read_data(options.data, split=part).inputs for part in ("train", "test"))
+    return torch.equal(train, test)
+
+
+def example_inputs(options: argparse.Namespace, loaded: Loaded) -> Tensor:
+    """Inputs (N, ...) that show what networks read; raises `ConfigError` if there are none."""
     path = options.inputs_data or options.data
     if path:
         return read_data(path, options.normalize, split="train").inputs
@@ -433,3 +456,10 @@ def _tensor(array: np.ndarray, what: str) -> Tensor:
             f"{what} are of type {np.asarray(array).dtype}, but numbers are needed; of names of "
             "classes store their places, numpy.unique(names, return_inverse=True)[1]"
         ) from None
+
+
+def data_files(options: argparse.Namespace) -> dict[str, str]:
+    """The files of data that a result depends on, by their flags."""
+    flags = ("data", "inputs_data", "match_data", "validation")
+    given = {flag: getattr(options, flag, None) for flag in flags}
+    return {flag: path for flag, path in given.items() if path and Path(path).exists()}

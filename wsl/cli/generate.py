@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from wsl.cli.config import compose, defaults
 from wsl.cli.generate_fit import fitted, losses, made
@@ -155,9 +155,15 @@ def _generate(
     write_table(folder / "fit.csv", losses(report))
     write_page(folder / "report.html", judged, best=config["best"])
     scores = {"scores": _scores(judged, config["best"]), "arms": _arms(judged, config["best"])}
-    done = {**head, "wanted": start.condition, **scores, **_judged(judged), **known.about}
+    asked = {"wanted": start.condition, "members": _range(members.quality)}
+    done = {**head, **asked, **scores, **_judged(judged), **known.about}
     write_json(folder / "result.json", done)
     return done
+
+
+def _range(values: Tensor) -> list[float]:
+    """The least and the largest."""
+    return [float(values.min()), float(values.max())]
 
 
 def _check_best(config: Mapping[str, Any], drawn: str) -> None:

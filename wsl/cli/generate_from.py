@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ def add_from_arguments(parser: argparse.ArgumentParser) -> None:
         "--condition-on", metavar="FILE.npz", help="images and labels of the task wanted"
     )
     parser.add_argument(
-        "--condition", metavar="NUMBERS", help="numbers to ask for, such as 0.95 or 0.95,0.1"
+        "--condition",
+        metavar="NUMBERS",
+        help="numbers to ask for: of a recipe's generator the validation accuracy, such as 0.95, "
+        "by default what the run asked for; none: nothing",
     )
     parser.add_argument("--normalize", metavar="MEAN,STD", help="of the images, if any was used")
     parser.add_argument("-n", "--samples", type=int, default=8, help="how many networks")
@@ -153,38 +157,86 @@ def _condition(options: argparse.Namespace, generator: Generator) -> tuple[Condi
         if not options.condition_on:
             raise ConfigError(f"{name} is asked by labelled examples; add --condition-on FILE.npz")
         told, meant = examples_of(options.condition_on, options.normalize)
-        _check_examples(told, options)
-        return told, meant
+        return _as_learned(told, options), meant
     if options.condition_on:
         how = f"it is asked by {generator.conditions} numbers: --condition"
         how = how if generator.conditions else "it is asked for nothing"
         raise ConfigError(f"--condition-on: {name} reads no labelled examples; {how}")
     if options.condition is None:
+        return _as_in_the_run(options, generator)
+    if options.condition == "none":
         return None, ""
-    numbers = _numbers(options.condition)
+    return _asked_numbers(options, generator)
+
+
+def _asked_numbers(options: argparse.Namespace, generator: Generator) -> tuple[Tensor, str]:
+    """Those of ``--condition``; says where one lies outside what the members of the run have."""
+    numbers, name = _numbers(options.condition), type(generator).__name__
     if len(numbers) != generator.conditions:
         raise ConfigError(
             f"--condition {options.condition}: {len(numbers)} numbers, but this {name} is asked by "
             f"{generator.conditions}"
         )
-    return numbers, ""
+    low, high = _run_of(options).get("members", [-math.inf, math.inf])
+    far = len(numbers) == 1 and not low <= float(numbers) <= high
+    seen = (
+        f"note: --condition {options.condition}: members of the run lie in {low:.4g} to {high:.4g}"
+    )
+    return numbers, seen if far else ""
 
 
-def _check_examples(told: LabelledExamples, options: argparse.Namespace) -> None:
-    """Raise `ConfigError` for another number of classes or size of input than the run learned."""
-    path, run = options.condition_on, generator_file(Path(options.run)).parent
-    known = _result_of(run).get("examples")
+def _run_of(options: argparse.Namespace) -> dict[str, Any]:
+    return _result_of(generator_file(Path(options.run)).parent)
+
+
+def _as_in_the_run(
+    options: argparse.Namespace, generator: Generator
+) -> tuple[Condition | None, str]:
+    """What the run itself asked for, where the generator reads one number."""
+    wanted = _run_of(options).get("wanted")
+    if generator.conditions != 1 or wanted is None:
+        return None, ""
+    how = "as the run was; --condition NUMBER or none asks otherwise"
+    return torch.tensor([float(wanted)]), f"asked for {wanted:.4g}, {how}"
+
+
+def _as_learned(told: LabelledExamples, options: argparse.Namespace) -> LabelledExamples:
+    """The examples with their inputs in the shape that the run learned from.
+
+    Raises `ConfigError` for another number of classes or size of input; says where values lie far
+    outside those of the run.
+    """
+    path, known = options.condition_on, _run_of(options).get("examples")
     if not known:
-        return
+        return told
     if told.classes != known["classes"]:
         raise ConfigError(
             f"--condition-on {path}: {told.classes} classes, but networks of this run have "
             f"{known['classes']} outputs; give images of {known['classes']} classes"
         )
-    if list(told.inputs.shape[3:]) != known["input"]:
+    shape, wanted = list(told.inputs.shape[3:]), known["input"]
+    if [d for d in shape if d != 1] == [d for d in wanted if d != 1]:  # an axis of one channel
+        told = LabelledExamples(told.inputs.reshape(*told.inputs.shape[:3], *wanted))
+    elif shape != wanted:
+        how = "reshape them" if math.prod(shape) == math.prod(wanted) else "resize them"
         raise ConfigError(
-            f"--condition-on {path}: images {tuple(told.inputs.shape[3:])}, but this run learned "
-            f"from {tuple(known['input'])}; resize them"
+            f"--condition-on {path}: images {tuple(shape)}, but this run learned from "
+            f"{tuple(wanted)}; {how}"
+        )
+    _say_range(told.inputs, known.get("range"), path)
+    return told
+
+
+def _say_range(inputs: Tensor, known: Sequence[float] | None, path: str) -> None:
+    """Say where values lie twice as far out as those of the run."""
+    if known is None:
+        return
+    low, high, width = float(inputs.min()), float(inputs.max()), known[1] - known[0]
+    if low < known[0] - width or high > known[1] + width or high - low < width / 10:
+        say(
+            f"note: --condition-on {path}: values run from {low:.4g} to {high:.4g}, but this run "
+            f"learned from {known[0]:.4g} to {known[1]:.4g}; scale them, or use --normalize",
+            error=True,
         )
 
 

@@ -80,13 +80,19 @@ def generate_for_tasks(
         **_told_of(judged, config["best"]),
         "architecture": zoo.architecture,
         "task": zoo.provenance["task"],
-        "examples": {
-            "classes": len(str(columns["classes"][0]).split(",")),
-            "input": list(data.train.images.shape[1:]),
-        },
+        "examples": _examples(data.train.images, columns),
     }
     write_json(folder / "result.json", done)
     return done
+
+
+def _examples(images: Tensor, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task of the run is told by, so that `generate_from` knows what to expect."""
+    return {
+        "classes": len(str(columns["classes"][0]).split(",")),
+        "input": list(images.shape[1:]),
+        "range": [float(images.min()), float(images.max())],
+    }
 
 
 def _told_of(judged: Mapping[str, TaskJudgement], best: int | None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from wsl.cli.parsers import verb_parser
 from wsl.cli.results import finished, result, write_json, write_table
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import answer, progress, say
-from wsl.generative import INITIALIZERS, Curve, compare_starts, starting_weights
+from wsl.generative import INITIALIZERS, Curve, Start, compare_starts, starting_weights
 from wsl.params import Params
 
 _WHAT = (
@@ -111,6 +111,10 @@ def _compare(asked: Asked, head: Mapping[str, Any]) -> dict[str, Any]:
     return done
 
 
+def _hint(start: Start) -> str:
+    return "" if start.members else "; a population is given by datasets=NAME or zoo=FILE"
+
+
 def _drawn(asked: Asked) -> tuple[dict[str, Params], dict[str, str]]:
     """The weights of each start, from one generator in their order; those that lack something.
 
@@ -122,7 +126,7 @@ def _drawn(asked: Asked) -> tuple[dict[str, Params], dict[str, str]]:
             drawn[name] = starting_weights(method, asked.start, asked.seeds, generator=rng)
         except ValueError as error:
             left_out[name] = str(error)
-            say(f"start left out: {name}: {error}", error=True)
+            say(f"start left out: {name}: {error}{_hint(asked.start)}", error=True)
     if not drawn:
         raise ConfigError(f"no start can be drawn; {next(iter(left_out.values()))}")
     return drawn, left_out

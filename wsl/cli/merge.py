@@ -28,7 +28,7 @@ from wsl.cli.choices import (
     described,
     with_inputs,
 )
-from wsl.cli.evaluation import add_evaluation_arguments, scorer, unlabelled
+from wsl.cli.evaluation import add_evaluation_arguments, data_files, scorer, unlabelled
 from wsl.cli.merge_adapters import names_adapters, run_adapters
 from wsl.cli.merge_gauge import (
     add_gauge_arguments,
@@ -59,13 +59,15 @@ from wsl.cli.parsers import grouped, verb_parser
 from wsl.cli.results import result, write_json
 from wsl.cli.targets import ConfigError
 from wsl.cli.terminal import answer, numbers, say
-from wsl.params import Params
+from wsl.params import Params, is_running_statistic
 
 HALF = 0.5
 _BATCH = 256
 _FREE = {"noise": "repair_on_noise", "closed-form": "repair_closed_form"}
 _MUCH = 0.05
 """Accuracy below the worse parent from which the last line says that merging has lost it."""
+_OTHERS = ("merged", "naive", "naive_repaired")
+"""Scores of what is no parent."""
 
 
 GROUPS: Mapping[str, Sequence[str]] = {
@@ -120,13 +122,13 @@ def _run(options: argparse.Namespace, out: Path) -> None:
     evaluate = scorer(options, loaded)
     made, told = _merged(options, loaded, base)
     merged, head = made.merged, _head(options, loaded) | told
-    scores = {} if evaluate is None else _scores(loaded, merged, evaluate)
+    scores = {} if evaluate is None else _scores(options, loaded, merged, evaluate=evaluate)
     about = {**loaded.shared_metadata(), "wsl_merge": json.dumps(head)}
     write_result(out, merged, about, like=options.a, address=loaded.address)
     document = {**head, **_told(scores)}
     write_json(beside(out, "result"), document)
     answer(document)
-    _say(str(out), scores)
+    _say(str(out), scores, _advice(options, merged))
     if options.report:
         write_report(options, loaded, made, head=head, scores=scores, evaluate=evaluate)
 
@@ -158,17 +160,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--reset-batch-norm",
         action="store_true",
-        help="recompute batch-norm statistics on training data",
+        help="recompute batch-norm statistics on --inputs-data, which alone does so too, or on the "
+        "training data of the task that the files name",
     )
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="REPAIR the merged network: the statistics of its units as in its parents",
+        help="REPAIR the merged network: the statistics of its units as in its parents, batch norm "
+        "included",
     )
     parser.add_argument(
         "--least-squares",
         action="store_true",
-        help="fit each layer of the merged network to what its parents compute",
+        help="fit each layer of the merged network to what its parents compute; the strongest",
     )
     parser.add_argument(
         "--repair-without-data",
@@ -177,7 +181,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_gauge_arguments(parser)
     parser.add_argument(
-        "--samples", type=int, default=1000, help="inputs, without labels, that both work on"
+        "--samples",
+        type=int,
+        default=1000,
+        help="inputs, without labels, that both work on (1000)",
     )
     parser.add_argument(
         "--report",
@@ -233,6 +240,7 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
 
 def _head(options: argparse.Namespace, loaded: checkpoints.Loaded) -> dict[str, Any]:
     inputs = {chr(ord("a") + i): path for i, path in enumerate(loaded.paths)}
+    inputs |= data_files(options)
     return result("merge", _config(options), inputs)
 
 
@@ -303,13 +311,23 @@ def _steps(options: argparse.Namespace) -> list[str]:
 
 
 def _scores(
-    loaded: checkpoints.Loaded, merged: Params, evaluate: Callable[[Params], Mapping[str, float]]
+    options: argparse.Namespace,
+    loaded: checkpoints.Loaded,
+    merged: Params,
+    *,
+    evaluate: Callable[[Params], Mapping[str, float]],
 ) -> dict[str, dict[str, float]]:
-    """Of the merged network, of every parent, and of their plain average without alignment."""
+    """Of the merged network, of every parent, and of their plain average without alignment: as it
+    is, and after the same repair, without which alignment would be given what repair has done.
+    """
     told = {"merged": dict(evaluate(merged))}
     for i, member in enumerate(loaded.members):
         told[chr(ord("a") + i)] = dict(evaluate(member))
-    told["naive"] = dict(evaluate(merging.average(loaded.members)))
+    naive = merging.average(loaded.members)
+    told["naive"] = dict(evaluate(naive))
+    if _steps(options) or options.repair_without_data:
+        repaired = _mended(options, loaded, naive, members=loaded.members)
+        told["naive_repaired"] = dict(evaluate(repaired))
     return told
 
 
@@ -329,24 +347,41 @@ def _told(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
 
 def _lost(scores: Mapping[str, Mapping[str, float]]) -> bool:
     """Whether the merged network is clearly worse than the worst of its parents."""
-    parents = [told for who, told in scores.items() if who not in ("merged", "naive")]
+    parents = [told for who, told in scores.items() if who not in _OTHERS]
     if not all("accuracy" in told for told in scores.values()):
         return False
     return scores["merged"]["accuracy"] < min(told["accuracy"] for told in parents) - _MUCH
 
 
-def _say(out: str, scores: Mapping[str, Mapping[str, float]]) -> None:
+def _beside(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """What the plain average reaches, and what it does after the same repair."""
+    told = f"not aligned {scores['naive']['accuracy']:.4f}"
+    if "naive_repaired" not in scores:
+        return told
+    return f"{told}, not aligned but repaired {scores['naive_repaired']['accuracy']:.4f}"
+
+
+def _advice(options: argparse.Namespace, merged: Params) -> str:
+    """What may bring a lost network back; nothing where it was done."""
+    if options.least_squares:
+        return ""
+    if any(map(is_running_statistic, merged)) and not _steps(options):
+        return "; its batch norm has averaged statistics: give --inputs-data, and --least-squares"
+    return "; try --least-squares with --inputs-data"
+
+
+def _say(out: str, scores: Mapping[str, Mapping[str, float]], advice: str) -> None:
     if not scores:
         say(f"{out}: written; the files name no task, so nothing was scored")
         return
     merged = scores["merged"]
-    parents = [(who, told) for who, told in scores.items() if who not in ("merged", "naive")]
+    parents = [(who, told) for who, told in scores.items() if who not in _OTHERS]
     if "accuracy" in merged:
         shown = ", ".join(f"{who.upper()} {told['accuracy']:.4f}" for who, told in parents)
-        naive = scores["naive"]["accuracy"]
-        say(f"{out}: test accuracy {merged['accuracy']:.4f} ({shown}), not aligned {naive:.4f}")
+        say(f"{out}: test accuracy {merged['accuracy']:.4f} ({shown}), {_beside(scores)}")
     else:
         for who, told in scores.items():
             say(f"{out}: {who:<8} {numbers(told)}")
     if _lost(scores):
-        say(f"{out}: the merged network is much worse than its parents; merging has lost it")
+        lost = "the merged network is much worse than its parents; merging has lost it"
+        say(f"{out}: {lost}{advice}")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from wsl.cli.checkpoints import Loaded
-from wsl.cli.evaluation import unlabelled
+from wsl.cli.evaluation import example_inputs
 from wsl.cli.networks import Inputs, discover
 from wsl.cli.targets import ConfigError
 from wsl.connectivity import average_products
@@ -90,7 +90,7 @@ def _with_units(options: argparse.Namespace, loaded: Loaded) -> PermutationSpec:
 def _inputs(options: argparse.Namespace, loaded: Loaded) -> Inputs:
     if loaded.inputs is not None:
         return loaded.inputs
-    return (unlabelled(options, loaded)[:2],), {}
+    return (example_inputs(options, loaded)[:2],), {}
 
 
 def example_of(options: argparse.Namespace, loaded: Loaded) -> Tensor:
