@@ -141,7 +141,7 @@ def test_batch_norm_statistics_are_named(folder, capsys):
     out, _ = screen(
         capsys, "x.pt", "y.pt", "--model", "checked_nets:normed", "--input-shape", "2,12"
     )
-    assert "batch-norm statistics afterwards" in out
+    assert "batch-norm statistics measured anew" in out
 
 
 def test_the_barrier_to_expect_is_that_of_the_data(folder, capsys):

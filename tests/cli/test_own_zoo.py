@@ -91,6 +91,37 @@ def test_few_networks_are_said_to_be_few(mine, capsys):
     assert note in capsys.readouterr().err
 
 
+def test_the_mean_of_the_training_networks_stands_beside_the_scores(mine, capsys):
+    assert main([*mine, "target=score", "output=run"]) == 0
+    zoo = wsl.Zoo("mine.h5")
+    train, test = (zoo.split(part).table["score"] for part in ("train", "test"))
+    floor = abs(test - train.mean()).mean()
+    assert f"mean of all: mean_absolute_error {floor:.4f}" in capsys.readouterr().out
+    assert main([*mine, "target=digit", "output=label"]) == 0
+    assert "mean of all" not in capsys.readouterr().out
+
+
+def test_a_handful_of_networks_chooses_the_epoch_by_r2(mine):
+    assert main([*mine, "target=score", "output=run"]) == 0
+    done = json.loads(Path("run/result.json").read_text())
+    assert done["config"]["objective"]["monitor"] == "r2"
+    assert set(done["val"]) == {"r2"}
+    with pytest.raises(ValueError, match="monitor: 'mae', but kendall_tau or r2 is needed"):
+        wsl.training.ScoreRegression("score", monitor="mae")
+
+
+def test_a_functional_that_is_worse_than_the_mean_says_so_of_a_file(mine, capsys):
+    assert main([*mine, "target=score", "output=run"]) == 0
+    assert main(["zoo", "export", "mine.h5", "-o", "out", "--rows", "0"]) == 0
+    file, done = str(next(Path("out").glob("*.safetensors"))), Path("run/result.json")
+    for r2, said in {-4.6: True, 0.5: False}.items():
+        told = json.loads(done.read_text())
+        done.write_text(json.dumps({**told, "test": {**told["test"], "r2": r2}}))
+        capsys.readouterr()
+        assert main(["evaluate", "run", file, "--zoo", "mine.h5"]) == 0
+        assert (f"has r2 {r2:.2f}: the mean" in capsys.readouterr().err) is said
+
+
 def test_a_functional_that_reads_columns_says_nothing_of_a_file(mine, capsys):
     assert main([*mine, "target=score", "columns=[digit]", "output=run"]) == 0
     assert main(["evaluate", "run", "x.pt", "--zoo", "mine.h5"]) == 2

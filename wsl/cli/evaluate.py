@@ -44,6 +44,12 @@ def run(arguments: Sequence[str]) -> None:
         what = "reads columns beside weights" if "columns" in trained else "gives weights"
         raise ConfigError(f"{folder}: {what}, so it says nothing of a file; leave the files out")
     _predict(options, zoo, objective, network=network)
+    if trained["test"].get("r2", 0) < 0:
+        say(
+            f"note: on its own test split this functional has r2 {trained['test']['r2']:.2f}: the "
+            "mean of its training networks tells more",
+            error=True,
+        )
 
 
 def _zoo(options: argparse.Namespace, config: Mapping[str, Any]) -> Zoo:
@@ -85,7 +91,7 @@ def _predict(options: argparse.Namespace, zoo: Zoo, objective: Any, *, network: 
             say(f"note: {note}", error=True)
         said = float(objective.predict(network.eval()(_one(file, params, zoo))))
         told[file] = said if objective.out_features == 1 else int(said)
-        say(f"{file}: {objective.column} {told[file]:.6g}")
+        say(f"{file}: {objective.column} {told[file]:.4g}")
     answer({"run": options.run, "column": objective.column, "predictions": told})
 
 

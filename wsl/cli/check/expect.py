@@ -30,7 +30,7 @@ def needs(gathered: GatheredFiles, found: Findings) -> Iterator[str]:
         return
     yield _basin(found)
     if any(map(is_running_statistic, loaded.spec.axes)):
-        yield "batch-norm statistics afterwards: wsl merge --inputs-data or --reset-batch-norm"
+        yield "batch-norm statistics measured anew: wsl merge --inputs-data PATH"
     try:
         check_mergeable(loaded)
     except ConfigError as error:

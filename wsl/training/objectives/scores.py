@@ -78,12 +78,20 @@ def check_labels(zoo: Checkpoints, objective: Objective) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreRegression:
-    """Predict a score in [0, 1], such as a checkpoint's test accuracy, through a sigmoid."""
+    """Predict a score in [0, 1], such as a checkpoint's test accuracy, through a sigmoid.
+
+    monitor: what chooses the epoch on the validation split, ``kendall_tau`` or ``r2``. Of a handful
+    of networks tau has so few values that an untrained epoch can have the best.
+    """
 
     column: str = "test_accuracy"
+    monitor: str = "kendall_tau"
     reads_zoo: ClassVar[bool] = False
     out_features: ClassVar[int] = 1
-    monitor: ClassVar[str] = "kendall_tau"
+
+    def __post_init__(self) -> None:
+        if self.monitor not in ("kendall_tau", "r2"):
+            raise ValueError(f"monitor: {self.monitor!r}, but kendall_tau or r2 is needed")
 
     def losses(self, outputs: Tensor, metadata: Mapping[str, Tensor]) -> Tensor:
         """Binary cross-entropy against the score."""
