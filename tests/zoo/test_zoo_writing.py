@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +97,33 @@ def test_two_finalizers_make_one_file(tmp_path):
     assert failures == []
     assert path.read_bytes() == whole(tmp_path / "one.h5", range(8))
     assert sorted(os.listdir(tmp_path)) == ["one.h5", "z.h5"]
+
+
+def test_a_folder_that_goes_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    make, gone = Path.mkdir, [FileExistsError(17, "File exists")]
+
+    def once_in_vain(self, *args, **kwargs):
+        if gone:
+            raise gone.pop()
+        return make(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", once_in_vain)
+    with locked(tmp_path / "shards"):
+        assert (tmp_path / "shards").is_dir()
+    assert not gone
+
+
+def test_a_file_in_the_place_of_a_folder_is_no_folder_to_hold(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    for name in ("file", "nowhere"):
+        with pytest.raises(FileExistsError), locked(tmp_path / name):
+            pass
+
+
+def test_what_is_missing_inside_is_said_and_not_tried_again(tmp_path):
+    with pytest.raises(FileNotFoundError), locked(tmp_path / "shards"):
+        (tmp_path / "missing").read_text()
 
 
 def test_an_append_waits_for_a_finalizer_and_its_row_is_not_swept_away(tmp_path):

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,18 +86,32 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
     Where the file system knows no locks, there is none.
     """
     while True:
+        descriptor = _opened(folder)
+        if descriptor is None:
+            continue
+        try:
+            with _unsupported_is_fine():
+                fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            # while this process waited, another may have moved the folder away: try again then
+            if _has_name(descriptor, folder):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _opened(folder: Path) -> int | None:
+    """The folder, made if missing; None where another process took it away in that moment."""
+    try:
         folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except FileExistsError:
         with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                with _unsupported_is_fine():
-                    fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-                # while this process waited, another may have moved the folder away: try again then
-                if _has_name(descriptor, folder):
-                    yield
-                    return
-            finally:
-                os.close(descriptor)
+            if not stat.S_ISDIR(folder.lstat().st_mode):
+                raise
+        return None
 
 
 def _has_name(descriptor: int, folder: Path) -> bool:
