@@ -226,22 +226,22 @@ def unlabelled(options: argparse.Namespace, loaded: Loaded) -> Tensor:
     Says once if they are those that the result is scored on.
     """
     found = example_inputs(options, loaded)
-    if _are_scored(options) and not vars(options).get("said_scored"):
-        options.said_scored = True
-        say(
-            f"note: matching and repair see the {len(found)} inputs of --data (no labels), so the "
-            "score is not of unseen data; give --inputs-data PATH",
-            error=True,
-        )
+    if "saw_inputs" not in options:  # once: it reads the data again
+        options.saw_inputs = True
+        _say_scored(options, found)
     return found
 
 
-def _are_scored(options: argparse.Namespace) -> bool:
-    """Whether inputs come from ``--data`` that has no training part of its own."""
+def _say_scored(options: argparse.Namespace, inputs: Tensor) -> None:
+    """Say if ``inputs`` are those of ``--data`` that score, which has no training part then."""
     if options.inputs_data or not options.data or options.evaluate or _is_idx(Path(options.data)):
-        return False
-    train, test = (read_data(options.data, split=part).inputs for part in ("train", "test"))
-    return torch.equal(train, test)
+        return
+    if torch.equal(inputs, read_data(options.data, options.normalize).inputs):
+        say(
+            f"note: matching and repair see the {len(inputs)} inputs of --data (no labels), so the "
+            "score is not of unseen data; give --inputs-data PATH",
+            error=True,
+        )
 
 
 def example_inputs(options: argparse.Namespace, loaded: Loaded) -> Tensor:

@@ -130,7 +130,8 @@ def _objective(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return config.get("objective")
     if config["zoo"] is None:
         raise ConfigError("target is of a zoo of your own; name it with zoo=FILE")
-    table, name = Zoo(config["zoo"]).table, config["target"]
+    zoo, name = Zoo(config["zoo"]), config["target"]
+    table = zoo.table
     known = [each for each in table.dtype.names or () if table.dtype[each].kind in "iuf"]
     if name not in known:
         raise ConfigError(
@@ -138,7 +139,7 @@ def _objective(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
             f"{did_you_mean(str(name), known)}; it has {', '.join(known)}"
         )
     if table.dtype[name].kind == "f":
-        few = len({*Zoo(config["zoo"]).split("val").table["member"]}) < _FEW
+        few = len({*zoo.split("val").table["member"]}) < _FEW
         chosen = {"monitor": "r2"} if few else {}
         return {"_target_": "wsl.training.ScoreRegression", "column": name, **chosen}
     classes = int(table[name].max()) + 1

@@ -12,7 +12,7 @@ from wsl.generative.codes.chunks import WeightChunks
 from wsl.generative.codes.code import DrawnTerm, Penalty, WeightCode
 from wsl.generative.codes.corrected import CorrectedPCA
 from wsl.generative.codes.linear import WeightPCA, WholeVector
-from wsl.generative.codes.norms import MeasuredNorm, OpenNorm, with_norms
+from wsl.generative.codes.norms import with_open_norms
 from wsl.generative.codes.recalibrate import Recalibration
 from wsl.generative.codes.standard import Standardizer
 from wsl.generative.codes.task_loss import TaskLoss
@@ -30,8 +30,6 @@ __all__ = [
     "Canonicalizer",
     "CorrectedPCA",
     "DrawnTerm",
-    "MeasuredNorm",
-    "OpenNorm",
     "Penalty",
     "Recalibration",
     "Standardizer",
@@ -44,5 +42,5 @@ __all__ = [
     "WeightVAE",
     "WholeVector",
     "normal_kl",
-    "with_norms",
+    "with_open_norms",
 ]

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from wsl.generative.codes.norms import OpenNorm, with_norms
+from wsl.generative.codes.norms import with_open_norms
 from wsl.params import call
-from wsl.symmetry import copied
 
 
 class Behaviour:
@@ -30,7 +29,7 @@ class Behaviour:
     def __init__(
         self, model: nn.Module, inputs: Tensor, *, batch_size: int = 48, weight: float = 4.0
     ) -> None:
-        self.model = with_norms(copied(model).eval(), OpenNorm)
+        self.model = with_open_norms(model)
         self.inputs, self.batch_size, self.weight = inputs, batch_size, weight
 
     def __call__(

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from wsl.symmetry import copied
+
 
 class _Norm(nn.Module):
     """The tensors of a batch norm that keeps statistics, under the same names."""
@@ -63,3 +65,11 @@ def with_norms(model: nn.Module, kind: type[_Norm]) -> nn.Module:
             if child in made:
                 setattr(parent, name, made[child])
     return made.get(model, model)
+
+
+def with_open_norms(model: nn.Module, *, measured: bool = False) -> nn.Module:
+    """A copy in evaluation mode whose batch norm a term can be trained through.
+
+    measured: by the statistics of the batch in place of those among the weights.
+    """
+    return with_norms(copied(model).eval(), MeasuredNorm if measured else OpenNorm)

@@ -21,9 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsl.generative.codes.norms import MeasuredNorm, OpenNorm, with_norms
+from wsl.generative.codes.norms import with_open_norms
 from wsl.params import call
-from wsl.symmetry import copied
 
 
 class TaskLoss:
@@ -51,7 +50,7 @@ class TaskLoss:
                 f"labels: shape {tuple(labels.shape)}, but one class for each of the "
                 f"{len(inputs)} inputs is needed"
             )
-        self.model = with_norms(copied(model).eval(), MeasuredNorm if measured else OpenNorm)
+        self.model = with_open_norms(model, measured=measured)
         self.inputs, self.labels = inputs, labels
         self.batch_size, self.networks, self.weight = batch_size, networks, weight
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -112,8 +111,8 @@ class GraphHyperNetwork(nn.Module):
 
         def loss(rng: torch.Generator) -> Tensor:
             chosen = torch.randint(len(family), (self.networks,), generator=rng).tolist()
-            batch = partial(_batch, data, batch_size, rng)
-            return torch.stack([self._loss(family[k], batch(), rng) for k in chosen]).mean()
+            losses = [self._loss(family[k], _batch(data, batch_size, rng), rng) for k in chosen]
+            return torch.stack(losses).mean()
 
         losses = how.run(self, loss, seed=seed, progress=progress)
         return FitReport(len(members) if members.params else 0, {"task": losses})

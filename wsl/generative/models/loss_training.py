@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from wsl.base import Progress
-from wsl.generative.models.resume import FitState
+from wsl.generative.models.resume import FitState, check_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +33,7 @@ class LossTraining:
     every: int = 200
 
     def __post_init__(self) -> None:
-        for name in ("steps", "every", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: {getattr(self, name)}, but it must be above 0")
+        check_positive(self, "steps", "every", "lr")
 
     def run(
         self,

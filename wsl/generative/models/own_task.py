@@ -18,9 +18,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from wsl.generative.codes import MeasuredNorm, OpenNorm, with_norms
+from wsl.generative.codes import with_open_norms
 from wsl.generative.conditions import LabelledExamples, task_loss
-from wsl.symmetry import copied
 
 
 class OwnTaskLoss:
@@ -42,7 +41,7 @@ class OwnTaskLoss:
         weight: float = 1.0,
         measured: bool = False,
     ) -> None:
-        self.model = with_norms(copied(model).eval(), MeasuredNorm if measured else OpenNorm)
+        self.model = with_open_norms(model, measured=measured)
         self.examples, self.shots = examples, min(shots, examples.shots)
         self.networks, self.weight = networks, weight
 

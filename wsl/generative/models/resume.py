@@ -97,3 +97,10 @@ def _nested(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
             _, index, key = name.split("/")
             found.setdefault(int(index), {})[key] = tensor
     return found
+
+
+def check_positive(settings: Any, *names: str) -> None:
+    """Raise ValueError for the first of these fields of a training that is not above 0."""
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise ValueError(f"{name}: {getattr(settings, name)}, but it must be above 0")

@@ -10,7 +10,8 @@ hidden units is learned either. Sets of labelled examples as conditions: D2NWG, 
 arXiv 2402.18153, which has one vector for them all. Learns from trained members, each with examples
 of its task; nothing is aligned.
 
-Not promised: that what is drawn does well. The loss is of weights, not of what they do.
+The error in weights says little of what they do: ``fit(task_loss=)`` adds a term through each
+member's own task, `OwnTaskLoss`, without which draws for unseen tasks hardly work.
 """
 
 from __future__ import annotations

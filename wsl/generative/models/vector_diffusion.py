@@ -37,12 +37,12 @@ class VectorDiffusion(VectorModel):
 
     def __init__(self, features: int, *, schedule: NoiseSchedule = P_DIFF, **size: Any) -> None:
         super().__init__(features, **size)
-        self.schedule = schedule
+        self._betas = schedule.betas()  # no buffer: a model that is cast would round them
 
     @property
     def betas(self) -> Tensor:
         """The variance added at each step, (steps,), float64 whatever the model is cast to."""
-        return self.schedule.betas().to(self.condition_mean.device)
+        return self._betas.to(self.condition_mean.device)
 
     def noised(self, x: Tensor, *, generator: torch.Generator | None) -> Noised:  # noqa: D102
         t = torch.randint(len(self.betas), (len(x),), generator=generator).to(x.device)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from wsl.base import Progress
 from wsl.generative.models.denoiser import Denoiser
-from wsl.generative.models.resume import FitState
+from wsl.generative.models.resume import FitState, check_positive
 from wsl.generative.models.watch import NoveltyWatch, Watched
 from wsl.training import Descent, RandomRows
 
@@ -85,9 +85,7 @@ class VectorTraining:
     hardware: Any = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "every", "batch_size", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: {getattr(self, name)}, but it must be above 0")
+        check_positive(self, "steps", "every", "batch_size", "lr")
 
     @property
     def rows(self) -> RandomRows:
